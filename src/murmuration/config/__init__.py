@@ -1,0 +1,1 @@
+"""Configuration: one frozen tree of structs, composed from the rooms' own."""

@@ -1,0 +1,1 @@
+"""Pure state and decisions: no wall clock, no unseeded randomness, no I/O, no asyncio (docs/architecture.md)."""

@@ -1,0 +1,182 @@
+"""The values that flow through the engine: ids, event kinds, batches of events.
+
+Ids are unsigned 64-bit outside (``user_id``, ``tweet_id``; 0 means "none") and dense int32 inside a room
+(``user_index``, ``tweet_index``); an index never leaves the room that gave it.
+Times are event times in milliseconds since the Unix epoch (int64).
+"""
+
+from enum import IntEnum
+from typing import NamedTuple, NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+UserId = NewType("UserId", int)
+TweetId = NewType("TweetId", int)
+
+#: Snowflake ids carry their time: ``(id >> 22) + SNOWFLAKE_EPOCH_MS`` (spec/graph.md §1).
+SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
+MS_PER_HOUR = 3_600_000
+
+
+class Kind(IntEnum):
+    """What happened. The codes are part of the packed wire format: add, never renumber."""
+
+    FAVORITE = 1
+    UNFAVORITE = 2
+    RETWEET = 3
+    UNRETWEET = 4
+    REPLY = 5
+    QUOTE = 6
+    CLICK = 7
+    PHOTO_EXPAND = 8
+    VIDEO_50 = 9
+    PROFILE_CLICK = 10
+    DWELL = 11
+    SHARE = 12
+    BOOKMARK = 13
+    IMPRESSION = 14
+    NOT_INTERESTED = 15
+    SEE_FEWER = 16
+    REPORT = 17
+
+    CREATE = 64
+    EDIT = 65
+    DELETE = 66
+    LABEL = 67
+    UNLABEL = 68
+    # Derived while decoding a create: one row each, right after it, with the create's id.
+    MENTION = 72
+    MEDIA_TAG = 73
+    HASHTAG = 74
+    URL = 75
+
+    FOLLOW = 96
+    UNFOLLOW = 97
+    BLOCK = 98
+    UNBLOCK = 99
+    MUTE = 100
+    UNMUTE = 101
+    REPORT_USER = 102
+    CONTACT = 103
+    MUTE_WORD = 104
+
+    USER = 128
+    SERVED = 160
+
+
+#: Kinds by the topic that carries them.
+ENGAGEMENT_KINDS = tuple(k for k in Kind if k < 64)
+TWEET_KINDS = tuple(k for k in Kind if 64 <= k < 72)
+DERIVED_KINDS = tuple(k for k in Kind if 72 <= k < 96)
+RELATIONSHIP_KINDS = tuple(k for k in Kind if 96 <= k < 128)
+
+
+class TweetFlag(IntEnum):
+    """Bits of ``EventBatch.tweet_flags``."""
+
+    REPLY = 1
+    QUOTE = 2
+    RETWEET = 4
+    PHOTO = 8
+    VIDEO = 16
+    LINK = 32
+
+
+class EventBatch(NamedTuple):
+    """Decoded events in log order, as columns: what every room's ``apply`` receives.
+
+    All arrays are C-contiguous, writable and of exactly these dtypes (one numba signature a kernel).
+    The first nine have one entry an event (n); the ``tweet_*`` columns one entry a CREATE or EDIT that
+    carries content (p), reached through ``payload``; ``text`` is their UTF-8, end to end (m bytes).
+
+    ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD and USER 0.
+    ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``.
+    ``user_id``: who acted; for MENTION and MEDIA_TAG the person named.
+    ``context_id``: the feed request an engagement answers (SERVED: the request that served it); for
+    HASHTAG, URL, LABEL, UNLABEL and MUTE_WORD the 64-bit hash of the text; for USER the profile bits; else 0.
+    ``value``: seconds for DWELL, score for SERVED, position for IMPRESSION, else 0.
+    """
+
+    kind: NDArray[np.uint8]
+    id: NDArray[np.uint64]
+    user_id: NDArray[np.uint64]
+    subject_id: NDArray[np.uint64]
+    author_id: NDArray[np.uint64]
+    timestamp_ms: NDArray[np.int64]
+    context_id: NDArray[np.uint64]
+    value: NDArray[np.float32]
+    payload: NDArray[np.int32]
+
+    tweet_reply_to_id: NDArray[np.uint64]
+    tweet_conversation_id: NDArray[np.uint64]
+    tweet_quoted_id: NDArray[np.uint64]
+    tweet_retweeted_id: NDArray[np.uint64]
+    tweet_lang: NDArray[np.uint16]
+    tweet_flags: NDArray[np.uint16]
+    tweet_text_start: NDArray[np.int64]
+    tweet_text_bytes: NDArray[np.int32]
+    text: NDArray[np.uint8]
+
+    @property
+    def size(self) -> int:
+        """How many events (n)."""
+        return int(self.kind.shape[0])
+
+
+#: dtypes of ``EventBatch``, by field; the order of the fields.
+EVENT_COLUMNS: dict[str, np.dtype[np.generic]] = {
+    "kind": np.dtype(np.uint8),
+    "id": np.dtype(np.uint64),
+    "user_id": np.dtype(np.uint64),
+    "subject_id": np.dtype(np.uint64),
+    "author_id": np.dtype(np.uint64),
+    "timestamp_ms": np.dtype(np.int64),
+    "context_id": np.dtype(np.uint64),
+    "value": np.dtype(np.float32),
+    "payload": np.dtype(np.int32),
+}
+TWEET_COLUMNS: dict[str, np.dtype[np.generic]] = {
+    "tweet_reply_to_id": np.dtype(np.uint64),
+    "tweet_conversation_id": np.dtype(np.uint64),
+    "tweet_quoted_id": np.dtype(np.uint64),
+    "tweet_retweeted_id": np.dtype(np.uint64),
+    "tweet_lang": np.dtype(np.uint16),
+    "tweet_flags": np.dtype(np.uint16),
+    "tweet_text_start": np.dtype(np.int64),
+    "tweet_text_bytes": np.dtype(np.int32),
+}
+
+
+def make_batch(text: bytes = b"", **columns: object) -> EventBatch:
+    """Build a batch from sequences by column name; missing columns are zero (``payload`` −1).
+
+    For tests, tools and single events; the decoder builds its arrays itself.
+
+    Raises:
+        ValueError: columns of unequal length, or an unknown column.
+    """
+    unknown = columns.keys() - EVENT_COLUMNS.keys() - TWEET_COLUMNS.keys()
+    if unknown:
+        raise ValueError(f"unknown columns: {sorted(unknown)}")
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for group in (EVENT_COLUMNS, TWEET_COLUMNS):
+        given = {name: np.array(columns[name], dtype=group[name]) for name in group if name in columns}
+        sizes = {len(a) for a in given.values()} or {0}
+        if len(sizes) > 1:
+            raise ValueError(f"columns of unequal length: { {n: len(a) for n, a in given.items()} }")
+        size = sizes.pop()
+        for name, dtype in group.items():
+            fill = -1 if name == "payload" else 0
+            arrays[name] = given.get(name, np.full(size, fill, dtype))
+    return EventBatch(**arrays, text=np.frombuffer(text, np.uint8).copy())  # type: ignore[arg-type]
+
+
+def snowflake_time_ms(tweet_id: int) -> int:
+    """Creation time carried by a snowflake id, in ms since the epoch (spec/graph.md §1)."""
+    return (tweet_id >> 22) + SNOWFLAKE_EPOCH_MS
+
+
+def snowflake_id(time_ms: int, sequence: int) -> int:
+    """A snowflake id for a time; ``sequence`` (22 bits: worker and counter) tells apart ids of one millisecond."""
+    return ((time_ms - SNOWFLAKE_EPOCH_MS) << 22) | (sequence & 0x3FFFFF)

@@ -1,0 +1,1 @@
+"""A synthetic society with ground truth, feed clients and benchmarks."""
