@@ -1,0 +1,61 @@
+"""What the server asks of the engine: the seam between websocket/HTTP and the state thread."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from murmuration.engine.feed import Feed, Request
+from murmuration.streams.log.base import TopicPartition
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether the state has caught up. ``reason`` says why not, in one line."""
+
+    ready: bool
+    reason: str
+    lag_records: dict[str, int]
+
+
+class Viewer(msgspec.Struct, frozen=True):
+    """A person to try a feed for."""
+
+    user_id: int
+    followees: int
+    engagements: int
+
+
+class FeedService(Protocol):
+    """Feeds from the live state. All methods are called on the event loop."""
+
+    @property
+    def version(self) -> int:
+        """The newest readable state version."""
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Next offsets to be applied."""
+
+    def now_ms(self) -> int:
+        """The time of a request that does not name one (``serving.clock``)."""
+
+    def readiness(self) -> Readiness:
+        """Whether feeds may be served."""
+
+    def alive(self) -> bool:
+        """Whether the state thread lives."""
+
+    async def feed(self, request: Request) -> Feed:
+        """Compute a feed on the reader pool.
+
+        Raises:
+            RequestError: the request cannot be answered (named by ``code``; bad cursors too).
+            SafetyError: a safety stage failed.
+            CapacityError: the request queue is full.
+        """
+
+    async def viewers(self, limit: int) -> list[Viewer]:
+        """The most active viewers, for people who want to look around."""
+
+    async def wait_version(self, after: int, timeout_s: float) -> int:
+        """Wait until the version is greater than ``after`` (or the time is over); returns the version."""
