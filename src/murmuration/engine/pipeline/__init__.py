@@ -1,1 +1,1 @@
-
+"""The pipeline framework: small named components, and one ``execute()`` that holds all control flow."""

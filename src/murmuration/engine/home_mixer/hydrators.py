@@ -1,0 +1,110 @@
+"""Hydrators: what the rooms know of the candidates, gathered at one state version."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.interaction_graph.queries import social_proof
+from murmuration.engine.interaction_graph.state import InteractionGraph
+from murmuration.engine.pipeline.candidates import Candidates
+from murmuration.engine.pipeline.components import Query
+from murmuration.engine.signals.state import Signals
+from murmuration.engine.social_graph.state import Relation, SocialGraph
+from murmuration.engine.tweet_store.state import TweetStore
+
+Columns = dict[str, NDArray[np.generic]]
+
+
+class _Safety:
+    """A hydrator whose columns decide what may be shown."""
+
+    safety = True
+
+    def defaults(self, count: int) -> Columns:
+        raise AssertionError("a safety hydrator has no defaults")
+
+
+class Tweets(_Safety):
+    """Content and counters of each candidate, and the author of the tweet that a retweet carries."""
+
+    name = "tweets"
+
+    def __init__(self, tweet_store: TweetStore) -> None:
+        self.tweet_store = tweet_store
+
+    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
+        store = self.tweet_store
+        slots = store.lookup(candidates.tweet_id)
+        tweets = store.columns(slots)
+        retweet = tweets.retweeted_id != 0
+        originals = store.columns(store.lookup(np.where(retweet, tweets.retweeted_id, candidates.tweet_id)))
+        query.text, text_start, text_bytes = store.texts(slots)
+        return {
+            "servable": tweets.servable,
+            "author_id": tweets.author_id,
+            "created_ms": tweets.created_ms,
+            "original_id": np.where(retweet, tweets.retweeted_id, candidates.tweet_id),
+            "original_author_id": np.where(retweet, originals.author_id, tweets.author_id),
+            "text_start": text_start,
+            "text_bytes": text_bytes,
+            "totals": tweets.totals,
+            "popularity": store.popularity(slots, query.request.time_ms),
+        }
+
+
+class Relations(_Safety):
+    """Follow, block and mute between viewer and author, and between viewer and a retweet's original author."""
+
+    name = "relations"
+
+    def __init__(self, social_graph: SocialGraph) -> None:
+        self.social_graph = social_graph
+
+    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
+        viewer = query.request.viewer_id
+        relation = self.social_graph.relation(viewer, _ids(candidates, "author_id"))
+        return {
+            "relation": relation,
+            "original_relation": self.social_graph.relation(viewer, _ids(candidates, "original_author_id")),
+            "in_network": (relation & np.uint8(Relation.FOLLOWS)) != 0,
+        }
+
+
+class ViewerFlags(_Safety):
+    """What the viewer did with each candidate and its author: seen, served, engaged, rejected."""
+
+    name = "viewer_flags"
+
+    def __init__(self, signals: Signals) -> None:
+        self.signals = signals
+
+    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
+        flags = self.signals.flags(
+            query.request.viewer_id, candidates.tweet_id, _ids(candidates, "original_author_id"), query.request.time_ms
+        )
+        return {"viewer_flags": flags}
+
+
+class SocialProof:
+    """Which followees engaged with each candidate; fails open (the feed goes on without its faces)."""
+
+    name = "social_proof"
+    safety = False
+
+    def __init__(self, graph: InteractionGraph, per_tweet_max: int) -> None:
+        self.graph = graph
+        self.per_tweet_max = per_tweet_max
+
+    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
+        proof = social_proof(self.graph, candidates.tweet_id, query.followees, self.per_tweet_max)
+        return {"proof_count": proof.counts, "proof_users": proof.user_ids, "proof_types": proof.types}
+
+    def defaults(self, count: int) -> Columns:
+        return {
+            "proof_count": np.zeros(count, np.int32),
+            "proof_users": np.zeros((count, self.per_tweet_max), np.uint64),
+            "proof_types": np.zeros((count, self.per_tweet_max), np.uint8),
+        }
+
+
+def _ids(candidates: Candidates, column: str) -> NDArray[np.uint64]:
+    return candidates.columns[column].astype(np.uint64, copy=False)

@@ -1,0 +1,81 @@
+"""The plain score blend: parts in 0..1 by their weights, then factors.
+
+Each part is scaled by the request's own greatest value (walk, popularity), so scores rank one feed and are
+not comparable between feeds.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.home_mixer.config import BlendConfig
+from murmuration.engine.home_mixer.sources import WALKS
+from murmuration.engine.pipeline.candidates import Candidates
+from murmuration.engine.pipeline.components import Query, Scores
+from murmuration.engine.signals.state import ViewerFlag
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    top = float(values.max(initial=0.0))
+    return values / top if top > 0 else np.zeros(len(values))
+
+
+class Blend:
+    """Recency, walk score, popularity now and social proof; then out-of-network and feedback factors."""
+
+    name = "blend"
+
+    def __init__(self, config: BlendConfig) -> None:
+        self.config = config
+
+    def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
+        config, columns = self.config, candidates.columns
+        age_ms = np.maximum(query.request.time_ms - columns["created_ms"], 0).astype(np.float64)
+        walk = np.zeros(len(candidates))
+        for name in WALKS:
+            walk = np.maximum(walk, candidates.brought_by(name))
+        proof = np.minimum(columns["proof_count"].astype(np.float64) / config.social_proof_full, 1.0)
+        popularity = np.log1p(np.maximum(columns["popularity"].astype(np.float64), 0.0))
+        scores.parts["recency"] = config.recency * np.exp2(-age_ms / config.recency_half_life_ms)
+        scores.parts["walk"] = config.walk * _scaled(walk)
+        scores.parts["popularity"] = config.popularity * _scaled(popularity)
+        scores.parts["social_proof"] = config.social_proof * proof
+        scores.factors["out_of_network"] = np.where(columns["in_network"], 1.0, config.out_of_network_factor)
+        disliked = (columns["viewer_flags"] & np.uint16(ViewerFlag.AUTHOR_NOT_INTERESTED)) != 0
+        scores.factors["author_not_interested"] = np.where(disliked, config.author_not_interested_factor, 1.0)
+
+
+class AuthorDiversity:
+    """An author's i-th best tweet counts (1 − floor)·decay^i + floor (spec ranking §4.6)."""
+
+    name = "author_diversity"
+
+    def __init__(self, config: BlendConfig) -> None:
+        self.decay = config.author_diversity_decay
+        self.floor = config.author_diversity_floor
+
+    def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
+        author = candidates.columns["author_id"]
+        order = best_first(scores.total(len(candidates)), candidates.tweet_id)
+        by_author = order[np.argsort(author[order], kind="stable")]
+        sorted_author = author[by_author]
+        starts = np.flatnonzero(np.r_[True, sorted_author[1:] != sorted_author[:-1]]) if len(author) else np.empty(0, int)
+        sizes = np.diff(np.r_[starts, len(author)])
+        i = np.empty(len(author), np.int64)
+        i[by_author] = np.arange(len(author)) - np.repeat(starts, sizes)
+        factor = (1.0 - self.floor) * self.decay**i + self.floor
+        # Unknown authors (id 0) are not one author.
+        scores.factors[self.name] = np.where(author == 0, 1.0, factor)
+
+
+class Chronological:
+    """Newest first: the score is the creation time."""
+
+    name = "chronological"
+
+    def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
+        scores.parts["created_ms"] = candidates.columns["created_ms"].astype(np.float64)
+
+
+def best_first(total: NDArray[np.float64], tweet_id: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Indices by score descending; ties by id, newest (greatest) first: an order that never depends on arrival."""
+    return np.lexsort((~tweet_id, -total))

@@ -1,0 +1,179 @@
+"""Candidate sources of the products (spec ranking §1.3): followees' tweets, walks, what is popular now."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.feed import Product
+from murmuration.engine.home_mixer.config import FollowingConfig, ForYouConfig, WalkConfig
+from murmuration.engine.interaction_graph.salsa import SalsaRequest, salsa
+from murmuration.engine.interaction_graph.state import InteractionGraph
+from murmuration.engine.pipeline.components import Query
+from murmuration.engine.social_graph.state import SocialGraph
+from murmuration.engine.tweet_store.state import TweetStore
+
+Ids = NDArray[np.uint64]
+Found = tuple[Ids, NDArray[np.float64]]
+
+#: Names of the walk sources, by what their walks start from.
+WALKS = ("walk_own", "walk_followees", "walk_popular")
+
+
+class ViewerGraph:
+    """Query hydrator: whom the viewer follows, and how much the interaction graph knows of the viewer."""
+
+    name = "viewer_graph"
+
+    def __init__(self, social_graph: SocialGraph, interaction_graph: InteractionGraph, followees_max: int) -> None:
+        self.social_graph = social_graph
+        self.interaction_graph = interaction_graph
+        self.followees_max = followees_max
+
+    def hydrate(self, query: Query) -> None:
+        viewer = query.request.viewer_id
+        query.followees = self.social_graph.followees(viewer, self.followees_max)
+        query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
+
+
+class Followees:
+    """In-network retrieval: the newest tweets of followees; raw score = creation time."""
+
+    name = "followees"
+
+    def __init__(self, tweet_store: TweetStore, config: ForYouConfig | FollowingConfig) -> None:
+        self.tweet_store = tweet_store
+        self.per_author_max = config.per_author_max
+        self.age_ms_max = config.age_ms_max if isinstance(config, ForYouConfig) else None
+        self.total_max = config.in_network_max if isinstance(config, ForYouConfig) else config.tweets_max
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return len(query.followees) > 0
+
+    def fetch(self, query: Query) -> Found:
+        since_ms = 0 if self.age_ms_max is None else query.request.time_ms - self.age_ms_max
+        ids, created_ms, _ = self.tweet_store.recent_of_authors(
+            query.followees, since_ms, self.per_author_max, self.total_max
+        )
+        return ids, created_ms.astype(np.float64)
+
+
+class Walk:
+    """SALSA over the interaction graph (spec graph §5); raw score = share of the walk's visits."""
+
+    def __init__(self, name: str, graph: InteractionGraph, config: WalkConfig) -> None:
+        self.name = name
+        self.graph = graph
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        raise NotImplementedError
+
+    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+        """User ids to start from, and their weights."""
+        raise NotImplementedError
+
+    def fetch(self, query: Query) -> Found:
+        users, weights = self.seeds(query)
+        if not len(users):
+            return np.empty(0, np.uint64), np.empty(0)
+        config = self.config
+        result = salsa(
+            self.graph,
+            SalsaRequest(
+                query_user_id=query.request.viewer_id,
+                seed_user_ids=users,
+                seed_weights=weights,
+                walks=config.walks,
+                length=config.length,
+                reset=config.reset,
+                query_weight_fraction=config.query_weight_fraction,
+                results_max=config.results_max,
+                seed=query.request.seed,
+            ),
+            query.scratch,
+        )
+        return result.tweet_ids, result.scores
+
+
+class OwnWalk(Walk):
+    """Walks from the viewer: the tweets they engaged with, who else did, and what those people engaged with."""
+
+    def __init__(self, graph: InteractionGraph, config: WalkConfig) -> None:
+        super().__init__("walk_own", graph, config)
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.facts["own_edges"] >= self.config.own_edges_min
+
+    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+        return np.array([query.request.viewer_id], np.uint64), np.ones(1)
+
+
+class FolloweesWalk(Walk):
+    """For a viewer with few engagements: walks from the newest followees."""
+
+    def __init__(self, graph: InteractionGraph, config: WalkConfig) -> None:
+        super().__init__("walk_followees", graph, config)
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.facts["own_edges"] < self.config.own_edges_min and len(query.followees) > 0
+
+    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+        seeds = query.followees[: self.config.followee_seeds_max]
+        return seeds, np.ones(len(seeds))
+
+
+class PopularWalk(Walk):
+    """For a viewer with neither engagements nor followees: walks from who just engaged with what is popular."""
+
+    def __init__(self, graph: InteractionGraph, config: WalkConfig, popular: "Popular") -> None:
+        super().__init__("walk_popular", graph, config)
+        self.popular = popular
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.facts["own_edges"] < self.config.own_edges_min and len(query.followees) == 0
+
+    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+        tweets, _ = self.popular.top(query, self.config.popular_tweets)
+        people = [self.graph.neighbors_of_tweet(int(t), self.config.people_per_popular_tweet)[0] for t in tweets]
+        users = np.unique(np.concatenate(people)) if people else np.empty(0, np.uint64)
+        return users, np.ones(len(users))
+
+
+class Popular:
+    """What is popular now: engagement weight decayed with the short half-life; fills up thin feeds."""
+
+    name = "popular"
+
+    def __init__(self, tweet_store: TweetStore, config: ForYouConfig) -> None:
+        self.tweet_store = tweet_store
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return found < self.config.popular_below
+
+    def fetch(self, query: Query) -> Found:
+        return self.top(query, self.config.popular_max)
+
+    def top(self, query: Query, count: int) -> Found:
+        """The most popular tweets young enough to be shown, with their decayed weight."""
+        now_ms = query.request.time_ms
+        return self.tweet_store.popular(now_ms, 0, count, now_ms - self.config.age_ms_max)
+
+
+class OwnTweets:
+    """Following shows the viewer's own tweets among the followees'."""
+
+    name = "own_tweets"
+
+    def __init__(self, tweet_store: TweetStore, config: FollowingConfig) -> None:
+        self.tweet_store = tweet_store
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.request.product is Product.FOLLOWING
+
+    def fetch(self, query: Query) -> Found:
+        viewer = np.array([query.request.viewer_id], np.uint64)
+        ids, created_ms, _ = self.tweet_store.recent_of_authors(
+            viewer, 0, self.config.per_author_max, self.config.tweets_max
+        )
+        return ids, created_ms.astype(np.float64)

@@ -1,0 +1,118 @@
+"""EngineState owns every room: the whole of what the engine knows, and the one place it changes.
+
+Concurrency contract: a single writer calls ``apply`` under the write side of the state lock; readers hold the
+read side for as long as they look (docs/architecture.md, invariants 1 and 2).
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.deduplication import Deduplication, DeduplicationConfig
+from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from murmuration.engine.room import Room
+from murmuration.engine.signals.state import Signals, SignalsConfig
+from murmuration.engine.social_graph.state import SocialGraph, SocialGraphConfig
+from murmuration.engine.tweet_store.state import TweetStore, TweetStoreConfig
+from murmuration.engine.types import EVENT_COLUMNS, EventBatch
+
+VERSION, CLOCK_MS, EVENTS, DUPLICATES = range(4)
+
+
+class RoomsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities and rules of every room; what the state's bytes depend on."""
+
+    deduplication: DeduplicationConfig = DeduplicationConfig()
+    interaction_graph: InteractionGraphConfig = InteractionGraphConfig()
+    social_graph: SocialGraphConfig = SocialGraphConfig()
+    tweet_store: TweetStoreConfig = TweetStoreConfig()
+    signals: SignalsConfig = SignalsConfig()
+
+
+class EngineState:
+    """All rooms at one version. ``apply`` raises the version by one."""
+
+    def __init__(self, config: RoomsConfig) -> None:
+        self.config = config
+        self.deduplication = Deduplication(config.deduplication)
+        self.interaction_graph = InteractionGraph(config.interaction_graph)
+        self.social_graph = SocialGraph(config.social_graph)
+        self.tweet_store = TweetStore(config.tweet_store)
+        self.signals = Signals(config.signals)
+        #: Applied in this order; each room reads only the batch, never another room.
+        self.rooms: tuple[Room, ...] = (self.tweet_store, self.interaction_graph, self.social_graph, self.signals)
+        self._header = np.zeros(4, np.int64)
+
+    @property
+    def version(self) -> int:
+        """How many batches were applied."""
+        return int(self._header[VERSION])
+
+    @property
+    def clock_ms(self) -> int:
+        """The newest event time applied so far (0 before the first event)."""
+        return int(self._header[CLOCK_MS])
+
+    @property
+    def events(self) -> int:
+        """Events applied, duplicates left out."""
+        return int(self._header[EVENTS])
+
+    @property
+    def duplicates(self) -> int:
+        """Events left out because their id was seen within the horizon."""
+        return int(self._header[DUPLICATES])
+
+    def apply(self, batch: EventBatch) -> int:
+        """Apply one batch to every room and raise the version; returns the number of duplicates left out."""
+        kept, duplicates = self._without_duplicates(batch)
+        for room in self.rooms:
+            room.apply(kept)
+        self._header[VERSION] += 1
+        self._header[EVENTS] += kept.size
+        self._header[DUPLICATES] += duplicates
+        if kept.size:
+            self._header[CLOCK_MS] = max(self.clock_ms, int(kept.timestamp_ms.max()))
+        return duplicates
+
+    def _without_duplicates(self, batch: EventBatch) -> tuple[EventBatch, int]:
+        keep = self.deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
+        dropped = batch.size - int(np.count_nonzero(keep))
+        if not dropped:
+            return batch, 0
+        return batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS}), dropped
+
+    def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Every array of the state by qualified name, in a fixed order: their bytes are the state's bytes."""
+        yield "engine.header", self._header
+        for room in (self.deduplication, *self.rooms):
+            for name, array in room.arrays().items():
+                yield f"{room.name}.{name}", array
+
+    def digest(self) -> str:
+        """SHA-256 over all arrays (names, shapes and bytes): equal digests mean equal states."""
+        sha = hashlib.sha256()
+        for name, array in self.arrays():
+            sha.update(f"{name}{array.dtype.str}{array.shape}".encode())
+            sha.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+        return sha.hexdigest()
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes of all rooms' arrays."""
+        return sum(room.bytes_max for room in (self.deduplication, *self.rooms))
+
+    def check(self) -> None:
+        """Verify every room's invariants (slow)."""
+        for room in (self.deduplication, *self.rooms):
+            room.check()
+
+    def gauges(self) -> Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]:
+        """By room: bytes, fill of each bounded thing, cumulative counters."""
+        return {
+            room.name: (room.bytes_max, room.fill(), room.counters()) for room in (self.deduplication, *self.rooms)
+        }
