@@ -68,4 +68,6 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     send_timeout_s: Seconds = 5.0
     drain_timeout_s: Seconds = 10.0
     ready_lag_records_max: Positive = 1000
+    #: Sources not begun after this long are skipped and named in the answer.
+    source_deadline_s: Seconds = 0.25
     switch_interval_s: Seconds = 0.0005

@@ -67,24 +67,20 @@ class EngineState:
         """Events left out because their id was seen within the horizon."""
         return int(self._header[DUPLICATES])
 
-    def apply(self, batch: EventBatch) -> int:
-        """Apply one batch to every room and raise the version; returns the number of duplicates left out."""
-        kept, duplicates = self._without_duplicates(batch)
+    def apply(self, batch: EventBatch) -> NDArray[np.bool_]:
+        """Apply one batch to every room and raise the version; returns which events were kept (not duplicates)."""
+        keep = self.deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
+        kept = batch
+        if not keep.all():
+            kept = batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
         for room in self.rooms:
             room.apply(kept)
         self._header[VERSION] += 1
         self._header[EVENTS] += kept.size
-        self._header[DUPLICATES] += duplicates
+        self._header[DUPLICATES] += batch.size - kept.size
         if kept.size:
             self._header[CLOCK_MS] = max(self.clock_ms, int(kept.timestamp_ms.max()))
-        return duplicates
-
-    def _without_duplicates(self, batch: EventBatch) -> tuple[EventBatch, int]:
-        keep = self.deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
-        dropped = batch.size - int(np.count_nonzero(keep))
-        if not dropped:
-            return batch, 0
-        return batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS}), dropped
+        return keep
 
     def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """Every array of the state by qualified name, in a fixed order: their bytes are the state's bytes."""

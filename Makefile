@@ -1,0 +1,58 @@
+# Every target creates what it needs: `make demo` and `make test` work in a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EDGES ?= var/edges_10m.bin
+
+.PHONY: demo test check format bench lock schemas clean clean-cache
+
+# The environment: exact versions from the lock, then the project itself.
+$(VENV)/.run: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(None if ok else "Murmuration needs Python 3.11 to 3.13; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.run  ## the whole path on one machine: log, society, engine, page; Ctrl-C ends it
+	$(BIN)/murmuration demo
+
+test: $(VENV)/.dev  ## every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.run  ## the figures of docs/benchmarks.md; EDGES=FILE for the graph
+	$(BIN)/murmuration bench path --json
+	$(BIN)/murmuration bench freshness --json
+	$(BIN)/murmuration bench lock --json
+	test ! -f $(EDGES) || $(BIN)/murmuration bench graph --edges $(EDGES) --json
+
+schemas: $(VENV)/.dev  ## regenerate docs/schemas from the wire types
+	$(BIN)/murmuration schemas --write docs/schemas
+
+LOCK = $(BIN)/uv pip compile pyproject.toml build.in --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet
+
+lock:  ## renew the locks
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOCK) -o requirements.lock
+	$(LOCK) --group dev -o requirements-dev.lock
+
+clean-cache:  ## numba does not see changes in a callee of another file
+	find src tests -name '*.nb[ic]' -delete
+
+clean: clean-cache
+	rm -rf $(VENV) var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,247 @@
+"""Wiring and life cycle: builds every part from the configuration and runs them together.
+
+A background task that dies ends the process: half an engine is worse than none.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from murmuration.config.schema import Config, feed_hash, masked
+from murmuration.engine.errors import MurmurationError
+from murmuration.engine.feed import Feed, Product, Request
+from murmuration.engine.home_mixer.products import build_products
+from murmuration.engine.kernels import warmup
+from murmuration.engine.pipeline.execute import Pipeline
+from murmuration.engine.state import EngineState
+from murmuration.streams.events.decode import Decoder
+from murmuration.streams.events.topics import ALL_TOPICS
+from murmuration.streams.log import open_log
+from murmuration.streams.log.base import EventLog, TopicPartition
+from murmuration.streams.metrics import EngineMetrics
+from murmuration.streams.readers import Readers
+from murmuration.streams.rwlock import PhaseFairLock
+from murmuration.streams.service import Readiness, Viewer
+from murmuration.streams.state_thread import StateThread
+from murmuration.streams.tail import Ingest, apply_retention
+
+log = structlog.get_logger("murmuration.app")
+
+RETENTION_INTERVAL_S = 600.0
+
+
+class Engine:
+    """State, writer thread and reader pool; implements ``service.FeedService``."""
+
+    def __init__(self, config: Config, registry: CollectorRegistry) -> None:
+        self.config = config
+        self.state = EngineState(config.rooms)
+        self.lock = PhaseFairLock()
+        self.metrics = EngineMetrics(registry)
+        self.metrics.watch_rooms(self._gauges)
+        self.config_hash = feed_hash(config)
+        self.products: Mapping[Product, Pipeline] = build_products(self.state, config.home_mixer, self.config_hash)
+        self.readers = Readers(
+            self.state,
+            self.lock,
+            self.products,
+            self.metrics,
+            readers=config.serving.readers,
+            queue_max=config.serving.request_queue_max,
+            source_deadline_s=config.serving.source_deadline_s,
+        )
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._published = asyncio.Event()
+        self._caught_up = False
+        self.ingest: Ingest | None = None
+        self.state_thread: StateThread | None = None
+
+    def start(self, event_log: EventLog) -> tuple[Ingest, StateThread]:
+        """Start the writer thread."""
+        self.ingest = Ingest(event_log, self.config.ingest, self.metrics)
+        self.state_thread = StateThread(
+            self.state,
+            self.lock,
+            Decoder(self.config.ingest.future_ms_max),
+            self.metrics,
+            batch_events_max=self.config.ingest.batch_events_max,
+            queue_max=self.config.ingest.queue_batches_max,
+            on_applied=self._publish,
+            on_dead=self.ingest.on_dead,
+            on_failed=self._fail,
+        )
+        self.state_thread.start()
+        return self.ingest, self.state_thread
+
+    def _gauges(self) -> Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]:
+        with self.lock.reading():
+            return self.state.gauges()
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _publish(self) -> None:
+        published, self._published = self._published, asyncio.Event()
+        published.set()
+
+    async def close(self) -> None:
+        """End the threads; what is queued is applied first."""
+        if self.state_thread is not None:
+            await self.state_thread.stop()
+        await self.readers.close()
+        if not self.failed.done():
+            self.failed.cancel()
+
+    # What the server asks (service.FeedService)
+
+    @property
+    def version(self) -> int:
+        return self.state.version
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        return self.state_thread.positions if self.state_thread is not None else {}
+
+    def now_ms(self) -> int:
+        if self.config.serving.clock == "event":
+            return self.state.clock_ms
+        return int(time.time() * 1000)
+
+    def alive(self) -> bool:
+        return self.state_thread is not None and self.state_thread.alive()
+
+    def readiness(self) -> Readiness:
+        lag = self.ingest.lag_records if self.ingest is not None else {}
+        named = {f"{part.topic}/{part.partition}": n for part, n in lag.items() if n}
+        total = sum(named.values())
+        problem = "the engine was not started yet" if self.ingest is None else self.ingest.problem
+        if problem is None and total > self.config.serving.ready_lag_records_max:
+            problem = f"{total} records behind the log"
+        return Readiness(problem is None, problem or "caught up", named)
+
+    def caught_up(self) -> bool:
+        """Whether feeds may be asked for: once caught up, a passing lag does not stop them (readyz still tells)."""
+        self._caught_up = self._caught_up or self.readiness().ready
+        return self._caught_up
+
+    async def feed(self, request: Request) -> Feed:
+        return await self.readers.feed(request)
+
+    async def viewers(self, limit: int) -> list[Viewer]:
+        return await self.readers.read(lambda: self._viewers(limit))
+
+    def _viewers(self, limit: int) -> list[Viewer]:
+        with self.readers.reading():
+            users, counts = self.state.signals.activity(limit)
+            return [
+                Viewer(int(user), self.state.social_graph.followee_count(int(user)), int(count))
+                for user, count in zip(users, counts, strict=True)
+            ]
+
+    async def wait_version(self, after: int, timeout_s: float) -> int:
+        deadline = time.monotonic() + timeout_s
+        while self.version <= after:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            published = self._published
+            if self.version > after:
+                break
+            try:
+                await asyncio.wait_for(published.wait(), left)
+            except TimeoutError:
+                break
+        return self.version
+
+
+def new_registry() -> CollectorRegistry:
+    """A metrics registry with the process's own figures."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+@asynccontextmanager
+async def running_engine(
+    config: Config,
+    *,
+    registry: CollectorRegistry | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> AsyncIterator[tuple[Engine, EventLog]]:
+    """An engine that follows its log, and the log; background tasks end with the block.
+
+    Raises:
+        ConfigError, LogUnavailableError: it cannot start; the message says what to do.
+    """
+    sys.setswitchinterval(config.serving.switch_interval_s)
+    async with AsyncExitStack() as stack:
+        event_log = await stack.enter_async_context(open_log(config.log))
+        partitions = config.log.partitions
+        await event_log.ensure_topics(
+            {topic: partitions.get(topic, config.log.partitions_default) for topic in ALL_TOPICS}
+        )
+        engine = Engine(config, registry if registry is not None else new_registry())
+        progress("compiling kernels (first start only; cached afterwards)")
+        await asyncio.to_thread(warmup.all, progress)
+        ingest, state_thread = engine.start(event_log)
+        stack.push_async_callback(engine.close)
+        await ingest.recall_dead_letters()
+        positions = await ingest.start_positions(config.rooms.interaction_graph.window_ms)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(ingest.run(state_thread, positions), name="tail"),
+                tasks.create_task(ingest.watch_lag(state_thread, positions), name="lag"),
+                tasks.create_task(
+                    apply_retention(
+                        event_log, ALL_TOPICS, int(config.log.retention_h * 3_600_000), RETENTION_INTERVAL_S
+                    ),
+                    name="retention",
+                ),
+                tasks.create_task(_until_failed(engine), name="state thread"),
+            ]
+            try:
+                yield engine, event_log
+            finally:
+                for task in background:
+                    task.cancel()
+
+
+async def _until_failed(engine: Engine) -> None:
+    await engine.failed
+
+
+async def wait_ready(engine: Engine, *, timeout_s: float, progress: Callable[[str], None] = lambda line: None) -> None:
+    """Wait until the state has caught up with the log.
+
+    Raises:
+        MurmurationError: it has not within ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not engine.caught_up():
+        if time.monotonic() > deadline:
+            raise MurmurationError(f"not ready after {timeout_s:.0f} s: {engine.readiness().reason}")
+        progress(engine.readiness().reason)
+        await asyncio.sleep(0.1)
+
+
+def shown_config(config: Config) -> dict[str, object]:
+    """What ``/config`` and ``config show`` print."""
+    return {"config_hash": feed_hash(config), "config": masked(config)}
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it runs, else asyncio's own."""
+    if os.name == "nt":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()

@@ -1,0 +1,155 @@
+"""From log to state thread: where to start, reading on, dead letters, lag and readiness."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import structlog
+
+from murmuration.config.serving import IngestConfig
+from murmuration.streams.events.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
+from murmuration.streams.events.topics import DEAD_LETTERS, STATE_TOPICS
+from murmuration.streams.log.base import EventLog, LogUnavailableError, NewRecord, TopicPartition
+from murmuration.streams.metrics import EngineMetrics
+from murmuration.streams.state_thread import StateThread
+
+log = structlog.get_logger("murmuration.tail")
+
+RETRY_S = 1.0
+LAG_INTERVAL_S = 0.5
+
+
+class Ingest:
+    """Feeds the state thread from the log and knows how far behind it is. Lives on the event loop."""
+
+    def __init__(self, event_log: EventLog, config: IngestConfig, metrics: EngineMetrics) -> None:
+        self.lag_records: dict[TopicPartition, int] = {}
+        #: None until the lag is known; the reason why it is not, otherwise.
+        self.problem: str | None = "the log was not read yet"
+        self._log, self._config, self._metrics = event_log, config, metrics
+        self._dead: list[DeadLetter] = []
+        self._dead_until: dict[TopicPartition, int] = {}
+
+    def on_dead(self, letters: list[DeadLetter]) -> None:
+        """Take dead letters from the state thread; they are written before more is read."""
+        self._dead += letters
+
+    async def start_positions(self, window_ms: int) -> dict[TopicPartition, int]:
+        """Where to begin reading each partition of the topics that make the state.
+
+        Raises:
+            LogUnavailableError: the log cannot be read.
+        """
+        positions: dict[TopicPartition, int] = {}
+        since_ms = int(time.time() * 1000) - window_ms
+        for topic in STATE_TOPICS:
+            if self._config.start == "window":
+                offsets = await self._log.offsets_for_time(topic, since_ms)
+            else:
+                offsets = await self._log.start_offsets(topic)
+            positions |= {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+        return positions
+
+    async def recall_dead_letters(self) -> None:
+        """Learn which records have their dead letter already: a replay must not write them again.
+
+        One writer appends dead letters in the order of its reading, so the greatest offset says it all.
+        """
+        starts = await self._log.start_offsets(DEAD_LETTERS)
+        ends = await self._log.end_offsets(DEAD_LETTERS)
+        positions = {TopicPartition(DEAD_LETTERS, p): offset for p, offset in starts.items()}
+        async with await self._log.tail(positions) as tail:
+            while any(offset < ends[part.partition] for part, offset in tail.positions.items()):
+                for run in await tail.poll(records_max=self._config.poll_records_max, timeout_s=RETRY_S):
+                    for value in run.values:
+                        try:
+                            letter = decode_dead_letter(value)
+                        except msgspec.MsgspecError:
+                            continue
+                        self._note_dead(letter)
+
+    def _note_dead(self, letter: DeadLetter) -> None:
+        where = TopicPartition(letter.topic, letter.partition)
+        self._dead_until[where] = max(self._dead_until.get(where, -1), letter.offset)
+
+    async def run(self, state_thread: StateThread, positions: Mapping[TopicPartition, int]) -> None:
+        """Read on for ever. A log that is away is waited for; what was read stays."""
+        tail = await self._log.tail(positions)
+        async with tail:
+            while True:
+                try:
+                    runs = await tail.poll(
+                        records_max=self._config.poll_records_max, timeout_s=self._config.poll_timeout_s
+                    )
+                except LogUnavailableError as error:
+                    self._metrics.log_failures.labels("read").inc()
+                    self.problem = str(error)
+                    log.warning("the log is away, waiting", error=str(error))
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                if runs:
+                    await state_thread.put(runs)
+                await self.flush_dead_letters()
+
+    async def flush_dead_letters(self) -> None:
+        """Write the dead letters collected so far; keeps trying while the log is away."""
+        while self._dead:
+            letters, self._dead = self._dead, []
+            fresh = [letter for letter in letters if self._is_fresh(letter)]
+            records = [
+                NewRecord(value=encode_dead_letter(letter), key=f"{letter.topic}/{letter.partition}".encode())
+                for letter in fresh
+            ]
+            if not records:
+                continue
+            try:
+                await self._log.append(DEAD_LETTERS, records)
+            except LogUnavailableError as error:
+                self._metrics.log_failures.labels("append").inc()
+                log.warning("dead letters wait for the log", waiting=len(letters), error=str(error))
+                self._dead = letters + self._dead
+                await asyncio.sleep(RETRY_S)
+                continue
+            for letter in fresh:
+                self._note_dead(letter)
+
+    def _is_fresh(self, letter: DeadLetter) -> bool:
+        return letter.offset > self._dead_until.get(TopicPartition(letter.topic, letter.partition), -1)
+
+    async def watch_lag(self, state_thread: StateThread, starts: Mapping[TopicPartition, int]) -> None:
+        """Measure the lag for ever, twice a second."""
+        while True:
+            try:
+                await self._measure_lag(state_thread, starts)
+            except LogUnavailableError as error:
+                self.problem = str(error)
+            await asyncio.sleep(LAG_INTERVAL_S)
+
+    async def _measure_lag(self, state_thread: StateThread, starts: Mapping[TopicPartition, int]) -> None:
+        now_ms = time.time() * 1000
+        lag: dict[TopicPartition, int] = {}
+        for topic in STATE_TOPICS:
+            for partition, end in (await self._log.end_offsets(topic)).items():
+                where = TopicPartition(topic, partition)
+                position = state_thread.positions.get(where, starts.get(where, 0))
+                lag[where] = max(0, end - position)
+                applied_ms = state_thread.applied_append_ms.get(where, now_ms)
+                labels = (topic, str(partition))
+                self._metrics.lag_records.labels(*labels).set(lag[where])
+                self._metrics.lag_seconds.labels(*labels).set(
+                    max(0.0, (now_ms - applied_ms) / 1000.0) if lag[where] else 0.0
+                )
+        self.lag_records = lag
+        self.problem = None
+
+
+async def apply_retention(event_log: EventLog, topics: Sequence[str], retention_ms: int, interval_s: float) -> None:
+    """Remove what is older than the retention, for ever, every ``interval_s``."""
+    while True:
+        for topic in topics:
+            try:
+                await event_log.apply_retention(topic, before_ms=int(time.time() * 1000) - retention_ms)
+            except LogUnavailableError as error:
+                log.warning("retention was not applied", topic=topic, error=str(error))
+        await asyncio.sleep(interval_s)

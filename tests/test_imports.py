@@ -1,0 +1,79 @@
+"""Who imports whom: kernels ← state rooms ← (apply | reading rooms) ← composition ← streams (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "murmuration"
+STATE_ROOMS = ("interaction_graph", "social_graph", "tweet_store", "signals", "deduplication")
+BASE = ("engine.types", "engine.errors", "engine.room", "engine.kernels")
+
+#: What a part of the tree may import from the project, by prefix; the longest matching part decides.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "engine.types": ("engine.errors",),
+    "engine.errors": (),
+    "engine.room": ("engine.errors", "engine.types"),
+    "engine.feed": ("engine.errors",),
+    "engine.kernels": ("engine.kernels", "engine.errors", "engine.types"),
+    # The one kernel module that knows all others: it compiles them.
+    "engine.kernels.warmup": ("engine",),
+    **{f"engine.{room}": (*BASE, f"engine.{room}") for room in STATE_ROOMS},
+    "engine.state": (*BASE, *(f"engine.{room}" for room in STATE_ROOMS)),
+    "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline", "engine.interaction_graph"),
+    "engine.home_mixer": ("engine",),
+    "config": ("config", "engine"),
+    "streams": ("streams", "config", "engine", "loadtest"),
+    "loadtest": ("loadtest", "streams", "config", "engine"),
+}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    inside = {name.removeprefix("murmuration.") for name in found if name.startswith("murmuration.")}
+    return inside - {"__version__"}
+
+
+def within(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")
+
+
+@pytest.mark.parametrize("path", sorted(p for p in SOURCE.rglob("*.py") if module_of(p)), ids=module_of)
+def test_imports_go_one_way(path: Path):
+    module = module_of(path)
+    if module == "engine":
+        assert not imports_of(path)
+        return
+    part = max((p for p in ALLOWED if within(module, p)), key=len, default=None)
+    assert part is not None, f"{module} has no place in the import contract"
+    # `from engine.kernels import id_map` names a package on the way; what counts is that something allowed is named.
+    wrong = {
+        name
+        for name in imports_of(path)
+        if not any(within(name, allowed) or within(allowed, name) for allowed in ALLOWED[part])
+    }
+    assert not wrong, f"{module} may not import {sorted(wrong)}"
+
+
+def test_state_rooms_never_import_each_other():
+    for room in STATE_ROOMS:
+        for path in [*(SOURCE / "engine" / room).rglob("*.py"), SOURCE / "engine" / f"{room}.py"]:
+            if path.exists():
+                others = {n for n in imports_of(path) for o in STATE_ROOMS if o != room and within(n, f"engine.{o}")}
+                assert not others, f"{module_of(path)} imports {sorted(others)}"
+
+
+def test_the_contract_can_fail(tmp_path: Path):
+    assert not any(within("streams.log", allowed) for allowed in ALLOWED["engine.state"])
+    assert not any(within("engine.social_graph", allowed) for allowed in ALLOWED["engine.signals"])
