@@ -1,0 +1,356 @@
+"""The embedded event log: one SQLite file in write-ahead mode, no broker.
+
+Appends go through one thread that groups them into transactions (``sqlite_writer``); reads run on another, in blocks
+(``sqlite_blocks``). Every block has a number in one global append order, and that is the order in which tails return
+runs: a replay from the start interleaves partitions exactly as the first run did. Several processes may open the same
+file; a commit wakes the tails of all of them (``doorbell``).
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from murmuration.config.serving import LogConfig
+from murmuration.streams.log import sqlite_file
+from murmuration.streams.log.base import (
+    EventLog,
+    LogError,
+    LogUnavailableError,
+    NewRecord,
+    OffsetOutOfRangeError,
+    Records,
+    Tail,
+    TopicPartition,
+)
+from murmuration.streams.log.doorbell import Doorbell, folder_of
+from murmuration.streams.log.placement import check_sizes, place
+from murmuration.streams.log.sqlite_blocks import Block, BlockError, decode
+from murmuration.streams.log.sqlite_writer import Append, Call, SqliteWriter
+
+T = TypeVar("T")
+
+#: An append waits while so many bytes are on their way to the disk.
+_PENDING_BYTES_MAX = 64 << 20
+#: A read ends at so many bytes of blocks.
+_READ_BYTES_MAX = 4 << 20
+#: A waiting tail looks again after this long even if nobody rang (the ring is only a hint).
+_LOOK_AGAIN_S = 1.0
+#: Blocks that retention removes in one transaction: appends go on between them.
+_REMOVE_BLOCKS = 256
+
+
+class SqliteLog(EventLog):
+    """The embedded backend; see the module. ``sqlite:///path`` with ``?synchronous=normal`` trading the last
+    commits before a power cut (not a crash) for speed."""
+
+    def __init__(self, config: LogConfig) -> None:
+        self._address = sqlite_file.parse_address(config.url)
+        self._record_bytes_max = config.record_bytes_max
+        self._prefix = config.topic_prefix
+        self._writer: SqliteWriter | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._reads: ThreadPoolExecutor | None = None
+        self._doorbell = Doorbell(folder_of(self._address.path))
+        self._partition_ids: dict[str, dict[int, int]] = {}
+        self._tails: set[SqliteTail] = set()
+        self._keyless = 0
+        self._pending_bytes = 0
+        self._pending_fell = asyncio.Event()
+
+    async def open(self) -> None:
+        self._reads = ThreadPoolExecutor(1, "murmuration-log-reader")
+        try:
+            await self._in_reader(lambda: sqlite_file.create(self._address))
+            self._reader = await self._in_reader(lambda: sqlite_file.connect(self._address))
+        except LogUnavailableError:
+            await self.close()
+            raise
+        self._writer = SqliteWriter(self._address, self._doorbell, self._ring_here)
+
+    async def close(self) -> None:
+        for tail in list(self._tails):
+            await tail.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await self._in_reader(writer.stop)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await self._in_reader(reader.close)
+        self._doorbell.close()
+        reads, self._reads = self._reads, None
+        if reads is not None:
+            reads.shutdown(wait=False)
+
+    async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
+        rows = [(self._prefix + topic, p) for topic, count in partitions.items() for p in range(count)]
+
+        def insert(connection: sqlite3.Connection) -> None:
+            known = {topic for (topic,) in connection.execute("SELECT DISTINCT topic FROM partitions")}
+            new = [row for row in rows if row[0] not in known]
+            connection.executemany("INSERT INTO partitions (topic, partition) VALUES (?, ?)", new)
+
+        await self._write(insert)
+
+    async def partitions(self, topic: str) -> int:
+        return len(await self._ids(topic))
+
+    async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
+        writer = self._opened()
+        if not records:
+            return []
+        check_sizes(records, self._record_bytes_max)
+        ids = await self._ids(topic)
+        self._keyless += 1
+        placed = place(records, len(ids), self._keyless)
+        size = sum([len(r.value) + len(r.key) for r in records])
+        while self._pending_bytes and self._pending_bytes + size > _PENDING_BYTES_MAX:
+            self._pending_fell.clear()
+            await self._pending_fell.wait()
+        future: asyncio.Future[list[tuple[int, int]]] = asyncio.get_running_loop().create_future()
+        self._pending_bytes += size
+        future.add_done_callback(lambda _: self._landed(size))
+        writer.submit(Append(future, records, placed, ids))
+        return await future
+
+    def _landed(self, size: int) -> None:
+        self._pending_bytes -= size
+        self._pending_fell.set()
+
+    async def tail(self, positions: Mapping[TopicPartition, int]) -> Tail:
+        self._opened()
+        ids: dict[int, TopicPartition] = {}
+        for topic in {partition.topic for partition in positions}:
+            known = await self._ids(topic)
+            for partition in positions:
+                if partition.topic == topic:
+                    if partition.partition not in known:
+                        raise LogError(f"topic {topic!r} has no partition {partition.partition}")
+                    ids[known[partition.partition]] = partition
+        tail = SqliteTail(self, positions, ids)
+        self._doorbell.listen(self._ring_here)
+        self._tails.add(tail)
+        return tail
+
+    async def start_offsets(self, topic: str) -> dict[int, int]:
+        return {row.partition: row.start_offset for row in await self._rows(topic)}
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        return {row.partition: row.end_offset for row in await self._rows(topic)}
+
+    async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:
+        await self._ids(topic)
+        return await self.read(lambda c: sqlite_file.offsets_for_time(c, self._prefix + topic, time_ms))
+
+    async def apply_retention(self, topic: str, *, before_ms: int) -> dict[int, int]:
+        for partition_id in (await self._ids(topic)).values():
+
+            def remove(connection: sqlite3.Connection, partition_id: int = partition_id) -> int:
+                return _remove_blocks(connection, partition_id, before_ms)
+
+            while await self._write(remove) == _REMOVE_BLOCKS:
+                pass
+        return await self.start_offsets(topic)
+
+    async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask the reading connection, off the event loop.
+
+        Raises:
+            LogUnavailableError: the log is closed, or SQLite cannot answer.
+        """
+        self._opened()
+        reader = self._reader
+        assert reader is not None
+        return await self._in_reader(lambda: question(reader))
+
+    def forget(self, tail: "SqliteTail") -> None:
+        """A tail was closed."""
+        self._tails.discard(tail)
+
+    async def _in_reader(self, work: Callable[[], T]) -> T:
+        if self._reads is None:
+            raise LogUnavailableError(f"log {self._address.path}: is not open")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reads, work)
+        except (sqlite3.Error, BlockError) as error:
+            raise sqlite_file.unavailable(self._address.path, error) from error
+
+    async def _write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._opened().submit(Call(future, function))
+        return await future  # type: ignore[no-any-return]
+
+    async def _ids(self, topic: str) -> dict[int, int]:
+        """Row ids by partition; they never change once there."""
+        ids = self._partition_ids.get(topic)
+        if ids is None:
+            ids = self._partition_ids[topic] = {row.partition: row.id for row in await self._rows(topic)}
+        return ids
+
+    async def _rows(self, topic: str) -> list[sqlite_file.PartitionRow]:
+        rows = await self.read(lambda c: sqlite_file.partition_rows(c, self._prefix + topic))
+        if not rows:
+            raise LogError(f"no topic {self._prefix + topic!r} in {self._address.path}")
+        return rows
+
+    def _opened(self) -> SqliteWriter:
+        if self._writer is None:
+            raise LogUnavailableError(f"log {self._address.path}: is not open")
+        return self._writer
+
+    def _ring_here(self) -> None:
+        for tail in self._tails:
+            tail.ring()
+
+
+class SqliteTail(Tail):
+    """Follows partitions in the log's global append order.
+
+    Blocks are decoded whole; what a poll has no room for stays here (at most one read, ``_READ_BYTES_MAX``).
+    """
+
+    def __init__(
+        self, log: SqliteLog, positions: Mapping[TopicPartition, int], ids: Mapping[int, TopicPartition]
+    ) -> None:
+        self._log = log
+        self._ids = ids
+        self._positions = dict(positions)
+        self._read_to = {partition_id: positions[partition] for partition_id, partition in ids.items()}
+        self._next_seq: int | None = None
+        self._retentions = -1
+        self._ready: deque[Records] = deque()
+        self._bell = asyncio.Event()
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        return self._positions
+
+    def ring(self) -> None:
+        """Something was appended."""
+        self._bell.set()
+
+    async def close(self) -> None:
+        self._log.forget(self)
+
+    async def poll(self, *, records_max: int, timeout_s: float) -> list[Records]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            self._bell.clear()
+            if not self._ready and self._ids:
+                await self._fill(records_max)
+            if self._ready:
+                return self._take(records_max)
+            wait_s = min(deadline - loop.time(), _LOOK_AGAIN_S)
+            if wait_s <= 0:
+                return []
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._bell.wait()
+            except TimeoutError:
+                continue
+
+    async def _fill(self, records_max: int) -> None:
+        # State changes only after the read has come back: a cancelled poll loses nothing.
+        scan, runs = await self._log.read(lambda connection: self._look(connection, records_max))
+        self._next_seq, self._retentions = scan.next_seq, scan.retentions
+        for run in runs:
+            partition_id = run[0]
+            self._read_to[partition_id] = run[1].offsets[-1] + 1
+            self._ready.append(run[1])
+
+    def _look(
+        self, connection: sqlite3.Connection, records_max: int
+    ) -> tuple[sqlite_file.Scan, list[tuple[int, Records]]]:
+        """On the reading thread: the next runs, by partition id."""
+        if self._next_seq is None:
+            self._check_ends(connection)
+        first = sqlite_file.first_seq(connection, self._read_to) if self._next_seq is None else self._next_seq
+        scan = sqlite_file.scan(
+            connection,
+            self._ids,
+            next_seq=first,
+            retentions=self._retentions,
+            records_max=records_max,
+            bytes_max=_READ_BYTES_MAX,
+        )
+        for partition_id, start in scan.starts.items():
+            if self._read_to[partition_id] < start:
+                raise OffsetOutOfRangeError(self._ids[partition_id], self._read_to[partition_id], start)
+        return scan, _runs(scan.blocks, self._ids, dict(self._read_to))
+
+    def _check_ends(self, connection: sqlite3.Connection) -> None:
+        for partition_id, position in self._read_to.items():
+            ((start, end),) = connection.execute(
+                "SELECT start_offset, end_offset FROM partitions WHERE id = ?", (partition_id,)
+            )
+            if not start <= position <= end:
+                raise OffsetOutOfRangeError(self._ids[partition_id], position, start)
+
+    def _take(self, records_max: int) -> list[Records]:
+        taken = []
+        while self._ready and records_max > 0:
+            run = self._ready.popleft()
+            if len(run.offsets) > records_max:
+                self._ready.appendleft(_slice(run, records_max, len(run.offsets)))
+                run = _slice(run, 0, records_max)
+            records_max -= len(run.offsets)
+            self._positions[TopicPartition(run.topic, run.partition)] = run.offsets[-1] + 1
+            taken.append(run)
+        return taken
+
+
+def _runs(
+    blocks: Sequence[Block], ids: Mapping[int, TopicPartition], read_to: dict[int, int]
+) -> list[tuple[int, Records]]:
+    """Decode blocks into runs, without what was read already; neighbours of one partition become one run."""
+    runs: list[tuple[int, Records]] = []
+    for block in blocks:
+        skip = read_to[block.partition_id] - block.base_offset
+        if skip >= block.records:
+            continue
+        read_to[block.partition_id] = block.base_offset + block.records
+        formats, keys, values = decode(block)
+        topic, partition = ids[block.partition_id]
+        offsets = list(range(block.base_offset, block.base_offset + block.records))
+        run = Records(topic, partition, offsets, [block.append_ms] * block.records, formats, keys, values)
+        if skip > 0:
+            run = _slice(run, skip, block.records)
+        if runs and runs[-1][0] == block.partition_id:
+            before = runs[-1][1]
+            for column in ("offsets", "append_ms", "formats", "keys", "values"):
+                getattr(before, column).extend(getattr(run, column))
+        else:
+            runs.append((block.partition_id, run))
+    return runs
+
+
+def _slice(run: Records, first: int, last: int) -> Records:
+    return Records(
+        run.topic,
+        run.partition,
+        run.offsets[first:last],
+        run.append_ms[first:last],
+        run.formats[first:last],
+        run.keys[first:last],
+        run.values[first:last],
+    )
+
+
+def _remove_blocks(connection: sqlite3.Connection, partition_id: int, before_ms: int) -> int:
+    """Remove the partition's oldest blocks that were appended before; returns how many (at most _REMOVE_BLOCKS)."""
+    removed = connection.execute(
+        "DELETE FROM blocks WHERE seq IN (SELECT seq FROM blocks WHERE partition_id = ? AND append_ms < ?"
+        " ORDER BY append_ms, seq LIMIT ?)",
+        (partition_id, before_ms, _REMOVE_BLOCKS),
+    ).rowcount
+    if removed:
+        connection.execute(
+            "UPDATE partitions SET start_offset = coalesce((SELECT min(base_offset) FROM blocks"
+            " WHERE partition_id = partitions.id), end_offset) WHERE id = ?",
+            (partition_id,),
+        )
+        connection.execute("UPDATE log SET retentions = retentions + 1")
+    return removed
