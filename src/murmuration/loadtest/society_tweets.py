@@ -1,0 +1,122 @@
+"""The tweets people can come across: a ring of recent ones, and short lists of where each is met."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class NewTweets(NamedTuple):
+    """Tweets to add, as parallel arrays (n,). ``second`` and ``mix``: the other topic and the main one's share."""
+
+    tweet_id: NDArray[np.uint64]
+    author: Ints
+    created_ms: Ints
+    topic: Ints
+    second: Ints
+    mix: Floats
+    quality: Floats
+    conversation_id: NDArray[np.uint64]
+
+
+class Recents:
+    """For each of n owners the last ``depth`` tweet numbers, newest anywhere in the row; −1 is empty."""
+
+    def __init__(self, owners: int, depth: int) -> None:
+        self.rows = np.full((owners, depth), -1, np.int64)
+        self._next = np.zeros(owners, np.int64)
+
+    def push(self, owner: Ints, number: Ints) -> None:
+        """Append a number to each owner's row, over its oldest (an owner may come several times)."""
+        depth = self.rows.shape[1]
+        for one, value in zip(owner.tolist(), number.tolist(), strict=True):
+            at = self._next[one]
+            self.rows[one, at % depth] = value
+            self._next[one] = at + 1
+
+    def draw(self, rng: np.random.Generator, owner: Ints) -> Ints:
+        """A number of each owner's row, the newer the likelier; −1 where the row is short or the owner is −1."""
+        depth = self.rows.shape[1]
+        back = np.minimum(rng.geometric(0.4, owner.shape[0]) - 1, depth - 1)
+        safe = np.maximum(owner, 0)
+        number = self.rows[safe, (self._next[safe] - 1 - back) % depth]
+        return np.where(owner >= 0, number, -1)
+
+
+class RecentTweets:
+    """A ring of the newest ``capacity`` tweets. A tweet's *number* counts from 0 and is never reused; its slot is
+    number mod capacity, so a number tells whether its tweet is still held. Memory: about 100 bytes a tweet and
+    the id look-up."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self.tweet_id = np.zeros(capacity, np.uint64)
+        self.author = np.zeros(capacity, np.int64)
+        self.created_ms = np.zeros(capacity, np.int64)
+        self.topic = np.zeros(capacity, np.int64)
+        self.second = np.zeros(capacity, np.int64)
+        self.mix = np.zeros(capacity, np.float64)
+        self.quality = np.zeros(capacity, np.float64)
+        self.conversation_id = np.zeros(capacity, np.uint64)
+        self.engagements = np.zeros(capacity, np.float64)
+        self._number_by_id: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return min(self.count, self.capacity)
+
+    def add(self, tweets: NewTweets) -> Ints:
+        """Add tweets over the oldest ones; returns their numbers. At most ``capacity`` at a time."""
+        numbers = np.arange(self.count, self.count + tweets.author.shape[0])
+        slots = numbers % self.capacity
+        for evicted in self.tweet_id[slots[numbers >= self.capacity]].tolist():
+            del self._number_by_id[evicted]
+        for name, values in zip(NewTweets._fields, tweets, strict=True):
+            getattr(self, name)[slots] = values
+        self.engagements[slots] = 0.0
+        self._number_by_id.update(zip(tweets.tweet_id.tolist(), numbers.tolist(), strict=True))
+        self.count += numbers.shape[0]
+        return numbers
+
+    def held(self, numbers: Ints) -> NDArray[np.bool_]:
+        """Which numbers' tweets are still in the ring (−1 is not)."""
+        return (numbers >= max(0, self.count - self.capacity)) & (numbers >= 0)
+
+    def find(self, tweet_id: int) -> int:
+        """The number of a tweet; −1 when it is not held."""
+        return self._number_by_id.get(tweet_id, -1)
+
+    def newest(self, limit: int) -> Ints:
+        """The numbers of the newest tweets, oldest first."""
+        return np.arange(max(0, self.count - min(limit, self.capacity)), self.count)
+
+
+class SeenTable:
+    """Remembers which (person, tweet) pairs have met, in a direct-mapped table of fixed size.
+
+    A newer pair may push an older one out of its place: then the older is forgotten, never the other way round,
+    so memory is bounded and a pair is at worst met twice.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        size = 1 << max(10, (capacity - 1).bit_length())
+        self._keys = np.zeros(size, np.uint64)
+        self._shift = np.uint64(64 - (size.bit_length() - 1))
+
+    def _place(self, person: Ints, number: Ints) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        keys = ((person + 1).astype(np.uint64) << np.uint64(40)) | number.astype(np.uint64)
+        return keys, (keys * np.uint64(0x9E3779B97F4A7C15)) >> self._shift
+
+    def unseen(self, person: Ints, number: Ints) -> NDArray[np.bool_]:
+        """Which pairs have not met. Numbers must be ≥ 0."""
+        keys, places = self._place(person, number)
+        unseen: NDArray[np.bool_] = self._keys[places] != keys
+        return unseen
+
+    def add(self, person: Ints, number: Ints) -> None:
+        """Remember the pairs."""
+        keys, places = self._place(person, number)
+        self._keys[places] = keys
