@@ -1,0 +1,229 @@
+"""Decoded events of one topic into the columns of an ``EventBatch``.
+
+Engagements are many: their columns are built and checked field by field, whole lists at a time. If any event breaks a
+rule the whole list is refused here, and the caller looks at the events one by one (decode.py).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.errors import EventError
+from murmuration.engine.types import EVENT_COLUMNS, TWEET_COLUMNS, Kind, TweetFlag
+from murmuration.streams.events import wire
+from murmuration.streams.events.ids import country_code, language_code, text_hash, url_hash
+from murmuration.streams.events.profile import ProfileBit, ProfileState, SensitiveMedia
+from murmuration.streams.events.reasons import Reason
+from murmuration.streams.events.rules import VALUED_TYPES, check_event
+
+_DECIMALS = re.compile(r"(?:[1-9][0-9]{0,19},)*")
+_KIND_CODES = {name: int(kind) for name, kind in wire.KIND_BY_TYPE.items()}
+_VALUED = np.zeros(256, np.bool_)
+_VALUED[[_KIND_CODES[name] for name in VALUED_TYPES]] = True
+_MEDIA_FLAGS = {"photo": TweetFlag.PHOTO, "video": TweetFlag.VIDEO, "gif": TweetFlag.VIDEO}
+_REFERENCE_FLAGS = (
+    ("reply_to_id", TweetFlag.REPLY),
+    ("quoted_id", TweetFlag.QUOTE),
+    ("retweeted_id", TweetFlag.RETWEET),
+)
+
+#: One row: the event columns in the order of EVENT_COLUMNS.
+Row = tuple[int, int, int, int, int, int, int, float, int]
+
+
+class TweetColumns(NamedTuple):
+    """The ``tweet_*`` columns of an ``EventBatch`` (p) and the text (m bytes)."""
+
+    columns: list[NDArray[Any]]
+    text: bytes
+
+
+class Columns(NamedTuple):
+    """Rows of one topic: the nine event columns (n), and for each row the index of the event it came from (n)."""
+
+    events: list[NDArray[Any]]
+    source: NDArray[np.int64]
+    tweets: TweetColumns | None = None
+
+
+def build_columns(topic: str, events: Sequence[wire.Event], times_ms_max: NDArray[np.int64]) -> Columns:
+    """Columns of a topic's events, in their order; ``times_ms_max`` (n events) bounds each event's time.
+
+    Raises:
+        EventError: at least one event breaks a rule of ``check_event``; which one is not said.
+    """
+    if topic == "engagements":
+        return _engagements(events, times_ms_max)  # type: ignore[arg-type]
+    for event, time_ms_max in zip(events, times_ms_max.tolist(), strict=True):
+        check_event(event, time_ms_max)
+    if topic == "tweets":
+        return _tweets(events)
+    row_of = _ROWS[topic]
+    rows = [row_of(event) for event in events]
+    return Columns(_transpose(rows), np.arange(len(rows)))
+
+
+def _engagements(events: Sequence[wire.Engagement], times_ms_max: NDArray[np.int64]) -> Columns:
+    size = len(events)
+    kind = np.array([_KIND_CODES[e.type] for e in events], np.uint8)
+    time_ms = np.array([e.timestamp_ms for e in events], np.int64)
+    # As float64 for the rule: float32 would take a tiny value for none.
+    value = np.array([e.value for e in events], np.float64)
+    if (time_ms > times_ms_max).any() or ((value != 0) & ~_VALUED[kind]).any():
+        raise EventError(Reason.BAD_ROW, "an event breaks a rule")
+    columns: list[NDArray[Any]] = [
+        kind,
+        id_column([e.id for e in events]),
+        id_column([e.user_id for e in events]),
+        id_column([e.tweet_id for e in events]),
+        id_column([e.author_id for e in events]),
+        time_ms,
+        id_column([e.request_id for e in events]),
+        value.astype(np.float32),
+        np.full(size, -1, np.int32),
+    ]
+    return Columns(columns, np.arange(size))
+
+
+def id_column(ids: list[int | str]) -> NDArray[np.uint64]:
+    """Wire ids (numbers, decimal strings; 0 for an absent one) as a column.
+
+    Raises:
+        EventError: one of them is no id.
+    """
+    numbers: list[int] = ids  # type: ignore[assignment]
+    if str in set(map(type, ids)):
+        strings = [i for i in ids if isinstance(i, str)]
+        # A string with a comma in it passes here and is refused by int().
+        if _DECIMALS.fullmatch(",".join(strings) + ",") is None:
+            raise EventError(Reason.WRONG_TYPE, "an id is not decimal")
+        try:
+            numbers = list(map(int, ids))
+        except ValueError as error:
+            raise EventError(Reason.WRONG_TYPE, "an id is not decimal") from error
+    try:
+        return np.fromiter(numbers, np.uint64, len(numbers))
+    except OverflowError as error:
+        raise EventError(Reason.ID_OUT_OF_RANGE, "an id is over 64 bits") from error
+
+
+def _transpose(rows: list[Row]) -> list[NDArray[Any]]:
+    if not rows:
+        return [np.empty(0, dtype) for dtype in EVENT_COLUMNS.values()]
+    return [
+        np.array(column, dtype) for column, dtype in zip(zip(*rows, strict=True), EVENT_COLUMNS.values(), strict=True)
+    ]
+
+
+def _relationship(event: wire.Relationship) -> Row:
+    context = text_hash(event.word) if event.word else 0
+    target_id = int(event.target_id)
+    return (
+        _KIND_CODES[event.type],
+        int(event.id),
+        int(event.user_id),
+        target_id,
+        0,
+        event.timestamp_ms,
+        context,
+        0,
+        -1,
+    )
+
+
+def _served(event: wire.Served) -> Row:
+    ids = (int(event.id), int(event.user_id), int(event.tweet_id), int(event.author_id))
+    return (Kind.SERVED, *ids, event.timestamp_ms, int(event.request_id), event.score, -1)
+
+
+def _user(event: wire.User) -> Row:
+    language = language_code(event.languages[0]) if event.languages else 0
+    bits = (
+        event.verified * ProfileBit.VERIFIED
+        | event.protected * ProfileBit.PROTECTED
+        | ProfileState[event.state.upper()] << ProfileBit.STATE_SHIFT
+        | SensitiveMedia[event.sensitive_media.upper()] << ProfileBit.SENSITIVE_MEDIA_SHIFT
+        | language << ProfileBit.LANGUAGE_SHIFT
+        | country_code(event.country) << ProfileBit.COUNTRY_SHIFT
+    )
+    return (Kind.USER, int(event.id), int(event.user_id), 0, 0, event.timestamp_ms, bits, 0, -1)
+
+
+_ROWS: dict[str, Callable[[Any], Row]] = {"relationships": _relationship, "served": _served, "users": _user}
+
+
+def _tweets(events: Sequence[wire.Event]) -> Columns:
+    rows: list[Row] = []
+    source: list[int] = []
+    payloads: list[tuple[int, ...]] = []
+    texts: list[bytes] = []
+    text_bytes = 0
+    for index, event in enumerate(events):
+        before = len(rows)
+        if isinstance(event, wire.Create | wire.Edit):
+            text = event.text.encode()
+            rows.append(_content_row(event, len(payloads)))
+            payloads.append((*_payload(event), text_bytes, len(text)))
+            texts.append(text)
+            text_bytes += len(text)
+            if isinstance(event, wire.Create):
+                rows.extend(_derived_rows(event))
+        else:
+            rows.append(_bare_row(event))  # type: ignore[arg-type]
+        source.extend([index] * (len(rows) - before))
+    columns = zip(*payloads, strict=True) if payloads else ((),) * len(TWEET_COLUMNS)
+    tweets = [np.array(column, dtype) for column, dtype in zip(columns, TWEET_COLUMNS.values(), strict=True)]
+    return Columns(_transpose(rows), np.array(source, np.int64), TweetColumns(tweets, b"".join(texts)))
+
+
+def _content_row(event: wire.Create | wire.Edit, payload: int) -> Row:
+    kind = Kind.CREATE if isinstance(event, wire.Create) else Kind.EDIT
+    author_id = int(event.author_id)
+    return (kind, int(event.id), author_id, int(event.tweet_id), author_id, event.timestamp_ms, 0, 0, payload)
+
+
+def _bare_row(event: wire.Delete | wire.Label | wire.Unlabel) -> Row:
+    ids = (int(event.tweet_id), int(event.author_id))
+    if isinstance(event, wire.Delete):
+        return (Kind.DELETE, int(event.id), ids[1], *ids, event.timestamp_ms, 0, 0, -1)
+    kind = Kind.LABEL if isinstance(event, wire.Label) else Kind.UNLABEL
+    # Labels come from the platform: nobody "acted".
+    return (kind, int(event.id), 0, *ids, event.timestamp_ms, text_hash(event.label), 0, -1)
+
+
+def _payload(event: wire.Create | wire.Edit) -> tuple[int, ...]:
+    """reply_to, conversation, quoted, retweeted, lang, flags: the tweet columns before the text's place."""
+    flags = 0
+    for medium in event.media:
+        flags |= _MEDIA_FLAGS[medium]
+    if event.urls:
+        flags |= TweetFlag.LINK
+    references = (0, 0, 0, 0)
+    if isinstance(event, wire.Create):
+        references = (int(event.reply_to_id), int(event.conversation_id), int(event.quoted_id), int(event.retweeted_id))
+        for name, flag in _REFERENCE_FLAGS:
+            if getattr(event, name) != 0:
+                flags |= flag
+    return (*references, language_code(event.lang), flags)
+
+
+def _derived_rows(event: wire.Create) -> list[Row]:
+    """One row each for the people, hashtags and links of a new tweet; the author and repetitions left out."""
+    event_id, tweet_id, author_id, time_ms = (
+        int(event.id),
+        int(event.tweet_id),
+        int(event.author_id),
+        event.timestamp_ms,
+    )
+    rows: list[Row] = []
+    for kind, people in ((Kind.MENTION, event.mentions), (Kind.MEDIA_TAG, event.media_tags)):
+        named = dict.fromkeys(map(int, people))
+        named.pop(author_id, None)
+        rows += [(kind, event_id, person, tweet_id, author_id, time_ms, 0, 0, -1) for person in named]
+    hashtags, urls = map(text_hash, event.hashtags), map(url_hash, event.urls)
+    for kind, hashes in ((Kind.HASHTAG, hashtags), (Kind.URL, urls)):
+        rows += [(kind, event_id, author_id, tweet_id, author_id, time_ms, h, 0, -1) for h in dict.fromkeys(hashes)]
+    return rows

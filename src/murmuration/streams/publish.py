@@ -1,0 +1,219 @@
+"""Events into the log: checked by the decoder's own rules first, so that nothing published here becomes a dead letter.
+
+``classify`` and ``prepare_event`` serve the HTTP and websocket intake, ``publish_file`` the command line.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from io import BufferedIOBase
+from typing import Any, NamedTuple
+
+import msgspec
+
+from murmuration.engine.errors import EventError
+from murmuration.streams.events import wire
+from murmuration.streams.events.decode import EventTypes
+from murmuration.streams.events.ids import EventIds
+from murmuration.streams.events.reasons import DECODE_ERRORS, Reason, diagnose
+from murmuration.streams.log.base import EventLog, NewRecord
+
+#: Appended in this order, so that what an event names is in the log before it: people, then tweets, then the rest.
+TOPIC_ORDER = ("users", "relationships", "tweets")
+CHUNK_BYTES = 262_144
+ERRORS_KEPT = 20
+
+_TYPES = {topic: EventTypes(topic) for topic in wire.TOPICS}
+_ALL_TYPES = frozenset(wire.TOPIC_BY_TYPE)
+
+
+class _Head(msgspec.Struct):
+    type: str
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+class PreparedEvent(NamedTuple):
+    """An event ready to be appended."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    event_id: int
+
+
+class LineError(msgspec.Struct, frozen=True):
+    """A line that was refused; lines count from 1."""
+
+    line: int
+    reason: str
+    detail: str
+
+
+class PublishResult(msgspec.Struct):
+    """Counts so far. ``first_errors`` keeps the first few refused lines."""
+
+    accepted: int = 0
+    rejected: int = 0
+    by_topic: dict[str, int] = msgspec.field(default_factory=dict)
+    first_errors: list[LineError] = msgspec.field(default_factory=list)
+
+    def reject(self, line: int, error: EventError) -> None:
+        """Count a refused line."""
+        self.rejected += 1
+        if len(self.first_errors) < ERRORS_KEPT:
+            self.first_errors.append(LineError(line, str(error.reason), error.detail))
+
+
+Progress = Callable[[PublishResult, int], None]
+
+
+def _ignore_progress(result: PublishResult, done: int) -> None:
+    """The default: nobody watches."""
+
+
+def _prepare(raw: bytes, time_ms_max: int) -> PreparedEvent:
+    try:
+        topic = wire.TOPIC_BY_TYPE.get(_decode_head(raw).type)
+    except DECODE_ERRORS as error:
+        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, error) from None
+    if topic is None:
+        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
+    event = _TYPES[topic].checked(raw, time_ms_max)
+    return PreparedEvent(topic, _record_key(topic, event), msgspec.json.encode(event), int(event.id))
+
+
+def _record_key(topic: str, event: wire.Event) -> bytes:
+    field = wire.TOPICS[topic].key
+    if not field:
+        return b""
+    # An id has one decimal form, so that number and string give the same key.
+    return str(getattr(event, field)).encode()
+
+
+def classify(raw: bytes, *, time_ms_max: int = wire.TIMESTAMP_MS_MAX) -> tuple[str, bytes, bytes]:
+    """Check one JSON event of any topic; returns its topic, its record key and its canonical bytes (compact JSON).
+
+    ``time_ms_max``: the latest event time to accept (now plus the allowed clock skew).
+
+    Raises:
+        EventError: it would be a dead letter; ``reason`` names why.
+    """
+    prepared = _prepare(raw, time_ms_max)
+    return prepared.topic, prepared.key, prepared.value
+
+
+def prepare_event(event: Mapping[str, Any], *, user_id: int, now_ms: int, ids: EventIds) -> PreparedEvent:
+    """Complete what a viewer's client sent: version, viewer, time, and an id if there is none.
+
+    Only engagements and relationships. A ``user_id`` of somebody else and a time of the client's own are refused.
+
+    Raises:
+        EventError: it would be a dead letter, or is not the viewer's to send.
+    """
+    if "timestamp_ms" in event:
+        raise EventError(Reason.UNKNOWN_FIELD, "`timestamp_ms` is set by the server")
+    if str(event.get("user_id", user_id)) != str(user_id):
+        raise EventError(Reason.VALUE_OUT_OF_RANGE, "`user_id` is not the viewer")
+    complete = {"v": 1, "id": None, **event, "user_id": user_id, "timestamp_ms": now_ms}
+    if complete["id"] is None:
+        complete["id"] = ids.next(now_ms)
+    try:
+        raw = msgspec.json.encode(complete)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EventError(Reason.WRONG_TYPE, str(error)) from None
+    prepared = _prepare(raw, now_ms)
+    if prepared.topic not in ("engagements", "relationships"):
+        raise EventError(Reason.WRONG_TOPIC, "only engagements and relationships can be sent here")
+    return prepared
+
+
+def _check_size(value: bytes, bytes_max: int) -> None:
+    if len(value) > bytes_max:
+        raise EventError(Reason.RECORD_TOO_LARGE, f"an event is at most {bytes_max} bytes")
+
+
+async def append_all(log: EventLog, records: Mapping[str, Sequence[NewRecord]]) -> None:
+    """Append records by topic, referenced things first, and wait until all are acknowledged."""
+    ordered = [topic for topic in TOPIC_ORDER if topic in records]
+    for topic in (*ordered, *(topic for topic in records if topic not in TOPIC_ORDER)):
+        await log.append(topic, records[topic])
+
+
+async def read_chunks(file: BufferedIOBase, *, line_bytes_max: int) -> AsyncIterator[list[bytes]]:
+    """Lines of a file or pipe as they arrive, in lists of at most about 256 KiB, read in a thread.
+
+    A line over ``line_bytes_max`` comes as its first ``line_bytes_max`` + 1 bytes, so that it is seen to be too long
+    without ever being held whole.
+    """
+    rest = b""
+    while chunk := await asyncio.to_thread(file.read1, CHUNK_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield [line[: line_bytes_max + 1] for line in lines]
+        rest = rest[: line_bytes_max + 1]
+    if rest:
+        yield [rest]
+
+
+async def publish(
+    chunks: AsyncIterable[Sequence[bytes]],
+    log: EventLog,
+    *,
+    now_ms: Callable[[], int],
+    future_ms_max: int,
+    record_bytes_max: int,
+    on_progress: Progress = _ignore_progress,
+) -> PublishResult:
+    """Append NDJSON lines: each is checked, refused lines are counted and the rest go on.
+
+    A chunk is acknowledged before the next is taken, which bounds memory to one chunk and slows the reader to the
+    log's pace. ``on_progress`` is called after every chunk with the result so far and the bytes taken.
+
+    Raises:
+        LogError: the log failed; the counts up to there were given to ``on_progress``.
+    """
+    result = PublishResult()
+    line = taken = 0
+    async for chunk in chunks:
+        records: dict[str, list[NewRecord]] = {}
+        time_ms_max = now_ms() + future_ms_max
+        for raw in chunk:
+            line += 1
+            taken += len(raw) + 1
+            if not raw or raw.isspace():
+                continue
+            try:
+                _check_size(raw, record_bytes_max)
+                topic, key, value = classify(raw, time_ms_max=time_ms_max)
+                _check_size(value, record_bytes_max)
+            except EventError as error:
+                result.reject(line, error)
+                continue
+            records.setdefault(topic, []).append(NewRecord(value=value, key=key))
+        await append_all(log, records)
+        for topic, appended in records.items():
+            result.accepted += len(appended)
+            result.by_topic[topic] = result.by_topic.get(topic, 0) + len(appended)
+        on_progress(result, taken)
+    return result
+
+
+async def publish_file(
+    file: BufferedIOBase,
+    log: EventLog,
+    *,
+    now_ms: Callable[[], int],
+    future_ms_max: int,
+    record_bytes_max: int,
+    on_progress: Progress = _ignore_progress,
+) -> PublishResult:
+    """``publish`` the lines of a binary file or pipe (NDJSON)."""
+    return await publish(
+        read_chunks(file, line_bytes_max=record_bytes_max),
+        log,
+        now_ms=now_ms,
+        future_ms_max=future_ms_max,
+        record_bytes_max=record_bytes_max,
+        on_progress=on_progress,
+    )
