@@ -202,8 +202,7 @@ def test_reactions_follow_the_model():
         expected = (0.32 * affinities.ravel()[part][looked] ** 2).mean()
         shares.append(liked.ravel()[part][looked].mean())
         assert shares[-1] == pytest.approx(expected, rel=0.25, abs=0.003)
-    assert shares == sorted(shares)
-    assert shares[3] > 20 * shares[0]
+    assert 20 * max(shares[:2]) < shares[2] < shares[3]
 
 
 def test_a_viewer_reacts_once_to_a_tweet(make_society):
