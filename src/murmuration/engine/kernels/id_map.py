@@ -11,9 +11,9 @@ that changes state; look-ups only read.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from murmuration.engine.kernels.jit import inlined, kernel
 from murmuration.engine.kernels.rng import mix64
 
 #: Fields of ``IdMap.header``.
@@ -70,7 +70,7 @@ def lookup(m: IdMap, node_id: int) -> int:
     return int(find(m, np.uint64(node_id))) if 0 < node_id < 1 << 64 else -1
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def find(m: Any, node_id: Any) -> Any:
     """The id's index (int32), -1 when absent. ``node_id`` is uint64. Expected 1.5 probes."""
     if node_id == _ZERO:
@@ -87,7 +87,7 @@ def find(m: Any, node_id: Any) -> Any:
         at = (at + _ONE) & mask
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def find_or_add(m: Any, node_id: Any) -> Any:
     """The id's index (int32), given now if it is new; -1 when the map is full or the id is 0."""
     if node_id == _ZERO:
@@ -118,7 +118,7 @@ def find_or_add(m: Any, node_id: Any) -> Any:
     return np.int32(index)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def remove(m: Any, node_id: Any) -> Any:
     """Forget the id; returns the index it had (int32), -1 when absent. The index is the next one given out.
 
@@ -156,7 +156,7 @@ def remove(m: Any, node_id: Any) -> Any:
     return index
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_many(m: Any, ids: Any, out: Any) -> Any:
     """Look up ``ids`` (uint64, (n,)) into ``out`` (int32, (n,)), -1 where absent; returns how many are known."""
     known = 0

@@ -8,7 +8,8 @@ pseudorandom number generators" (OOPSLA 2014); the finaliser is Stafford's mix 1
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from murmuration.engine.kernels.jit import inlined, kernel
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -22,7 +23,7 @@ _ONE = np.uint64(1)
 _TO_UNIT = 1.0 / 9007199254740992.0  # 2**-53
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def mix64(x: Any) -> Any:
     """The splitmix64 finaliser: a bijection of 64 bits (uint64 → uint64)."""
     x = (x ^ (x >> _S30)) * _MIX_1
@@ -30,7 +31,7 @@ def mix64(x: Any) -> Any:
     return x ^ (x >> _S31)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def stream(seed: Any, i: Any) -> Any:
     """The start of the i-th stream of a seed (both uint64 → uint64): add counters times ``GOLDEN`` and mix.
 
@@ -39,13 +40,13 @@ def stream(seed: Any, i: Any) -> Any:
     return mix64(seed + mix64((i + _ONE) * GOLDEN))
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def draw64(start: Any, counter: Any) -> Any:
     """The ``counter``-th 64 random bits of a stream that begins at ``start`` (both uint64 → uint64)."""
     return mix64(start + (counter + _ONE) * GOLDEN)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def bounded(bits: Any, n: Any) -> Any:
     """An integer in [0, n) as int64 from 64 random bits (uint64), 0 < n < 2**32, by multiply-shift (Lemire 2019).
 
@@ -55,7 +56,7 @@ def bounded(bits: Any, n: Any) -> Any:
     return np.int64(((bits >> _S32) * np.uint64(n)) >> _S32)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def uniform01(bits: Any) -> Any:
     """A float64 in [0, 1) from the upper 53 of 64 random bits (uint64)."""
     return np.float64(bits >> _S11) * _TO_UNIT
