@@ -1,0 +1,69 @@
+"""Metrics of serving. Every label's values come from a closed set; ids are never labels."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+#: Feed latency as the client's server sees it: frame read → answer handed to the connection.
+FEED_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class ServingMetrics:
+    """Counters, gauges and histograms of the websocket and HTTP server, in the registry handed in."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.connections = Gauge("murmuration_connections", "Open websocket connections", registry=registry)
+        self.subscriptions = Gauge(
+            "murmuration_subscriptions", "Websocket connections that asked for pushes", registry=registry
+        )
+        self.feed_requests = Counter(
+            "murmuration_feed_requests_total",
+            "Feeds asked for, by product, way (websocket, http, push) and result (ok or the error's name)",
+            ["product", "way", "result"],
+            registry=registry,
+        )
+        self.feed_seconds = Histogram(
+            "murmuration_feed_request_seconds",
+            "From the request read to its answer handed to the connection",
+            ["product"],
+            buckets=FEED_SECONDS,
+            registry=registry,
+        )
+        self.frames = Counter(
+            "murmuration_frames_received_total",
+            "Client frames, by type (bad: not a frame)",
+            ["type"],
+            registry=registry,
+        )
+        self.errors = Counter(
+            "murmuration_errors_sent_total",
+            "Named errors, by way (websocket, http)",
+            ["way", "error"],
+            registry=registry,
+        )
+        self.pushes = Counter("murmuration_pushes_total", "new_tweets frames sent", registry=registry)
+        self.pushes_superseded = Counter(
+            "murmuration_pushes_superseded_total",
+            "Pushes replaced by a newer one before a slow connection could take them",
+            registry=registry,
+        )
+        self.slow_readers = Counter(
+            "murmuration_slow_readers_total", "Connections cut because their client did not read", registry=registry
+        )
+        self.events_received = Counter(
+            "murmuration_events_received_total",
+            "Events from websockets and HTTP, by result (accepted or the reason of refusal)",
+            ["result"],
+            registry=registry,
+        )
+        self.sent_bytes = Counter(
+            "murmuration_sent_bytes_total", "Bytes of frames handed to websocket connections", registry=registry
+        )
+        self.rate_limited = Counter(
+            "murmuration_rate_limited_total", "Requests refused as too fast, by way", ["way"], registry=registry
+        )
+        self.served_dropped = Counter(
+            "murmuration_served_dropped_total",
+            "Feeds whose served record did not reach the log, by reason (queue_full, refused, closing)",
+            ["reason"],
+            registry=registry,
+        )

@@ -1,0 +1,314 @@
+"""A real server on a loopback port over a made-up engine and an in-memory log, and clients that speak to it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import jwt
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+
+from murmuration.config.serving import ServingConfig
+from murmuration.engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHit, Why
+from murmuration.streams.log.base import (
+    EventLog,
+    LogUnavailableError,
+    NewRecord,
+    RecordTooLargeError,
+    Tail,
+    TopicPartition,
+)
+from murmuration.streams.server.app import RunningServer, build_app, start_server
+from murmuration.streams.service import Readiness, Viewer
+
+SECRET = "a secret of more than thirty-two bytes"
+SUBPROTOCOL = "murmuration.v1.json"
+T0 = 1_760_000_000_000
+
+
+class FakeLog(EventLog):
+    """Keeps records in lists; ``fail`` makes appends raise, ``hold`` makes them wait."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[NewRecord]] = {}
+        self.fail: Exception | None = None
+        self.hold: asyncio.Event | None = None
+        self.appends = 0
+        self.record_bytes_max = 1_000_000
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def ensure_topics(self, partitions: Mapping[str, int]) -> None: ...
+
+    async def partitions(self, topic: str) -> int:
+        return 1
+
+    async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.fail is not None:
+            raise self.fail
+        if any(len(record.value) > self.record_bytes_max for record in records):
+            raise RecordTooLargeError("a record is over the limit")
+        self.appends += 1
+        kept = self.records.setdefault(topic, [])
+        start = len(kept)
+        kept.extend(records)
+        return [(0, start + i) for i in range(len(records))]
+
+    async def tail(self, positions: Mapping[TopicPartition, int]) -> Tail:
+        raise LogUnavailableError("not in this fake")
+
+    async def start_offsets(self, topic: str) -> dict[int, int]:
+        return {0: 0}
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        return {0: len(self.records.get(topic, []))}
+
+    async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:
+        return {0: 0}
+
+    async def apply_retention(self, topic: str, *, before_ms: int) -> dict[int, int]:
+        return {0: 0}
+
+    def events(self, topic: str) -> list[dict[str, Any]]:
+        """The JSON events of a topic."""
+        return [orjson.loads(record.value) for record in self.records.get(topic, [])]
+
+
+class FakeService:
+    """Feeds of made-up tweets: ``tweets`` are the ids; bump the version with ``change``."""
+
+    def __init__(self) -> None:
+        self._version = 7
+        self.positions: dict[TopicPartition, int] = {}
+        self.tweets = [101, 102, 103]
+        self.text = "a tweet"
+        self.requests: list[Request] = []
+        self.fail: Exception | None = None
+        self.gate: asyncio.Event | None = None
+        self.running = 0
+        self.running_max = 0
+        self.is_ready = True
+        self.is_alive = True
+        self.time_ms = T0
+        self._changed = asyncio.Event()
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def change(self, tweets: list[int] | None = None) -> None:
+        """A new version, with other tweets if given."""
+        self._version += 1
+        if tweets is not None:
+            self.tweets = tweets
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def now_ms(self) -> int:
+        return self.time_ms
+
+    def readiness(self) -> Readiness:
+        return Readiness(self.is_ready, "caught up" if self.is_ready else "12 records behind", {"tweets-0": 12})
+
+    def alive(self) -> bool:
+        return self.is_alive
+
+    async def viewers(self, limit: int) -> list[Viewer]:
+        return [Viewer(2**64 - 1 - i, 3, 9) for i in range(limit)]
+
+    async def wait_version(self, after: int, timeout_s: float) -> int:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._version <= after:
+                    await self._changed.wait()
+        return self._version
+
+    async def feed(self, request: Request) -> Feed:
+        self.requests.append(request)
+        self.running += 1
+        self.running_max = max(self.running_max, self.running)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            else:
+                await asyncio.sleep(0)
+            if self.fail is not None:
+                raise self.fail
+            return make_feed(request, self._version, self.tweets, self.text)
+        finally:
+            self.running -= 1
+
+
+def make_feed(request: Request, version: int, tweets: Sequence[int], text: str = "a tweet") -> Feed:
+    """The feed the fake gives: the tweets that are not excluded, in order."""
+    why = Why(
+        sources=(SourceHit("followees", 0.5, 0),),
+        social_proof={"retweet": (), "favorite": (9, 2**64 - 1)},
+        scores={"walk": 0.25, "recency": 0.5},
+        factors=(Factor("author_diversity", 0.5),),
+        filters_passed=("own", "seen"),
+    )
+    kept = [tweet for tweet in tweets if tweet not in request.exclude][: request.limit]
+    entries = tuple(
+        Entry(
+            tweet_id=tweet,
+            author_id=2**63 + 1,
+            created_ms=T0 - 1000,
+            text=text,
+            position=i,
+            score=0.375,
+            in_network=True,
+            counts={"reply": 1, "favorite": 3, "quote": 0, "retweet": 2},
+            why=None if request.explain is Explain.NONE else why,
+        )
+        for i, tweet in enumerate(kept)
+    )
+    return Feed(
+        request_id=request.request_id,
+        viewer_id=request.viewer_id,
+        product=request.product,
+        version=version,
+        seed=request.seed,
+        time_ms=request.time_ms,
+        config_hash="c0ffee",
+        model_version="blend-1",
+        entries=entries,
+        dropped=(Dropped(55, "seen", ("followees",)),) if request.explain is Explain.ALL else (),
+        cursor="next",
+        timings_ms={"total": 0.5},
+    )
+
+
+class Socket:
+    """A websocket client of the tests: JSON in, JSON out, heartbeats put aside."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        self.ws = ws
+
+    async def send(self, **frame: Any) -> None:
+        await self.ws.send_str(orjson.dumps(frame).decode())
+
+    async def receive(self, timeout_s: float = 5.0, *, heartbeats: bool = False) -> dict[str, Any]:
+        """The next frame; a close raises EOFError with its code."""
+        while True:
+            message = await self.ws.receive(timeout_s)
+            if message.type is aiohttp.WSMsgType.TEXT:
+                frame: dict[str, Any] = orjson.loads(message.data)
+                if heartbeats or frame["type"] != "heartbeat":
+                    return frame
+            else:
+                raise EOFError(self.ws.close_code)
+
+    async def ask(self, **frame: Any) -> dict[str, Any]:
+        await self.send(**frame)
+        return await self.receive()
+
+    async def close_code(self) -> int | None:
+        """Read until the close; its code."""
+        with contextlib.suppress(EOFError):
+            while True:
+                await self.receive()
+        return self.ws.close_code
+
+
+class Site:
+    """A running server and what is behind it."""
+
+    def __init__(self, server: RunningServer, service: FakeService, log: FakeLog, registry: CollectorRegistry) -> None:
+        self.server = server
+        self.service = service
+        self.log = log
+        self.registry = registry
+        self.http = aiohttp.ClientSession()
+        self.url = server.url
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"murmuration_{name}", labels) or 0.0
+
+    @contextlib.asynccontextmanager
+    async def socket(self, query: str = "?viewer=42", *, hello: bool = True, **options: Any) -> AsyncIterator[Socket]:
+        options.setdefault("protocols", (SUBPROTOCOL,))
+        async with self.http.ws_connect(f"{self.url}/v1/feed{query}", max_msg_size=0, **options) as ws:
+            socket = Socket(ws)
+            if hello:
+                assert (await socket.receive())["type"] == "hello"
+            yield socket
+
+    async def get(self, path: str, **options: Any) -> tuple[int, Any]:
+        async with self.http.get(self.url + path, **options) as response:
+            return response.status, orjson.loads(await response.read())
+
+    async def post(self, body: Any, path: str = "/v1/events", **options: Any) -> tuple[int, Any]:
+        async with self.http.post(self.url + path, data=body, **options) as response:
+            return response.status, orjson.loads(await response.read())
+
+    async def until(self, condition: Callable[[], Any], timeout_s: float = 5.0) -> None:
+        """Wait for something that becomes true without a signal."""
+        async with asyncio.timeout(timeout_s):
+            while not condition():  # noqa: ASYNC110 - nothing to wait on in what is watched
+                await asyncio.sleep(0.005)
+
+    @staticmethod
+    def token(
+        sub: Any = "42", *, key: str = SECRET, algorithm: str = "HS256", expires_s: float | None = 60, **claims: Any
+    ) -> str:
+        """A signed token of a viewer; claims that are None are left out."""
+        expires = None if expires_s is None else time.time() + expires_s
+        claims = {"sub": sub, "exp": expires, **claims}
+        return jwt.encode({k: v for k, v in claims.items() if v is not None}, key, algorithm=algorithm)
+
+    @staticmethod
+    def bearer(made: str) -> dict[str, str]:
+        """The header that carries a token."""
+        return {"Authorization": f"Bearer {made}"}
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Any]]:
+    """Start servers with settings of the test's choice; they stop with it."""
+    sites: list[Site] = []
+
+    async def _start(clock: Callable[[], float] = time.monotonic, **settings: Any) -> Site:
+        settings = {"port": 0, "push_interval_ms_min": 10, "drain_timeout_s": 2.0, **settings}
+        service, log, registry = FakeService(), FakeLog(), CollectorRegistry()
+        app = build_app(
+            ServingConfig(**settings),
+            service,
+            log,
+            registry=registry,
+            config_view={"config": {"serving": {"token_key": "***"}}, "hash": "c0ffee"},
+            clock=clock,
+        )
+        sites.append(Site(await start_server(app), service, log, registry))
+        return sites[-1]
+
+    yield _start
+    for site in sites:
+        await site.http.close()
+        await site.server.stop()
+
+
+@pytest.fixture
+async def site(start: Callable[..., Any]) -> Site:
+    """A server in open mode with the defaults."""
+    made: Site = await start()
+    return made
+
+
+@pytest.fixture
+def feed_of() -> Callable[..., Feed]:
+    """``make_feed``, for tests that need a feed and no server."""
+    return make_feed
+
+
+@pytest.fixture
+def fake_log() -> FakeLog:
+    return FakeLog()
