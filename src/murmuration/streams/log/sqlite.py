@@ -26,6 +26,7 @@ from murmuration.streams.log.base import (
     TopicPartition,
 )
 from murmuration.streams.log.doorbell import Doorbell, folder_of
+from murmuration.streams.log.merge import slice_records
 from murmuration.streams.log.placement import check_sizes, place
 from murmuration.streams.log.sqlite_blocks import Block, BlockError, decode
 from murmuration.streams.log.sqlite_writer import Append, Call, SqliteWriter
@@ -294,8 +295,8 @@ class SqliteTail(Tail):
         while self._ready and records_max > 0:
             run = self._ready.popleft()
             if len(run.offsets) > records_max:
-                self._ready.appendleft(_slice(run, records_max, len(run.offsets)))
-                run = _slice(run, 0, records_max)
+                self._ready.appendleft(slice_records(run, records_max, len(run.offsets)))
+                run = slice_records(run, 0, records_max)
             records_max -= len(run.offsets)
             self._positions[TopicPartition(run.topic, run.partition)] = run.offsets[-1] + 1
             taken.append(run)
@@ -317,7 +318,7 @@ def _runs(
         offsets = list(range(block.base_offset, block.base_offset + block.records))
         run = Records(topic, partition, offsets, [block.append_ms] * block.records, formats, keys, values)
         if skip > 0:
-            run = _slice(run, skip, block.records)
+            run = slice_records(run, skip, block.records)
         if runs and runs[-1][0] == block.partition_id:
             before = runs[-1][1]
             for column in ("offsets", "append_ms", "formats", "keys", "values"):
@@ -325,18 +326,6 @@ def _runs(
         else:
             runs.append((block.partition_id, run))
     return runs
-
-
-def _slice(run: Records, first: int, last: int) -> Records:
-    return Records(
-        run.topic,
-        run.partition,
-        run.offsets[first:last],
-        run.append_ms[first:last],
-        run.formats[first:last],
-        run.keys[first:last],
-        run.values[first:last],
-    )
 
 
 def _remove_blocks(connection: sqlite3.Connection, partition_id: int, before_ms: int) -> int:

@@ -1,0 +1,139 @@
+"""The event log on Apache Kafka, for more than one machine: partitions, replication and retention are Kafka's.
+
+Acknowledged by all in-sync replicas, written by an idempotent producer (``kafka_producer``); read without consumer
+groups, from offsets that the engine keeps itself (``kafka_tail``). Topics made here carry the broker's append time.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from aiokafka import TopicPartition as KafkaPartition
+
+from murmuration.config.serving import LogConfig
+from murmuration.streams.log.base import EventLog, LogError, LogUnavailableError, NewRecord, Tail, TopicPartition
+from murmuration.streams.log.kafka_client import KafkaClient
+from murmuration.streams.log.kafka_options import parse_options, quiet_retries
+from murmuration.streams.log.kafka_producer import KafkaAppender
+from murmuration.streams.log.kafka_tail import KafkaTail
+from murmuration.streams.log.placement import check_sizes, place
+
+#: Partition counts are asked for again after this long: partitions may be added.
+_COUNTS_MAX_AGE_S = 30.0
+#: Topics of which the newest record of every key is kept for ever, and everything for the retention time.
+_COMPACTED = frozenset({"users"})
+#: Room for keys, headers and the batch's own frame above the largest record.
+_FRAME_BYTES = 65_536
+
+
+class KafkaLog(EventLog):
+    """The Kafka backend; see the module. ``kafka://host:port[,host:port]``, options in ``log.kafka``."""
+
+    def __init__(self, config: LogConfig) -> None:
+        self._options = parse_options(config)
+        self._prefix = config.topic_prefix
+        self._record_bytes_max = config.record_bytes_max
+        self._retention_ms = int(config.retention_h * 3_600_000)
+        self._client = KafkaClient(self._options)
+        self._appender = KafkaAppender(self._options)
+        self._counts: dict[str, int] = {}
+        self._counted_at = 0.0
+        self._counting = asyncio.Lock()
+        self._keyless = 0
+        self._tails: set[KafkaTail] = set()
+
+    async def open(self) -> None:
+        quiet_retries()
+        await self._client.open()
+
+    async def close(self) -> None:
+        for tail in list(self._tails):
+            await tail.close()
+        await self._appender.close()
+        await self._client.close()
+
+    async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
+        existing = await self._client.topics()
+        new = {self._prefix + t: count for t, count in partitions.items() if self._prefix + t not in existing}
+        if new:
+            configs = {self._prefix + topic: self._topic_config(topic) for topic in partitions}
+            await self._client.create_topics(new, configs)
+            await self._wait_for(new)
+
+    def _topic_config(self, topic: str) -> dict[str, str]:
+        config = {
+            # The log's own time of the append, as EventLog has it; a producer's clock may be anything.
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(max(1_048_588, self._record_bytes_max + _FRAME_BYTES)),
+            "retention.ms": str(self._retention_ms),
+        }
+        if topic in _COMPACTED:
+            config |= {"cleanup.policy": "compact", "min.compaction.lag.ms": str(self._retention_ms)}
+        return config
+
+    async def _wait_for(self, new: Mapping[str, int]) -> None:
+        """Until the new topics' partitions have leaders (asking for their ends waits for that)."""
+        created = [KafkaPartition(topic, p) for topic, count in new.items() for p in range(count)]
+        await self._client.end_offsets(created)
+        self._counted_at = 0.0
+
+    async def partitions(self, topic: str) -> int:
+        return await self._count(topic, max_age_s=0.0)
+
+    async def _count(self, topic: str, *, max_age_s: float) -> int:
+        now = asyncio.get_running_loop().time()
+        stored = self._prefix + topic
+        if stored not in self._counts or now - self._counted_at > max_age_s:
+            async with self._counting:
+                if stored not in self._counts or self._counted_at < now - max_age_s:
+                    self._counts = await self._client.topics()
+                    self._counted_at = asyncio.get_running_loop().time()
+        if stored not in self._counts:
+            raise LogError(f"no topic {stored!r} at kafka://{self._options.servers}")
+        return self._counts[stored]
+
+    async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
+        if not records:
+            return []
+        check_sizes(records, self._record_bytes_max)
+        try:
+            count = await self._count(topic, max_age_s=_COUNTS_MAX_AGE_S)
+        except LogUnavailableError:
+            if self._prefix + topic not in self._counts:
+                raise
+            count = self._counts[self._prefix + topic]
+        self._keyless += 1
+        return await self._appender.append(self._prefix + topic, records, place(records, count, self._keyless))
+
+    async def tail(self, positions: Mapping[TopicPartition, int]) -> Tail:
+        for topic in {partition.topic for partition in positions}:
+            count = await self.partitions(topic)
+            wrong = [p.partition for p in positions if p.topic == topic and not 0 <= p.partition < count]
+            if wrong:
+                raise LogError(f"topic {topic!r} has no partition {wrong[0]}")
+        tail = KafkaTail(self._options, self._client, positions, self._prefix, self._tails.discard)
+        await tail.open(self._options.open_timeout_s)
+        self._tails.add(tail)
+        return tail
+
+    async def _all(self, topic: str) -> list[KafkaPartition]:
+        return [KafkaPartition(self._prefix + topic, p) for p in range(await self.partitions(topic))]
+
+    async def start_offsets(self, topic: str) -> dict[int, int]:
+        found = await self._client.beginning_offsets(await self._all(topic))
+        return {kafka.partition: offset for kafka, offset in found.items()}
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        found = await self._client.end_offsets(await self._all(topic))
+        return {kafka.partition: offset for kafka, offset in found.items()}
+
+    async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:
+        found = await self._client.offsets_for_time(await self._all(topic), time_ms)
+        return {kafka.partition: offset for kafka, offset in found.items()}
+
+    async def apply_retention(self, topic: str, *, before_ms: int) -> dict[int, int]:
+        if topic not in _COMPACTED:
+            everywhere = await self._all(topic)
+            firsts = await self._client.offsets_for_time(everywhere, before_ms)
+            starts = await self._client.beginning_offsets(everywhere)
+            await self._client.delete_before({p: first for p, first in firsts.items() if first > starts[p]})
+        return await self.start_offsets(topic)

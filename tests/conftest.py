@@ -1,0 +1,59 @@
+"""Fixtures for the whole test tree: a real Apache Kafka, shared (``kafka``) or one's own (``kafka_node``)."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def _support(name: str) -> ModuleType:
+    """A module of tests/support (the tests are no package)."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "support" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def kafka_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Any]]:
+    """Makes started Kafka nodes; skips without Java and Maven, fails instead where CI is set."""
+    module = _support("kafka_node")
+    reason = module.missing()
+    if reason is not None:
+        message = f"Kafka tests: {reason}"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    nodes = []
+
+    def make() -> Any:
+        node = module.KafkaNode(tmp_path_factory.mktemp("kafka"))
+        nodes.append(node)
+        node.start()
+        return node
+
+    yield make
+    for node in nodes:
+        node.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> str:
+    """host:port of a Kafka for the whole session: MURMURATION_TEST_KAFKA, or a node of our own."""
+    given = os.environ.get("MURMURATION_TEST_KAFKA")
+    if given:
+        return given
+    node = request.getfixturevalue("kafka_nodes")()
+    return str(node.bootstrap)
+
+
+@pytest.fixture
+def kafka_node(kafka_nodes: Callable[[], Any]) -> Iterator[Any]:
+    """A Kafka node of the test's own, to stop and kill (tests/support/kafka_node.py)."""
+    node = kafka_nodes()
+    yield node
+    node.kill()
