@@ -21,8 +21,7 @@ from murmuration.engine.kernels import warmup
 from murmuration.engine.pipeline.execute import Pipeline
 from murmuration.engine.state import EngineState
 from murmuration.streams.events.decode import Decoder
-from murmuration.streams.events.topics import ALL_TOPICS
-from murmuration.streams.log import open_log
+from murmuration.streams.events.wire import TOPICS
 from murmuration.streams.log.base import EventLog, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.readers import Readers
@@ -30,6 +29,7 @@ from murmuration.streams.rwlock import PhaseFairLock
 from murmuration.streams.service import Readiness, Viewer
 from murmuration.streams.state_thread import StateThread
 from murmuration.streams.tail import Ingest, apply_retention
+from murmuration.streams.topics import running_log
 
 log = structlog.get_logger("murmuration.app")
 
@@ -58,17 +58,18 @@ class Engine:
         )
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._published = asyncio.Event()
-        self._caught_up = False
         self.ingest: Ingest | None = None
         self.state_thread: StateThread | None = None
 
     def start(self, event_log: EventLog) -> tuple[Ingest, StateThread]:
         """Start the writer thread."""
-        self.ingest = Ingest(event_log, self.config.ingest, self.metrics)
+        self.ingest = Ingest(
+            event_log, self.config.ingest, self.metrics, record_bytes_max=self.config.log.record_bytes_max
+        )
         self.state_thread = StateThread(
             self.state,
             self.lock,
-            Decoder(self.config.ingest.future_ms_max),
+            Decoder(future_ms_max=self.config.ingest.future_ms_max),
             self.metrics,
             batch_events_max=self.config.ingest.batch_events_max,
             queue_max=self.config.ingest.queue_batches_max,
@@ -126,11 +127,6 @@ class Engine:
             problem = f"{total} records behind the log"
         return Readiness(problem is None, problem or "caught up", named)
 
-    def caught_up(self) -> bool:
-        """Whether feeds may be asked for: once caught up, a passing lag does not stop them (readyz still tells)."""
-        self._caught_up = self._caught_up or self.readiness().ready
-        return self._caught_up
-
     async def feed(self, request: Request) -> Feed:
         return await self.readers.feed(request)
 
@@ -184,11 +180,7 @@ async def running_engine(
     """
     sys.setswitchinterval(config.serving.switch_interval_s)
     async with AsyncExitStack() as stack:
-        event_log = await stack.enter_async_context(open_log(config.log))
-        partitions = config.log.partitions
-        await event_log.ensure_topics(
-            {topic: partitions.get(topic, config.log.partitions_default) for topic in ALL_TOPICS}
-        )
+        event_log = await stack.enter_async_context(running_log(config.log))
         engine = Engine(config, registry if registry is not None else new_registry())
         progress("compiling kernels (first start only; cached afterwards)")
         await asyncio.to_thread(warmup.all, progress)
@@ -202,7 +194,7 @@ async def running_engine(
                 tasks.create_task(ingest.watch_lag(state_thread, positions), name="lag"),
                 tasks.create_task(
                     apply_retention(
-                        event_log, ALL_TOPICS, int(config.log.retention_h * 3_600_000), RETENTION_INTERVAL_S
+                        event_log, tuple(TOPICS), int(config.log.retention_h * 3_600_000), RETENTION_INTERVAL_S
                     ),
                     name="retention",
                 ),
@@ -226,7 +218,7 @@ async def wait_ready(engine: Engine, *, timeout_s: float, progress: Callable[[st
         MurmurationError: it has not within ``timeout_s``.
     """
     deadline = time.monotonic() + timeout_s
-    while not engine.caught_up():
+    while not engine.readiness().ready:
         if time.monotonic() > deadline:
             raise MurmurationError(f"not ready after {timeout_s:.0f} s: {engine.readiness().reason}")
         progress(engine.readiness().reason)

@@ -15,11 +15,11 @@ import structlog
 from numpy.typing import NDArray
 
 from murmuration.engine.state import EngineState
-from murmuration.engine.types import DERIVED_KINDS, EventBatch
+from murmuration.engine.types import EventBatch
 from murmuration.streams.events.dead_letters import DeadLetter
 from murmuration.streams.events.decode import Decoded, Decoder
-from murmuration.streams.events.packed import HEADER_BYTES, ROW_BYTES
-from murmuration.streams.events.topics import FAMILIES
+from murmuration.streams.events.packed import HEADER, ROW
+from murmuration.streams.events.wire import APPLIED_TOPICS, KIND_BY_TYPE, TOPIC_BY_TYPE
 from murmuration.streams.log.base import Format, Records, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.rwlock import PhaseFairLock
@@ -27,10 +27,9 @@ from murmuration.streams.rwlock import PhaseFairLock
 log = structlog.get_logger("murmuration.state")
 
 #: Topic by kind, for counting; derived rows (a create's mentions, hashtags, …) are not events of their own.
-_FAMILY_OF_KIND = np.full(256, len(FAMILIES), np.int64)
-for _i, (_, _kinds) in enumerate(FAMILIES):
-    _FAMILY_OF_KIND[[int(kind) for kind in _kinds]] = _i
-_FAMILY_OF_KIND[[int(kind) for kind in DERIVED_KINDS]] = len(FAMILIES)
+_TOPIC_OF_KIND = np.full(256, len(APPLIED_TOPICS), np.int64)
+for _type, _kind in KIND_BY_TYPE.items():
+    _TOPIC_OF_KIND[_kind] = APPLIED_TOPICS.index(TOPIC_BY_TYPE[_type])
 
 
 def slices(runs: Sequence[Records], events_max: int) -> Iterator[list[Records]]:
@@ -55,8 +54,10 @@ def slices(runs: Sequence[Records], events_max: int) -> Iterator[list[Records]]:
 
 
 def _sizes(run: Records) -> list[int]:
+    if run.formats.count(Format.JSON) == len(run.formats):
+        return [1] * len(run.formats)
     return [
-        1 if form == Format.JSON else max(1, (len(value) - HEADER_BYTES) // ROW_BYTES)
+        1 if form is Format.JSON else max(1, (len(value) - HEADER.size) // ROW.itemsize)
         for form, value in zip(run.formats, run.values, strict=True)
     ]
 
@@ -164,16 +165,16 @@ class StateThread:
             metrics.dead_letters.labels(dead.reason).inc()
         if not batch.size:
             return
-        self._count_families(batch, keep)
+        self._count_by_topic(batch, keep)
         now_ms = time.time() * 1000.0
         metrics.append_freshness.observe((now_ms - decoded.append_ms) / 1000.0)
         metrics.event_freshness.observe((now_ms - batch.timestamp_ms) / 1000.0)
         metrics.version.set(self.state.version)
         metrics.clock.set(self.state.clock_ms / 1000.0)
 
-    def _count_families(self, batch: EventBatch, keep: NDArray[np.bool_]) -> None:
-        family = _FAMILY_OF_KIND[batch.kind]
-        for result, which in (("applied", family[keep]), ("duplicate", family[~keep])):
-            for (topic, _), n in zip(FAMILIES, np.bincount(which, minlength=len(FAMILIES)), strict=False):
+    def _count_by_topic(self, batch: EventBatch, keep: NDArray[np.bool_]) -> None:
+        topic = _TOPIC_OF_KIND[batch.kind]
+        for result, which in (("applied", topic[keep]), ("duplicate", topic[~keep])):
+            for name, n in zip(APPLIED_TOPICS, np.bincount(which, minlength=len(APPLIED_TOPICS)), strict=False):
                 if n:
-                    self._metrics.events.labels(topic, result).inc(int(n))
+                    self._metrics.events.labels(name, result).inc(int(n))

@@ -8,9 +8,10 @@ import msgspec
 import structlog
 
 from murmuration.config.serving import IngestConfig
+from murmuration.streams.events.dead_letters import TOPIC as DEAD_LETTERS
 from murmuration.streams.events.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
-from murmuration.streams.events.topics import DEAD_LETTERS, STATE_TOPICS
-from murmuration.streams.log.base import EventLog, LogUnavailableError, NewRecord, TopicPartition
+from murmuration.streams.events.wire import APPLIED_TOPICS
+from murmuration.streams.log.base import EventLog, LogUnavailableError, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.state_thread import StateThread
 
@@ -23,11 +24,14 @@ LAG_INTERVAL_S = 0.5
 class Ingest:
     """Feeds the state thread from the log and knows how far behind it is. Lives on the event loop."""
 
-    def __init__(self, event_log: EventLog, config: IngestConfig, metrics: EngineMetrics) -> None:
+    def __init__(
+        self, event_log: EventLog, config: IngestConfig, metrics: EngineMetrics, *, record_bytes_max: int
+    ) -> None:
         self.lag_records: dict[TopicPartition, int] = {}
         #: None until the lag is known; the reason why it is not, otherwise.
         self.problem: str | None = "the log was not read yet"
         self._log, self._config, self._metrics = event_log, config, metrics
+        self._record_bytes_max = record_bytes_max
         self._dead: list[DeadLetter] = []
         self._dead_until: dict[TopicPartition, int] = {}
 
@@ -43,7 +47,7 @@ class Ingest:
         """
         positions: dict[TopicPartition, int] = {}
         since_ms = int(time.time() * 1000) - window_ms
-        for topic in STATE_TOPICS:
+        for topic in APPLIED_TOPICS:
             if self._config.start == "window":
                 offsets = await self._log.offsets_for_time(topic, since_ms)
             else:
@@ -97,10 +101,7 @@ class Ingest:
         while self._dead:
             letters, self._dead = self._dead, []
             fresh = [letter for letter in letters if self._is_fresh(letter)]
-            records = [
-                NewRecord(value=encode_dead_letter(letter), key=f"{letter.topic}/{letter.partition}".encode())
-                for letter in fresh
-            ]
+            records = [encode_dead_letter(letter, record_bytes_max=self._record_bytes_max) for letter in fresh]
             if not records:
                 continue
             try:
@@ -129,7 +130,7 @@ class Ingest:
     async def _measure_lag(self, state_thread: StateThread, starts: Mapping[TopicPartition, int]) -> None:
         now_ms = time.time() * 1000
         lag: dict[TopicPartition, int] = {}
-        for topic in STATE_TOPICS:
+        for topic in APPLIED_TOPICS:
             for partition, end in (await self._log.end_offsets(topic)).items():
                 where = TopicPartition(topic, partition)
                 position = state_thread.positions.get(where, starts.get(where, 0))

@@ -1,0 +1,207 @@
+"""The command line. Commands import what they need when they run: ``--help`` must not wait for numba.
+
+Exit codes: 0 done; 1 it ran, and something was refused or failed; 2 a usage or configuration error, with one
+line that says what to do.
+"""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from murmuration import __version__
+from murmuration.engine.errors import ConfigError, MurmurationError
+from murmuration.streams.cli_bench import bench
+
+app = typer.Typer(
+    name="murmuration",
+    help="A real-time For You feed engine that anybody can run, inspect and trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(bench, name="bench")
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Url = Annotated[str, typer.Option("--url", help="The server's address.", envvar="MURMURATION_URL")]
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run on uvloop; Ctrl-C ends it with 130."""
+    from murmuration.streams.app import new_event_loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """A real-time For You feed engine that anybody can run, inspect and trust."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    config: ConfigFile = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop by itself after so long.")] = None,
+    json: Json = False,
+    port: Annotated[int | None, typer.Option(help="Port of the page (default 8400).")] = None,
+    people: Annotated[int, typer.Option(min=10, help="How many people the society has.")] = 2000,
+    events_per_s: Annotated[float, typer.Option(min=1, help="How much the society does.")] = 200.0,
+    feeds_per_s: Annotated[float, typer.Option(min=0, help="How many feeds its people read.")] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same society.")] = 1,
+    log: Annotated[str | None, typer.Option(help="Use this log (sqlite:///… or kafka://…), and keep it.")] = None,
+) -> None:
+    """A society, the log, the engine and the page on one machine; Ctrl-C ends it."""
+    from murmuration.loadtest.demo import DemoOptions, run_demo
+
+    options = DemoOptions(
+        seconds=seconds,
+        json=json,
+        port=port,
+        people=people,
+        events_per_s=events_per_s,
+        feeds_per_s=feeds_per_s,
+        seed=seed,
+        log=log,
+    )
+    run(run_demo(load_config(config), options))
+
+
+@app.command()
+def serve(config: ConfigFile = None) -> None:
+    """Follow the log and serve feeds; SIGTERM drains and ends it."""
+    from murmuration.streams.serve import serve_forever
+
+    run(serve_forever(load_config(config)))
+
+
+@app.command()
+def publish(
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON events, or - for standard input.")] = "",
+    csv: Annotated[Path | None, typer.Option(help="Replay a folder with engagements.csv.gz (ts,user,item).")] = None,
+    config: ConfigFile = None,
+    log: Annotated[str | None, typer.Option(help="Publish to this log instead of the configured one.")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.000001, help="CSV: a multiple of real time.")] = None,
+    keep_times: Annotated[bool, typer.Option(help="CSV: leave the times as they are.")] = False,
+    packed: Annotated[bool, typer.Option(help="CSV: packed batches instead of JSON.")] = False,
+    engagement: Annotated[str, typer.Option("--as", help="CSV: the engagement a row stands for.")] = "retweet",
+    ids: Annotated[Path | None, typer.Option(help="CSV: write the mapping of names to ids here.")] = None,
+    json: Json = False,
+) -> None:
+    """Publish events from a file, standard input or a CSV folder; exit code 1 when lines were refused."""
+    from murmuration.streams.cli_publish import CsvOptions, publish_csv, publish_lines
+
+    settings = load_config(config, log=log)
+    if (csv is None) == (not source):
+        raise typer.BadParameter("give a FILE, - for standard input, or --csv FOLDER")
+    if csv is not None:
+        if speed is not None and keep_times:
+            raise typer.BadParameter("--speed and --keep-times exclude each other")
+        options = CsvOptions(csv, engagement, speed, keep_times, packed, ids)
+        code = run(publish_csv(settings, options, json=json))
+    else:
+        code = run(publish_lines(settings, source, json=json))
+    raise typer.Exit(code)
+
+
+@app.command()
+def feed(
+    user: Annotated[str, typer.Argument(help="The viewer's id.")],
+    url: Url = "http://127.0.0.1:8400",
+    product: Annotated[str, typer.Option(help="for_you or following.")] = "for_you",
+    limit: Annotated[int, typer.Option(min=1, help="Entries to ask for.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print the feed when it changes.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", "-e", help="Say why each entry is there.")] = False,
+    token: Annotated[str | None, typer.Option(envvar="MURMURATION_TOKEN", help="The viewer's token.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a person's feed, over the websocket."""
+    from murmuration.streams.cli_feed import FeedOptions, show_feed
+
+    options = FeedOptions(user, url, product, limit, follow, explain, token, json)
+    raise typer.Exit(run(show_feed(options)))
+
+
+@app.command()
+def schemas(
+    write: Annotated[Path, typer.Option(help="Folder for the AsyncAPI document and the JSON Schemas.")],
+) -> None:
+    """Generate AsyncAPI and JSON Schema documents from the wire types."""
+    from murmuration.streams.events.documents import write_documents
+
+    for path in write_documents(write):
+        typer.echo(path)
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile = None) -> None:
+    """Print the configuration in force (secrets masked) and its hash."""
+    import orjson
+
+    from murmuration.streams.app import shown_config
+
+    typer.echo(orjson.dumps(shown_config(load_config(config)), option=orjson.OPT_INDENT_2).decode())
+
+
+@config_app.command("check")
+def config_check(config: ConfigFile = None) -> None:
+    """Check the configuration; exit code 2 with the key's path when it cannot be used."""
+    from murmuration.config.schema import feed_hash
+    from murmuration.streams.server.auth import check_serving
+
+    settings = load_config(config)
+    check_serving(settings.serving)
+    typer.echo(f"ok, hash {feed_hash(settings)}")
+
+
+def load_config(path: Path | None, *, log: str | None = None) -> Any:
+    """The configuration, with the log's URL replaced where one is given on the command line."""
+    import msgspec
+
+    from murmuration.config.load import load
+
+    settings = load(path)
+    if log is not None:
+        settings = msgspec.structs.replace(settings, log=msgspec.structs.replace(settings.log, url=log))
+    return settings
+
+
+def main() -> None:
+    """Entry point: turns the project's own errors into one line and an exit code."""
+    try:
+        app()
+    except ConfigError as error:
+        typer.echo(f"murmuration: {error}", err=True)
+        sys.exit(2)
+    except MurmurationError as error:
+        typer.echo(f"murmuration: {error.code}: {error}", err=True)
+        sys.exit(1)
+    except BaseExceptionGroup as group:
+        own, rest = group.split(MurmurationError)
+        if own is None or rest is not None:
+            raise
+        for leaf in _leaves(own):
+            typer.echo(f"murmuration: {leaf}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]

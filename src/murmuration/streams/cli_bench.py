@@ -1,0 +1,91 @@
+"""``murmuration bench``: figures, each from one command."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+bench = typer.Typer(help="Measure: every command prints figures, with --json as JSON.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def show(figures: Mapping[str, float], *, json: bool) -> None:
+    """Print figures, one a line or as JSON."""
+    if json:
+        import orjson
+
+        typer.echo(orjson.dumps(dict(figures), option=orjson.OPT_INDENT_2).decode())
+        return
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        typer.echo(
+            f"{name:<{width}}  {value:>16,.3f}" if isinstance(value, float) else f"{name:<{width}}  {value:>16,}"
+        )
+
+
+def with_status(work: Callable[[Callable[[str], None]], Any]) -> Any:
+    """Run with a line on standard error that says what is being measured."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("measuring") as status:
+        return work(status.update)
+
+
+@bench.command()
+def path(
+    log: Annotated[
+        str | None, typer.Option(help="sqlite:///… or kafka://…; default: a temporary embedded log.")
+    ] = None,
+    json: Json = False,
+    json_events: Annotated[int, typer.Option(min=10_000)] = 400_000,
+    packed_events: Annotated[int, typer.Option(min=100_000)] = 4_000_000,
+) -> None:
+    """Events from the log into every room: rate, and CPU µs an event by step."""
+    from murmuration.loadtest.bench_path import run
+
+    figures = with_status(
+        lambda progress: asyncio.run(run(log, json_events=json_events, packed_events=packed_events, progress=progress))
+    )
+    show(figures, json=json)
+
+
+@bench.command()
+def freshness(
+    json: Json = False,
+    events_per_s: Annotated[int, typer.Option(min=1)] = 5000,
+    feeds_per_s: Annotated[int, typer.Option(min=1)] = 20,
+    seconds: Annotated[float, typer.Option(min=5)] = 30.0,
+    log: Annotated[str | None, typer.Option(help="kafka://… ; default: a temporary embedded log.")] = None,
+) -> None:
+    """From an event's append to the first feed that shows it, while events come in and feeds go out."""
+    from murmuration.loadtest.bench_freshness import run
+
+    figures = with_status(
+        lambda progress: asyncio.run(
+            run(events_per_s=events_per_s, feeds_per_s=feeds_per_s, seconds=seconds, log_url=log, progress=progress)
+        )
+    )
+    show(figures, json=json)
+
+
+@bench.command()
+def lock(json: Json = False, seconds: Annotated[float, typer.Option(min=1)] = 3.0) -> None:
+    """The state lock and the interpreter's switch interval: a writer beside readers, several ways."""
+    from murmuration.loadtest.bench_lock import run
+
+    show(with_status(lambda progress: run(seconds=seconds, progress=progress)), json=json)
+
+
+@bench.command()
+def graph(
+    edges: Annotated[Path, typer.Option(help="Raw little-endian int64 pairs (user, tweet), in order of insertion.")],
+    json: Json = False,
+) -> None:
+    """Ingest and walks of the interaction graph on an edge list."""
+    from murmuration.loadtest.bench_graph import run
+
+    if not edges.is_file():
+        raise typer.BadParameter(f"{edges} is not there", param_hint="--edges")
+    show(with_status(lambda progress: run(edges)), json=json)

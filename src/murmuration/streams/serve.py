@@ -1,0 +1,98 @@
+"""``murmuration serve``: the engine and the server, until SIGTERM or Ctrl-C."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import structlog
+
+from murmuration import __version__
+from murmuration.config.schema import Config
+from murmuration.streams.app import Engine, running_engine, shown_config
+from murmuration.streams.events.packed import encode_events, served_rows
+from murmuration.streams.log.base import EventLog
+from murmuration.streams.logs import configure_logging
+from murmuration.streams.publish import classify
+from murmuration.streams.server.app import build_app, start_server
+from murmuration.streams.server.auth import check_serving
+
+log = structlog.get_logger("murmuration.serve")
+
+
+class Running(NamedTuple):
+    """A live instance: the engine, its log, and the server's address."""
+
+    engine: Engine
+    event_log: EventLog
+    url: str
+
+
+@asynccontextmanager
+async def running(config: Config, *, progress: Callable[[str], None] = lambda line: None) -> AsyncIterator[Running]:
+    """Engine and server; leaving the block drains connections first, then ends the rest.
+
+    Raises:
+        ConfigError: what cannot be served as configured (a busy port, open mode beyond loopback).
+        LogUnavailableError: the log cannot be reached.
+    """
+    check_serving(config.serving)
+    future_ms_max = config.ingest.future_ms_max
+
+    def judge(raw: bytes) -> tuple[str, bytes, bytes]:
+        return classify(raw, time_ms_max=int(time.time() * 1000) + future_ms_max)
+
+    async with running_engine(config, progress=progress) as (engine, event_log), asyncio.TaskGroup() as tasks:
+        app = build_app(
+            config.serving,
+            engine,
+            event_log,
+            classify=judge,
+            encode_served=lambda feed: encode_events(served_rows(feed)),
+            registry=engine.metrics.registry,
+            config_view=shown_config(config),
+        )
+        server = await start_server(app)
+        watch = tasks.create_task(server.wait_failed(), name="server")
+        try:
+            yield Running(engine, event_log, server.url)
+        finally:
+            watch.cancel()
+            await server.stop()
+
+
+async def until_stopped() -> str:
+    """Wait for SIGTERM or SIGINT; returns its name."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[str] = loop.create_future()
+
+    def stop(name: str) -> None:
+        if not stopped.done():
+            stopped.set_result(name)
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop, number.name)
+    try:
+        return await stopped
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def serve_forever(config: Config) -> None:
+    """Run until told to stop, then drain."""
+    configure_logging()
+    log.info("starting", version=__version__, log=config.log.url)
+    async with running(config, progress=lambda line: log.info(line)) as instance:
+        log.info(
+            "serving",
+            url=instance.url,
+            config_hash=instance.engine.config_hash,
+            state_bytes=instance.engine.state.bytes_max,
+        )
+        name = await until_stopped()
+        log.info("draining", signal=name)
+    log.info("stopped")

@@ -1,0 +1,140 @@
+"""The filter table: what a candidate is like → kept, or the first filter that drops it."""
+
+import numpy as np
+import pytest
+
+from murmuration.engine.feed import Request
+from murmuration.engine.home_mixer.config import HomeMixerConfig
+from murmuration.engine.home_mixer.products import build_following, build_for_you
+from murmuration.engine.pipeline.candidates import Candidates
+from murmuration.engine.pipeline.components import Query
+from murmuration.engine.signals.state import ViewerFlag
+from murmuration.engine.social_graph.state import Relation
+from murmuration.engine.state import EngineState, RoomsConfig
+
+NOW = 1_760_000_000_000
+HOUR = 3_600_000
+VIEWER, AUTHOR, OTHER = 1, 8, 9
+
+#: A tweet that nothing is wrong with; each row of the table changes something.
+CLEAN = {
+    "servable": True, "author_id": AUTHOR, "original_author_id": AUTHOR, "original_id": 100, "created_ms": NOW - HOUR,
+    "relation": 0, "original_relation": 0, "viewer_flags": 0,
+}  # fmt: skip
+DTYPES = {
+    "servable": bool, "author_id": np.uint64, "original_author_id": np.uint64, "original_id": np.uint64,
+    "created_ms": np.int64, "relation": np.uint8, "original_relation": np.uint8, "viewer_flags": np.uint16,
+}  # fmt: skip
+
+FOR_YOU = [
+    ({}, None),
+    ({"servable": False}, "unhydrated"),
+    ({"relation": Relation.BLOCKS}, "blocked"),
+    ({"relation": Relation.BLOCKED_BY}, "blocked"),
+    ({"original_relation": Relation.BLOCKS}, "blocked"),
+    ({"original_relation": Relation.BLOCKED_BY}, "blocked"),
+    ({"relation": Relation.FOLLOWS | Relation.BLOCKED_BY}, "blocked"),
+    ({"relation": Relation.MUTES}, "muted"),
+    ({"relation": Relation.MUTED_BY}, "muted"),
+    ({"original_relation": Relation.MUTES}, "muted"),
+    ({"relation": Relation.MUTES | Relation.BLOCKS}, "blocked"),
+    ({"relation": Relation.FOLLOWS | Relation.FOLLOWED_BY}, None),
+    ({"author_id": VIEWER}, "own"),
+    ({"original_author_id": VIEWER}, "own"),
+    ({"created_ms": NOW - 48 * HOUR}, None),
+    ({"created_ms": NOW - 48 * HOUR - 1}, "too_old"),
+    ({"created_ms": NOW + HOUR}, None),
+    ({"viewer_flags": ViewerFlag.SEEN}, "seen"),
+    ({"viewer_flags": ViewerFlag.SERVED}, None),
+    ({"viewer_flags": ViewerFlag.ENGAGED}, "engaged"),
+    ({"viewer_flags": ViewerFlag.REJECTED}, "rejected"),
+    ({"viewer_flags": ViewerFlag.AUTHOR_REJECTED}, "author_rejected"),
+    ({"viewer_flags": ViewerFlag.AUTHOR_NOT_INTERESTED}, None),
+    ({"viewer_flags": ViewerFlag.SEEN | ViewerFlag.ENGAGED}, "seen"),
+    ({"servable": False, "relation": Relation.BLOCKS, "author_id": VIEWER}, "unhydrated"),
+]
+FOLLOWING = [
+    ({}, None),
+    ({"servable": False}, "unhydrated"),
+    ({"relation": Relation.BLOCKED_BY}, "blocked"),
+    ({"relation": Relation.MUTES}, "muted"),
+    ({"author_id": VIEWER, "original_author_id": VIEWER}, None),
+    ({"created_ms": NOW - 1000 * HOUR}, None),
+    ({"viewer_flags": ViewerFlag.SEEN | ViewerFlag.ENGAGED}, None),
+]
+
+
+@pytest.fixture(scope="module")
+def products():
+    state = EngineState(RoomsConfig())
+    return {
+        "for_you": build_for_you(state, HomeMixerConfig(), "hash"),
+        "following": build_following(state, HomeMixerConfig(), "hash"),
+    }
+
+
+def table(rows, ids):
+    candidates = Candidates.merge([("followees", np.array(ids, np.uint64), np.zeros(len(ids)))])
+    candidates.add({name: np.array([row[name] for row in rows], dtype) for name, dtype in DTYPES.items()})
+    return candidates
+
+
+def first_drop(pipeline, candidates, query):
+    """Tweet id → name of the first filter that drops it."""
+    drops = {}
+    for rule in pipeline.filters:
+        if rule.enabled(query):
+            keep = rule.keep(query, candidates)
+            drops |= {int(t): rule.name for t in candidates.tweet_id[~keep]}
+            candidates = candidates.take(keep)
+    return drops
+
+
+def ask(**fields):
+    return Query(Request(viewer_id=VIEWER, request_id=1, time_ms=NOW, seed=1, **fields), None)
+
+
+@pytest.mark.parametrize(
+    ("product", "change", "expected"),
+    [("for_you", *row) for row in FOR_YOU] + [("following", *row) for row in FOLLOWING],
+)
+def test_the_table(products, product, change, expected):
+    candidates = table([CLEAN | change], [100])
+    assert first_drop(products[product], candidates, ask()).get(100) == expected
+
+
+def test_a_native_tweet_beats_its_retweets_and_the_first_retweet_the_others(products):
+    rows = [CLEAN | {"original_id": o} for o in (100, 100, 200, 200, 300)]
+    drops = first_drop(products["for_you"], table(rows, [101, 100, 201, 202, 300]), ask())
+    assert drops == {101: "duplicate", 202: "duplicate"}
+
+
+def test_a_blocked_native_does_not_take_its_retweet_down_with_it(products):
+    rows = [CLEAN | {"viewer_flags": ViewerFlag.SEEN}, CLEAN | {"original_id": 200}]
+    drops = first_drop(products["for_you"], table(rows, [100, 201]), ask())
+    assert drops == {100: "seen"}
+
+
+def test_excluded_and_shown_apply_only_when_asked(products):
+    rows = [CLEAN | {"original_id": i} for i in (100, 200, 300)]
+    assert first_drop(products["for_you"], table(rows, [100, 200, 300]), ask()) == {}
+    query = ask(exclude=(200,), cursor="x")
+    query.shown = np.array([300], np.uint64)
+    assert first_drop(products["for_you"], table(rows, [100, 200, 300]), query) == {
+        200: "excluded",
+        300: "already_shown",
+    }
+
+
+def test_served_counts_only_when_paging(products):
+    served = [CLEAN | {"viewer_flags": ViewerFlag.SERVED}]
+    assert first_drop(products["for_you"], table(served, [100]), ask()) == {}
+    assert first_drop(products["for_you"], table(served, [100]), ask(cursor="x")) == {100: "served"}
+
+
+def test_following_pages_by_time_then_id(products):
+    rows = [CLEAN | {"original_id": i, "created_ms": t} for i, t in ((1, 50), (2, 50), (3, 50), (4, 49), (5, 51))]
+    query = ask()
+    query.before = (50, 2)
+    drops = first_drop(products["following"], table(rows, [1, 2, 3, 4, 5]), query)
+    assert drops == {2: "earlier_page", 3: "earlier_page", 5: "earlier_page"}
