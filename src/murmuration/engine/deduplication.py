@@ -16,17 +16,19 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from msgspec import Meta, Struct
-from numba import njit
 from numpy.typing import NDArray
 
 from murmuration.engine.errors import InvariantError
+from murmuration.engine.kernels.jit import inlined, kernel
+from murmuration.engine.kernels.prefetch import prefetch
+from murmuration.engine.kernels.rng import GOLDEN, mix64
 
 #: Indices of ``header``.
 POSITION, SIZE, LAST_FATE, KEPT, DUPLICATES, EXPIRED, WITHOUT_ID = range(7)
 HEADER_SIZE = 8
 
-#: Rows whose table slots are read ahead together, so that their cache misses overlap.
-TOUCH_ROWS = 128
+#: Rows whose table slots are fetched ahead together, so that their cache misses overlap.
+AHEAD_ROWS = 64
 LOW_32 = np.uint64(0xFFFFFFFF)
 
 
@@ -36,7 +38,7 @@ class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     events_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _family(kind: Any) -> Any:
     """Engagements 0, tweets 1, relationships 2, users 3, served 4."""
     if kind < 64:
@@ -50,13 +52,10 @@ def _family(kind: Any) -> Any:
     return 4
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _hash(event_id: Any, family: Any) -> Any:
-    """splitmix64's finaliser over id and family. The top bits are the home slot, the top 32 the fingerprint."""
-    x = event_id + np.uint64(family + 1) * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """A mix of id and family. The top bits are the home slot, the top 32 the fingerprint."""
+    return mix64(event_id + np.uint64(family + 1) * GOLDEN)
 
 
 class Ids(NamedTuple):
@@ -72,13 +71,13 @@ class Ids(NamedTuple):
     header: NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _ring_home(ids: Any, position: Any, shift: Any) -> Any:
     """Home slot of the id at a ring position."""
     return np.int64(_hash(ids.ring_id[position], np.int64(ids.ring_family[position])) >> shift)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _forget(ids: Any, position: Any, shift: Any) -> Any:
     """Take the ring's ``position`` out of the table, closing the gap (backward shift: no tombstones)."""
     table = ids.table
@@ -99,25 +98,23 @@ def _forget(ids: Any, position: Any, shift: Any) -> Any:
     table[hole] = np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
-def _touch(ids: Any, kind: Any, event_id: Any, start: Any, end: Any, shift: Any) -> Any:
-    """Read the slots that rows ``start`` to ``end`` and the entries they push out will need; changes nothing."""
+@kernel
+def _prefetch(ids: Any, kind: Any, event_id: Any, start: Any, end: Any, shift: Any) -> Any:
+    """Ask for the slots that rows ``start`` to ``end`` and the entries they push out will need."""
     capacity = ids.ring_id.shape[0]
-    seen = np.uint64(0)
     for row in range(start, end):
-        seen += ids.table[np.int64(_hash(event_id[row], _family(np.int64(kind[row]))) >> shift)]
+        prefetch(ids.table, np.int64(_hash(event_id[row], _family(np.int64(kind[row]))) >> shift))
     size = ids.header[SIZE]
     if size + (end - start) > capacity:
         position = ids.header[POSITION]
         for _ in range(min(end - start, size)):
-            seen += ids.table[_ring_home(ids, position, shift)]
+            prefetch(ids.table, _ring_home(ids, position, shift))
             position += 1
             if position == capacity:
                 position = 0
-    return seen
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _enter(ids: Any, event_id: Any, family: Any, time_ms: Any, shift: Any) -> Any:
     """Enter an id unless it is there; True when it was new. The oldest entry makes room."""
     table = ids.table
@@ -150,14 +147,13 @@ def _enter(ids: Any, event_id: Any, family: Any, time_ms: Any, shift: Any) -> An
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _keep(ids: Any, kind: Any, event_id: Any, timestamp_ms: Any, shift: Any, out: Any) -> Any:
-    """Decide row by row; ``out`` (bool, n) is written. O(n) expected. The result only keeps the touch pass alive."""
+    """Decide row by row; ``out`` (bool, n) is written. O(n) expected."""
     header = ids.header
-    seen = np.uint64(0)
-    for start in range(0, kind.shape[0], TOUCH_ROWS):
-        end = min(start + TOUCH_ROWS, kind.shape[0])
-        seen += _touch(ids, kind, event_id, start, end, shift)
+    for start in range(0, kind.shape[0], AHEAD_ROWS):
+        end = min(start + AHEAD_ROWS, kind.shape[0])
+        _prefetch(ids, kind, event_id, start, end, shift)
         for row in range(start, end):
             code = np.int64(kind[row])
             if 72 <= code < 96:
@@ -171,7 +167,6 @@ def _keep(ids: Any, kind: Any, event_id: Any, timestamp_ms: Any, shift: Any, out
             header[LAST_FATE] = 0 if fresh else 1
             header[KEPT if fresh else DUPLICATES] += 1
             out[row] = fresh
-    return seen
 
 
 class Deduplication:

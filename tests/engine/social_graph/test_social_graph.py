@@ -1,0 +1,231 @@
+"""The social graph against plain dictionaries and lists, and at its bounds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from murmuration.engine.errors import InvariantError
+from murmuration.engine.room import restore
+from murmuration.engine.social_graph.state import Relation, SocialGraph, SocialGraphConfig, social_graph_bytes
+from murmuration.engine.types import Kind, make_batch
+
+FLAG = {Kind.FOLLOW: "follow", Kind.BLOCK: "block", Kind.MUTE: "mute"}
+LIFTS = {Kind.UNFOLLOW: "follow", Kind.UNBLOCK: "block", Kind.UNMUTE: "mute"}
+OTHERS = [Kind.FAVORITE, Kind.CREATE, Kind.REPORT_USER, Kind.CONTACT, Kind.MUTE_WORD, Kind.USER]
+
+USERS = st.integers(1, 9)
+#: Follows and unfollows prevail, so that lists grow, get holes and are compacted.
+KINDS = st.sampled_from([Kind.FOLLOW] * 6 + [Kind.UNFOLLOW] * 3 + list(FLAG) + list(LIFTS) + OTHERS)
+events = st.lists(st.tuples(KINDS, USERS, USERS), max_size=250)
+
+
+class Model:
+    """The documented rules. ``follows`` is in the order of the log."""
+
+    def __init__(self, users_max=1000, edges_max=1000):
+        self.users_max, self.edges_max = users_max, edges_max
+        self.follows, self.restricted, self.dropped = [], set(), 0
+
+    def pairs(self):
+        return set(self.follows) | {(user, other) for user, other, _ in self.restricted}
+
+    def fits(self, user, other, share):
+        pairs = self.pairs()
+        known = {user for pair in pairs for user in pair}
+        new_users = len({user, other} - known)
+        users_max, edges_max = self.users_max, self.edges_max
+        if share:
+            users_max, edges_max = users_max - users_max // 8, edges_max - edges_max // 8
+        fits = not (new_users and len(known) + new_users > users_max)
+        fits = fits and ((user, other) in pairs or len(pairs) < edges_max)
+        self.dropped += not fits
+        return fits
+
+    def blocks_between(self, user, other):
+        return {(user, other, "block"), (other, user, "block")} & self.restricted
+
+    def apply(self, kind, user, other):
+        if user == other or kind in OTHERS:
+            return
+        if kind in LIFTS:
+            if (user, other) in self.follows and LIFTS[kind] == "follow":
+                self.follows.remove((user, other))
+            self.restricted.discard((user, other, LIFTS[kind]))
+        elif kind == Kind.FOLLOW:
+            if (user, other) in self.follows or self.blocks_between(user, other):
+                return
+            if self.fits(user, other, share=True):
+                self.follows.append((user, other))
+        elif (user, other, FLAG[kind]) not in self.restricted and self.fits(user, other, share=False):
+            self.restricted.add((user, other, FLAG[kind]))
+            if kind == Kind.BLOCK:
+                self.follows = [pair for pair in self.follows if pair not in ((user, other), (other, user))]
+
+    def relation(self, viewer, other):
+        bits = Relation.FOLLOWS * ((viewer, other) in self.follows)
+        bits |= Relation.FOLLOWED_BY * ((other, viewer) in self.follows)
+        bits |= Relation.BLOCKS * ((viewer, other, "block") in self.restricted)
+        bits |= Relation.BLOCKED_BY * ((other, viewer, "block") in self.restricted)
+        bits |= Relation.MUTES * ((viewer, other, "mute") in self.restricted)
+        return bits | Relation.MUTED_BY * ((other, viewer, "mute") in self.restricted)
+
+
+def batch_of(rows):
+    return make_batch(
+        kind=[kind for kind, _, _ in rows],
+        user_id=[user for _, user, _ in rows],
+        subject_id=[other for _, _, other in rows],
+    )
+
+
+def room_bytes(room):
+    return {name: array.tobytes() for name, array in room.arrays().items()}
+
+
+def assert_same(room, model, users):
+    for user in users:
+        followees = [other for source, other in model.follows if source == user][::-1]
+        followers = [source for source, other in model.follows if other == user][::-1]
+        assert room.followees(user, 1000).tolist() == followees
+        assert room.followers(user, 1000).tolist() == followers
+        assert room.followees(user, 2).tolist() == followees[:2]
+        assert (room.followee_count(user), room.follower_count(user)) == (len(followees), len(followers))
+        expected = [model.relation(user, other) if other != user else 0 for other in users]
+        assert room.relation(user, np.array(list(users), np.uint64)).tolist() == expected
+
+
+def ample():
+    return SocialGraph(SocialGraphConfig(users_max=16, edges_max=200, list_entries_max=2000))
+
+
+@settings(deadline=None)
+@given(rows=events, cut=st.integers(0, 250))
+def test_answers_as_the_model_however_the_batch_is_split(rows, cut):
+    room, split, model = ample(), ample(), Model()
+    room.apply(batch_of(rows))
+    split.apply(batch_of(rows[:cut]))
+    split.apply(batch_of(rows[cut:]))
+    for row in rows:
+        model.apply(*row)
+    room.check()
+    assert_same(room, model, range(1, 11))
+    assert room_bytes(room) == room_bytes(split)
+
+
+@settings(deadline=None)
+@given(rows=events, users_max=st.integers(2, 9), edges_max=st.integers(2, 20))
+def test_full_tables_drop_what_the_rule_says(rows, users_max, edges_max):
+    room = SocialGraph(SocialGraphConfig(users_max=users_max, edges_max=edges_max, list_entries_max=2000))
+    model = Model(users_max, edges_max)
+    room.apply(batch_of(rows))
+    for row in rows:
+        model.apply(*row)
+    room.check()
+    assert_same(room, model, range(1, 10))
+    counters = room.counters()
+    assert counters["dropped_users_full"] + counters["dropped_edges_full"] == model.dropped
+
+
+@settings(deadline=None)
+@given(rows=events, entries=st.integers(8, 64))
+def test_a_full_arena_drops_follows_whole_and_stays_consistent(rows, entries):
+    room = SocialGraph(SocialGraphConfig(users_max=16, edges_max=200, list_entries_max=entries))
+    room.apply(batch_of(rows))
+    room.check()
+    followees = {(user, int(other)) for user in range(1, 10) for other in room.followees(user, 100)}
+    followers = {(int(other), user) for user in range(1, 10) for other in room.followers(user, 100)}
+    assert followees == followers
+    if not room.counters()["dropped_lists_full"]:
+        model = Model()
+        for row in rows:
+            model.apply(*row)
+        assert followees == set(model.follows)
+
+
+def test_a_celebrity_gains_and_loses_followers_in_any_order():
+    count = 20_000
+    room = SocialGraph(SocialGraphConfig(users_max=1 << 15, edges_max=1 << 15, list_entries_max=1 << 18))
+    rng = np.random.default_rng(3)
+    kept = list(range(100, 100 + count))
+    room.apply(batch_of([(Kind.FOLLOW, user, 7) for user in kept]))
+    for round_ in range(4):
+        leaving = rng.permutation(kept)[: len(kept) // 2].tolist()
+        back = leaving[: len(leaving) // 4]
+        gone = set(leaving)
+        room.apply(batch_of([(Kind.UNFOLLOW, user, 7) for user in leaving] + [(Kind.FOLLOW, user, 7) for user in back]))
+        kept = [user for user in kept if user not in gone] + back
+        assert room.followers(7, count).tolist() == kept[::-1], round_
+    room.check()
+    room.apply(batch_of([(Kind.UNFOLLOW, user, 7) for user in kept]))
+    room.check()
+    assert room.fill() == {"users": 0.0, "edges": 0.0, "list_entries": 0.0}
+
+
+def test_a_block_ends_following_and_prevents_it_until_lifted():
+    room = ample()
+    follow_both = [(Kind.FOLLOW, 1, 2), (Kind.FOLLOW, 2, 1)]
+    room.apply(batch_of([*follow_both, (Kind.BLOCK, 1, 2), *follow_both]))
+    assert room.relation(1, np.array([2], np.uint64)).tolist() == [Relation.BLOCKS]
+    assert room.relation(2, np.array([1], np.uint64)).tolist() == [Relation.BLOCKED_BY]
+    counters = room.counters()
+    assert (counters["follows_cut_by_block"], counters["refused_blocked"]) == (2, 2)
+    room.apply(batch_of([(Kind.UNBLOCK, 1, 2), *follow_both]))
+    assert room.relation(1, np.array([2], np.uint64)).tolist() == [Relation.FOLLOWS | Relation.FOLLOWED_BY]
+
+
+def test_counts_what_has_no_effect():
+    room = ample()
+    rows = [
+        (Kind.FOLLOW, 1, 2),
+        (Kind.FOLLOW, 1, 2),
+        (Kind.FOLLOW, 3, 3),
+        (Kind.BLOCK, 3, 3),
+        (Kind.UNFOLLOW, 2, 1),
+        (Kind.UNMUTE, 8, 9),
+        (Kind.FOLLOW, 0, 2),
+        (Kind.MUTE, 2, 0),
+    ]
+    room.apply(batch_of(rows))
+    counters = {name: count for name, count in room.counters().items() if count}
+    assert counters == {"follows": 1, "repeated": 1, "refused_self": 2, "absent": 2, "without_user": 2}
+
+
+def test_blocks_still_fit_when_follows_no_longer_do():
+    room = SocialGraph(SocialGraphConfig(users_max=1000, edges_max=80, list_entries_max=4000))
+    room.apply(batch_of([(Kind.FOLLOW, 1, other) for other in range(2, 100)]))
+    assert room.followee_count(1) == 70
+    room.apply(batch_of([(Kind.BLOCK, 500, other) for other in range(501, 511)]))
+    assert room.counters()["blocks"] == 10
+    assert room.counters()["dropped_edges_full"] == 98 - 70
+    room.check()
+
+
+def test_unknown_ids_relate_to_nobody():
+    room = ample()
+    room.apply(batch_of([(Kind.FOLLOW, 1, 2)]))
+    others = np.array([0, 1, 2, 77, (1 << 64) - 1], np.uint64)
+    assert room.relation(1, others).tolist() == [0, 0, 1, 0, 0]
+    assert room.relation(99, others).tolist() == [0] * 5
+    assert room.followees(99, 10).tolist() == []
+    assert room.followees(1, 0).tolist() == []
+
+
+def test_memory_is_what_the_formula_says():
+    config = SocialGraphConfig(users_max=1000, edges_max=5000, list_entries_max=20_000)
+    assert SocialGraph(config).bytes_max == social_graph_bytes(config)
+
+
+def test_restored_state_goes_on_as_the_first_and_damage_is_found():
+    rows = [(Kind.FOLLOW, user, other) for user in range(1, 8) for other in range(1, 8)]
+    room, other = ample(), ample()
+    room.apply(batch_of(rows))
+    restore(other, {name: array.copy() for name, array in room.arrays().items()})
+    more = batch_of([(Kind.UNFOLLOW, 1, 3), (Kind.BLOCK, 2, 4), (Kind.FOLLOW, 9, 1)])
+    for each in (room, other):
+        each.apply(more)
+    assert room_bytes(room) == room_bytes(other)
+    edges = other.arrays()["edges"]
+    edges[np.flatnonzero(edges)[0]] = 0
+    with pytest.raises(InvariantError):
+        other.check()
