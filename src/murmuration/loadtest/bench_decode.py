@@ -7,14 +7,13 @@ import msgspec
 import numpy as np
 
 from murmuration.engine.types import Kind
-from murmuration.streams.events import Decoder, encode_events, make_rows, split
+from murmuration.streams.events import Decoder, encode_events, make_rows
 from murmuration.streams.log.base import Format, Records
 
 NOW_MS = 1_760_000_000_000
 JSON_RECORDS = 4000
 PACKED_RECORDS = 64
 PACKED_ROWS = 2048
-ROWS_MAX = 2048
 ROUNDS = 7
 
 
@@ -104,6 +103,6 @@ def run() -> dict[str, float]:
     }
 
     def work(records: Records) -> Callable[[], object]:
-        return lambda: list(split(decoder.decode([records]), [records], ROWS_MAX))
+        return lambda: decoder.decode([records])
 
     return {name: _cpu_us(work(records), events) for name, (records, events) in cases.items()}

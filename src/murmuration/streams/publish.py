@@ -58,6 +58,12 @@ class PublishResult(msgspec.Struct):
     by_topic: dict[str, int] = msgspec.field(default_factory=dict)
     first_errors: list[LineError] = msgspec.field(default_factory=list)
 
+    def accept(self, topic: str, count: int) -> None:
+        """Count acknowledged events of a topic."""
+        if count:
+            self.accepted += count
+            self.by_topic[topic] = self.by_topic.get(topic, 0) + count
+
     def reject(self, line: int, error: EventError) -> None:
         """Count a refused line."""
         self.rejected += 1
@@ -65,10 +71,11 @@ class PublishResult(msgspec.Struct):
             self.first_errors.append(LineError(line, str(error.reason), error.detail))
 
 
+#: Called with the result so far and how much was taken.
 Progress = Callable[[PublishResult, int], None]
 
 
-def _ignore_progress(result: PublishResult, done: int) -> None:
+def ignore_progress(result: PublishResult, done: int) -> None:
     """The default: nobody watches."""
 
 
@@ -163,7 +170,7 @@ async def publish(
     now_ms: Callable[[], int],
     future_ms_max: int,
     record_bytes_max: int,
-    on_progress: Progress = _ignore_progress,
+    on_progress: Progress = ignore_progress,
 ) -> PublishResult:
     """Append NDJSON lines: each is checked, refused lines are counted and the rest go on.
 
@@ -193,8 +200,7 @@ async def publish(
             records.setdefault(topic, []).append(NewRecord(value=value, key=key))
         await append_all(log, records)
         for topic, appended in records.items():
-            result.accepted += len(appended)
-            result.by_topic[topic] = result.by_topic.get(topic, 0) + len(appended)
+            result.accept(topic, len(appended))
         on_progress(result, taken)
     return result
 
@@ -206,7 +212,7 @@ async def publish_file(
     now_ms: Callable[[], int],
     future_ms_max: int,
     record_bytes_max: int,
-    on_progress: Progress = _ignore_progress,
+    on_progress: Progress = ignore_progress,
 ) -> PublishResult:
     """``publish`` the lines of a binary file or pipe (NDJSON)."""
     return await publish(

@@ -1,7 +1,7 @@
 """Events: wire types, decoding into columns, packed batches, dead letters, generated schemas (docs/events.md)."""
 
 from murmuration.streams.events.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
-from murmuration.streams.events.decode import Decoded, Decoder, Part, slice_batch, split
+from murmuration.streams.events.decode import Decoded, Decoder
 from murmuration.streams.events.ids import EventIds
 from murmuration.streams.events.packed import encode_events, make_rows, pack, served_rows
 from murmuration.streams.events.reasons import Reason
@@ -15,7 +15,6 @@ __all__ = [
     "Decoded",
     "Decoder",
     "EventIds",
-    "Part",
     "Reason",
     "decode_dead_letter",
     "encode_dead_letter",
@@ -23,6 +22,4 @@ __all__ = [
     "make_rows",
     "pack",
     "served_rows",
-    "slice_batch",
-    "split",
 ]

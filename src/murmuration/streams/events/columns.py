@@ -4,7 +4,6 @@ Engagements are many: their columns are built and checked field by field, whole 
 rule the whole list is refused here, and the caller looks at the events one by one (decode.py).
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,20 +14,19 @@ from murmuration.engine.errors import EventError
 from murmuration.engine.types import EVENT_COLUMNS, TWEET_COLUMNS, Kind, TweetFlag
 from murmuration.streams.events import wire
 from murmuration.streams.events.ids import country_code, language_code, text_hash, url_hash
+from murmuration.streams.events.kernels import parse_decimals
 from murmuration.streams.events.profile import ProfileBit, ProfileState, SensitiveMedia
 from murmuration.streams.events.reasons import Reason
 from murmuration.streams.events.rules import VALUED_TYPES, check_event
 
-_DECIMALS = re.compile(r"(?:[1-9][0-9]{0,19},)*")
 _KIND_CODES = {name: int(kind) for name, kind in wire.KIND_BY_TYPE.items()}
 _VALUED = np.zeros(256, np.bool_)
 _VALUED[[_KIND_CODES[name] for name in VALUED_TYPES]] = True
-_MEDIA_FLAGS = {"photo": TweetFlag.PHOTO, "video": TweetFlag.VIDEO, "gif": TweetFlag.VIDEO}
-_REFERENCE_FLAGS = (
-    ("reply_to_id", TweetFlag.REPLY),
-    ("quoted_id", TweetFlag.QUOTE),
-    ("retweeted_id", TweetFlag.RETWEET),
-)
+# Plain ints: enum members are slow to put into arrays.
+_MEDIA_FLAGS = {"photo": int(TweetFlag.PHOTO), "video": int(TweetFlag.VIDEO), "gif": int(TweetFlag.VIDEO)}
+_REPLY, _QUOTE, _RETWEET, _LINK = map(int, (TweetFlag.REPLY, TweetFlag.QUOTE, TweetFlag.RETWEET, TweetFlag.LINK))
+_CREATE, _EDIT, _DELETE, _LABEL, _UNLABEL = map(int, (Kind.CREATE, Kind.EDIT, Kind.DELETE, Kind.LABEL, Kind.UNLABEL))
+_MENTION, _MEDIA_TAG, _HASHTAG, _URL = map(int, (Kind.MENTION, Kind.MEDIA_TAG, Kind.HASHTAG, Kind.URL))
 
 #: One row: the event columns in the order of EVENT_COLUMNS.
 Row = tuple[int, int, int, int, int, int, int, float, int]
@@ -94,20 +92,33 @@ def id_column(ids: list[int | str]) -> NDArray[np.uint64]:
     Raises:
         EventError: one of them is no id.
     """
-    numbers: list[int] = ids  # type: ignore[assignment]
-    if str in set(map(type, ids)):
-        strings = [i for i in ids if isinstance(i, str)]
-        # A string with a comma in it passes here and is refused by int().
-        if _DECIMALS.fullmatch(",".join(strings) + ",") is None:
-            raise EventError(Reason.WRONG_TYPE, "an id is not decimal")
-        try:
-            numbers = list(map(int, ids))
-        except ValueError as error:
-            raise EventError(Reason.WRONG_TYPE, "an id is not decimal") from error
+    types = set(map(type, ids))
+    if str not in types:
+        return _numbers(ids)
+    if int not in types:
+        return _strings(ids)
+    is_string = np.array([type(i) is str for i in ids])
+    column = np.empty(len(ids), np.uint64)
+    column[is_string] = _strings([i for i in ids if type(i) is str])
+    column[~is_string] = _numbers([i for i in ids if type(i) is int])
+    return column
+
+
+def _numbers(ids: Sequence[Any]) -> NDArray[np.uint64]:
     try:
-        return np.fromiter(numbers, np.uint64, len(numbers))
+        return np.fromiter(ids, np.uint64, len(ids))
     except OverflowError as error:
         raise EventError(Reason.ID_OUT_OF_RANGE, "an id is over 64 bits") from error
+
+
+def _strings(ids: Sequence[Any]) -> NDArray[np.uint64]:
+    column = np.empty(len(ids), np.uint64)
+    # What is not ASCII becomes "?", which is no digit.
+    # A bytearray gives a writable array, as kernels expect.
+    text = bytearray(("\n".join(ids) + "\n").encode("ascii", "replace"))
+    if not parse_decimals(np.frombuffer(text, np.uint8), column):
+        raise EventError(Reason.WRONG_TYPE, "an id is not decimal or not in range")
+    return column
 
 
 def _transpose(rows: list[Row]) -> list[NDArray[Any]]:
@@ -180,7 +191,7 @@ def _tweets(events: Sequence[wire.Event]) -> Columns:
 
 
 def _content_row(event: wire.Create | wire.Edit, payload: int) -> Row:
-    kind = Kind.CREATE if isinstance(event, wire.Create) else Kind.EDIT
+    kind = _CREATE if isinstance(event, wire.Create) else _EDIT
     author_id = int(event.author_id)
     return (kind, int(event.id), author_id, int(event.tweet_id), author_id, event.timestamp_ms, 0, 0, payload)
 
@@ -188,8 +199,8 @@ def _content_row(event: wire.Create | wire.Edit, payload: int) -> Row:
 def _bare_row(event: wire.Delete | wire.Label | wire.Unlabel) -> Row:
     ids = (int(event.tweet_id), int(event.author_id))
     if isinstance(event, wire.Delete):
-        return (Kind.DELETE, int(event.id), ids[1], *ids, event.timestamp_ms, 0, 0, -1)
-    kind = Kind.LABEL if isinstance(event, wire.Label) else Kind.UNLABEL
+        return (_DELETE, int(event.id), ids[1], *ids, event.timestamp_ms, 0, 0, -1)
+    kind = _LABEL if isinstance(event, wire.Label) else _UNLABEL
     # Labels come from the platform: nobody "acted".
     return (kind, int(event.id), 0, *ids, event.timestamp_ms, text_hash(event.label), 0, -1)
 
@@ -200,13 +211,12 @@ def _payload(event: wire.Create | wire.Edit) -> tuple[int, ...]:
     for medium in event.media:
         flags |= _MEDIA_FLAGS[medium]
     if event.urls:
-        flags |= TweetFlag.LINK
+        flags |= _LINK
     references = (0, 0, 0, 0)
     if isinstance(event, wire.Create):
         references = (int(event.reply_to_id), int(event.conversation_id), int(event.quoted_id), int(event.retweeted_id))
-        for name, flag in _REFERENCE_FLAGS:
-            if getattr(event, name) != 0:
-                flags |= flag
+        reply_to_id, _, quoted_id, retweeted_id = references
+        flags |= (reply_to_id and _REPLY) | (quoted_id and _QUOTE) | (retweeted_id and _RETWEET)
     return (*references, language_code(event.lang), flags)
 
 
@@ -219,11 +229,11 @@ def _derived_rows(event: wire.Create) -> list[Row]:
         event.timestamp_ms,
     )
     rows: list[Row] = []
-    for kind, people in ((Kind.MENTION, event.mentions), (Kind.MEDIA_TAG, event.media_tags)):
+    for kind, people in ((_MENTION, event.mentions), (_MEDIA_TAG, event.media_tags)):
         named = dict.fromkeys(map(int, people))
         named.pop(author_id, None)
         rows += [(kind, event_id, person, tweet_id, author_id, time_ms, 0, 0, -1) for person in named]
-    hashtags, urls = map(text_hash, event.hashtags), map(url_hash, event.urls)
-    for kind, hashes in ((Kind.HASHTAG, hashtags), (Kind.URL, urls)):
-        rows += [(kind, event_id, author_id, tweet_id, author_id, time_ms, h, 0, -1) for h in dict.fromkeys(hashes)]
+    for kind, names, name_hash in ((_HASHTAG, event.hashtags, text_hash), (_URL, event.urls, url_hash)):
+        hashes = dict.fromkeys(map(name_hash, names))
+        rows += [(kind, event_id, author_id, tweet_id, author_id, time_ms, h, 0, -1) for h in hashes]
     return rows

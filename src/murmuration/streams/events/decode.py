@@ -7,7 +7,7 @@ by one, and exactly the bad ones are left out: which path was taken cannot be se
 
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -22,7 +22,7 @@ from murmuration.streams.events.dead_letters import DeadLetter
 from murmuration.streams.events.packed import PACKED_KINDS, decode_rows, open_record
 from murmuration.streams.events.reasons import DECODE_ERRORS, Reason, diagnose
 from murmuration.streams.events.rules import check_event
-from murmuration.streams.log.base import Format, Records, TopicPartition
+from murmuration.streams.log.base import Format, Records
 
 
 class Decoded(NamedTuple):
@@ -36,18 +36,6 @@ class Decoded(NamedTuple):
     append_ms: NDArray[np.int64]
     record_row_counts: NDArray[np.int64]
     dead: list[DeadLetter]
-
-
-class Part(NamedTuple):
-    """A piece of a decoded batch, to be applied at once.
-
-    ``positions`` are the next offsets once this part is applied; None when the part ends inside a packed record (no
-    snapshot may be taken there).
-    """
-
-    batch: EventBatch
-    append_ms: NDArray[np.int64]
-    positions: Mapping[TopicPartition, int] | None
 
 
 class _Group(NamedTuple):
@@ -197,34 +185,6 @@ class Decoder:
             topic, partition, offset, append_ms = places[record]
             letters.append(DeadLetter(topic, partition, offset, row, str(error.reason), error.detail, append_ms, value))
         return letters
-
-
-def split(decoded: Decoded, runs: Sequence[Records], rows_max: int) -> Iterator[Part]:
-    """Cut what ``Decoder.decode(runs)`` gave into parts of at most ``rows_max`` rows, at ends of records.
-
-    A record with more rows is cut inside; its parts but the last have no positions. Records that gave no rows count
-    as read with the part before them; if nothing gave rows, one empty part carries the positions. No runs, no parts.
-    """
-    places = [(TopicPartition(run.topic, run.partition), offset) for run in runs for offset in run.offsets]
-    ends = np.cumsum(decoded.record_row_counts)
-    positions: dict[TopicPartition, int] = {}
-    start = record = 0
-    while record < len(places):
-        # All records that end within rows_max from here, with the empty ones that follow.
-        stop_record = int(np.searchsorted(ends, start + rows_max, side="right"))
-        whole = stop_record > record
-        stop = int(ends[stop_record - 1]) if whole else start + rows_max
-        for place, offset in places[record:stop_record]:
-            positions[place] = offset + 1
-        yield Part(
-            slice_batch(decoded.batch, start, stop), decoded.append_ms[start:stop], dict(positions) if whole else None
-        )
-        start, record = stop, max(stop_record, record)
-
-
-def slice_batch(batch: EventBatch, start: int, stop: int) -> EventBatch:
-    """Rows ``start`` to ``stop`` as views; tweet columns and text stay whole, so ``payload`` stays right."""
-    return batch._replace(**{name: getattr(batch, name)[start:stop] for name in EVENT_COLUMNS})
 
 
 def _group(

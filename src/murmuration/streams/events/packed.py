@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from murmuration.engine.errors import EventError
 from murmuration.engine.feed import Feed
 from murmuration.engine.types import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, Kind
+from murmuration.streams.events import kernels
 from murmuration.streams.events.columns import Columns
 from murmuration.streams.events.ids import mix_ids
 from murmuration.streams.events.reasons import Reason
-from murmuration.streams.events.wire import TIMESTAMP_MS_MAX, VALUE_MAX
 
 MAGIC = b"MURM"
 VERSION = 1
@@ -38,10 +38,12 @@ ROW = np.dtype(
         ("reserved", "u1", (3,)),
     ]
 )
-#: Rows a record that ``pack`` makes: 229 KB, well under any log's record limit.
-ROWS_MAX = 4096
+#: The same row with kind and reserved bytes as one number, which a kernel can check at once.
+_WIDE_ROW = np.dtype([(name, ROW[name]) for name in ROW.names[:-2]] + [("tail", "<u4")])  # type: ignore[index]
+_COLUMNS = _WIDE_ROW.names[:-1]  # type: ignore[index]
+#: Rows a record that ``pack`` makes: 115 KB, and one batch of the state thread.
+ROWS_MAX = 2048
 
-_NONE = np.uint64(0)
 _CONSTANT = struct.pack("<4sBBH", MAGIC, VERSION, LAYOUT, ROW.itemsize)
 
 
@@ -59,18 +61,15 @@ PACKED_KINDS = {
     "relationships": _kind_table(*RELATIONSHIP_KINDS),
     "served": _kind_table(Kind.SERVED),
 }
-_DERIVED = _kind_table(*DERIVED_KINDS)
-_PEOPLE = _kind_table(Kind.MENTION, Kind.MEDIA_TAG)
-_TOWARDS_USER = _kind_table(*(kind for kind in RELATIONSHIP_KINDS if kind != Kind.MUTE_WORD))
-_WITHOUT_SUBJECT = _kind_table(Kind.MUTE_WORD)
-_WITHOUT_AUTHOR = _kind_table(*RELATIONSHIP_KINDS)
-#: Kinds whose actor is the author.
-_OWN = _kind_table(Kind.CREATE, Kind.DELETE, Kind.HASHTAG, Kind.URL)
-_NEEDS_AUTHOR = _kind_table(Kind.CREATE, Kind.DELETE, *DERIVED_KINDS)
-_NEEDS_CONTEXT = _kind_table(Kind.MUTE_WORD, Kind.HASHTAG, Kind.URL, Kind.SERVED)
-_MAY_HAVE_CONTEXT = _kind_table(*ENGAGEMENT_KINDS, Kind.MUTE_WORD, Kind.HASHTAG, Kind.URL, Kind.SERVED)
-_VALUED = _kind_table(Kind.DWELL, Kind.IMPRESSION, Kind.SERVED)
-_SIGNED = _kind_table(Kind.SERVED)
+_FAULT_REASONS = {
+    kernels.WRONG_TOPIC: Reason.WRONG_TOPIC,
+    kernels.BAD_ID: Reason.ID_OUT_OF_RANGE,
+    kernels.BAD_TIME: Reason.TIMESTAMP_OUT_OF_RANGE,
+    kernels.IN_FUTURE: Reason.TIMESTAMP_IN_FUTURE,
+    kernels.SELF_TARGET: Reason.SELF_TARGET,
+    kernels.BAD_VALUE: Reason.VALUE_OUT_OF_RANGE,
+    kernels.BAD_ROW: Reason.BAD_ROW,
+}
 
 
 class BadRow(NamedTuple):
@@ -133,7 +132,7 @@ def pack(rows: NDArray[np.void], rows_max: int = ROWS_MAX) -> Iterator[bytes]:
         ValueError: a create with more derived rows than fit.
     """
     start = 0
-    derived = _DERIVED[rows["kind"]]
+    derived = (kernels.TRAITS[rows["kind"]] & kernels.DERIVED) != 0
     while start < rows.size:
         stop = min(start + rows_max, rows.size)
         while stop < rows.size and derived[stop]:
@@ -172,86 +171,44 @@ def decode_rows(
     ``times_ms_max`` (one a record) bounds the event times. ``Columns.source`` is the row's record.
     """
     if len(values) == 1:
-        rows = np.frombuffer(values[0], ROW, offset=HEADER.size)
+        rows = np.frombuffer(values[0], _WIDE_ROW, offset=HEADER.size)
     else:
-        rows = np.frombuffer(b"".join(memoryview(value)[HEADER.size :] for value in values), ROW)
-    source = np.repeat(np.arange(len(values)), counts)
-    columns = [rows[name] for name in ("id", "user_id", "subject_id", "author_id", "timestamp_ms", "context_id")]
-    kind, value = rows["kind"].copy(), rows["value"].astype(np.float32)
-    contiguous = [np.ascontiguousarray(column, column.dtype.newbyteorder("=")) for column in columns]
-    events = [kind, *contiguous, value, np.full(rows.size, -1, np.int32)]
-    faults = _faults(topic, events, rows["reserved"], source, times_ms_max)
-    bad = np.flatnonzero(faults)
-    if not bad.size:
-        return Columns(events, source), []
-    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    bad_rows = [BadRow(int(source[i]), int(i - starts[source[i]]), _FAULTS[faults[i]], rows[i].tobytes()) for i in bad]
-    good = faults == 0
-    return Columns([column[good] for column in events], source[good]), bad_rows
-
-
-_FAULTS = {
-    1: Reason.WRONG_TOPIC,
-    2: Reason.ID_OUT_OF_RANGE,
-    3: Reason.TIMESTAMP_OUT_OF_RANGE,
-    4: Reason.TIMESTAMP_IN_FUTURE,
-    5: Reason.SELF_TARGET,
-    6: Reason.VALUE_OUT_OF_RANGE,
-    7: Reason.BAD_ROW,
-}
-
-
-def _faults(
-    topic: str,
-    events: Sequence[NDArray[Any]],
-    reserved: NDArray[np.uint8],
-    source: NDArray[np.int64],
-    times_ms_max: NDArray[np.int64],
-) -> NDArray[np.uint8]:
-    """What is wrong with each row: 0 for nothing, else a key of ``_FAULTS``; the first of them wins."""
-    kind, id_, user_id, subject_id, author_id, time_ms, context_id, value, _ = events
-    towards_user, without_subject = _TOWARDS_USER[kind], _WITHOUT_SUBJECT[kind]
-    magnitude = np.abs(value)
-    masks = (
-        ~PACKED_KINDS[topic][kind],
-        (id_ == _NONE) | (user_id == _NONE) | ((subject_id == _NONE) != without_subject),
-        (time_ms <= 0) | (time_ms > TIMESTAMP_MS_MAX),
-        time_ms > times_ms_max[source],
-        towards_user & (user_id == subject_id),
-        # A NaN fails every comparison.
-        ~(magnitude <= VALUE_MAX) | ((value != 0) & ~_VALUED[kind]) | ((value < 0) & ~_SIGNED[kind]),
-        (reserved != 0).any(axis=1)
-        | (_WITHOUT_AUTHOR[kind] & (author_id != _NONE))
-        | (_NEEDS_AUTHOR[kind] & (author_id == _NONE))
-        | (_OWN[kind] & (author_id != user_id))
-        | (_PEOPLE[kind] & (author_id == user_id))
-        | (_NEEDS_CONTEXT[kind] & (context_id == _NONE))
-        | (~_MAY_HAVE_CONTEXT[kind] & (context_id != _NONE)),
+        rows = np.frombuffer(b"".join(memoryview(value)[HEADER.size :] for value in values), _WIDE_ROW)
+    record = np.repeat(np.arange(len(values)), counts)
+    columns = [_column(rows, name) for name in _COLUMNS]
+    id_, user_id, subject_id, author_id, timestamp_ms, context_id, value = columns
+    tail = _column(rows, "tail")
+    kind = tail.astype(np.uint8)  # the lowest byte of the four
+    faults = np.empty(rows.size, np.uint8)
+    bad_count = kernels.find_faults(
+        PACKED_KINDS[topic],
+        kernels.TRAITS,
+        kind,
+        id_,
+        user_id,
+        subject_id,
+        author_id,
+        timestamp_ms,
+        context_id,
+        value,
+        tail,
+        record,
+        times_ms_max,
+        faults,
     )
-    faults = np.zeros(kind.size, np.uint8)
-    for fault, mask in zip(reversed(_FAULTS), reversed(masks), strict=True):
-        if mask.any():
-            faults[mask] = fault
-    derived = _DERIVED[kind]
-    if topic == "tweets" and derived.any():
-        orphan = derived & ~_follows_create(events, derived, source, faults)
-        faults[orphan & (faults == 0)] = 7
-    return faults
+    events = [kind, *columns, np.full(rows.size, -1, np.int32)]
+    if not bad_count:
+        return Columns(events, record), []
+    bad_rows = []
+    starts = np.cumsum(counts) - counts
+    for i in np.flatnonzero(faults):
+        of = int(record[i])
+        bad_rows.append(BadRow(of, int(i - starts[of]), _FAULT_REASONS[int(faults[i])], rows[i].tobytes()))
+    good = faults == 0
+    return Columns([column[good] for column in events], record[good]), bad_rows
 
 
-def _follows_create(
-    events: Sequence[NDArray[Any]],
-    derived: NDArray[np.bool_],
-    source: NDArray[np.int64],
-    faults: NDArray[np.uint8],
-) -> NDArray[np.bool_]:
-    """Whether the last row that is not derived is a good create of the same record, event, tweet, author and time."""
-    kind, id_, _, subject_id, author_id, time_ms, *_ = events
-    index = np.arange(kind.size)
-    anchor = np.maximum.accumulate(np.where(derived, -1, index))
-    found = anchor >= 0
-    anchor = np.maximum(anchor, 0)
-    same: NDArray[np.bool_] = found & (kind[anchor] == Kind.CREATE) & (faults[anchor] == 0)
-    for column in (source, id_, subject_id, author_id, time_ms):
-        same &= column[anchor] == column
-    return same
+def _column(rows: NDArray[np.void], name: str) -> NDArray[Any]:
+    """A field of packed rows as a writable contiguous array in the machine's byte order."""
+    column = rows[name]
+    return np.array(column, column.dtype.newbyteorder("="))

@@ -35,7 +35,9 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
-Language = Annotated[str, Meta(max_length=35, description="BCP 47 tag", extra_json_schema={"pattern": _LANGUAGE})]
+Language = Annotated[
+    str, Meta(min_length=2, max_length=35, description="BCP 47 tag", extra_json_schema={"pattern": _LANGUAGE})
+]
 Country = Annotated[str, Meta(min_length=2, max_length=2, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 Sha256 = Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
 
@@ -88,7 +90,7 @@ class Relationship(Event, kw_only=True, frozen=True):
     type: RelationshipType
     user_id: Id
     target_id: Id = 0
-    word: Annotated[str, Meta(max_length=100)] = ""
+    word: Name = ""
 
 
 class _Tweet(Event, kw_only=True, frozen=True, tag_field="type"):
