@@ -74,7 +74,9 @@ class _Rooms(Collector):
             "murmuration_room_fill_ratio", "Share in use of each bounded thing", labels=["room", "what"]
         )
         events = CounterMetricFamily(
-            "murmuration_room_events", "What happened in a room: added, evicted, dropped, by name", labels=["room", "what"]
+            "murmuration_room_events",
+            "What happened in a room: added, evicted, dropped, by name",
+            labels=["room", "what"],
         )
         for room, (bytes_max, fills, counters) in self.gauges().items():
             size.add_metric([room], bytes_max)
@@ -102,9 +104,7 @@ class EngineMetrics:
             "murmuration_dead_letters_total", "Events that could not be used, by reason", ["reason"], registry=registry
         )
         self.version = Gauge("murmuration_state_version", "Batches applied", registry=registry)
-        self.clock = Gauge(
-            "murmuration_last_event_timestamp_seconds", "Newest event time applied", registry=registry
-        )
+        self.clock = Gauge("murmuration_last_event_timestamp_seconds", "Newest event time applied", registry=registry)
         self.apply = Histogram(
             "murmuration_apply_seconds", "Time a batch holds the write lock", buckets=STAGE_S, registry=registry
         )
@@ -112,7 +112,10 @@ class EngineMetrics:
             "murmuration_decode_seconds", "Time to decode one read of the log", buckets=LATENCY_S, registry=registry
         )
         self.lag_records = Gauge(
-            "murmuration_lag_records", "Records in the log that are not applied yet", ["topic", "partition"], registry=registry
+            "murmuration_lag_records",
+            "Records in the log that are not applied yet",
+            ["topic", "partition"],
+            registry=registry,
         )
         self.lag_seconds = Gauge(
             "murmuration_lag_seconds",
@@ -133,7 +136,11 @@ class EngineMetrics:
         registry.register(self.append_freshness)
         registry.register(self.event_freshness)
         self.feed_stage = Histogram(
-            "murmuration_feed_stage_seconds", "Time of a feed by stage", ["product", "stage"], buckets=STAGE_S, registry=registry
+            "murmuration_feed_stage_seconds",
+            "Time of a feed by stage",
+            ["product", "stage"],
+            buckets=STAGE_S,
+            registry=registry,
         )
         self.candidates = Counter(
             "murmuration_candidates_total",

@@ -22,9 +22,8 @@ CLOSE_CODES: Final[dict[str, int]] = {
     "shutting_down": 1001,
 }
 
-#: HTTP status by error name; every name the server can send is here.
+#: HTTP status by error name.
 HTTP_STATUS: Final[dict[str, int]] = {
-    "bad_frame": 400,
     "bad_request": 400,
     "bad_cursor": 400,
     "bad_event": 400,
@@ -35,11 +34,8 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "body_too_large": 413,
-    "frame_too_large": 413,
     "too_fast": 429,
-    "too_many_connections": 503,
     "overloaded": 503,
-    "consumer_too_slow": 503,
     "log_unavailable": 503,
     "safety_unavailable": 503,
     "not_ready": 503,

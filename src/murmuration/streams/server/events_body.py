@@ -43,7 +43,7 @@ class EventsBody:
         self._rejected = 0
         self._line = 0
         self._pending: list[tuple[int, bytes | Rejected]] = []
-        self._results: list[bytes] = []
+        self._results = bytearray()
 
     async def take(self, request: web.Request) -> bytes:
         """Read the body to its end; returns the answer's JSON.
@@ -68,7 +68,7 @@ class EventsBody:
             name, message = name_error(error)
             raise ProtocolError(name, message, accepted=self._accepted, rejected=self._rejected) from error
         counts = b'{"accepted":%d,"rejected":%d,"results":[' % (self._accepted, self._rejected)
-        return counts + b",".join(self._results) + b"]}"
+        return counts + self._results[:-1] + b"]}"
 
     async def _pieces(self, content: StreamReader) -> AsyncGenerator[bytes]:
         size = 0
@@ -134,7 +134,7 @@ class EventsBody:
             else:
                 self._rejected += 1
                 self._metrics.events_received.labels(outcome.error).inc()
-            self._results.append(_result(number, outcome))
+            self._results += _result(number, outcome) + b","
         await asyncio.sleep(0)
 
     def _too_large(self) -> ProtocolError:

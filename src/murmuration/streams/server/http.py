@@ -28,7 +28,7 @@ async def users_feed(request: web.Request) -> web.Response:
     viewer_id = as_id(request.match_info["id"], "id")
     if not context.auth.open:
         require_viewer(context.auth.verify_header(request.headers), viewer_id)
-    asked, _ = context.feeds.build(_feed_frame(request), viewer_id)
+    asked, _ = context.feeds.build(feed_frame(request), viewer_id)
     if not context.http_buckets.take(viewer_id):
         context.metrics.rate_limited.labels("http").inc()
         raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
@@ -126,7 +126,8 @@ async def named_errors(
         name = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status, "bad_request")
         return _error(context, name, error.reason, {}, status=error.status)
     except ProtocolError as error:
-        return _error(context, error.name, error.message, error.extra)
+        name = "bad_request" if error.name == "bad_frame" else error.name  # there are no frames here
+        return _error(context, name, error.message, error.extra)
     except Exception as error:
         name, message = name_error(error)
         if name == "internal":
@@ -141,13 +142,6 @@ async def named_errors(
 def encode_list(values: list[dict[str, Any]]) -> bytes:
     """A JSON array of objects."""
     return b"[" + b",".join(encode(value) for value in values) + b"]"
-
-
-def _feed_frame(request: web.Request) -> Any:
-    try:
-        return feed_frame(request)
-    except ProtocolError as error:
-        raise ProtocolError("bad_request", error.message) from None
 
 
 def _site(request: web.Request) -> Context:

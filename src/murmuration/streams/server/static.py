@@ -1,7 +1,6 @@
 """The page's files, read once at start and served from memory with a strict content policy."""
 
 import hashlib
-import mimetypes
 from importlib.resources import files
 from pathlib import PurePath
 from typing import Final, NamedTuple
@@ -21,7 +20,16 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_TYPES: Final = {".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml"}
+#: What is served at all, by file name suffix.
+_TYPES: Final = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/vnd.microsoft.icon",
+    ".webmanifest": "application/manifest+json",
+}
 
 
 class _File(NamedTuple):
@@ -36,8 +44,7 @@ class Page:
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
         for entry in files("murmuration.streams").joinpath("web").iterdir():
-            suffix = PurePath(entry.name).suffix
-            content_type = _TYPES.get(suffix) or mimetypes.types_map.get(suffix)
+            content_type = _TYPES.get(PurePath(entry.name).suffix)
             if content_type is not None and entry.is_file():
                 body = entry.read_bytes()
                 self._files[entry.name] = _File(body, content_type, hashlib.sha256(body).hexdigest()[:16])

@@ -9,12 +9,15 @@ import orjson
 from murmuration.engine.feed import Entry, Feed, Why
 
 _OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY
+_SLACK_BYTES: Final = 4096
 _KIND_ORDER: Final = {"favorite": 0, "retweet": 1, "reply": 2, "quote": 3}
 
 
 def encode(frame: Mapping[str, Any]) -> bytes:
     """A frame or an HTTP answer as JSON, keys in the order given."""
-    return orjson.dumps(frame, option=_OPTIONS)
+    encoded = orjson.dumps(frame, option=_OPTIONS)
+    # orjson leaves small results in a 4 KiB block: what may wait in a queue is copied to its own size.
+    return encoded if len(encoded) > _SLACK_BYTES else bytes(memoryview(encoded))
 
 
 def encode_feed(feed: Feed, *, with_dropped: bool | None = None) -> bytes:
@@ -54,7 +57,7 @@ def feed_fields(feed: Feed, *, with_dropped: bool) -> dict[str, Any]:
     fields["degraded"] = list(feed.degraded)
     if feed.cursor is not None:
         fields["cursor"] = feed.cursor
-    fields["timings_ms"] = feed.timings_ms
+    fields["timings_ms"] = dict(feed.timings_ms)
     return fields
 
 

@@ -1,0 +1,340 @@
+"""The whole path through real processes: publish over HTTP and through the log, read over a real websocket."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from murmuration.config.serving import LogConfig
+from murmuration.streams.log.base import NewRecord
+from murmuration.streams.topics import running_log
+
+VIEWER, FRIEND, STRANGER, OTHER = 1, 2, 3, 4
+START_TIMEOUT_S = 90.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def log_config(request, tmp_path: Path) -> LogConfig:
+    if request.param == "sqlite":
+        return LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}")
+    bootstrap = request.getfixturevalue("kafka")
+    return LogConfig(url=f"kafka://{bootstrap}", topic_prefix=f"e2e-{time.time_ns()}-")
+
+
+def environment(log: LogConfig, port: int, **extra: str) -> dict[str, str]:
+    return os.environ | {
+        "MURMURATION__LOG__URL": log.url,
+        "MURMURATION__LOG__TOPIC_PREFIX": log.topic_prefix,
+        "MURMURATION__SERVING__PORT": str(port),
+        **extra,
+    }
+
+
+async def start(*words: str, env: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "murmuration", *words, env=env,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+async def outcome(*words: str, env: dict[str, str], stdin: bytes = b"") -> tuple[int, str, str]:
+    """Run a command to its end: exit code, standard output, standard error."""
+    process = await start(*words, env=env)
+    out, err = await asyncio.wait_for(process.communicate(stdin), START_TIMEOUT_S)
+    return process.returncode, out.decode(), err.decode()
+
+
+class Server:
+    def __init__(self, process, session, url):
+        self.process, self.session, self.url = process, session, url
+
+    async def post(self, *events: dict) -> dict:
+        body = b"\n".join(json.dumps(event).encode() for event in events)
+        async with self.session.post(f"{self.url}/v1/events", data=body) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
+    async def get(self, path: str) -> tuple[int, dict]:
+        async with self.session.get(self.url + path) as answer:
+            return answer.status, await answer.json()
+
+    @asynccontextmanager
+    async def connect(self, viewer: int):
+        url = f"{self.url}/v1/feed?viewer={viewer}"
+        async with self.session.ws_connect(url, protocols=("murmuration.v1.json",)) as ws:
+            assert (await ws.receive_json())["type"] == "hello"
+            yield ws
+
+    async def stop(self) -> tuple[int, str]:
+        self.process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(self.process.communicate(), 30)
+        return self.process.returncode, err.decode()
+
+
+@asynccontextmanager
+async def server(log: LogConfig, **extra: str):
+    port = free_port()
+    process = await start("serve", env=environment(log, port, **extra))
+    output: list[bytes] = []
+
+    async def drain():
+        async for line in process.stderr:
+            output.append(line)
+
+    draining = asyncio.create_task(drain())
+    try:
+        async with aiohttp.ClientSession() as session:
+            running = Server(process, session, f"http://127.0.0.1:{port}")
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while True:
+                assert process.returncode is None, b"".join(output).decode()
+                assert time.monotonic() < deadline, b"".join(output).decode()
+                with contextlib.suppress(aiohttp.ClientError):
+                    if (await running.get("/readyz"))[0] == 200:
+                        break
+                await asyncio.sleep(0.05)
+            yield running
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), 30)
+        await draining
+        process._transport.close()
+
+
+async def ask(ws, **fields) -> dict:
+    await ws.send_json({"type": "feed", "explain": "all", **fields})
+    while True:
+        frame = await ws.receive_json()
+        if frame["type"] == "feed":
+            return frame
+        assert frame["type"] in ("heartbeat", "ack"), frame
+
+
+async def until(look, timeout_s: float = 15.0):
+    """Poll until ``look`` gives something true; the last look otherwise."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := await look()) and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    return found
+
+
+def event(kind: str, number: int, **fields) -> dict:
+    return {"v": 1, "id": str(number), "type": kind, "timestamp_ms": now_ms(), **fields}
+
+
+def create(number: int, author: int, text: str) -> dict:
+    return event("create", number, tweet_id=number, author_id=author, text=text, lang="en")
+
+
+def ids(feed: dict) -> list[str]:
+    return [entry["tweet_id"] for entry in feed["entries"]]
+
+
+async def test_from_event_to_feed(log_config):
+    async with server(log_config) as running:
+        answer = await running.post(
+            event("follow", 1, user_id=VIEWER, target_id=FRIEND),
+            create(100, FRIEND, "the first light over the marsh"),
+            create(101, STRANGER, "nobody you know"),
+            {"type": "nonsense"},
+        )
+        assert (answer["accepted"], answer["rejected"]) == (3, 1)
+        assert answer["results"][3]["error"]
+        async with running.connect(VIEWER) as ws:
+            feed = await until(lambda: _feed_with(ws, "100"))
+            entry = next(e for e in feed["entries"] if e["tweet_id"] == "100")
+            assert entry["text"] == "the first light over the marsh"
+            assert entry["why"]["sources"][0]["name"] == "followees"
+            assert entry["in_network"] is True
+            before = feed["version"]
+
+            # A new like changes the feed: social proof, counter, and the walk that now has an edge to follow.
+            await running.post(event("favorite", 2, user_id=FRIEND, tweet_id=101, author_id=STRANGER))
+            feed = await until(lambda: _feed_where(ws, "101", lambda e: e["counts"]["favorite"] == 1))
+            liked = next(e for e in feed["entries"] if e["tweet_id"] == "101")
+            assert liked["why"]["social_proof"] == {"favorite": [str(FRIEND)]}
+            assert feed["version"] > before
+
+            # What the viewer likes leaves the feed; what the viewer blocks never comes back.
+            await ws.send_json({"type": "engage", "event": {"type": "favorite", "tweet_id": "100", "author_id": FRIEND}})
+            assert await until(lambda: _feed_dropped(ws, "100", "engaged"))
+            await ws.send_json({"type": "engage", "event": {"type": "block", "target_id": str(STRANGER)}})
+            assert await until(lambda: _feed_dropped(ws, "101", "blocked"))
+
+
+async def _feed_with(ws, tweet: str):
+    feed = await ask(ws)
+    return feed if tweet in ids(feed) else None
+
+
+async def _feed_where(ws, tweet: str, test):
+    feed = await ask(ws)
+    return feed if any(e["tweet_id"] == tweet and test(e) for e in feed["entries"]) else None
+
+
+async def _feed_dropped(ws, tweet: str, by: str):
+    feed = await ask(ws)
+    assert tweet not in ids(feed) or by not in {d["filter"] for d in feed["dropped"] if d["tweet_id"] == tweet}
+    return any(d["tweet_id"] == tweet and d["filter"] == by for d in feed["dropped"])
+
+
+async def test_a_subscriber_is_pushed_what_is_new(log_config):
+    async with server(log_config) as running:
+        await running.post(event("follow", 1, user_id=VIEWER, target_id=FRIEND), create(100, FRIEND, "one"))
+        async with running.connect(VIEWER) as ws:
+            await until(lambda: _feed_with(ws, "100"))
+            await ws.send_json({"type": "subscribe", "interval_ms": 250})
+            first = await _push(ws)
+            assert "100" in ids(first)
+            await running.post(create(102, FRIEND, "two"))
+            second = await _push(ws)
+            assert second["new"] == ["102"]
+            assert second["seq"] == first["seq"] + 1
+
+
+async def _push(ws) -> dict:
+    while True:
+        frame = await asyncio.wait_for(ws.receive_json(), 15)
+        if frame["type"] == "new_tweets":
+            return frame
+
+
+async def test_publish_and_feed_commands_and_dead_letters(log_config, tmp_path):
+    async with server(log_config) as running:
+        env = environment(log_config, 0)
+        lines = [
+            event("follow", 1, user_id=VIEWER, target_id=FRIEND),
+            create(100, FRIEND, "published from a file"),
+            event("favorite", 3, user_id=OTHER),
+        ]
+        file = tmp_path / "events.ndjson"
+        file.write_text("\n".join(map(json.dumps, lines)) + "\nnot json\n")
+        code, out, err = await outcome("publish", str(file), "--json", env=env)
+        assert code == 1, err
+        assert (json.loads(out)["accepted"], json.loads(out)["rejected"]) == (2, 2)
+        code, out, _ = await outcome("publish", "-", env=env, stdin=json.dumps(create(101, FRIEND, "piped")).encode())
+        assert code == 0, out
+
+        async def shown():
+            code, out, err = await outcome(
+                "feed", str(VIEWER), "--url", running.url, "--json", "--explain", env=env
+            )
+            assert code == 0, err
+            return {"100", "101"} <= set(ids(json.loads(out)))
+
+        assert await until(shown)
+
+        # Past the front door, straight into the log: what cannot be used becomes a dead letter, once.
+        async with running_log(log_config) as event_log:
+            await event_log.append("engagements", [NewRecord(value=b"{]"), NewRecord(value=b"MURMnot really")])
+
+            async def letters():
+                return sum((await event_log.end_offsets("dead-letters")).values()) >= 2
+
+            assert await until(letters)
+        async with running.session.get(f"{running.url}/metrics") as answer:
+            assert 'murmuration_events_total{result="dead",topic="engagements"} 2.0' in await answer.text()
+
+
+async def test_a_restart_replays_to_the_same_feed_and_drains_first(log_config):
+    question = {"seed": 7, "time_ms": now_ms() + 60_000, "request_id": "5", "explain": "entries"}
+    async with server(log_config) as running:
+        await running.post(
+            event("follow", 1, user_id=VIEWER, target_id=FRIEND),
+            *[create(100 + n, FRIEND, f"tweet {n}") for n in range(5)],
+            *[event("favorite", 50 + n, user_id=OTHER + n, tweet_id=100 + n, author_id=FRIEND) for n in range(5)],
+        )
+        async with running.connect(VIEWER) as ws:
+            await until(lambda: _feed_where(ws, "104", lambda e: e["counts"]["favorite"] == 1))
+            before = await ask(ws, **question)
+            running.process.send_signal(signal.SIGTERM)
+            goodbye = await asyncio.wait_for(ws.receive_json(), 15)
+            while goodbye["type"] != "error":
+                goodbye = await asyncio.wait_for(ws.receive_json(), 15)
+            assert goodbye["error"] == "shutting_down"
+            assert (await ws.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+            assert ws.close_code == 1001
+        assert await asyncio.wait_for(running.process.wait(), 30) == 0
+    async with server(log_config) as running, running.connect(VIEWER) as ws:
+        after = await ask(ws, **question)
+    assert after["entries"] == before["entries"]
+    assert after["config_hash"] == before["config_hash"]
+
+
+# What goes wrong at the start: one line, a clear exit code.
+
+
+async def refused(env: dict[str, str]) -> str:
+    code, _, err = await outcome("serve", env=env)
+    assert code in (1, 2), err
+    lines = [line for line in err.splitlines() if line.startswith("murmuration: ")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+async def test_a_busy_port_is_named(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = await refused(environment(LogConfig(url=f"sqlite:///{tmp_path / 'e.db'}"), port))
+        assert str(port) in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc").exists(), reason="needs /proc")
+async def test_logs_that_cannot_be_used_are_named(tmp_path):
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"this is no database" * 1000)
+    for path in (damaged, tmp_path, Path("/proc/none/e.db")):
+        line = await refused(environment(LogConfig(url=f"sqlite:///{path}"), free_port()))
+        assert "log_unavailable" in line
+        assert str(path) in line
+
+
+async def test_an_unreachable_broker_is_named():
+    line = await refused(environment(LogConfig(url=f"kafka://127.0.0.1:{free_port()}"), free_port()))
+    assert "127.0.0.1" in line
+
+
+async def test_a_bad_configuration_stops_the_start_with_the_keys_path(tmp_path):
+    base = environment(LogConfig(url=f"sqlite:///{tmp_path / 'e.db'}"), free_port())
+    assert "serving.readers" in await refused(base | {"MURMURATION__SERVING__READERS": "0"})
+    assert "serving.auth" in await refused(base | {"MURMURATION__SERVING__HOST": "0.0.0.0"})
+
+
+async def test_a_log_that_loses_its_file_is_seen(tmp_path):
+    """A log gone read-only in the middle: events are refused by name, feeds go on."""
+    path = tmp_path / "events.db"
+    async with server(LogConfig(url=f"sqlite:///{path}")) as running:
+        await running.post(event("follow", 1, user_id=VIEWER, target_id=FRIEND), create(100, FRIEND, "before"))
+        async with running.connect(VIEWER) as ws:
+            await until(lambda: _feed_with(ws, "100"))
+            blocker = sqlite3.connect(path, isolation_level=None)
+            try:
+                blocker.execute("BEGIN IMMEDIATE")  # nobody else may write while this lasts
+                assert "100" in ids(await ask(ws))
+            finally:
+                blocker.execute("ROLLBACK")
+                blocker.close()
