@@ -1,0 +1,201 @@
+"""POST /v1/events: lines and arrays, results by line, limits, faults, and memory that stays bounded."""
+
+import asyncio
+import io
+import tracemalloc
+
+import orjson
+import pytest
+
+from murmuration.streams.log.base import LogUnavailableError
+from murmuration.streams.server import events_body, intake
+
+
+def event(number, **fields):
+    made = {
+        "v": 1,
+        "id": str(number),
+        "type": "favorite",
+        "user_id": "1",
+        "tweet_id": "2",
+        "timestamp_ms": 1_760_000_000_000,
+    }
+    return orjson.dumps(made | fields)
+
+
+async def test_lines_have_one_result_each_in_order(site):
+    body = b"\n".join(
+        [
+            event(1),
+            b"",
+            event(2, type="nope"),
+            b"  " + event(3) + b"\r",
+            b"not json",
+            b'{"v":1,"id":4,"type":"follow","user_id":1,"target_id":5,"timestamp_ms":1760000000000}',
+            b"\xff\xfe",
+            event(5, timestamp_ms=7_000_000_000_000),
+        ]
+    )
+    status, answer = await site.post(body)
+    assert (status, answer["accepted"], answer["rejected"]) == (200, 3, 4)
+    results = {result["line"]: result for result in answer["results"]}
+    assert list(results) == [1, 3, 4, 5, 6, 7, 8]
+    assert results[1] == {"line": 1, "status": "accepted", "topic": "engagements", "partition": 0, "offset": 0}
+    assert results[3]["error"] == "unknown_type"
+    assert results[4]["offset"] == 1
+    assert (results[5]["status"], results[5]["error"]) == ("rejected", "malformed_json")
+    assert results[6]["topic"] == "relationships"
+    assert results[7]["error"] == "not_utf8"
+    assert results[8]["error"] == "timestamp_in_future"
+    assert [e["id"] for e in site.log.events("engagements")] == ["1", "3"]
+    assert site.metric("events_received_total", result="accepted") == 3
+    assert site.metric("events_received_total", result="unknown_type") == 1
+
+
+async def test_what_events_name_is_in_the_log_before_them(site):
+    create = b'{"v":1,"id":9,"type":"create","tweet_id":2,"author_id":1,"timestamp_ms":1760000000000,"text":"t"}'
+    await site.post(event(1) + b"\n" + create)
+    assert list(site.log.records) == ["tweets", "engagements"]
+
+
+async def test_an_array(site):
+    body = b'\n [ %s , {"a":[1,2]},\n %s ] ' % (event(1), event(2))
+    status, answer = await site.post(body)
+    assert (status, answer["accepted"], answer["rejected"]) == (200, 2, 1)
+    assert [result["line"] for result in answer["results"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("body", [b"[", b"[1,2", b"[}", b"[]x", b"[" * 20_000])
+async def test_an_array_that_is_none(site, body):
+    status, answer = await site.post(body)
+    assert (status, answer["error"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("body", [b"", b"\n\n", b"[]", b" \t\r\n"])
+async def test_nothing_is_accepted_of_nothing(site, body):
+    assert await site.post(body) == (200, {"accepted": 0, "rejected": 0, "results": []})
+
+
+async def pieces(count, size, data=b"x"):
+    for _ in range(count):
+        yield data * size
+
+
+async def test_a_body_over_the_limit_is_refused_when_declared(start):
+    site = await start(body_bytes_max=1000)
+    status, answer = await site.post(b"\n" * 1001)
+    assert (status, answer["error"]) == (413, "body_too_large")
+    assert (await site.post(b"\n" * 1000))[0] == 200
+
+
+async def test_a_hundred_megabytes_are_refused_without_being_held(site):
+    line = event(1).ljust(4095) + b"\n"
+    tracemalloc.start()
+    try:
+        status, answer = await site.post(pieces(1600, 16, line))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (status, answer["error"]) == (413, "body_too_large")
+    # What fitted under the limit was taken; the fake log keeps its canonical events, which is most of the peak.
+    assert 3000 < answer["accepted"] == len(site.log.records["engagements"]) <= 4096
+    assert peak < 12_000_000
+    assert (await site.get("/healthz"))[0] == 200
+
+
+async def test_a_hundred_megabytes_without_a_newline(site):
+    status, answer = await site.post(pieces(1600, 65_536))
+    assert (status, answer["error"]) == (413, "body_too_large")
+
+
+async def test_a_line_over_the_limit_is_one_rejected_line(site):
+    long = b'{"v":1,"text":"' + b"x" * events_body.LINE_BYTES_MAX
+    _, answer = await site.post(io.BytesIO(event(1) + b"\n" + long + b'"}\n' + event(2) + b"\n" + long))
+    assert [r.get("error") for r in answer["results"]] == [None, "record_too_large", None, "record_too_large"]
+
+
+async def test_too_many_lines(site, monkeypatch):
+    monkeypatch.setattr(events_body, "LINES_MAX", 10)
+    assert (await site.post(b"\n".join([event(i) for i in range(1, 11)])))[0] == 200
+    status, answer = await site.post(b"\n".join([event(i) for i in range(1, 12)]))
+    assert (status, answer["error"]) == (413, "body_too_large")
+
+
+async def test_results_take_memory_of_their_own_size_only(site):
+    body = io.BytesIO(b"{}\n" * 50_000)
+    tracemalloc.start()
+    try:
+        async with site.http.post(site.url + "/v1/events", data=body) as response:
+            answer = await response.read()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.startswith(b'{"accepted":0,"rejected":50000,')
+    # The results, their copy on the way out and the client's own.
+    assert peak < 4 * len(answer) + 4_000_000
+
+
+async def test_an_array_over_its_own_limit(site, monkeypatch):
+    monkeypatch.setattr(events_body, "ARRAY_BYTES_MAX", 1000)
+    status, answer = await site.post(pieces(5, 65_536, b"["))
+    assert (status, answer["error"]) == (413, "body_too_large")
+
+
+async def test_a_record_the_log_refuses_is_one_rejected_line(site):
+    site.log.record_bytes_max = 300
+    body = [event(i, **({"request_id": "1" * 20, "id": "9" * 19} if i == 3 else {})) for i in range(1, 6)]
+    site.log.record_bytes_max = min(map(len, body)) + 10
+    _, answer = await site.post(b"\n".join(body))
+    assert [r["line"] for r in answer["results"] if r["status"] == "rejected"] == [3]
+    assert answer["results"][2]["error"] == "record_too_large"
+    assert len(site.log.records["engagements"]) == 4
+
+
+async def test_a_log_that_goes_away_in_the_middle(site, monkeypatch):
+    monkeypatch.setattr(events_body, "CHUNK_EVENTS_MAX", 2)
+    append = site.log.append
+
+    async def append_twice(topic, records):
+        if site.log.appends == 2:
+            raise LogUnavailableError("away")
+        return await append(topic, records)
+
+    monkeypatch.setattr(site.log, "append", append_twice)
+    status, answer = await site.post(b"\n".join([event(i) for i in range(1, 8)]))
+    assert (status, answer["error"], answer["accepted"]) == (503, "log_unavailable", 4)
+
+
+async def test_a_body_that_stands_still_is_given_up(site, monkeypatch):
+    monkeypatch.setattr(events_body, "IDLE_S", 0.05)
+
+    async def stalled():
+        yield event(1) + b"\n"
+        await asyncio.sleep(0.5)
+
+    status, answer = await site.post(stalled())
+    assert (status, answer["error"]) == (408, "request_timeout")
+
+
+async def test_unknown_parameters_are_refused(site):
+    assert (await site.post(event(1), "/v1/events?dry_run=1"))[0] == 400
+
+
+async def test_bodies_at_once_are_bounded(site):
+    site.log.hold = asyncio.Event()
+    waiting = [asyncio.create_task(site.post(event(i))) for i in range(1, 17)]
+    await site.until(lambda: site.server._app[context_key(site)].bodies.locked())
+    status, answer = await site.post(event(99))
+    assert (status, answer["error"]) == (503, "overloaded")
+    site.log.hold.set()
+    assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
+
+
+def context_key(site):
+    (key,) = site.server._app.keys()
+    return key
+
+
+def test_impression_ids_differ_and_are_never_none():
+    ids = {intake.impression_id(v, r, t) for v in range(1, 9) for r in range(1, 9) for t in range(1, 9)}
+    assert len(ids) == 512
+    assert 0 not in ids
