@@ -1,0 +1,57 @@
+// The list of people whose feed can be tried.
+
+import { byId, h } from "./dom.js";
+
+const LISTED = 24;
+const AGAIN_MS = 2000;
+
+/** The chooser; `begin` picks the given viewer, or the first there is, waiting until there is one. */
+export function showPeople({ onChoose, mark, person, plural }) {
+  const place = byId("people-list");
+  let selected = null;
+
+  function select(viewer) {
+    selected = viewer;
+    for (const button of place.children) button.setAttribute("aria-pressed", String(button.dataset.viewer === viewer));
+  }
+
+  /** The list as the server has it now; null when it will not say. */
+  async function load() {
+    let viewers;
+    try {
+      const response = await fetch(`/v1/users?limit=${LISTED}`);
+      if (response.status === 401 || response.status === 403) byId("token-form").hidden = false;
+      if (!response.ok) return null;
+      viewers = await response.json();
+    } catch {
+      return null;
+    }
+    place.replaceChildren(
+      ...viewers.map(({ user_id, followees, engagements }) =>
+        h(
+          "button",
+          { type: "button", class: "viewer", "data-viewer": user_id, title: user_id, onclick: () => onChoose(user_id) },
+          mark(user_id),
+          h(
+            "span",
+            {},
+            h("strong", { text: person(user_id) }),
+            h("small", { text: `follows ${followees} · ${plural(engagements, "act")}` }),
+          ),
+        ),
+      ),
+    );
+    select(selected);
+    return viewers;
+  }
+
+  async function begin(viewer) {
+    if (viewer) return onChoose(viewer);
+    const viewers = await load();
+    if (selected) return;
+    if (viewers?.length) onChoose(viewers[0].user_id);
+    else setTimeout(() => begin(null), AGAIN_MS);
+  }
+
+  return { select, load, begin };
+}

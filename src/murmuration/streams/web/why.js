@@ -1,0 +1,122 @@
+// Why an entry is in the feed: one line for readers, and everything for those who ask.
+
+import { h, integer, person, score, words } from "./dom.js";
+import { mark } from "./flock.js";
+
+const DID = { favorite: "liked", retweet: "shared", reply: "replied to", quote: "quoted" };
+const SOURCES = {
+  followees: "written by someone you follow",
+  own_tweets: "your own",
+  walk_own: "near what you engaged with",
+  walk_followees: "near what the people you follow engaged with",
+  walk_popular: "near what is popular",
+  popular: "popular now",
+};
+
+/** The reason in one line, most personal first. */
+export function reason(entry) {
+  const why = entry.why;
+  if (!why) return entry.in_network ? "From someone you follow" : "";
+  for (const kind of ["retweet", "favorite", "quote", "reply"]) {
+    const who = why.social_proof?.[kind] ?? [];
+    if (who.length) {
+      const named = who.slice(0, 2).map(person).join(who.length === 2 ? " and " : ", ");
+      const rest = who.length > 2 ? ` and ${integer(who.length - 2)} more you follow` : "";
+      return `${DID[kind][0].toUpperCase()}${DID[kind].slice(1)} by ${named}${rest}`;
+    }
+  }
+  const names = why.sources.map((source) => SOURCES[source.name] ?? words(source.name));
+  const first = entry.in_network ? SOURCES.followees : names[0];
+  return first ? first[0].toUpperCase() + first.slice(1) : "";
+}
+
+/** Everything an entry's explanation says. `feed` gives the scales: the best score each source gave in it. */
+export function whyPanel(entry, feed) {
+  const why = entry.why;
+  if (!why) return h("p", { class: "hint", text: "This feed came without explanations." });
+  return h(
+    "div",
+    { class: "why-body" },
+    section("Brought by", sources(why, feed)),
+    section("People you follow", proof(why)),
+    section("Score", scoring(entry)),
+    section("Passed", filters(why)),
+  );
+}
+
+function section(title, content) {
+  return content && h("section", {}, h("h4", { text: title }), content);
+}
+
+export function bar(share, kind = "") {
+  const width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+  return h("span", { class: `meter ${kind}`, "aria-hidden": "true" }, h("span", { style: { width } }));
+}
+
+function sources(why, feed) {
+  const best = new Map();
+  for (const other of feed.entries)
+    for (const hit of other.why?.sources ?? []) best.set(hit.name, Math.max(best.get(hit.name) ?? 0, hit.score));
+  const rows = why.sources.map((hit) => {
+    const top = best.get(hit.name) ?? 0;
+    const isTime = hit.score > 1e11;
+    return h(
+      "li",
+      {},
+      h("span", { class: "name", text: words(hit.name), title: SOURCES[hit.name] ?? "" }),
+      isTime ? h("span", { class: "aside", text: "newest first" }) : bar(top > 0 ? hit.score / top : 0),
+      h("span", { class: "value", text: score(hit.score) }),
+      h("span", { class: "rank", text: `№ ${integer(hit.rank + 1)}`, title: `Rank ${hit.rank + 1} of this source` }),
+    );
+  });
+  return rows.length ? h("ul", { class: "rows sources" }, rows) : null;
+}
+
+function proof(why) {
+  const rows = Object.entries(why.social_proof ?? {})
+    .filter(([, who]) => who.length)
+    .map(([kind, who]) =>
+      h(
+        "li",
+        {},
+        h("span", { class: "name", text: DID[kind] ?? words(kind) }),
+        h("span", { class: "who" }, who.map((id) => h("span", { class: "chip", title: id }, mark(id), person(id)))),
+      ),
+    );
+  return rows.length ? h("ul", { class: "rows proof" }, rows) : null;
+}
+
+function scoring(entry) {
+  const parts = Object.entries(entry.why.scores).filter(([, value]) => value !== 0);
+  const most = Math.max(...parts.map(([, value]) => Math.abs(value)), 0);
+  const rows = parts
+    .sort(([, a], [, b]) => Math.abs(b) - Math.abs(a))
+    .map(([name, value]) =>
+      h(
+        "li",
+        { class: value < 0 ? "negative" : null },
+        h("span", { class: "name", text: words(name) }),
+        bar(Math.abs(value) / most, "part"),
+        h("span", { class: "value", text: score(value) }),
+      ),
+    );
+  const sum = parts.reduce((total, [, value]) => total + value, 0);
+  const factors = entry.why.factors.filter(({ factor }) => factor !== 1);
+  const whole = h(
+    "p",
+    { class: "sum" },
+    h("span", { text: score(sum) }),
+    factors.map(({ name, factor }) => [
+      h("span", { class: "times", text: " × " }),
+      h("span", { class: "factor" }, score(factor), h("small", { text: ` ${words(name)}` })),
+    ]),
+    h("span", { class: "times", text: " = " }),
+    h("strong", { text: score(entry.score) }),
+  );
+  return h("div", {}, h("ul", { class: "rows parts" }, rows), whole);
+}
+
+function filters(why) {
+  if (!why.filters_passed.length) return null;
+  return h("p", { class: "passed" }, why.filters_passed.map((name) => h("span", { class: "tick", text: words(name) })));
+}
