@@ -54,6 +54,8 @@ async def start(make: Callable[[], Any], options: KafkaOptions, *, timeout_s: fl
 async def stop(client: Any) -> None:
     """Stop an aiokafka client, within a bounded time."""
     close = getattr(client, "stop", None) or client.close
+    # A consumer that is stopped before its background task ran once lets that task's cancellation out.
+    await asyncio.sleep(0)
     with suppress(KafkaError, OSError, TimeoutError):
         async with asyncio.timeout(_STOP_TIMEOUT_S):
             await close()
