@@ -47,6 +47,7 @@ def encode_dead_letter(letter: DeadLetter, *, record_bytes_max: int) -> NewRecor
     place = f"{letter.topic}\0{letter.partition}\0{letter.offset}\0{'' if letter.row is None else letter.row}"
     event = DeadLetterEvent(
         v=1,
+        type="dead_letter",
         id=hash64(place.encode()),
         timestamp_ms=max(letter.append_ms, 1),
         topic=letter.topic,

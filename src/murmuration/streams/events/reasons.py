@@ -58,7 +58,8 @@ def diagnose(value: bytes, types: frozenset[str], topic_by_type: dict[str, str],
     try:
         event = msgspec.json.decode(value)
     except msgspec.ValidationError as out_of_range:
-        return _field_error(str(out_of_range))
+        # A number beyond any range; the topic's decoder knew the field it stood in, if it came so far.
+        return _field_error(str(error if isinstance(error, msgspec.ValidationError) else out_of_range))
     except DECODE_ERRORS as malformed:
         return EventError(Reason.MALFORMED_JSON, _short(str(malformed)))
     if not isinstance(event, dict):

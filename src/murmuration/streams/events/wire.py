@@ -4,7 +4,7 @@ Every event has ``v`` (1), ``id`` (deduplicates), ``type`` and ``timestamp_ms``.
 on the wire and stay as they came in these structs (``parse_id`` reads both). Optional fields are absent, not null.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta
@@ -139,9 +139,10 @@ class Unlabel(_Tweet, kw_only=True, frozen=True, tag="unlabel"):
     label: Name
 
 
-class User(Event, kw_only=True, frozen=True, tag_field="type", tag="user"):
+class User(Event, kw_only=True, frozen=True):
     """A person's profile, whole, as of ``timestamp_ms``. ``groups`` are for cohort metrics only."""
 
+    type: Literal["user"]
     user_id: Id
     created_ms: TimestampMs = 0
     verified: bool = False
@@ -154,9 +155,10 @@ class User(Event, kw_only=True, frozen=True, tag_field="type", tag="user"):
     groups: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()
 
 
-class Served(Event, kw_only=True, frozen=True, tag_field="type", tag="served"):
+class Served(Event, kw_only=True, frozen=True):
     """A tweet was shown to a person, by the feed request ``request_id`` at ``position`` (from 0)."""
 
+    type: Literal["served"]
     user_id: Id
     tweet_id: Id
     request_id: Id
@@ -182,9 +184,10 @@ class Withdraw(Event, kw_only=True, frozen=True, tag_field="type", tag="withdraw
     author_id: Id
 
 
-class Example(Event, kw_only=True, frozen=True, tag_field="type", tag="example"):
+class Example(Event, kw_only=True, frozen=True):
     """A training example: the features a tweet was ranked with, and what the person then did."""
 
+    type: Literal["example"]
     user_id: Id
     tweet_id: Id
     request_id: Id
@@ -192,9 +195,10 @@ class Example(Event, kw_only=True, frozen=True, tag_field="type", tag="example")
     labels: Annotated[dict[Name, float], Meta(max_length=100)]
 
 
-class Model(Event, kw_only=True, frozen=True, tag_field="type", tag="model"):
+class Model(Event, kw_only=True, frozen=True):
     """A new version of a model: inline (``content``, base64) when small, else a file named with its digest."""
 
+    type: Literal["model"]
     model: Name
     version: Name
     sha256: Sha256
@@ -203,9 +207,10 @@ class Model(Event, kw_only=True, frozen=True, tag_field="type", tag="model"):
     file: Annotated[str, Meta(max_length=1000)] = ""
 
 
-class Notification(Event, kw_only=True, frozen=True, tag_field="type", tag="notification"):
+class Notification(Event, kw_only=True, frozen=True):
     """A tweet to be pushed to a person; it has passed the caps."""
 
+    type: Literal["notification"]
     user_id: Id
     tweet_id: Id
     author_id: Id
@@ -213,13 +218,14 @@ class Notification(Event, kw_only=True, frozen=True, tag_field="type", tag="noti
     score: Annotated[float, Meta(ge=-VALUE_MAX, le=VALUE_MAX)] = 0.0
 
 
-class DeadLetterEvent(Event, kw_only=True, frozen=True, tag_field="type", tag="dead_letter"):
+class DeadLetterEvent(Event, kw_only=True, frozen=True):
     """A record (or a ``row`` of a packed record) that could not be used. ``timestamp_ms`` is its append time.
 
     ``value`` has the original bytes (base64); when they were too many, their beginning, with ``truncated``,
     their number and their SHA-256.
     """
 
+    type: Literal["dead_letter"]
     topic: Annotated[str, Meta(min_length=1, max_length=300)]
     partition: Count
     offset: Count
@@ -259,15 +265,11 @@ TOPICS: dict[str, Topic] = {
     )
 }
 
-_TYPES_BY_LITERAL: dict[type[Event], tuple[str, ...]] = {
-    Engagement: EngagementType.__args__,  # type: ignore[attr-defined]
-    Relationship: RelationshipType.__args__,  # type: ignore[attr-defined]
-}
-
 
 def type_names(struct: type[Event]) -> tuple[str, ...]:
     """The values of ``type`` that a struct stands for."""
-    return _TYPES_BY_LITERAL.get(struct) or (str(struct.__struct_config__.tag),)
+    # A tag is only demanded where structs are told apart by it; structs alone in their topic have a field.
+    return get_args(struct.__annotations__.get("type")) or (str(struct.__struct_config__.tag),)
 
 
 #: Event type → topic, event type → struct, and (where the engine applies it) event type → kind.
