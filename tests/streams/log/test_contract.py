@@ -241,8 +241,7 @@ async def test_a_position_outside_the_log_is_named(log: EventLog, helpers, posit
     async with await log.tail({TopicPartition("a", 0): position}) as tail:
         for _ in range(2):
             with pytest.raises(OffsetOutOfRangeError) as raised:
-                for _ in range(5):
-                    assert await tail.poll(records_max=10, timeout_s=2.0) == []
+                await tail.poll(records_max=10, timeout_s=5.0)
             assert raised.value.partition == TopicPartition("a", 0)
             assert (raised.value.position, raised.value.earliest) == (position, 5)
         assert tail.positions == {TopicPartition("a", 0): position}

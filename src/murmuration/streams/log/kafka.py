@@ -44,6 +44,7 @@ class KafkaLog(EventLog):
     async def open(self) -> None:
         quiet_retries()
         await self._client.open()
+        self._appender.open()
 
     async def close(self) -> None:
         for tail in list(self._tails):

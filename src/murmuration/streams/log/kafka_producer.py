@@ -76,6 +76,11 @@ class KafkaAppender:
         self._starting = asyncio.Lock()
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_open = False
+
+    def open(self) -> None:
+        """Take appends from now on; the producer connects at the first."""
+        self._is_open = True
 
     async def append(self, topic: str, records: Sequence[NewRecord], placed: Sequence[int]) -> list[tuple[int, int]]:
         """Append records to the partitions given beside them; returns (partition, offset) of each.
@@ -84,6 +89,8 @@ class KafkaAppender:
             LogUnavailableError: not acknowledged within ``append_timeout_s``.
             RecordTooLargeError: over the broker's own limit.
         """
+        if not self._is_open:
+            raise LogUnavailableError(f"log kafka://{self._options.servers}: is not open")
         by_partition: dict[int, list[NewRecord]] = {}
         for record, partition in zip(records, placed, strict=True):
             by_partition.setdefault(partition, []).append(record)
@@ -219,6 +226,7 @@ class KafkaAppender:
 
     async def close(self) -> None:
         """Send what waits, as far as the time allows, and disconnect; idempotent."""
+        self._is_open = False
         pumps = [lane.pump for lane in self._lanes.values() if lane.pump is not None and not lane.pump.done()]
         if pumps:
             await asyncio.wait(pumps, timeout=self._options.append_timeout_s)

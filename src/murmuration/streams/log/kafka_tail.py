@@ -60,6 +60,7 @@ class KafkaTail(Tail):
         self._silent_since: float | None = None
         self._silent_since_ms = 0
         self._consumer: AIOKafkaConsumer | None = None
+        self._closed = False
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -86,15 +87,21 @@ class KafkaTail(Tail):
         self._held_since.clear()
 
     async def close(self) -> None:
+        self._closed = True
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await stop(consumer)
         self._on_close(self)
 
+    def _opened(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise LogUnavailableError(f"log kafka://{self._options.servers}: the tail is closed")
+        return self._consumer
+
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Records]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        if self._consumer is None:
+        if self._consumer is None and not self._closed:
             await self._reconnect(deadline)
         await self._fetch(0)
         while True:
@@ -114,9 +121,7 @@ class KafkaTail(Tail):
 
     async def _fetch(self, timeout_s: float) -> None:
         """Buffer what has arrived; wait for it as long as this."""
-        consumer = self._consumer
-        if consumer is None:
-            raise LogUnavailableError(f"log kafka://{self._options.servers}: the tail is closed")
+        consumer = self._opened()
         wanted = self._wanted()
         if not wanted:
             # Everything is lost or full; a full buffer is released before this is reached.
@@ -139,8 +144,7 @@ class KafkaTail(Tail):
 
     def _wanted(self) -> list[KafkaPartition]:
         """The partitions to fetch from; the full ones are paused, so that brokers are not asked for them."""
-        consumer, wanted = self._consumer, []
-        assert consumer is not None
+        consumer, wanted = self._opened(), []
         paused = consumer.paused()
         for partition, kafka in self._kafka.items():
             if partition in self._lost:
@@ -156,8 +160,7 @@ class KafkaTail(Tail):
 
     async def _behind(self, now: float) -> tuple[list[TopicPartition], float]:
         """Partitions to be waited for, and how long the next of those with nothing buffered may still hold us up."""
-        consumer = self._consumer
-        assert consumer is not None
+        consumer = self._opened()
         behind, hold_s = [], float("inf")
         for partition, kafka in self._kafka.items():
             if partition in self._lost:
@@ -184,8 +187,7 @@ class KafkaTail(Tail):
 
     async def _raise_if_silent(self, now: float) -> None:
         """An empty poll: is there nothing, or nobody? Brokers answer a fetch at least every fetch_max_wait_ms."""
-        consumer = self._consumer
-        assert consumer is not None
+        consumer = self._opened()
         if self._silent_since is None:
             self._silent_since, self._silent_since_ms = now, int(time.time() * 1000)
         if now - self._silent_since < _SILENCE_S:

@@ -223,6 +223,7 @@ class SqliteTail(Tail):
         self._retentions = -1
         self._ready: deque[Records] = deque()
         self._bell = asyncio.Event()
+        self._closed = False
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -233,12 +234,16 @@ class SqliteTail(Tail):
         self._bell.set()
 
     async def close(self) -> None:
+        self._closed = True
         self._log.forget(self)
+        self._bell.set()  # a poll that still waits hears of it
 
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Records]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
+            if self._closed:
+                raise LogUnavailableError("the tail is closed")
             self._bell.clear()
             if not self._ready and self._ids:
                 await self._fill(records_max)
