@@ -14,7 +14,7 @@ from murmuration.engine.errors import InvariantError
 from murmuration.engine.types import EventBatch
 
 
-class Room(Protocol):
+class Bounded(Protocol):
     """A bounded piece of engine state.
 
     All mutable state lives in preallocated arrays, scalars included (a small int64 array), so that the
@@ -22,9 +22,6 @@ class Room(Protocol):
     """
 
     name: ClassVar[str]
-
-    def apply(self, batch: EventBatch) -> None:
-        """Apply the batch's events in order. Splitting a batch anywhere gives the same state."""
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """The complete mutable state: the live arrays themselves, in a fixed order, of fixed shape and dtype."""
@@ -47,7 +44,14 @@ class Room(Protocol):
         """
 
 
-def restore(room: Room, saved: Mapping[str, NDArray[Any]]) -> None:
+class Room(Bounded, Protocol):
+    """State that changes only by applying batches."""
+
+    def apply(self, batch: EventBatch) -> None:
+        """Apply the batch's events in order. Splitting a batch anywhere gives the same state."""
+
+
+def restore(room: Bounded, saved: Mapping[str, NDArray[Any]]) -> None:
     """Overwrite the room's state with saved arrays.
 
     Raises:

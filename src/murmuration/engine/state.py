@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from murmuration.engine.deduplication import Deduplication, DeduplicationConfig
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from murmuration.engine.room import Room
+from murmuration.engine.room import Bounded, Room
 from murmuration.engine.signals.state import Signals, SignalsConfig
 from murmuration.engine.social_graph.state import SocialGraph, SocialGraphConfig
 from murmuration.engine.tweet_store.state import TweetStore, TweetStoreConfig
@@ -45,6 +45,8 @@ class EngineState:
         self.signals = Signals(config.signals)
         #: Applied in this order; each room reads only the batch, never another room.
         self.rooms: tuple[Room, ...] = (self.tweet_store, self.interaction_graph, self.social_graph, self.signals)
+        #: Everything whose arrays are state, in the order of ``arrays``.
+        self.parts: tuple[Bounded, ...] = (self.deduplication, *self.rooms)
         self._header = np.zeros(4, np.int64)
 
     @property
@@ -85,7 +87,7 @@ class EngineState:
     def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """Every array of the state by qualified name, in a fixed order: their bytes are the state's bytes."""
         yield "engine.header", self._header
-        for room in (self.deduplication, *self.rooms):
+        for room in self.parts:
             for name, array in room.arrays().items():
                 yield f"{room.name}.{name}", array
 
@@ -94,21 +96,22 @@ class EngineState:
         sha = hashlib.sha256()
         for name, array in self.arrays():
             sha.update(f"{name}{array.dtype.str}{array.shape}".encode())
-            sha.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+            if array.size:
+                sha.update(np.ascontiguousarray(array).data.cast("B"))
         return sha.hexdigest()
 
     @property
     def bytes_max(self) -> int:
         """Bytes of all rooms' arrays."""
-        return sum(room.bytes_max for room in (self.deduplication, *self.rooms))
+        return sum(room.bytes_max for room in self.parts)
 
     def check(self) -> None:
         """Verify every room's invariants (slow)."""
-        for room in (self.deduplication, *self.rooms):
+        for room in self.parts:
             room.check()
 
     def gauges(self) -> Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]:
         """By room: bytes, fill of each bounded thing, cumulative counters."""
         return {
-            room.name: (room.bytes_max, room.fill(), room.counters()) for room in (self.deduplication, *self.rooms)
+            room.name: (room.bytes_max, room.fill(), room.counters()) for room in self.parts
         }

@@ -19,6 +19,7 @@ from murmuration.streams.rwlock import PhaseFairLock
 
 EDGES = 2_000_000
 BATCH = 1000
+SPAN_MS = 3_600_000
 PACED_EDGES_PER_S = 200_000
 SWITCH_INTERVALS_S = (0.005, 0.001, 0.0005, 0.0001)
 
@@ -73,24 +74,20 @@ class _Bench:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        traffic = make_traffic(2 * EDGES, start_ms=10**12, span_ms=3_600_000)
-        self.columns = (
-            traffic.user_id,
-            traffic.subject_id,
-            np.full(2 * EDGES, EdgeType.FAVORITE, np.uint8),
-            traffic.timestamp_ms,
-        )
+        traffic = make_traffic(EDGES, start_ms=10**12, span_ms=SPAN_MS)
+        self.traffic = traffic
+        self.types = np.full(BATCH, EdgeType.FAVORITE, np.uint8)
         self.graph = InteractionGraph(InteractionGraphConfig(edges_max=EDGES, users_max=1 << 19, tweets_max=1 << 19))
         self.at = 0
         while self.at < EDGES:
             self._write()
-        self.people = np.unique(traffic.user_id[:EDGES])[:4000]
+        self.people = np.unique(traffic.user_id)[:4000]
 
     def _write(self) -> None:
-        part = slice(self.at % EDGES, self.at % EDGES + BATCH)
-        users, tweets, types, times = (column[part] for column in self.columns)
+        part = self.traffic.take(slice(self.at % EDGES, self.at % EDGES + BATCH))
         # Time goes on for ever, so that a full window stays full: one edge in, one out.
-        self.graph.ingest(users, tweets, types, times + self.at // EDGES * 3_600_000)
+        times_ms = part.timestamp_ms + self.at // EDGES * SPAN_MS
+        self.graph.ingest(part.user_id, part.subject_id, self.types, times_ms)
         self.at += BATCH
 
     def writer(self, lock: _Lock, stop: threading.Event, counts: dict[str, float], pace: float | None) -> None:

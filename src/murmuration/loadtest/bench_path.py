@@ -71,7 +71,7 @@ def _json_batches(traffic: Traffic, size: int = 4000) -> Iterable[tuple[str, lis
 
 def _packed_batches(traffic: Traffic, size: int = 65_536) -> Iterable[tuple[str, list[NewRecord]]]:
     for start in range(0, len(traffic.kind), size):
-        part = Traffic(*(column[start : start + size] for column in traffic))
+        part = traffic.take(slice(start, start + size))
         for topic in TOPICS:
             own = part.topic(topic)
             rows = make_rows(len(own.kind), **own._asdict())

@@ -40,11 +40,21 @@ class Traffic(NamedTuple):
     author_id: NDArray[np.uint64]
     timestamp_ms: NDArray[np.int64]
 
+    def take(self, where: slice | NDArray[np.bool_]) -> "Traffic":
+        """The events at a slice or a mask."""
+        return Traffic(
+            self.kind[where],
+            self.id[where],
+            self.user_id[where],
+            self.subject_id[where],
+            self.author_id[where],
+            self.timestamp_ms[where],
+        )
+
     def topic(self, name: str) -> "Traffic":
         """The events of one topic."""
         kinds = [kind for kind in MIX if TOPIC_OF_KIND.get(kind, "engagements") == name]
-        where = np.isin(self.kind, np.array(kinds, np.uint8))
-        return Traffic(*(column[where] for column in self))
+        return self.take(np.isin(self.kind, np.array(kinds, np.uint8)))
 
 
 def make_traffic(

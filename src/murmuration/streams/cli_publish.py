@@ -2,8 +2,9 @@
 
 import sys
 import time
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import typer
@@ -61,8 +62,9 @@ async def publish_lines(config: Config, source: str, *, json: bool) -> int:
     return report(result, time.perf_counter() - started, json=json)
 
 
-def _open(source: str) -> tuple[IO[bytes], int | None]:
+def _open(source: str) -> tuple[BufferedIOBase, int | None]:
     if source == "-":
+        assert isinstance(sys.stdin.buffer, BufferedIOBase)
         return sys.stdin.buffer, None
     path = Path(source)
     try:

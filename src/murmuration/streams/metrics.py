@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class BatchHistogram(Collector):
         self._counts = np.zeros(len(bounds) + 1, np.int64)
         self._sum = 0.0
 
-    def observe(self, values: NDArray[np.float64]) -> None:
+    def observe(self, values: NDArray[np.floating[Any]]) -> None:
         """Add every value."""
         counts = np.bincount(np.searchsorted(self.bounds, values), minlength=len(self._counts))
         with self._lock:

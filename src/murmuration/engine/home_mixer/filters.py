@@ -18,7 +18,9 @@ Mask = NDArray[np.bool_]
 
 
 def _lacks(candidates: Candidates, column: str, bits: int) -> Mask:
-    return (candidates.columns[column] & np.array(bits, candidates.columns[column].dtype)) == 0
+    flags = candidates.columns[column]
+    lacking: Mask = (flags & flags.dtype.type(bits)) == 0
+    return lacking
 
 
 class Rule:
@@ -43,7 +45,9 @@ class Rule:
 
 def _not_own(query: Query, candidates: Candidates) -> Mask:
     viewer = np.uint64(query.request.viewer_id)
-    return (candidates.columns["author_id"] != viewer) & (candidates.columns["original_author_id"] != viewer)
+    columns = candidates.columns
+    others: Mask = (columns["author_id"] != viewer) & (columns["original_author_id"] != viewer)
+    return others
 
 
 def _first_of_its_source(query: Query, candidates: Candidates) -> Mask:
@@ -70,7 +74,8 @@ def _older(query: Query, candidates: Candidates) -> Mask:
     assert query.before is not None
     created_ms, tweet_id = query.before
     created = candidates.columns["created_ms"]
-    return (created < created_ms) | ((created == created_ms) & (candidates.tweet_id < np.uint64(tweet_id)))
+    older: Mask = (created < created_ms) | ((created == created_ms) & (candidates.tweet_id < np.uint64(tweet_id)))
+    return older
 
 
 def _not_excluded(query: Query, candidates: Candidates) -> Mask:
@@ -85,14 +90,18 @@ def _not_shown(query: Query, candidates: Candidates) -> Mask:
 HYDRATED = Rule("unhydrated", lambda query, c: c.columns["servable"].astype(bool))
 BLOCKED = Rule(
     "blocked",
-    lambda query, c: _lacks(c, "relation", Relation.BLOCKS | Relation.BLOCKED_BY)
-    & _lacks(c, "original_relation", Relation.BLOCKS | Relation.BLOCKED_BY),
+    lambda query, c: (
+        _lacks(c, "relation", Relation.BLOCKS | Relation.BLOCKED_BY)
+        & _lacks(c, "original_relation", Relation.BLOCKS | Relation.BLOCKED_BY)
+    ),
 )
 #: Either way (issue and design): who muted the viewer is not pushed into the viewer's feed either.
 MUTED = Rule(
     "muted",
-    lambda query, c: _lacks(c, "relation", Relation.MUTES | Relation.MUTED_BY)
-    & _lacks(c, "original_relation", Relation.MUTES | Relation.MUTED_BY),
+    lambda query, c: (
+        _lacks(c, "relation", Relation.MUTES | Relation.MUTED_BY)
+        & _lacks(c, "original_relation", Relation.MUTES | Relation.MUTED_BY)
+    ),
 )
 OWN = Rule("own", _not_own)
 DUPLICATE = Rule("duplicate", _first_of_its_source)
@@ -103,7 +112,9 @@ BEFORE = Rule("earlier_page", _older, lambda query: query.before is not None)
 SEEN = Rule("seen", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.SEEN))
 #: Served recently: only when paging down, or a client that reloads would see its feed vanish (spec ranking §1.7).
 SERVED = Rule(
-    "served", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.SERVED), lambda query: query.request.cursor is not None
+    "served",
+    lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.SERVED),
+    lambda query: query.request.cursor is not None,
 )
 ENGAGED = Rule("engaged", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.ENGAGED))
 REJECTED = Rule("rejected", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.REJECTED))

@@ -1,5 +1,7 @@
 """Hydrators: what the rooms know of the candidates, gathered at one state version."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,7 @@ from murmuration.engine.signals.state import Signals
 from murmuration.engine.social_graph.state import Relation, SocialGraph
 from murmuration.engine.tweet_store.state import TweetStore
 
-Columns = dict[str, NDArray[np.generic]]
+Columns = dict[str, NDArray[Any]]
 
 
 class _Safety:

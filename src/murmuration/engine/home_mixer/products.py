@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from murmuration.engine.errors import BadCursorError
 from murmuration.engine.feed import Entry, Product, Why
 from murmuration.engine.home_mixer import cursor as cursors
 from murmuration.engine.home_mixer import filters, hydrators, scorers, sources
@@ -19,7 +20,12 @@ from murmuration.engine.tweet_store.state import Counter
 MODEL_VERSION = "blend-1"
 
 #: Counters that an entry carries.
-SHOWN_COUNTS = {"favorite": Counter.FAVORITE, "retweet": Counter.RETWEET, "reply": Counter.REPLY, "quote": Counter.QUOTE}
+SHOWN_COUNTS = {
+    "favorite": Counter.FAVORITE,
+    "retweet": Counter.RETWEET,
+    "reply": Counter.REPLY,
+    "quote": Counter.QUOTE,
+}
 
 
 class _Presenter:
@@ -84,7 +90,7 @@ class _FollowingPages(_Presenter):
         if request.cursor is not None:
             query.offset, last = cursors.decode(request.cursor, self.product, request.viewer_id, 2)
             if len(last) != 2:
-                raise cursors.BadCursorError("the cursor is damaged")
+                raise BadCursorError("the cursor is damaged")
             query.before = (int(last[0]), int(last[1]))
 
     def cursor(self, query: Query, entries: Sequence[Entry], left: int) -> str | None:

@@ -58,7 +58,9 @@ class AuthorDiversity:
         order = best_first(scores.total(len(candidates)), candidates.tweet_id)
         by_author = order[np.argsort(author[order], kind="stable")]
         sorted_author = author[by_author]
-        starts = np.flatnonzero(np.r_[True, sorted_author[1:] != sorted_author[:-1]]) if len(author) else np.empty(0, int)
+        starts = (
+            np.flatnonzero(np.r_[True, sorted_author[1:] != sorted_author[:-1]]) if len(author) else np.empty(0, int)
+        )
         sizes = np.diff(np.r_[starts, len(author)])
         i = np.empty(len(author), np.int64)
         i[by_author] = np.arange(len(author)) - np.repeat(starts, sizes)

@@ -5,6 +5,7 @@ request's candidates are one table of arrays; objects are made only for the entr
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class Candidates:
         sources: tuple[str, ...],
         source_score: NDArray[np.float64],
         source_rank: NDArray[np.int32],
-        columns: dict[str, NDArray[np.generic]],
+        columns: dict[str, NDArray[Any]],
     ) -> None:
         self.tweet_id = tweet_id
         self.sources = sources
@@ -79,7 +80,7 @@ class Candidates:
             {name: column[where] for name, column in self.columns.items()},
         )
 
-    def add(self, columns: Mapping[str, NDArray[np.generic]]) -> None:
+    def add(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Add hydrated columns; each must have one row a candidate and a new name."""
         for name, column in columns.items():
             assert len(column) == len(self), f"column {name}: {len(column)} rows for {len(self)} candidates"

@@ -4,7 +4,7 @@ Sources and hydrators read state and run while the read lock is held; filters, s
 only what was gathered, and run after it was released (docs/architecture.md, invariant 2).
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +67,10 @@ class Hydrator(Protocol):
     name: str
     safety: bool
 
-    def hydrate(self, query: Query, candidates: Candidates) -> dict[str, NDArray[np.generic]]:
+    def hydrate(self, query: Query, candidates: Candidates) -> dict[str, NDArray[Any]]:
         """Columns with one row a candidate."""
 
-    def defaults(self, count: int) -> dict[str, NDArray[np.generic]]:
+    def defaults(self, count: int) -> dict[str, NDArray[Any]]:
         """The columns to go on with when ``hydrate`` failed (never asked of a safety hydrator)."""
 
 

@@ -12,9 +12,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from murmuration.engine.errors import MurmurationError, RequestError, SafetyError
-from murmuration.engine.feed import Dropped, Entry, Factor, Feed, Request, Why
-from murmuration.engine.feed import Explain as Explain
+from murmuration.engine.errors import SafetyError
+from murmuration.engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, Why
 from murmuration.engine.interaction_graph.salsa import SalsaScratch
 from murmuration.engine.pipeline.candidates import Candidates
 from murmuration.engine.pipeline.components import (
@@ -39,7 +38,9 @@ class Presenter(Protocol):
             BadCursorError: a cursor that is not of this viewer and product.
         """
 
-    def entry(self, query: Query, candidates: Candidates, i: int, position: int, score: float, why: Why | None) -> Entry:
+    def entry(
+        self, query: Query, candidates: Candidates, i: int, position: int, score: float, why: Why | None
+    ) -> Entry:
         """The entry of candidate ``i``."""
 
     def social_proof(self, candidates: Candidates, i: int) -> dict[str, tuple[int, ...]]:
@@ -181,8 +182,6 @@ def _fetch(sources: Sequence[Source], query: Query, watcher: Watcher, degraded: 
             if not source.enabled(query, count):
                 continue
             ids, scores = source.fetch(query)
-        except RequestError:
-            raise
         except Exception as error:
             degraded.append(source.name)
             watcher.failed(source.name, error)
@@ -220,8 +219,6 @@ def _filter(
             continue
         try:
             keep = rule.keep(query, candidates)
-        except MurmurationError:
-            raise
         except Exception as error:
             watcher.failed(rule.name, error)
             raise SafetyError(f"filter {rule.name} failed, so nothing can be shown safely") from error
