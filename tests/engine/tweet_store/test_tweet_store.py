@@ -1,0 +1,258 @@
+"""The tweet store against the plain model, closed forms and brute force, and at its bounds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from murmuration.engine.errors import ConfigError, InvariantError
+from murmuration.engine.room import restore
+from murmuration.engine.tweet_store.state import (
+    Counter,
+    EngagementWeights,
+    TweetStore,
+    TweetStoreConfig,
+    tweet_store_bytes,
+)
+from murmuration.engine.types import Kind, TweetFlag
+
+T0 = 1_760_000_000_000
+#: Short half-lives: the drawn times span several landmarks (256 s each).
+HALF_LIVES = {"half_life_short_ms": 1000, "half_life_long_ms": 9000}
+
+TWEETS, AUTHORS = st.integers(0, 12), st.integers(1, 3)
+TIMES = st.integers(0, 30).map(lambda n: T0 + 500 * n) | st.integers(0, 1500).map(lambda n: T0 + 1000 * n)
+TEXTS = st.text(alphabet="aé漢", max_size=8)
+ENGAGEMENTS = st.sampled_from([k for k in Kind if k < 64])
+CONTENT = st.sampled_from([Kind.CREATE] * 4 + [Kind.EDIT])
+OTHERS = st.sampled_from([Kind.DELETE, Kind.LABEL, Kind.HASHTAG, Kind.FOLLOW, Kind.USER, Kind.SERVED])
+
+draws = st.lists(
+    st.one_of(
+        st.tuples(ENGAGEMENTS, TWEETS, st.integers(0, 3), TIMES),
+        st.tuples(
+            CONTENT,
+            TWEETS,
+            AUTHORS,
+            TIMES,
+            TEXTS,
+            st.integers(0, 9),
+            st.integers(0, 63),
+            st.tuples(*[st.integers(0, 5)] * 4),
+        ),
+        st.tuples(OTHERS, TWEETS, AUTHORS, TIMES),
+    ),
+    max_size=120,
+)
+
+
+def room_bytes(room):
+    return {name: array.tobytes() for name, array in room.arrays().items()}
+
+
+def assert_same(store, model, time_ms):
+    ids = np.arange(14).astype(np.uint64)
+    slots = store.lookup(ids)
+    known = [tweet for tweet in range(14) if tweet in model.tweets]
+    assert np.flatnonzero(slots >= 0).tolist() == known
+    columns, decayed = store.columns(slots), store.decayed(slots, time_ms)
+    weights = np.array([getattr(store.config.weights, c.name.lower()) for c in Counter])
+    assert not any(np.any(column[slots < 0]) for column in columns)
+    for at in known:
+        tweet = model.tweets[at]
+        row = [column[at].tolist() for column in columns]
+        assert row[0] == tweet.servable
+        assert row[2:] == [
+            tweet.id,
+            tweet.author,
+            tweet.created_ms,
+            tweet.flags,
+            tweet.lang,
+            *tweet.refs,
+            tweet.totals,
+        ]
+        assert store.text(int(slots[at])) == model.text_of(tweet)
+        for h in (0, 1):
+            expected = np.array([model.decayed(tweet, c, h, time_ms) for c in range(8)])
+            # Undoing leaves rounding of the larger sums there were.
+            np.testing.assert_allclose(decayed[at, :, h], expected, rtol=1e-9, atol=1e-9)
+            popularity = store.popularity(slots[at : at + 1], time_ms, h)[0]
+            assert popularity == pytest.approx(weights @ expected, rel=1e-9, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(
+    draws=draws,
+    cut=st.integers(0, 120),
+    tweets_max=st.integers(1, 14),
+    text_max=st.integers(1, 60),
+    late=st.integers(0, 3),
+)
+def test_answers_as_the_model_however_the_batch_is_split(
+    row_of, batch_of, model_of, draws, cut, tweets_max, text_max, late
+):
+    config = TweetStoreConfig(tweets_max=tweets_max, text_bytes_max=text_max, author_late_tweets_max=late, **HALF_LIVES)
+    rows = [row_of(*draw) for draw in draws]
+    store, split, model = TweetStore(config), TweetStore(config), model_of(config)
+    store.apply(batch_of(rows))
+    split.apply(batch_of(rows[:cut]))
+    split.apply(batch_of(rows[cut:]))
+    for row in rows:
+        model.apply(row)
+    store.check()
+    assert room_bytes(store) == room_bytes(split)
+    assert store.counters()["evicted"] == model.evicted
+    assert_same(store, model, max((row.time_ms for row in rows), default=T0))
+    for since_ms, per_author, total in ((0, 9, 99), (T0 + 4000, 2, 99), (0, 3, 4), (0, 1, 0)):
+        ids, created_ms, authors = store.recent_of_authors(
+            np.array([3, 1, 2, 7], np.uint64), since_ms, per_author, total
+        )
+        expected = model.recent((1, 2, 3), since_ms, per_author, total)
+        assert list(zip(created_ms.tolist(), ids.tolist(), authors.tolist(), strict=True)) == expected
+
+
+@settings(deadline=None)
+@given(draws=draws, count=st.integers(0, 8), half_life=st.integers(0, 1), since_s=st.sampled_from([0, 2, 200]))
+def test_popular_is_the_exact_top(row_of, batch_of, model_of, draws, count, half_life, since_s):
+    weights = EngagementWeights(favorite=1.0, impression=0.5)
+    config = TweetStoreConfig(tweets_max=10, text_bytes_max=100, weights=weights, **HALF_LIVES)
+    rows = [row_of(*draw) for draw in draws]
+    store, model = TweetStore(config), model_of(config)
+    store.apply(batch_of(rows))
+    for row in rows:
+        model.apply(row)
+    time_ms, since_ms = T0 + 1_500_000, T0 + 1000 * since_s
+    ids, scores = store.popular(time_ms, half_life, count, since_ms)
+    every = np.array([t.id for t in model.tweets.values() if t.servable and t.created_ms >= since_ms], np.uint64)
+    popularity = store.popularity(store.lookup(every), time_ms, half_life)
+    ranked = sorted(
+        (-score, tweet) for score, tweet in zip(popularity.tolist(), every.tolist(), strict=True) if score > 0
+    )
+    assert [(-score, tweet) for score, tweet in zip(scores.tolist(), ids.tolist(), strict=True)] == ranked[:count]
+
+
+def test_equally_popular_tweets_come_by_smaller_id(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(tweets_max=64, text_bytes_max=64))
+    ids = np.random.default_rng(2).permutation(np.arange(1, 51)).tolist()
+    store.apply(batch_of([row_of(Kind.CREATE, n, 1, T0) for n in ids] + [row_of(Kind.FAVORITE, n, 1, T0) for n in ids]))
+    got, scores = store.popular(T0 + 5, 0, 20, 0)
+    assert got.tolist() == list(range(1, 21))
+    assert len(set(scores.tolist())) == 1
+
+
+@pytest.mark.parametrize("span_s", [10, 700, 4000])
+def test_decayed_sums_do_not_depend_on_the_order_of_events(row_of, batch_of, span_s):
+    config = TweetStoreConfig(tweets_max=8, text_bytes_max=8, half_life_short_ms=3000, half_life_long_ms=40_000)
+    rng = np.random.default_rng(span_s)
+    times = T0 + rng.integers(0, 1000 * span_s, 400)
+    now_ms = int(times.max()) + 1234
+    rows = [row_of(Kind.RETWEET, 5, 1, int(time)) for time in times]
+    for _ in range(4):
+        store = TweetStore(config)
+        store.apply(batch_of([rows[i] for i in rng.permutation(len(rows))]))
+        got = store.decayed(store.lookup(np.array([5], np.uint64)), now_ms)[0, Counter.RETWEET]
+        closed = [np.sum(np.exp2(-(now_ms - times) / half_life)) for half_life in (3000, 40_000)]
+        np.testing.assert_allclose(got, closed, rtol=1e-9)
+        store.check()
+
+
+def test_undoing_takes_the_present_weight_and_stops_at_zero(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=8))
+    half = store.config.half_life_short_ms
+    store.apply(batch_of([row_of(Kind.FAVORITE, 1, 2, T0)] * 3 + [row_of(Kind.UNFAVORITE, 1, 2, T0 + half)]))
+    slots = store.lookup(np.array([1], np.uint64))
+    assert store.decayed(slots, T0 + half)[0, Counter.FAVORITE, 0] == pytest.approx(3 * 0.5 - 1)
+    store.apply(batch_of([row_of(Kind.UNFAVORITE, 1, 2, T0 + half)] * 5))
+    assert store.decayed(slots, T0 + half)[0, Counter.FAVORITE, 0] == 0
+    assert store.columns(slots).totals[0, Counter.FAVORITE] == 0
+
+
+def test_a_stub_counts_but_is_not_served_until_its_create_comes(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64))
+    store.apply(batch_of([row_of(Kind.FAVORITE, 7, 0, T0), row_of(Kind.REPLY, 7, 3, T0 + 1)]))
+    columns = store.columns(store.lookup(np.array([7], np.uint64)))
+    assert (columns.servable[0], columns.author_id[0]) == (False, 3)
+    assert store.popular(T0, 0, 5, 0)[0].tolist() == []
+    store.apply(batch_of([row_of(Kind.CREATE, 7, 3, T0 - 5, "hello", 2, TweetFlag.PHOTO)]))
+    slots = store.lookup(np.array([7], np.uint64))
+    assert store.text(int(slots[0])) == "hello"
+    assert store.columns(slots).created_ms[0] == T0 - 5
+    assert store.popular(T0 + 1, 0, 5, 0)[0].tolist() == [7]
+    assert store.recent_of_authors(np.array([3], np.uint64), 0, 5, 5)[0].tolist() == [7]
+
+
+def test_deleted_is_deleted_whenever_the_create_comes_and_its_text_is_wiped(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64))
+    create = row_of(Kind.CREATE, 7, 3, T0, "secret words")
+    store.apply(batch_of([create, row_of(Kind.FAVORITE, 7, 3, T0), row_of(Kind.DELETE, 7, 3, T0), create]))
+    store.apply(batch_of([row_of(Kind.DELETE, 8, 3, T0), row_of(Kind.CREATE, 8, 3, T0, "late")]))
+    slots = store.lookup(np.array([7, 8], np.uint64))
+    assert store.columns(slots).servable.tolist() == [False, False]
+    assert store.text(int(slots[0])) == ""
+    assert not store.arrays()["text"].any()
+    assert store.popular(T0, 0, 5, 0)[0].tolist() == []
+    assert store.recent_of_authors(np.array([3], np.uint64), 0, 5, 5)[0].tolist() == []
+    assert store.counters()["creates_after_delete"] == 2
+
+
+def test_long_streams_recycle_slots_and_stay_consistent(row_of, batch_of, model_of):
+    config = TweetStoreConfig(tweets_max=200, text_bytes_max=1000, author_late_tweets_max=50)
+    store, model = TweetStore(config), model_of(config)
+    rng = np.random.default_rng(11)
+    kinds = rng.choice([Kind.CREATE, Kind.FAVORITE, Kind.DELETE, Kind.IMPRESSION], 6000, p=[0.5, 0.3, 0.05, 0.15])
+    ids = np.arange(6000) // 2 + rng.integers(1, 90, 6000)
+    times = T0 + 1000 * np.arange(6000) + rng.integers(-40_000, 40_000, 6000)
+    rows = [
+        row_of(int(kind), int(tweet), int(tweet) % 9 + 1, int(time), "word" * (int(tweet) % 4))
+        for kind, tweet, time in zip(kinds, ids, times, strict=True)
+    ]
+    for start in range(0, len(rows), 700):
+        store.apply(batch_of(rows[start : start + 700]))
+        store.check()
+    for row in rows:
+        model.apply(row)
+    ids, created_ms, authors = store.recent_of_authors(np.arange(1, 10).astype(np.uint64), 0, 20, 100)
+    assert list(zip(created_ms.tolist(), ids.tolist(), authors.tolist(), strict=True)) == model.recent(
+        range(1, 10), 0, 20, 100
+    )
+    assert store.counters()["evicted"] == model.evicted > 0
+    assert store.fill() == {"tweets": 1.0, "text_bytes": 1.0}
+
+
+def test_texts_come_end_to_end_with_their_places(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=20))
+    store.apply(
+        batch_of([row_of(Kind.CREATE, n, 1, T0, text) for n, text in ((1, "gone"), (2, "naïve"), (3, "0123456789"))])
+    )
+    store.apply(batch_of([row_of(Kind.EDIT, 3, 1, T0, "edited")]))
+    slots = store.lookup(np.array([3, 9, 2, 1], np.uint64))
+    text, starts, sizes = store.texts(slots)
+    assert [text[a : a + n].tobytes().decode() for a, n in zip(starts, sizes, strict=True)] == ["edited", "", "", ""]
+    assert text.dtype == np.uint8
+    store.apply(batch_of([row_of(Kind.CREATE, 5, 1, T0, "x" * 21)]))
+    assert store.counters()["text_too_large"] == 1
+    assert store.text(-1) == ""
+
+
+def test_memory_is_what_the_formula_says():
+    config = TweetStoreConfig(tweets_max=1000, text_bytes_max=5000)
+    assert TweetStore(config).bytes_max == tweet_store_bytes(config)
+
+
+def test_half_lives_must_be_in_order():
+    with pytest.raises(ConfigError, match="half_life_long_ms"):
+        TweetStore(TweetStoreConfig(half_life_short_ms=5000, half_life_long_ms=4000))
+
+
+def test_restored_state_goes_on_as_the_first_and_damage_is_found(row_of, batch_of):
+    config = TweetStoreConfig(tweets_max=8, text_bytes_max=64)
+    store, other = TweetStore(config), TweetStore(config)
+    store.apply(batch_of([row_of(Kind.CREATE, n, 1, T0 + n, "text") for n in range(1, 12)]))
+    restore(other, {name: array.copy() for name, array in store.arrays().items()})
+    more = [row_of(Kind.FAVORITE, 10, 1, T0), row_of(Kind.CREATE, 20, 2, T0)]
+    for each in (store, other):
+        each.apply(batch_of(more))
+    assert room_bytes(store) == room_bytes(other)
+    other.arrays()["weight"][0, 0] += 1
+    with pytest.raises(InvariantError):
+        other.check()
