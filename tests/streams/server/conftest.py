@@ -271,9 +271,9 @@ class Site:
         return {"Authorization": f"Bearer {made}"}
 
 
-@pytest.fixture
-async def start() -> AsyncIterator[Callable[..., Any]]:
-    """Start servers with settings of the test's choice; they stop with it."""
+@contextlib.asynccontextmanager
+async def running_sites() -> AsyncIterator[Callable[..., Any]]:
+    """A function that starts servers; they stop with the block."""
     sites: list[Site] = []
 
     async def _start(clock: Callable[[], float] = time.monotonic, **settings: Any) -> Site:
@@ -290,10 +290,25 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
         sites.append(Site(await start_server(app), service, log, registry))
         return sites[-1]
 
-    yield _start
-    for site in sites:
-        await site.http.close()
-        await site.server.stop()
+    try:
+        yield _start
+    finally:
+        for site in sites:
+            await site.http.close()
+            await site.server.stop()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Any]]:
+    """Start servers with settings of the test's choice; they stop with it."""
+    async with running_sites() as starter:
+        yield starter
+
+
+@pytest.fixture
+def open_sites() -> Callable[..., Any]:
+    """``running_sites``, for tests that bring their own event loop."""
+    return running_sites
 
 
 @pytest.fixture

@@ -11,17 +11,18 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from murmuration.config.serving import ServingConfig
+from murmuration.config.serving import IngestConfig, ServingConfig
 from murmuration.engine.errors import ConfigError
 from murmuration.engine.feed import Feed
 from murmuration.streams.events.packed import encode_events, served_rows
 from murmuration.streams.log.base import EventLog
+from murmuration.streams.publish import classify as classify_event
 from murmuration.streams.server import http
 from murmuration.streams.server.auth import Authenticator, check_serving
 from murmuration.streams.server.connections import Connections
 from murmuration.streams.server.context import CONTEXT, Context
 from murmuration.streams.server.feeds import Feeds
-from murmuration.streams.server.intake import EventIntake, LogIntake
+from murmuration.streams.server.intake import Classify, EventIntake, LogIntake
 from murmuration.streams.server.limits import Clock, KeyedBuckets
 from murmuration.streams.server.metrics import ServingMetrics
 from murmuration.streams.server.pushes import Pushes
@@ -41,6 +42,15 @@ def random_id() -> int:
     return random.getrandbits(64) or 1
 
 
+def judge(raw: bytes) -> tuple[str, bytes, bytes]:
+    """``publish.classify`` with the default clock skew allowed.
+
+    Raises:
+        EventError: it would be a dead letter.
+    """
+    return classify_event(raw, time_ms_max=time.time_ns() // 1_000_000 + IngestConfig().future_ms_max)
+
+
 def pack_served(feed: Feed) -> bytes:
     """A served feed as the value of its log record."""
     return encode_events(served_rows(feed))
@@ -53,7 +63,7 @@ def build_app(
     *,
     registry: CollectorRegistry,
     config_view: Mapping[str, Any],
-    future_ms_max: int = 300_000,
+    classify: Classify = judge,
     encode_served: Callable[[Feed], bytes] = pack_served,
     clock: Clock = time.monotonic,
     new_id: Callable[[], int] = random_id,
@@ -61,7 +71,7 @@ def build_app(
 ) -> web.Application:
     """The application that serves docs/protocol.md.
 
-    ``config_view`` is what ``/config`` shows; events may be ``future_ms_max`` (``ingest.future_ms_max``) ahead;
+    ``config_view`` is what ``/config`` shows; ``classify`` judges events (see ``intake.Classify``);
     ``encode_served`` packs a served feed; ``clock`` is monotonic seconds; ``new_id`` makes unique ids.
 
     Raises:
@@ -70,7 +80,7 @@ def build_app(
     check_serving(config)
     metrics = ServingMetrics(registry)
     if intake is None:
-        intake = LogIntake(event_log, now_ms=service.now_ms, new_id=new_id, future_ms_max=future_ms_max)
+        intake = LogIntake(event_log, classify, now_ms=service.now_ms, new_id=new_id)
     served = ServedLog(event_log, encode_served, metrics)
     feeds = Feeds(config, service, intake, metrics, new_id)
     rate = config.requests_per_s_max

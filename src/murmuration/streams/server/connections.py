@@ -22,6 +22,7 @@ SUBPROTOCOL: Final = "murmuration.v1.json"
 FAREWELL_S: Final = 2.0
 #: After an oversized frame: how long what is still on its way is read and thrown away, lest a reset lose the error.
 LINGER_S: Final = 0.5
+FLUSH_POLL_S: Final = 0.02
 RECONNECT_MS_MIN: Final = 500
 RECONNECT_MS_MAX: Final = 5000
 
@@ -150,6 +151,11 @@ class Connection:
         self._metrics.errors.labels("websocket", name).inc()
         await self._farewell(error_frame(name, message), CLOSE_CODES[name], name.encode())
 
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        self.ending = True
+        self._transport.abort()
+
     async def release(self) -> None:
         """Stop every task and timer of the connection."""
         for timer in self._timers.values():
@@ -163,6 +169,7 @@ class Connection:
         if tasks:
             await asyncio.wait(tasks)
         await self._stop_sender()
+        await self.outbox.close()
 
     async def _write(self) -> None:
         try:
@@ -186,7 +193,10 @@ class Connection:
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(FAREWELL_S):
                 await self.socket.send_frame(frame, WSMsgType.TEXT)
-                await self.socket.close(code=code, message=reason)
+                await self.socket.close(code=code, message=reason, drain=False)
+                # The transport is closing and says when it is empty to nobody else.
+                while self._transport.get_write_buffer_size() > 0:  # noqa: ASYNC110
+                    await asyncio.sleep(FLUSH_POLL_S)
         if self._transport.get_write_buffer_size() > 0:
             self._transport.abort()  # closing alone would wait for a reader that never comes
 
@@ -250,7 +260,9 @@ class Connections:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            _log.warning("connections left after the drain", connections=len(self._open))
+            _log.warning("connections cut after the drain", connections=len(self._open))
+            for connection in list(self._open):
+                connection.abort()
 
 
 def _reconnect_hint() -> str:

@@ -1,7 +1,6 @@
 """Events that arrive at the server: judged by their schema, then appended to the log."""
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -10,9 +9,8 @@ import msgspec
 from murmuration.engine.errors import EventError
 from murmuration.engine.types import Kind
 from murmuration.streams.events.packed import encode_events, make_rows
-from murmuration.streams.events.wire import TIMESTAMP_MS_MAX
 from murmuration.streams.log.base import EventLog, Format, NewRecord, RecordTooLargeError
-from murmuration.streams.publish import TOPIC_ORDER, classify
+from murmuration.streams.publish import TOPIC_ORDER
 from murmuration.streams.server.errors import ProtocolError
 from murmuration.streams.server.frames import parse_id
 
@@ -20,11 +18,8 @@ from murmuration.streams.server.frames import parse_id
 VIEWER_TOPICS: Final = frozenset({"engagements", "relationships"})
 
 
-class Classify(Protocol):
-    """Judges one JSON event: its topic, record key and canonical bytes."""
-
-    def __call__(self, raw: bytes, *, time_ms_max: int) -> tuple[str, bytes, bytes]:
-        """Raises EventError for an event that would be a dead letter, among them those later than ``time_ms_max``."""
+#: An event's topic, key and canonical bytes; raises EventError for one that would be a dead letter.
+Classify = Callable[[bytes], tuple[str, bytes, bytes]]
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -71,34 +66,23 @@ class EventIntake(Protocol):
 class LogIntake:
     """The intake over an event log.
 
-    ``classify`` judges; ``now_ms`` stamps what viewers send; ``new_id`` names events without an id. Events may be
-    ``future_ms_max`` ahead of ``wall_ms``, the clock of the log's appends.
+    ``classify`` judges; ``now_ms`` stamps what viewers send; ``new_id`` names events without an id.
     """
 
     def __init__(
-        self,
-        log: EventLog,
-        *,
-        now_ms: Callable[[], int],
-        new_id: Callable[[], int],
-        future_ms_max: int,
-        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        classify: Classify = classify,
+        self, log: EventLog, classify: Classify, *, now_ms: Callable[[], int], new_id: Callable[[], int]
     ) -> None:
         self._log = log
         self._classify = classify
         self._now_ms = now_ms
         self._new_id = new_id
-        self._future_ms_max = future_ms_max
-        self._wall_ms = wall_ms
 
     async def accept(self, raws: Sequence[bytes], *, viewer_id: int | None) -> list[Accepted | Rejected]:
         results: list[Accepted | Rejected | None] = [None] * len(raws)
         by_topic: dict[str, tuple[list[int], list[NewRecord]]] = {topic: ([], []) for topic in TOPIC_ORDER}
-        time_ms_max = self._wall_ms() + self._future_ms_max
         for index, raw in enumerate(raws):
             try:
-                topic, key, canonical = self._classify(raw, time_ms_max=time_ms_max)
+                topic, key, canonical = self._classify(raw)
                 if viewer_id is not None:
                     _require_own(topic, canonical, viewer_id)
             except EventError as error:
@@ -122,7 +106,7 @@ class LogIntake:
         fields |= {"v": 1, "user_id": str(viewer_id), "timestamp_ms": self._now_ms()}
         event_id = _event_id(fields["id"]) if "id" in fields else self._new_id()
         fields["id"] = str(event_id)
-        topic, key, canonical = self._classify(_encode(fields), time_ms_max=TIMESTAMP_MS_MAX)
+        topic, key, canonical = self._classify(_encode(fields))
         if topic not in VIEWER_TOPICS:
             raise EventError("wrong_topic", f"a viewer writes engagements and relationships, not {topic}")
         ((partition, offset),) = await self._log.append(topic, [NewRecord(value=canonical, key=key)])

@@ -58,6 +58,7 @@ class Outbox:
         self._push: Push | None = None
         self._arrived = asyncio.Event()
         self._full = False
+        self._drain: asyncio.Future[None] | None = None
 
     def answer(self, frame: bytes) -> None:
         """Queue an answer; one that does not fit ends the connection as too slow."""
@@ -133,11 +134,21 @@ class Outbox:
             else:
                 return
 
+    async def close(self) -> None:
+        """Give up waiting for the client; for when the transport is closed or aborted."""
+        if self._drain is not None and not self._drain.done():
+            self._drain.cancel()
+            await asyncio.wait([self._drain])
+
     async def _send(self, frame: bytes, kind: WSMsgType) -> None:
         await self._socket.send_frame(frame, kind)
         self._metrics.sent_bytes.inc(len(frame))
-        try:
-            async with asyncio.timeout(self._send_timeout_s):
-                await self._writer.drain()
-        except TimeoutError:
-            raise SlowConsumerError from None
+        if self._transport.get_write_buffer_size() == 0:
+            return
+        # The wait is a task of its own: cancelling aiohttp's drain would cancel whoever drains after it.
+        if self._drain is None or self._drain.done():
+            self._drain = asyncio.ensure_future(self._writer.drain())
+        await asyncio.wait([self._drain], timeout=self._send_timeout_s)
+        if not self._drain.done():
+            raise SlowConsumerError
+        self._drain.result()

@@ -60,8 +60,10 @@ async def feed_socket(request: web.Request) -> web.StreamResponse:
     except ProtocolError as error:
         await connection.end(error.name, error.message)
     finally:
-        context.connections.discard(connection)
-        await connection.release()
+        try:
+            await connection.release()
+        finally:
+            context.connections.discard(connection)
     return socket
 
 

@@ -1,0 +1,157 @@
+"""Subscriptions: pushes when the feed changes, latest wins, fair, bounded, and over when they are over."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from murmuration.engine.errors import CapacityError, SafetyError
+
+
+async def test_the_first_push_is_the_whole_feed_and_the_next_says_what_is_new(site):
+    async with site.socket() as socket:
+        await socket.send(type="subscribe", interval_ms=10)
+        first = await socket.receive()
+        assert (first["type"], first["product"], first["version"], first["seq"]) == ("new_tweets", "for_you", 7, 1)
+        assert [entry["tweet_id"] for entry in first["entries"]] == first["new"] == ["101", "102", "103"]
+        site.service.change([104, 101, 103])
+        second = await socket.receive()
+        assert (second["version"], second["seq"], second["new"]) == (8, 2, ["104"])
+        assert [entry["tweet_id"] for entry in second["entries"]] == ["104", "101", "103"]
+        site.service.change([101, 104])
+        assert (await socket.receive())["new"] == []
+    assert site.metric("pushes_total") == 3
+
+
+async def test_nothing_is_computed_while_the_version_stands_and_nothing_sent_while_the_list_does(site):
+    async with site.socket() as socket:
+        await socket.send(type="subscribe", interval_ms=10)
+        await socket.receive()
+        await asyncio.sleep(0.1)
+        assert len(site.service.requests) == 1
+        site.service.change()
+        await site.until(lambda: len(site.service.requests) == 2)
+        site.service.change([1])
+        assert (await socket.receive())["seq"] == 2
+
+
+async def test_a_subscription_keeps_its_seed_and_terms(site):
+    async with site.socket() as socket:
+        await socket.send(type="subscribe", product="following", limit=2, interval_ms=10, explain="entries")
+        push = await socket.receive()
+        assert "why" in push["entries"][0]
+        site.service.change([9])
+        await socket.receive()
+    first, second = site.service.requests
+    assert (first.product, first.limit, first.explain, first.viewer_id) == ("following", 2, "entries", 42)
+    assert first.seed == second.seed
+    assert first.request_id != second.request_id
+
+
+async def test_the_interval_is_kept(site):
+    async with site.socket() as socket:
+        await socket.send(type="subscribe", interval_ms=150)
+        await socket.receive()
+        start_s = asyncio.get_running_loop().time()
+        site.service.change([1])
+        await socket.receive()
+        assert asyncio.get_running_loop().time() - start_s > 0.1
+
+
+async def test_a_second_subscription_replaces_the_first_and_unsubscribe_ends_it(site):
+    async with site.socket() as socket:
+        await socket.send(type="subscribe", interval_ms=10)
+        await socket.receive()
+        await socket.send(type="subscribe", interval_ms=10, product="following")
+        again = await socket.receive()
+        assert (again["product"], again["seq"]) == ("following", 1)
+        await site.until(lambda: site.metric("subscriptions") == 1)
+        await socket.send(type="unsubscribe")
+        await site.until(lambda: site.metric("subscriptions") == 0)
+        computed = len(site.service.requests)
+        site.service.change([5])
+        await asyncio.sleep(0.05)
+        assert len(site.service.requests) == computed
+        await socket.send(type="unsubscribe")
+        assert (await socket.ask(type="feed"))["type"] == "feed"
+
+
+async def test_a_closed_connection_leaves_no_subscription(site):
+    async with site.socket() as socket:
+        await socket.send(type="subscribe", interval_ms=10)
+        await socket.receive()
+    await site.until(lambda: site.metric("subscriptions") == 0 and site.metric("connections") == 0)
+
+
+async def test_subscribers_share_the_readers_fairly(start):
+    site = await start(readers=2)
+    async with contextmany(site, range(1, 13)) as sockets:
+        for socket in sockets:
+            await socket.send(type="subscribe", interval_ms=10)
+        for socket in sockets:
+            await socket.receive()
+        versions = itertools.count(1000)
+        for _ in range(300):
+            site.service.change([next(versions)])
+            await asyncio.sleep(0.001)
+        assert site.service.running_max <= 2
+    counts = [sum(r.viewer_id == viewer for r in site.service.requests) for viewer in range(1, 13)]
+    assert min(counts) > 3
+    assert max(counts) - min(counts) <= 3
+
+
+async def test_a_failing_push_is_named_once_and_goes_on(site):
+    async with site.socket() as socket:
+        site.service.fail = SafetyError("blocks")
+        await socket.send(type="subscribe", interval_ms=10)
+        error = await socket.receive()
+        assert error["error"] == "safety_unavailable"
+        assert "request_id" not in error
+        site.service.change()
+        await site.until(lambda: len(site.service.requests) >= 3)
+        site.service.fail = CapacityError("full")
+        await asyncio.sleep(0.05)
+        site.service.fail = None
+        site.service.change()
+        assert (await socket.receive())["type"] == "new_tweets"
+    assert site.metric("feed_requests_total", product="for_you", way="push", result="overloaded") > 0
+
+
+async def test_pushed_feeds_are_logged_when_sent(site):
+    async with site.socket() as socket:
+        await socket.send(type="subscribe", interval_ms=10)
+        await socket.receive()
+        await site.until(lambda: len(site.log.records.get("served", [])) == 1)
+        site.service.change()
+        await site.until(lambda: len(site.service.requests) == 2)
+        await asyncio.sleep(0.05)
+    assert len(site.log.records["served"]) == 1
+
+
+@pytest.mark.parametrize("interval_ms", [None, 10])
+async def test_the_default_interval(start, interval_ms):
+    site = await start(push_interval_ms_default=60_000)
+    async with site.socket() as socket:
+        await socket.send(type="subscribe", **({} if interval_ms is None else {"interval_ms": interval_ms}))
+        await socket.receive()
+        site.service.change([1])
+        if interval_ms is None:
+            with pytest.raises(TimeoutError):
+                await socket.receive(0.1)
+        else:
+            await socket.receive()
+
+
+class contextmany:  # noqa: N801 - reads like the context manager it is
+    """Many sockets of a site at once."""
+
+    def __init__(self, site, viewers):
+        import contextlib
+
+        self.stack, self.site, self.viewers = contextlib.AsyncExitStack(), site, viewers
+
+    async def __aenter__(self):
+        return [await self.stack.enter_async_context(self.site.socket(f"?viewer={v}")) for v in self.viewers]
+
+    async def __aexit__(self, *error):
+        await self.stack.aclose()
