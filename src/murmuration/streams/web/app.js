@@ -16,6 +16,9 @@ const STAY_MS = 7000;
 /** When to look for the answer to an action, after its acknowledgement. */
 const LOOKS_MS = [30, 80, 160, 320, 640, 1200, 2400];
 
+/** Refusals that pass by themselves. */
+const PASSING = new Set(["not_ready", "overloaded", "too_fast"]);
+
 const connection = new Connection();
 const turnFlock = makeFlock(byId("flock"));
 const list = new CardList(byId("feed"), act);
@@ -64,10 +67,19 @@ async function refresh() {
       if (feed) receive(feed);
     } while (state.askAgain);
   } catch (error) {
-    complain(error);
+    if (PASSING.has(error.name) && !state.feed) waitFor(error);
+    else complain(error);
   } finally {
     state.asking = false;
   }
+}
+
+/** The server is not there yet: say so where the feed will be, and ask again. */
+function waitFor(error) {
+  const { generation } = state;
+  byId("empty").hidden = false;
+  byId("empty").textContent = `The engine is not ready yet: ${error.message}.`;
+  setTimeout(() => generation === state.generation && follow(), 1000);
 }
 
 function receive(feed) {
@@ -345,7 +357,9 @@ connection.addEventListener("hello", ({ detail }) => {
   people.load();
 });
 connection.addEventListener("new_tweets", ({ detail }) => detail.product === state.product && refresh());
-connection.addEventListener("refused", ({ detail }) => complain(new Refusal(detail.error, detail.message)));
+connection.addEventListener("refused", ({ detail }) => {
+  if (state.feed || !PASSING.has(detail.error)) complain(new Refusal(detail.error, detail.message));
+});
 
 const people = showPeople({ onChoose: view, mark, person, plural });
 

@@ -8,7 +8,7 @@ const ICONS = {
   like: "M12 20s-7-4.400-7-9.600A3.900 3.900 0 0 1 12 8a3.900 3.900 0 0 1 7 2.400C19 15.600 12 20 12 20z",
   reply: "M20 11.500c0 3.900-3.600 7-8 7-1 0-2-.2-2.900-.5L5 19.500l1.200-3.400A6.500 6.500 0 0 1 4 11.500c0-3.900 3.600-7 8-7s8 3.100 8 7z",
   shares: "M7 7h9a2 2 0 0 1 2 2v6m0 0 2.500-2.500M18 15l-2.500-2.500M17 17H8a2 2 0 0 1-2-2V9m0 0L3.500 11.500M6 9l2.500 2.500",
-  not_interested: "M5 12h14",
+  not_interested: "M4 4l16 16M10 5.700a8 8 0 0 1 2-.2c5 0 7.800 4.500 8.500 6.500-.3.900-1 2.200-2.200 3.400M6.800 7.300C5 8.600 3.900 10.600 3.500 12c.7 2 3.500 6.500 8.500 6.500 1.700 0 3.100-.5 4.300-1.200M10 10.200a2.700 2.700 0 0 0 3.700 3.700",
   block: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM6.500 6.500l11 11",
   why: "M9.500 9.500a2.500 2.500 0 1 1 3.600 2.300c-.8.4-1.100.9-1.100 1.700M12 16.500v.1M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16z",
 };
@@ -101,7 +101,7 @@ export class Card {
     this.like.number.textContent = counts.favorite ? integer(counts.favorite) : "";
     this.reply.number.textContent = counts.reply ? integer(counts.reply) : "";
     const shares = (counts.retweet ?? 0) + (counts.quote ?? 0);
-    this.shares.lastChild.textContent = shares ? integer(shares) : "0";
+    this.shares.lastChild.textContent = shares ? integer(shares) : "";
     this.following.hidden = !entry.in_network;
     this.reason.textContent = reason(entry);
     this.reason.hidden = !this.reason.textContent;
@@ -140,7 +140,7 @@ export class Card {
   }
 
   get isAttended() {
-    return this.element.matches(":hover") || this.element.contains(document.activeElement);
+    return this.element.matches(":hover, :focus-visible") || this.element.querySelector(":focus-visible") !== null;
   }
 }
 

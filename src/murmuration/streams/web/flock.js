@@ -3,7 +3,7 @@
 
 import { hash, svg } from "./dom.js";
 
-const BIRDS = 84;
+const BIRDS = 110;
 const WING = "M-3 -.6q1.700-1.500 3 .5 1.300-2 3-.5-1.900-.1-3 1.500-1.100-1.600-3-1.500z";
 
 /** A flock in `element` (an svg of 300 × 150); returns a function that turns it to another shape. */
@@ -29,7 +29,7 @@ function place(bird, i, shape) {
   const bend = Math.sin(along * 5 + phase) * 20 + Math.cos(along * 2.4 - phase * 1.7) * 11;
   const x = 176 + along * 215 + Math.cos(along * 6 + phase) * 12;
   const y = 62 + bend + across;
-  const size = 0.55 + 0.75 * noise(i, 6);
+  const size = 0.7 + 1.3 * noise(i, 6) ** 2;
   const tilt = Math.cos(along * 5 + phase) * 24;
   bird.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) rotate(${tilt.toFixed(0)}deg) scale(${size.toFixed(2)})`;
 }
@@ -46,9 +46,10 @@ export function mark(id) {
   picture.append(sky);
   for (let i = 0; i < 3; i++) {
     const bits = hash(`${seed} ${i}`);
-    const x = ((bits % 90) - 45) / 9;
-    const y = (((bits >>> 8) % 90) - 45) / 9;
-    const bird = svg("path", { d: WING, transform: `translate(${x} ${y}) rotate(${(bits >>> 16) % 50 - 25}) scale(${1 + ((bits >>> 24) % 60) / 75})` });
+    // One bird a third of the sky, so that they do not sit on each other.
+    const x = (i - 1) * 4.6 + ((bits % 90) - 45) / 32;
+    const y = [0, -3.6, 3.4][(i + seed) % 3] + (((bits >>> 8) % 90) - 45) / 32;
+    const bird = svg("path", { d: WING, transform: `translate(${x} ${y}) rotate(${(bits >>> 16) % 50 - 25}) scale(${1.1 + ((bits >>> 24) % 60) / 60})` });
     bird.style.fill = `hsl(${hue} 60% var(--mark-dark))`;
     picture.append(bird);
   }

@@ -28,7 +28,8 @@ function latency(feed, roundTripMs) {
   const parts = [];
   if (feed.timings_ms?.total !== undefined) parts.push(`${milliseconds(feed.timings_ms.total)} in the engine`);
   parts.push(`${milliseconds(roundTripMs)} to here`);
-  if (newest) parts.push(`newest entry ${age(feed.time_ms - newest)}${feed.time_ms - newest < 2000 ? "" : " old"}`);
+  const old = feed.time_ms - newest;
+  if (newest) parts.push(old < 2000 ? "newest entry just now" : `newest entry ${age(old)} old`);
   return h("p", { class: "small", text: parts.join(" · ") });
 }
 

@@ -64,7 +64,7 @@ function sources(why, feed) {
       "li",
       {},
       h("span", { class: "name", text: words(hit.name), title: SOURCES[hit.name] ?? "" }),
-      isTime ? h("span", { class: "aside", text: "newest first" }) : bar(top > 0 ? hit.score / top : 0),
+      isTime ? h("span", { class: "aside", text: "by time" }) : bar(top > 0 ? hit.score / top : 0),
       h("span", { class: "value", text: score(hit.score) }),
       h("span", { class: "rank", text: `№ ${integer(hit.rank + 1)}`, title: `Rank ${hit.rank + 1} of this source` }),
     );
@@ -105,12 +105,12 @@ function scoring(entry) {
   const whole = h(
     "p",
     { class: "sum" },
-    h("span", { text: score(sum) }),
+    factors.length ? h("span", { text: score(sum) }) : null,
     factors.map(({ name, factor }) => [
       h("span", { class: "times", text: " × " }),
       h("span", { class: "factor" }, score(factor), h("small", { text: ` ${words(name)}` })),
     ]),
-    h("span", { class: "times", text: " = " }),
+    h("span", { class: "times", text: factors.length ? " = " : "Together " }),
     h("strong", { text: score(entry.score) }),
   );
   return h("div", {}, h("ul", { class: "rows parts" }, rows), whole);
