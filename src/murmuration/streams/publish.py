@@ -1,19 +1,17 @@
 """Events into the log: checked by the decoder's own rules first, so that nothing published here becomes a dead letter.
 
-``classify`` and ``prepare_event`` serve the HTTP and websocket intake, ``publish_file`` the command line.
+``classify`` serves the HTTP and websocket intake, ``publish_file`` the command line.
 """
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from io import BufferedIOBase
-from typing import Any, NamedTuple
 
 import msgspec
 
 from murmuration.engine.errors import EventError
 from murmuration.streams.events import wire
 from murmuration.streams.events.decode import EventTypes
-from murmuration.streams.events.ids import EventIds
 from murmuration.streams.events.reasons import DECODE_ERRORS, Reason, diagnose
 from murmuration.streams.log.base import EventLog, NewRecord
 
@@ -31,15 +29,6 @@ class _Head(msgspec.Struct):
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
-
-
-class PreparedEvent(NamedTuple):
-    """An event ready to be appended."""
-
-    topic: str
-    key: bytes
-    value: bytes
-    event_id: int
 
 
 class LineError(msgspec.Struct, frozen=True):
@@ -79,23 +68,10 @@ def ignore_progress(result: PublishResult, done: int) -> None:
     """The default: nobody watches."""
 
 
-def _prepare(raw: bytes, time_ms_max: int) -> PreparedEvent:
-    try:
-        topic = wire.TOPIC_BY_TYPE.get(_decode_head(raw).type)
-    except DECODE_ERRORS as error:
-        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, error) from None
-    if topic is None:
-        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
-    event = _TYPES[topic].checked(raw, time_ms_max)
-    return PreparedEvent(topic, _record_key(topic, event), msgspec.json.encode(event), int(event.id))
-
-
 def _record_key(topic: str, event: wire.Event) -> bytes:
     field = wire.TOPICS[topic].key
-    if not field:
-        return b""
     # An id has one decimal form, so that number and string give the same key.
-    return str(getattr(event, field)).encode()
+    return str(getattr(event, field)).encode() if field else b""
 
 
 def classify(raw: bytes, *, time_ms_max: int = wire.TIMESTAMP_MS_MAX) -> tuple[str, bytes, bytes]:
@@ -106,33 +82,14 @@ def classify(raw: bytes, *, time_ms_max: int = wire.TIMESTAMP_MS_MAX) -> tuple[s
     Raises:
         EventError: it would be a dead letter; ``reason`` names why.
     """
-    prepared = _prepare(raw, time_ms_max)
-    return prepared.topic, prepared.key, prepared.value
-
-
-def prepare_event(event: Mapping[str, Any], *, user_id: int, now_ms: int, ids: EventIds) -> PreparedEvent:
-    """Complete what a viewer's client sent: version, viewer, time, and an id if there is none.
-
-    Only engagements and relationships. A ``user_id`` of somebody else and a time of the client's own are refused.
-
-    Raises:
-        EventError: it would be a dead letter, or is not the viewer's to send.
-    """
-    if "timestamp_ms" in event:
-        raise EventError(Reason.UNKNOWN_FIELD, "`timestamp_ms` is set by the server")
-    if str(event.get("user_id", user_id)) != str(user_id):
-        raise EventError(Reason.VALUE_OUT_OF_RANGE, "`user_id` is not the viewer")
-    complete = {"v": 1, "id": None, **event, "user_id": user_id, "timestamp_ms": now_ms}
-    if complete["id"] is None:
-        complete["id"] = ids.next(now_ms)
     try:
-        raw = msgspec.json.encode(complete)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise EventError(Reason.WRONG_TYPE, str(error)) from None
-    prepared = _prepare(raw, now_ms)
-    if prepared.topic not in ("engagements", "relationships"):
-        raise EventError(Reason.WRONG_TOPIC, "only engagements and relationships can be sent here")
-    return prepared
+        topic = wire.TOPIC_BY_TYPE.get(_decode_head(raw).type)
+    except DECODE_ERRORS as error:
+        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, error) from None
+    if topic is None:
+        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
+    event = _TYPES[topic].checked(raw, time_ms_max)
+    return topic, _record_key(topic, event), msgspec.json.encode(event)
 
 
 def _check_size(value: bytes, bytes_max: int) -> None:
