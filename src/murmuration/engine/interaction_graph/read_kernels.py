@@ -1,11 +1,11 @@
 """Plain look-ups: degrees and neighbours, newest first."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from murmuration.engine.interaction_graph.arrays import NODE_BITS, NODE_MASK
+from murmuration.engine.interaction_graph.arrays import NODE_BITS, NODE_MASK, GraphArrays
 from murmuration.engine.kernels.id_map import IdMap, lookup
 from murmuration.engine.kernels.jit import kernel
 from murmuration.engine.kernels.ring_slices import SliceArena, degree, slot_of, time_of
@@ -13,6 +13,31 @@ from murmuration.engine.kernels.top_k import top_k
 
 Ids = NDArray[np.uint64]
 _COUNT_MASK = (1 << 27) - 1
+
+
+class ReadArrays(NamedTuple):
+    """What a reading kernel needs of the graph (fewer arrays make a cheaper call)."""
+
+    user_slots: NDArray[np.uint64]
+    user_keys: NDArray[np.uint64]
+    tweet_slots: NDArray[np.uint64]
+    tweet_keys: NDArray[np.uint64]
+    user_records: NDArray[np.int64]
+    tweet_records: NDArray[np.int64]
+    entries: NDArray[np.int64]
+
+
+def read_arrays(state: GraphArrays) -> ReadArrays:
+    """The reading kernels' view of the state."""
+    return ReadArrays(
+        state.users.slots,
+        state.users.keys,
+        state.tweets.slots,
+        state.tweets.keys,
+        state.user_records,
+        state.tweet_records,
+        state.arena.entries,
+    )
 
 
 @kernel

@@ -152,6 +152,8 @@ class InteractionGraph:
             log=calendar_log.make_calendar_log(config.edges_max, config.window_ms // 1000),
             scalars=scalars,
         )
+        #: What reading kernels take; the arrays are the state's own.
+        self.read_arrays = read_kernels.read_arrays(self.state)
         self._limits = np.zeros(len(Limit), np.int64)
         self._limits[Limit.WINDOW_S] = config.window_ms // 1000
         self._limits[Limit.LATE_S] = config.late_ms_max // 1000

@@ -71,11 +71,10 @@ def lookup(m: IdMap, node_id: int) -> int:
 
 
 @inlined
-def find(m: Any, node_id: Any) -> Any:
-    """The id's index (int32), -1 when absent. ``node_id`` is uint64. Expected 1.5 probes."""
+def find_in(slots: Any, node_id: Any) -> Any:
+    """``find`` in a map's ``slots`` alone, for readers that carry no more of it."""
     if node_id == _ZERO:
         return np.int32(-1)
-    slots = m.slots
     mask = np.uint64(slots.shape[0] // 2 - 1)
     at = mix64(node_id) & mask
     while True:
@@ -85,6 +84,12 @@ def find(m: Any, node_id: Any) -> Any:
         if key == _ZERO:
             return np.int32(-1)
         at = (at + _ONE) & mask
+
+
+@inlined
+def find(m: Any, node_id: Any) -> Any:
+    """The id's index (int32), -1 when absent. ``node_id`` is uint64. Expected 1.5 probes."""
+    return find_in(m.slots, node_id)
 
 
 @inlined

@@ -1,0 +1,192 @@
+"""SALSA: random walks between users and tweets from weighted seed users; tweets ranked by how often they are visited.
+
+The walk of GraphJet ("GraphJet: Real-Time Content Recommendations at Twitter", PVLDB 9(13), 2016) with exact
+degree-proportional sampling: each step draws one of the node's edges uniformly, parallel edges included. Before each
+left step (users to tweets) a walker resets to the query user with probability ``reset`` and waits there until the
+next left step. In expectation, with x the walkers by user and P the row-normalised counts of edges,
+
+    y = (1 - reset) · x · P_LR,   visits += y,   x' = y · P_RL + reset · |x| · e_query,   score = visits / Σ visits.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.errors import RequestError
+from murmuration.engine.interaction_graph import walk_kernels
+from murmuration.engine.interaction_graph.arrays import ALL_TYPES
+from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from murmuration.engine.interaction_graph.walk_kernels import STATS, Layout
+
+RESULTS_MAX = 2500
+PROOFS_MAX = 100
+#: A request's budget: walkers times length.
+STEPS_MAX = 2_000_000
+
+
+class WalkLengthError(RequestError):
+    """A walk's length is not an odd number in 1 … 99."""
+
+    code = "bad_walk_length"
+
+
+class WalkCountError(RequestError):
+    """No walks, or more than the step budget allows."""
+
+    code = "too_many_walks"
+
+
+class SeedsError(RequestError):
+    """Neither a query user nor seeds, or weights that do not fit the seeds or are negative or not finite."""
+
+    code = "bad_seeds"
+
+
+class WalkOptionError(RequestError):
+    """Another parameter of the walk is out of its range."""
+
+    code = "bad_walk_option"
+
+
+class SalsaRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What to walk. Seeds that the graph does not know are passed over.
+
+    ``query_user_id`` (0 = none) is where resets go; if it is no seed and has edges it becomes one, with the share
+    ``query_weight_fraction`` of all weight. ``edge_types`` and ``social_proof_types`` are bit masks by ``EdgeType``.
+    ``seed`` (64 bits) drives the draws.
+    """
+
+    query_user_id: int
+    seed_user_ids: NDArray[np.uint64]
+    seed_weights: NDArray[np.float64]
+    walks: int = 1000
+    length: int = 5
+    reset: float = 0.3
+    query_weight_fraction: float = 0.9
+    edge_types: int = ALL_TYPES
+    results_max: int = 100
+    seed: int = 0
+    social_proofs_max: int = 0
+    social_proof_types: int = ALL_TYPES
+
+
+class SalsaStats(NamedTuple):
+    """Walkers set out, seeds they set out from, visits counted, tweets reached, steps made (both directions)."""
+
+    walkers: int
+    seed_nodes: int
+    visits: int
+    tweets_reached: int
+    steps: int
+
+
+class SalsaResult(NamedTuple):
+    """The most visited tweets, most visited first, then by id (n rows).
+
+    ``scores``: share of all visits. ``visits``: int32. Social proof of row i: the first ``proof_counts[i]`` of
+    ``proof_user_ids[i]`` and ``proof_types[i]`` (n, k): who the last left step came from, most active first.
+    """
+
+    tweet_ids: NDArray[np.uint64]
+    scores: NDArray[np.float64]
+    visits: NDArray[np.int32]
+    proof_counts: NDArray[np.int32]
+    proof_user_ids: NDArray[np.uint64]
+    proof_types: NDArray[np.uint8]
+    stats: SalsaStats
+
+
+class SalsaScratch:
+    """A reader thread's own buffers, grown to the largest request it has seen (bounded by the step budget)."""
+
+    def __init__(self) -> None:
+        self.ints = np.zeros(1 << 16, np.int64)
+        self.floats = np.zeros(1 << 12)
+
+    def fit(self, layout: Layout) -> None:
+        """Make the buffers large enough."""
+        if len(self.ints) < layout.ints:
+            self.ints = np.zeros(1 << (layout.ints - 1).bit_length(), np.int64)
+        if len(self.floats) < layout.floats:
+            self.floats = np.zeros(1 << (layout.floats - 1).bit_length())
+
+
+def _validate(request: SalsaRequest) -> None:
+    if not (request.length % 2 == 1 and 1 <= request.length <= 99):
+        raise WalkLengthError(f"length {request.length} is not an odd number in 1 … 99")
+    walkers = request.walks + len(request.seed_user_ids) + 1
+    if request.walks < 1 or walkers * request.length > STEPS_MAX:
+        raise WalkCountError(
+            f"{request.walks} walks from {len(request.seed_user_ids)} seeds of length {request.length}"
+            f" are not within 1 … {STEPS_MAX} steps"
+        )
+    if not 0.0 <= request.reset < 1.0 or not 0.0 <= request.query_weight_fraction < 1.0:
+        raise WalkOptionError("reset and query_weight_fraction are at least 0 and less than 1")
+    if not 1 <= request.results_max <= RESULTS_MAX or not 0 <= request.social_proofs_max <= PROOFS_MAX:
+        raise WalkOptionError(f"results_max is 1 … {RESULTS_MAX}, social_proofs_max 0 … {PROOFS_MAX}")
+    weights = request.seed_weights
+    if len(request.seed_user_ids) != len(weights):
+        raise SeedsError(f"{len(request.seed_user_ids)} seeds but {len(weights)} weights")
+    if len(weights) and not (weights.min() >= 0.0 and weights.max() < np.inf):
+        raise SeedsError("weights are finite and not negative")
+    if not len(weights) and request.query_user_id == 0:
+        raise SeedsError("neither a query user nor seeds")
+
+
+def _layout(request: SalsaRequest, tweets_max: int) -> Layout:
+    walkers = request.walks + len(request.seed_user_ids) + 1
+    reached = min(walkers * (request.length + 1) // 2, tweets_max)
+    return Layout(walkers, reached, 1 << (2 * reached - 1).bit_length(), request.results_max, request.social_proofs_max)
+
+
+def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch) -> SalsaResult:
+    """Walk, count and rank in one kernel call without the GIL; nothing is found from unknown users.
+
+    ``scratch`` belongs to the calling thread. O(walks · length), within ``STEPS_MAX``.
+
+    Raises:
+        RequestError: named by its ``code``: bad_walk_length, too_many_walks, bad_seeds, bad_walk_option.
+    """
+    _validate(request)
+    layout = _layout(request, graph.config.tweets_max)
+    scratch.fit(layout)
+    ints, floats = scratch.ints, scratch.floats
+    walk_kernels.salsa(
+        graph.read_arrays,
+        ints,
+        floats,
+        tuple(layout),
+        np.array(request.seed_user_ids, np.uint64),
+        np.array(request.seed_weights, np.float64),
+        (
+            np.uint64(request.query_user_id),
+            np.uint64(request.seed),
+            np.uint64(request.walks),
+            np.uint64(request.length),
+            np.uint64(request.edge_types & ALL_TYPES),
+            np.uint64(request.social_proof_types & ALL_TYPES),
+        ),
+        (float(request.reset), float(request.query_weight_fraction)),
+    )
+    walkers, seeds, visits, reached, steps, n = ints[:6].tolist()
+    at = STATS + 5 * layout.walkers + 4 * layout.reached + layout.table
+    k, p = layout.results, layout.proofs
+    proofs = at + 3 * k
+    return SalsaResult(
+        ints[at : at + n].view(np.uint64).copy(),
+        floats[layout.reached : layout.reached + n].copy(),
+        ints[at + k : at + k + n].astype(np.int32),
+        ints[at + 2 * k : at + 2 * k + n].astype(np.int32),
+        ints[proofs : proofs + n * p].view(np.uint64).reshape(n, p).copy(),
+        ints[proofs + k * p : proofs + k * p + n * p].astype(np.uint8).reshape(n, p),
+        SalsaStats(walkers, seeds, visits, reached, steps),
+    )
+
+
+def warm() -> None:
+    """Compile the walk on the real types."""
+    graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
+    request = SalsaRequest(query_user_id=1, seed_user_ids=np.ones(1, np.uint64), seed_weights=np.ones(1))
+    salsa(graph, request, SalsaScratch())

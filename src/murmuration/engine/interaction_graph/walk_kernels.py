@@ -1,0 +1,339 @@
+"""Random walks: all walkers advance together, a loop for each kind of memory access.
+
+A walker alone waits for two cache misses a step. With thousands of walkers the same misses are independent: one
+loop turns nodes into slots, the next slots into neighbours, the next counts, and the CPU keeps many of them in
+flight. Counting goes to a hash table of the request, small enough to stay in cache.
+
+Everything a request needs beside the graph is in two buffers of the reader's own: ``ints`` and ``floats``, cut up
+by ``layout``. Draws are a function of the request's seed, the step and the walker: same request, same bytes.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from murmuration.engine.interaction_graph.arrays import ALL_TYPES, NODE_BITS, NODE_MASK
+from murmuration.engine.kernels.id_map import find_in
+from murmuration.engine.kernels.jit import inlined, kernel
+from murmuration.engine.kernels.ring_slices import degree, slot_of
+from murmuration.engine.kernels.rng import bounded, draw64, stream
+from murmuration.engine.kernels.top_k import top_k
+
+#: Fields of the statistics, at the start of ``ints``.
+WALKERS, SEEDS, VISITS, REACHED, STEPS, RESULTS = 0, 1, 2, 3, 4, 5
+STATS = 8
+#: A step looks for an edge of a wanted type so often before it counts them all.
+_TRIES = 8
+_LOW32 = np.uint64(0xFFFFFFFF)
+
+
+class Layout(NamedTuple):
+    """Sizes that cut up the buffers: walkers, right nodes that can be reached, hash slots (power of two), results,
+    proofs a result. In order, ``ints`` holds: statistics; per walker: user, mover's user, slot, entry, rank; per right
+    node: index, visits, order (as int64), place among the results; the hash table; per result: id, visits, number of
+    proofs; per proof: user id, type, degree. ``floats``: a score per right node, then per result."""
+
+    walkers: int
+    reached: int
+    table: int
+    results: int
+    proofs: int
+
+    @property
+    def ints(self) -> int:
+        """Length of the buffer ``ints``."""
+        return (
+            STATS + 5 * self.walkers + 4 * self.reached + self.table + 3 * self.results + 3 * self.results * self.proofs
+        )
+
+    @property
+    def floats(self) -> int:
+        """Length of the buffer ``floats``."""
+        return self.reached + self.results
+
+
+@inlined
+def _place(g: Any, query: Any, seeds: Any, weights: Any, walks: Any, fraction: Any, users: Any, stats: Any) -> None:
+    """Put walkers on the seeds in proportion to their weight, rounded up; on the query user too (fraction).
+
+    Seeds without edges are left out, before weights are added up.
+    """
+    total = 0.0
+    query_is_seed = False
+    for i in range(seeds.shape[0]):
+        user = np.int64(find_in(g.user_slots, seeds[i]))
+        if user >= 0 and degree(g.user_records[user]) > 0:
+            total += weights[i]
+            query_is_seed = query_is_seed or user == query
+    own = 0.0
+    if query >= 0 and not query_is_seed and degree(g.user_records[query]) > 0:
+        own = total * fraction / (1.0 - fraction) if total > 0.0 else 1.0
+        total += own
+    n = 0
+    if total > 0.0:
+        for i in range(seeds.shape[0] + 1):
+            if i < seeds.shape[0]:
+                user = np.int64(find_in(g.user_slots, seeds[i]))
+                weight = weights[i]
+            else:
+                user = query
+                weight = own
+            if user < 0 or weight <= 0.0 or degree(g.user_records[user]) == 0:
+                continue
+            stats[SEEDS] += 1
+            for _ in range(np.int64(np.ceil(weight / total * walks))):
+                if n < users.shape[0]:
+                    users[n] = user
+                    n += 1
+    stats[WALKERS] = n
+
+
+@inlined
+def _draw_slot(record: Any, bits: Any) -> Any:
+    """A uniformly drawn slot of a list that is not empty."""
+    return slot_of(record, bounded(bits, degree(record)))
+
+
+@kernel
+def draw_typed(entries: Any, record: Any, types: Any, bits: Any) -> Any:
+    """A slot drawn uniformly among the list's entries of wanted types (bit mask), -1 if there is none.
+
+    A few blind draws, then a count of all: exact either way, since each is uniform over the wanted.
+    """
+    count = degree(record)
+    for i in range(_TRIES):
+        slot = slot_of(record, bounded(draw64(bits, np.uint64(i)), count))
+        if (types >> ((entries[slot] >> NODE_BITS) & 15)) & 1:
+            return slot
+    wanted = np.int64(0)
+    for i in range(count):
+        wanted += (types >> ((entries[slot_of(record, i)] >> NODE_BITS) & 15)) & 1
+    if wanted == 0:
+        return np.int64(-1)
+    left = bounded(draw64(bits, np.uint64(_TRIES)), wanted)
+    for i in range(count):
+        slot = slot_of(record, i)
+        if (types >> ((entries[slot] >> NODE_BITS) & 15)) & 1:
+            if left == 0:
+                return slot
+            left -= 1
+    return np.int64(-1)
+
+
+@inlined
+def _count(table: Any, shift: Any, nodes: Any, visits: Any, reached: Any, node: Any) -> Any:
+    """The rank of a right node (order of first visit), after counting a visit; equals ``reached`` if it is new.
+
+    A used slot of ``table`` holds node + 1 (upper half) and rank.
+    """
+    mask = table.shape[0] - 1
+    at = np.int64((np.uint64(node) * np.uint64(0x9E3779B97F4A7C15)) >> shift)
+    while True:
+        held = table[at]
+        if held >> 32 == node + 1:
+            rank = held & 0xFFFFFFFF
+            visits[rank] += 1
+            return rank
+        if held == 0:
+            table[at] = ((node + 1) << 32) | reached
+            nodes[reached] = node
+            visits[reached] = 1
+            return reached
+        at = np.int64((at + 1) & mask)
+
+
+@inlined
+def _step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, start: Any) -> Any:
+    """Users to tweets. The reset coin is tossed first: who resets waits at the query user until the next left step.
+
+    Fills ``movers`` (their users), ``slots`` and ``found`` (their entries), moves the waiting to the front of
+    ``users``; returns how many moved and how many wait.
+    """
+    users, movers, slots, found = cut
+    entries = g.entries
+    moved = np.int64(0)
+    waiting = np.int64(0)
+    for w in range(n):
+        bits = draw64(start, np.uint64(w))
+        user = users[w]
+        record = g.user_records[user]
+        # Written in any case, kept by counting up: a branch on a coin would be mispredicted every third time.
+        resets = (bits & _LOW32) < coin
+        movers[moved] = user
+        slots[moved] = _draw_slot(record, bits)
+        moved += np.int64((not resets) & (degree(record) > 0))
+        users[waiting] = query
+        waiting += np.int64(resets & (query >= 0))
+    for m in range(moved):
+        found[m] = entries[slots[m]]
+    if types != ALL_TYPES:
+        kept = np.int64(0)
+        for m in range(moved):
+            if not (types >> ((found[m] >> NODE_BITS) & 15)) & 1:
+                again = draw64(start, np.uint64(n + m))
+                slot = draw_typed(entries, g.user_records[movers[m]], types, again)
+                if slot < 0:
+                    continue
+                found[m] = entries[slot]
+            movers[kept] = movers[m]
+            found[kept] = found[m]
+            kept += 1
+        moved = kept
+    return moved, waiting
+
+
+@inlined
+def _step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: Any) -> Any:
+    """Tweets back to users, placed behind the waiting; returns how many walkers there are now."""
+    users, _, slots, found = cut
+    entries = g.entries
+    n = 0
+    for m in range(moved):
+        record = g.tweet_records[found[m] & NODE_MASK]
+        if degree(record) > 0:
+            bits = draw64(start, np.uint64(m))
+            slots[n] = _draw_slot(record, bits)
+            if types != ALL_TYPES and not (types >> ((entries[slots[n]] >> NODE_BITS) & 15)) & 1:
+                slots[n] = draw_typed(entries, record, types, bits)
+                if slots[n] < 0:
+                    continue
+            n += 1
+    for m in range(n):
+        users[waiting + m] = entries[slots[m]] & NODE_MASK
+    return waiting + n
+
+
+@inlined
+def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
+    """The most visited right nodes, then by id, into the results' ids, visits and scores."""
+    nodes, visits, order, places, ids, counts, scores, out = cut
+    reached = stats[REACHED]
+    keys = order.view(np.uint64)
+    for r in range(reached):
+        keys[r] = g.tweet_keys[nodes[r]]
+        scores[r] = np.float64(visits[r])
+        places[r] = -1
+    rows = ids.view(np.int32)
+    size = np.int64(top_k(scores, keys, reached, results, rows))
+    stats[RESULTS] = size
+    # Backwards: row k (32 bits) lies in front of id k (64 bits) and must be read before that is written over it.
+    for k in range(size - 1, -1, -1):
+        row = np.int64(rows[k])
+        places[row] = k
+        counts[k] = visits[row]
+        out[k] = np.float64(visits[row]) / np.float64(stats[VISITS])
+        ids[k] = order[row]
+
+
+@inlined
+def _prove(g: Any, cut: Any, moved: Any, query: Any, types: Any, proofs: Any, sizes: Any, lists: Any) -> None:
+    """Who stood on a result's other side at the last left step: distinct (user, type), the most active first.
+
+    Order: user's degree descending, then user id ascending, then type. The query user is no proof.
+    """
+    movers, found, ranks, places = cut
+    people, kinds, degrees = lists
+    keys = g.user_keys.view(np.int64)
+    for m in range(moved):
+        place = places[ranks[m]]
+        kind = (found[m] >> NODE_BITS) & 15
+        if place < 0 or movers[m] == query or not (types >> kind) & 1:
+            continue
+        person = keys[movers[m]]
+        weight = degree(g.user_records[movers[m]])
+        first = place * proofs
+        size = sizes[place]
+        at = size
+        known = False
+        for i in range(size):
+            j = first + i
+            if people[j] == person and kinds[j] == kind:
+                known = True
+                break
+            if at == size and (
+                weight > degrees[j]
+                or (
+                    weight == degrees[j]
+                    and (np.uint64(person) < np.uint64(people[j]) or (person == people[j] and kind < kinds[j]))
+                )
+            ):
+                at = i
+        if known or at == proofs:
+            continue
+        if size < proofs:
+            sizes[place] += 1
+        else:
+            size -= 1
+        for i in range(size, at, -1):
+            people[first + i] = people[first + i - 1]
+            kinds[first + i] = kinds[first + i - 1]
+            degrees[first + i] = degrees[first + i - 1]
+        people[first + at] = person
+        kinds[first + at] = kind
+        degrees[first + at] = weight
+
+
+@kernel
+def salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weights: Any, numbers: Any, shares: Any) -> None:
+    """A whole SALSA request: walk, count, select, prove.
+
+    ``g``: ReadArrays. ``ints``, ``floats``: the reader's buffers. ``sizes``: the five sizes of Layout. ``seeds``
+    uint64, ``weights`` float64. ``numbers``: uint64 (query id, seed of the draws, walks, length, type mask, proof type
+    mask). ``shares``: (reset probability, query weight fraction). Results are left in the buffers.
+    """
+    walkers, reachable, slots_count, results, proofs = sizes
+    query_id, seed, walks, length, types, proof_types = numbers
+    reset, fraction = shares
+    stats = ints[:STATS]
+    stats[:] = 0
+    at = STATS
+    users = ints[at : at + walkers]
+    movers = ints[at + walkers : at + 2 * walkers]
+    slots = ints[at + 2 * walkers : at + 3 * walkers]
+    found = ints[at + 3 * walkers : at + 4 * walkers]
+    ranks = ints[at + 4 * walkers : at + 5 * walkers]
+    at += 5 * walkers
+    nodes = ints[at : at + reachable]
+    visits = ints[at + reachable : at + 2 * reachable]
+    order = ints[at + 2 * reachable : at + 3 * reachable]
+    places = ints[at + 3 * reachable : at + 4 * reachable]
+    at += 4 * reachable
+    table = ints[at : at + slots_count]
+    table[:] = 0
+    at += slots_count
+    ids = ints[at : at + results]
+    counts = ints[at + results : at + 2 * results]
+    proof_sizes = ints[at + 2 * results : at + 3 * results]
+    proof_sizes[:] = 0
+    at += 3 * results
+    each = results * proofs
+
+    shift = np.uint64(64)
+    while np.int64(1) << (np.uint64(64) - shift) < slots_count:
+        shift -= np.uint64(1)
+    coin = np.uint64(reset * 4294967296.0)
+    query = np.int64(find_in(g.user_slots, query_id))
+    _place(g, query, seeds, weights, np.float64(walks), fraction, users, stats)
+    n = stats[WALKERS]
+    cut = (users, movers, slots, found)
+    moved = np.int64(0)
+    reached = np.int64(0)
+    steps = (np.int64(length) + 1) // 2
+    for step in range(steps):
+        start = stream(seed, np.uint64(2 * step))
+        moved, waiting = _step_left(g, cut, n, query, np.int64(types), coin, start)
+        for m in range(moved):
+            rank = _count(table, shift, nodes, visits, reached, found[m] & NODE_MASK)
+            ranks[m] = rank
+            reached += rank == reached
+        stats[VISITS] += moved
+        stats[STEPS] += moved
+        if step + 1 < steps:
+            n = _step_right(g, cut, moved, waiting, np.int64(types), stream(seed, np.uint64(2 * step + 1)))
+            stats[STEPS] += n - waiting
+    stats[REACHED] = reached
+    _select(g, (nodes, visits, order, places, ids, counts, floats, floats[reachable:]), stats, results)
+    if proofs > 0:
+        ints[at : at + 3 * each] = 0
+        lists = (ints[at : at + each], ints[at + each : at + 2 * each], ints[at + 2 * each : at + 3 * each])
+        _prove(g, (movers, found, ranks, places), moved, query, np.int64(proof_types), proofs, proof_sizes, lists)
