@@ -87,7 +87,7 @@ async def test_feeds_are_asked_for_and_answered(feeds):
     assert stats.feeds_served * 20 == stats.entries_seen
     assert not stats.errors
     assert stats.version == 5
-    assert set(fake.asked) == {str(viewer) for viewer in society.viewer_ids(8)}
+    assert set(fake.asked) == {str(viewer) for viewer in society.viewer_ids(50)[42:]}, "the most active are spared"
     assert stats.reactions == len(published) > stats.feeds_served
     asked = {frame["request_id"] for frame in fake.frames}
     assert len(asked) == len(fake.frames)

@@ -28,9 +28,15 @@ Publish = Callable[[list[Event]], Awaitable[None]]
 
 class ViewersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``in_flight_max`` bounds the requests that wait at once, over all connections: an arrival beyond it is counted
-    as ``shed``, not sent. Fewer connections than people: the most active ones are asked for."""
+    as ``shed``, not sent.
 
-    connections: int = 32
+    A connection is one person's. The ``spared`` most active people get none where there are enough others: they are
+    whom the page offers, and a feed whose viewer also reads it elsewhere changes at every reading (what was seen
+    there is gone here). For the same reason a person should read rarely: many connections, not few.
+    """
+
+    connections: int = 256
+    spared: int = 48
     limit: int = 20
     explain: Literal["none", "entries", "all"] = "none"
     arrivals: Literal["poisson", "constant"] = "poisson"
@@ -245,7 +251,7 @@ async def run_viewers(
     config = config or ViewersConfig()
     stats = stats or ViewerStats()
     load = _Load(society, config, stats, publish, now_ms)
-    people = list(viewer_ids or society.viewer_ids(config.connections))[: config.connections]
+    people = list(viewer_ids or _readers(society, config))[: config.connections]
     rng = np.random.default_rng(config.seed)
     loop = asyncio.get_running_loop()
     visits: set[asyncio.Task[None]] = set()
@@ -270,6 +276,12 @@ async def run_viewers(
             await asyncio.gather(*visits, return_exceptions=True)
             await asyncio.gather(*(connection.close() for connection in connections))
     return stats
+
+
+def _readers(society: Society, config: ViewersConfig) -> list[int]:
+    """The most active people after those who are spared."""
+    spared = max(0, min(config.spared, society.config.people - config.connections))
+    return society.viewer_ids(spared + config.connections)[spared:]
 
 
 async def _arrivals(
