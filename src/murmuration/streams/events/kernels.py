@@ -1,9 +1,9 @@
 """Loops over wire data: decimal ids, and the rules of packed rows."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from murmuration.engine.kernels.jit import inlined, kernel
 from murmuration.engine.types import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, Kind
 from murmuration.streams.events.wire import TIMESTAMP_MS_MAX, VALUE_MAX
 
@@ -53,7 +53,7 @@ def _traits() -> NDArray[np.uint16]:
 TRAITS = _traits()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def parse_decimals(text: NDArray[np.uint8], ids: NDArray[np.uint64]) -> bool:
     """Read decimal numbers, each ended by a line feed, into ``ids`` (n).
 
@@ -75,15 +75,17 @@ def parse_decimals(text: NDArray[np.uint8], ids: NDArray[np.uint64]) -> bool:
             count += 1
             number = np.uint64(0)
             continue
-        digit = np.uint64(byte) - np.uint64(48)  # wraps round for what is below "0"
-        # No digit may follow a leading zero: number stays 0 there, so the 0 itself is refused.
-        if digit > 9 or (digit == 0 and number == 0) or number > top or (number == top and digit > 5):
+        if byte < 48 or byte > 57:
+            return False
+        digit = np.uint64(byte - 48)
+        # A number never starts with 0: neither "0" nor a leading zero is an id.
+        if (digit == 0 and number == 0) or number > top or (number == top and digit > 5):
             return False
         number = number * np.uint64(10) + digit
     return count == ids.size and (text.size == 0 or text[-1] == 10)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def row_fault(
     traits: int,
     ids: tuple[int, int, int, int, int],
@@ -116,7 +118,7 @@ def row_fault(
     return 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_faults(
     allowed: NDArray[np.bool_],
     traits_by_kind: NDArray[np.uint16],
@@ -172,3 +174,12 @@ def find_faults(
         faults[i] = fault
         bad += fault != 0
     return bad
+
+
+def warm() -> None:
+    """Compile every kernel of this module on the real types."""
+    parse_decimals(np.full(1, 10, np.uint8), np.zeros(1, np.uint64))
+    ids, times = np.zeros(1, np.uint64), np.zeros(1, np.int64)
+    allowed, kind, value = np.zeros(256, np.bool_), np.zeros(1, np.uint8), np.zeros(1, np.float32)
+    reserved, faults = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
+    find_faults(allowed, TRAITS, kind, ids, ids, ids, ids, times, ids, value, reserved, times, times, faults)
