@@ -34,7 +34,7 @@ def diversity(scores, authors):
 
 def test_author_diversity_oracle():
     """Spec ranking §4.6: a=3, b=2, d=1.9 of one author, c=1.5 of another."""
-    assert diversity([3, 2, 1.9, 1.5], [1, 1, 1, 2]).tolist() == [3.0, 1.25, 0.83125, 1.5]
+    assert diversity([3, 2, 1.9, 1.5], [1, 1, 1, 2]).tolist() == pytest.approx([3.0, 1.25, 0.83125, 1.5], rel=1e-12)
 
 
 def test_author_diversity_series_and_unknown_authors():
@@ -58,7 +58,7 @@ def test_author_diversity_against_a_loop(rows):
 def blend(**columns):
     n = len(next(iter(columns.values())))
     defaults = {
-        "created_ms": np.full(n, NOW), "proof_count": np.zeros(n, np.int32), "popularity": np.zeros(n),
+        "created_ms": np.full(n, NOW), "proof_people": np.zeros(n, np.int32), "popularity": np.zeros(n),
         "in_network": np.ones(n, bool), "viewer_flags": np.zeros(n, np.uint16),
     }  # fmt: skip
     scores = Scores({}, {})
@@ -90,7 +90,7 @@ def test_popularity_part_is_monotone_and_bounded(values):
 
 
 def test_social_proof_is_full_at_three():
-    assert blend(proof_count=np.array([0, 1, 3, 9], np.int32)).parts["social_proof"].tolist() == pytest.approx(
+    assert blend(proof_people=np.array([0, 1, 3, 9], np.int32)).parts["social_proof"].tolist() == pytest.approx(
         [0, 0.5 / 3, 0.5, 0.5]
     )
 

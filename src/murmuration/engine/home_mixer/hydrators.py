@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.interaction_graph.queries import social_proof
-from murmuration.engine.interaction_graph.state import InteractionGraph
+from murmuration.engine.interaction_graph.state import EdgeType, InteractionGraph
 from murmuration.engine.pipeline.candidates import Candidates
 from murmuration.engine.pipeline.components import Query
 from murmuration.engine.signals.state import Signals
@@ -86,8 +86,12 @@ class ViewerFlags(_Safety):
         return {"viewer_flags": flags}
 
 
+#: Only what people do in public is told to their followers: never bookmarks, clicks or watching.
+PUBLIC_ACTS = sum(1 << t for t in (EdgeType.FAVORITE, EdgeType.RETWEET, EdgeType.REPLY, EdgeType.QUOTE))
+
+
 class SocialProof:
-    """Which followees engaged with each candidate; fails open (the feed goes on without its faces)."""
+    """Which followees publicly engaged with each candidate; fails open (the feed goes on without its faces)."""
 
     name = "social_proof"
     safety = False
@@ -97,15 +101,24 @@ class SocialProof:
         self.per_tweet_max = per_tweet_max
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
-        proof = social_proof(self.graph, candidates.tweet_id, query.followees, self.per_tweet_max)
-        return {"proof_count": proof.counts, "proof_users": proof.user_ids, "proof_types": proof.types}
+        proof = social_proof(self.graph, candidates.tweet_id, query.followees, self.per_tweet_max, PUBLIC_ACTS)
+        return {"proof_people": _distinct(proof.user_ids), "proof_users": proof.user_ids, "proof_types": proof.types}
 
     def defaults(self, count: int) -> Columns:
         return {
-            "proof_count": np.zeros(count, np.int32),
+            "proof_people": np.zeros(count, np.int64),
             "proof_users": np.zeros((count, self.per_tweet_max), np.uint64),
             "proof_types": np.zeros((count, self.per_tweet_max), np.uint8),
         }
+
+
+def _distinct(ids: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many different ids each row has, 0 left out: somebody who liked and retweeted is one person."""
+    rows = np.sort(ids, axis=1)
+    first = np.ones(rows.shape, bool)
+    first[:, 1:] = rows[:, 1:] != rows[:, :-1]
+    counts: NDArray[np.int64] = np.count_nonzero(first & (rows != 0), axis=1)
+    return counts
 
 
 def _ids(candidates: Candidates, column: str) -> NDArray[np.uint64]:

@@ -54,9 +54,9 @@ class _Presenter:
     def social_proof(self, candidates: Candidates, i: int) -> dict[str, tuple[int, ...]]:
         columns = candidates.columns
         by_kind: dict[str, list[int]] = {}
-        for k in range(min(int(columns["proof_count"][i]), columns["proof_users"].shape[1])):
-            kind = EdgeType(int(columns["proof_types"][i, k])).name.lower()
-            by_kind.setdefault(kind, []).append(int(columns["proof_users"][i, k]))
+        for user, code in zip(columns["proof_users"][i].tolist(), columns["proof_types"][i].tolist(), strict=True):
+            if user:
+                by_kind.setdefault(EdgeType(code).name.lower(), []).append(user)
         return {kind: tuple(users) for kind, users in sorted(by_kind.items())}
 
 

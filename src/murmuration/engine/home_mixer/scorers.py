@@ -33,7 +33,7 @@ class Blend:
         walk = np.zeros(len(candidates))
         for name in WALKS:
             walk = np.maximum(walk, candidates.brought_by(name))
-        proof = np.minimum(columns["proof_count"].astype(np.float64) / config.social_proof_full, 1.0)
+        proof = np.minimum(columns["proof_people"].astype(np.float64) / config.social_proof_full, 1.0)
         popularity = np.log1p(np.maximum(columns["popularity"].astype(np.float64), 0.0))
         scores.parts["recency"] = config.recency * np.exp2(-age_ms / config.recency_half_life_ms)
         scores.parts["walk"] = config.walk * _scaled(walk)
