@@ -1,0 +1,32 @@
+"""Warm-up compiles every module of kernels, and says which."""
+
+from importlib import import_module
+from pathlib import Path
+
+import murmuration.engine
+from murmuration.engine.kernels import warmup
+
+
+def test_all_modules_are_warmed_in_turn() -> None:
+    lines: list[str] = []
+    warmup.all(lines.append)
+    assert [line.split(": ")[1] for line in lines] == list(warmup.MODULES)
+
+
+def test_no_module_that_can_be_warmed_is_forgotten() -> None:
+    root = Path(murmuration.engine.__file__).parent
+    offering = {
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in root.rglob("*.py")
+        if "\ndef warm()" in path.read_text()
+    }
+    assert offering == set(warmup.MODULES)
+
+
+def test_shared_kernels_have_one_signature() -> None:
+    warmup.all()
+    for name in ("id_map", "ring_slices", "calendar_log", "top_k"):
+        module = import_module(f"murmuration.engine.kernels.{name}")
+        for kernel in (getattr(module, attribute) for attribute in dir(module)):
+            if getattr(kernel, "__module__", "") == module.__name__ and hasattr(kernel, "signatures"):
+                assert len(kernel.signatures) <= 1, kernel
