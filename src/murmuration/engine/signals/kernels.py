@@ -43,7 +43,7 @@ from murmuration.engine.signals.storage import (
 from murmuration.engine.types import Kind
 
 #: Rows whose viewers are fetched ahead together, so that their cache misses overlap.
-AHEAD_ROWS = 32
+AHEAD_ROWS = 64
 
 ZERO = np.uint64(0)
 KIND_DWELL, KIND_REPORT_USER = int(Kind.DWELL), int(Kind.REPORT_USER)

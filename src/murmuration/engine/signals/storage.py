@@ -218,7 +218,7 @@ def evict_oldest(s: Any) -> None:
     remove(s.ids, s.ids.keys[v])
 
 
-@kernel
+@inlined
 def _take_block(s: Any) -> Any:
     """A block with no successor (index + 1), from the viewer idle for longest if none is free.
 
@@ -242,7 +242,7 @@ def _take_block(s: Any) -> Any:
 # --- entries -----------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inlined
 def add_viewer(s: Any, viewer_id: Any) -> Any:
     """The index of a viewer not known yet; the one idle for longest makes room."""
     if s.ids.header[0] == s.viewers.shape[0]:
@@ -253,7 +253,7 @@ def add_viewer(s: Any, viewer_id: Any) -> Any:
     return v
 
 
-@kernel
+@inlined
 def push(s: Any, v: Any, which: Any, tweet: Any, stamp: Any, author: Any) -> None:
     """Append an entry to a viewer's list; the oldest leaves a full one. The viewer is the newest in the order.
 
