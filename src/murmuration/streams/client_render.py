@@ -1,0 +1,91 @@
+"""A feed for the terminal. What people wrote is shown as text only: no markup, no control characters."""
+
+import unicodedata
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
+
+
+def render_feed(feed: dict[str, Any], explain: bool = False) -> RenderableType:
+    """A ``feed`` frame (or ``new_tweets``: what is new is marked) as something rich can print."""
+    table = Table(box=None, show_header=True, header_style="dim", pad_edge=False, expand=True)
+    table.add_column("", justify="right", style="dim", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("author", no_wrap=True)
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("tweet", ratio=1)
+    now_ms = feed.get("time_ms") or max((entry["created_ms"] for entry in feed["entries"]), default=0)
+    new = set(feed.get("new", ()))
+    for entry in feed["entries"]:
+        lines = [Text(plain(entry["text"])), Text(_counts(entry), style="dim")]
+        if explain and "why" in entry:
+            lines += _why(entry["why"])
+        table.add_row(
+            Text(str(entry["position"] + 1), style="bold green" if entry["tweet_id"] in new else ""),
+            f"{entry['score']:.3f}",
+            Text(entry["author_id"], style="cyan" if entry["in_network"] else "magenta"),
+            age(now_ms - entry["created_ms"]),
+            Group(*lines),
+        )
+    parts: list[RenderableType] = [table if feed["entries"] else Text("nothing to show yet", style="dim")]
+    if explain and feed.get("dropped"):
+        parts += [Rule("dropped", style="dim"), _dropped(feed["dropped"])]
+    parts.append(Text(_footer(feed), style="dim"))
+    return Group(*parts)
+
+
+def plain(text: str) -> str:
+    """Text on one line without anything a terminal would act on (controls, escapes, direction overrides)."""
+    return "".join(
+        " " if char.isspace() else char
+        for char in text
+        if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs") or char == "\u200d"
+    )
+
+
+def age(span_ms: int) -> str:
+    """A span as people say it: ``5 min``."""
+    for unit_ms, unit in _UNITS:
+        if span_ms >= unit_ms:
+            return f"{span_ms // unit_ms} {unit}"
+    return "now"
+
+
+def _counts(entry: dict[str, Any]) -> str:
+    return "  ".join(f"{count} {kind}" for kind, count in entry["counts"].items() if count) or "no reactions yet"
+
+
+def _why(why: dict[str, Any]) -> list[Text]:
+    sources = ", ".join(f"{s['name']} #{s['rank'] + 1} ({s['score']:.3g})" for s in why["sources"])
+    scores = " + ".join(f"{name} {value:.3f}" for name, value in why["scores"].items())
+    factors = "".join(f" × {f['name']} {f['factor']:.3g}" for f in why["factors"])
+    proof = "; ".join(f"{kind} by {', '.join(users)}" for kind, users in why["social_proof"].items() if users)
+    lines = [f"from {sources}", f"score {scores}{factors}", f"followees: {proof}" if proof else ""]
+    return [Text(f"  {line}", style="dim italic") for line in lines if line]
+
+
+def _dropped(dropped: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for candidate in dropped:
+        table.add_row(
+            Text(candidate["tweet_id"], style="dim"),
+            Text(candidate["filter"], style="yellow"),
+            Text(", ".join(candidate["sources"]), style="dim"),
+        )
+    return table
+
+
+def _footer(feed: dict[str, Any]) -> str:
+    parts = [f"{feed['product']}, version {feed['version']}"]
+    if "seed" in feed:
+        parts.append(f"seed {feed['seed']}, configuration {feed['config_hash'][:12]}, model {feed['model_version']}")
+    if feed.get("degraded"):
+        parts.append(f"without {', '.join(feed['degraded'])}")
+    if "total" in feed.get("timings_ms", {}):
+        parts.append(f"{feed['timings_ms']['total']:.1f} ms")
+    return " · ".join(parts)
