@@ -36,7 +36,7 @@ COPY --from=build /opt/murmuration /opt/murmuration
 WORKDIR /var/lib/murmuration
 USER 10001:10001
 # After the last COPY: a start finds every kernel compiled. As the user, because numba must be able to write there.
-RUN python -c "from murmuration.engine.kernels import warmup; warmup.all(lambda line: None)"
+RUN python -c "from murmuration.engine.kernels import warmup; warmup.all()"
 VOLUME /var/lib/murmuration
 EXPOSE 8400
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \
