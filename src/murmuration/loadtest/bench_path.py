@@ -18,9 +18,9 @@ from prometheus_client import CollectorRegistry
 
 from murmuration.config.schema import Config
 from murmuration.config.serving import LogConfig
-from murmuration.engine.kernels import warmup
 from murmuration.engine.state import EngineState
 from murmuration.loadtest.traffic import Traffic, make_traffic, to_json
+from murmuration.streams.app import compile_kernels
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.events.packed import make_rows, pack
 from murmuration.streams.log import open_log
@@ -45,7 +45,7 @@ async def run(
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
     """Measure both forms on the given log (default: an embedded one in a temporary folder)."""
-    await asyncio.to_thread(warmup.all, lambda line: None)
+    await asyncio.to_thread(compile_kernels)
     result: dict[str, float] = {}
     for form, events in (("json", json_events), ("packed", packed_events)):
         progress(f"{form}: making {events:,} events")

@@ -19,7 +19,7 @@ import typer
 from murmuration.config.schema import Config
 from murmuration.loadtest.society import Event, Society, SocietyConfig, encode
 from murmuration.loadtest.viewers import ViewersConfig, ViewerStats, run_viewers
-from murmuration.streams.app import wait_ready
+from murmuration.streams.app import wait_applied
 from murmuration.streams.log.base import EventLog, LogUnavailableError, NewRecord
 from murmuration.streams.logs import configure_logging
 from murmuration.streams.metrics import LATENCY_S, quantile
@@ -88,7 +88,7 @@ class Meter:
         p99_ms = quantile(buckets - self.last_buckets, LATENCY_S, 0.99) * 1000
         text = (
             f"{(events - self.last_events) / seconds:7,.0f} events/s   {(feeds - self.last_feeds) / seconds:5,.1f} feeds/s"
-            f"   freshness p99 {p99_ms:5.1f} ms   version {self.instance.engine.version:,}"
+            f"   freshness p99 {p99_ms:5.1f} ms"
         )
         self.last_s, self.last_events, self.last_feeds, self.last_buckets = now_s, events, feeds, buckets
         return text
@@ -137,7 +137,7 @@ async def run_demo(config: Config, options: DemoOptions) -> None:
         began_ms = now_ms()
         for events in society.bootstrap(began_ms, HISTORY_MS):
             await publish_events(instance.event_log, events)
-        await wait_ready(instance.engine, timeout_s=READY_TIMEOUT_S)
+        await wait_applied(instance.engine, instance.event_log, timeout_s=READY_TIMEOUT_S)
         say(f"\n  open {instance.url}/\n\n  Ctrl-C ends it\n")
         await _run(instance, society, options, began_ms, say)
 

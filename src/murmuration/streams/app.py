@@ -20,8 +20,9 @@ from murmuration.engine.home_mixer.products import build_products
 from murmuration.engine.kernels import warmup
 from murmuration.engine.pipeline.execute import Pipeline
 from murmuration.engine.state import EngineState
+from murmuration.streams.events import kernels as event_kernels
 from murmuration.streams.events.decode import Decoder
-from murmuration.streams.events.wire import TOPICS
+from murmuration.streams.events.wire import APPLIED_TOPICS, TOPICS
 from murmuration.streams.log.base import EventLog, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.readers import Readers
@@ -183,7 +184,7 @@ async def running_engine(
         event_log = await stack.enter_async_context(running_log(config.log))
         engine = Engine(config, registry if registry is not None else new_registry())
         progress("compiling kernels (first start only; cached afterwards)")
-        await asyncio.to_thread(warmup.all, progress)
+        await asyncio.to_thread(compile_kernels, progress)
         ingest, state_thread = engine.start(event_log)
         stack.push_async_callback(engine.close)
         await ingest.recall_dead_letters()
@@ -207,22 +208,33 @@ async def running_engine(
                     task.cancel()
 
 
+def compile_kernels(progress: Callable[[str], None] = lambda line: None) -> None:
+    """Compile, or load from the cache, every kernel: the engine's and the decoder's."""
+    warmup.all(progress)
+    progress("kernels: events")
+    event_kernels.warm()
+
+
 async def _until_failed(engine: Engine) -> None:
     await engine.failed
 
 
-async def wait_ready(engine: Engine, *, timeout_s: float, progress: Callable[[str], None] = lambda line: None) -> None:
-    """Wait until the state has caught up with the log.
+async def wait_applied(engine: Engine, event_log: EventLog, *, timeout_s: float) -> None:
+    """Wait until everything that is in the log at this moment has been applied.
 
     Raises:
         MurmurationError: it has not within ``timeout_s``.
     """
+    ends = {
+        TopicPartition(topic, partition): end
+        for topic in APPLIED_TOPICS
+        for partition, end in (await event_log.end_offsets(topic)).items()
+    }
     deadline = time.monotonic() + timeout_s
-    while not engine.readiness().ready:
+    while any(engine.positions.get(where, 0) < end for where, end in ends.items()):
         if time.monotonic() > deadline:
-            raise MurmurationError(f"not ready after {timeout_s:.0f} s: {engine.readiness().reason}")
-        progress(engine.readiness().reason)
-        await asyncio.sleep(0.1)
+            raise MurmurationError(f"the log was not applied within {timeout_s:.0f} s: {engine.readiness().reason}")
+        await engine.wait_version(engine.version, 0.1)
 
 
 def shown_config(config: Config) -> dict[str, object]:

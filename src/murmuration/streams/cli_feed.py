@@ -1,0 +1,65 @@
+"""``murmuration feed``: a viewer's feed in the terminal."""
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import orjson
+import typer
+from rich.console import Console
+
+from murmuration.engine.errors import ConfigError
+from murmuration.streams.client import FeedClient, Frame
+from murmuration.streams.client_render import render_feed
+from murmuration.streams.events.ids import parse_id
+
+
+class FeedOptions(NamedTuple):
+    """What ``murmuration feed`` was told."""
+
+    user: str
+    url: str
+    product: str
+    limit: int
+    follow: bool
+    explain: bool
+    token: str | None
+    json: bool
+
+
+async def show_feed(options: FeedOptions) -> int:
+    """Ask once, or follow until Ctrl-C; returns the exit code.
+
+    Raises:
+        ConfigError: the user is not an id.
+        UnreachableError: no server answers.
+        FeedClientError: the server refuses.
+    """
+    try:
+        viewer = parse_id(options.user)
+    except ValueError as error:
+        raise ConfigError(f"USER: {error}") from None
+    show = _as_json if options.json else _as_text(options.explain)
+    explain = "entries" if options.explain else "none"
+    open_mode = options.token is None
+    async with FeedClient(options.url, viewer_id=viewer if open_mode else None, token=options.token) as client:
+        if not options.follow:
+            show(await client.feed(product=options.product, limit=options.limit, explain=explain))
+            return 0
+        async for frame in client.subscribe(product=options.product, limit=options.limit, explain=explain):
+            show(frame)
+    return 0
+
+
+def _as_json(frame: Frame) -> None:
+    typer.echo(orjson.dumps(frame).decode())
+    sys.stdout.flush()
+
+
+def _as_text(explain: bool) -> Callable[[Frame], None]:
+    console = Console()
+
+    def show(frame: Frame) -> None:
+        console.print(render_feed(frame, explain=explain))
+
+    return show
