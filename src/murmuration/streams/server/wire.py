@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -75,7 +76,7 @@ def _entry_fields(entry: Entry) -> dict[str, Any]:
         "position": int(entry.position),
         "score": float(entry.score),
         "in_network": bool(entry.in_network),
-        "counts": {kind: int(entry.counts[kind]) for kind in _by_kind(entry.counts)},
+        "counts": {kind: int(entry.counts[kind]) for kind in _by_kind(tuple(entry.counts))},
     }
     if entry.why is not None:
         fields["why"] = _why_fields(entry.why)
@@ -85,15 +86,22 @@ def _entry_fields(entry: Entry) -> dict[str, Any]:
 def _why_fields(why: Why) -> dict[str, Any]:
     return {
         "sources": [{"name": s.name, "score": float(s.score), "rank": int(s.rank)} for s in why.sources],
-        "social_proof": {kind: [str(u) for u in why.social_proof[kind]] for kind in _by_kind(why.social_proof)},
-        "scores": {name: float(why.scores[name]) for name in sorted(why.scores)},
+        "social_proof": {kind: [str(u) for u in why.social_proof[kind]] for kind in _by_kind(tuple(why.social_proof))},
+        "scores": {name: float(why.scores[name]) for name in _by_name(tuple(why.scores))},
         "factors": [{"name": f.name, "factor": float(f.factor)} for f in why.factors],
         "filters_passed": list(why.filters_passed),
     }
 
 
-def _by_kind(values: Mapping[str, Any]) -> list[str]:
-    return sorted(values, key=lambda kind: (_KIND_ORDER.get(kind, 9), kind))
+@lru_cache(maxsize=1024)
+def _by_kind(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds in the protocol's order, whatever order the engine met them in."""
+    return tuple(sorted(kinds, key=lambda kind: (_KIND_ORDER.get(kind, 9), kind)))
+
+
+@lru_cache(maxsize=1024)
+def _by_name(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names))
 
 
 def hello_frame(
