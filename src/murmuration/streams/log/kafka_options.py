@@ -147,5 +147,5 @@ _EXPECTED = _Expected()
 
 def quiet_retries() -> None:
     """Keep aiokafka's retry messages out of the log; once a process is enough, more do no harm."""
-    for name in ("client", "cluster", "conn", "consumer.fetcher", "producer.sender"):
-        logging.getLogger(f"aiokafka.{name}").addFilter(_EXPECTED)
+    for part in ("", ".cluster", ".conn", ".consumer.fetcher", ".producer.sender"):
+        logging.getLogger(f"aiokafka{part}").addFilter(_EXPECTED)

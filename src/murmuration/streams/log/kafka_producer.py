@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -179,12 +179,11 @@ class KafkaAppender:
         self, lane: _Lane, producer: AIOKafkaProducer, shares: list[_Share], acknowledged: "asyncio.Future[object]"
     ) -> None:
         lane.under_way.release()
-        error = None if acknowledged.cancelled() else acknowledged.exception()
-        base = -1 if acknowledged.cancelled() or error else getattr(acknowledged.result(), "offset", -1)
+        error = acknowledged.exception()
+        base = -1 if error else getattr(acknowledged.result(), "offset", -1)
         if base < 0:
-            # −1 without an error: written before, but the broker no longer knows where.
-            problem = self._problem(error or KafkaError("acknowledged without an offset"))
-            _fail(shares, problem)
+            # Without an error: the producer was given up, or the broker has forgotten where it wrote a repeated batch.
+            _fail(shares, self._problem(error or KafkaError("no offset acknowledged")))
             if error is not None:
                 self._replace(producer)
             return
@@ -243,13 +242,25 @@ class KafkaAppender:
             await asyncio.wait(self._tasks)
 
 
+class _Forgiving(set[Any]):
+    """A set that does not mind removing what it does not hold."""
+
+    remove = set.discard
+
+
 async def _abandon(producer: AIOKafkaProducer) -> None:
-    """Stop a producer whatever it still has in hand: an idempotent one would try for ever, and ``stop`` with it."""
-    producer._message_accumulator.fail_all(KafkaError("the producer was closed"))
-    # Batches failed from outside confuse the sender's own clean-up (a KeyError at the end of its task).
-    with suppress(KeyError):
-        await stop(producer)
-    await stop(producer.client)
+    """Stop a producer whatever it still has in hand: an idempotent one would try for ever, and ``stop`` with it.
+
+    aiokafka has no way to say so; its batches are settled here without a result, which their lanes take as a failure.
+    """
+    accumulator = producer._message_accumulator
+    queued = {batch for batches in accumulator._batches.values() for batch in batches}
+    accumulator._pending_batches = _Forgiving(accumulator._pending_batches | queued)
+    accumulator._batches.clear()
+    for batch in list(accumulator._pending_batches):
+        if not batch.future.done():
+            batch.future.set_result(None)
+    await stop(producer)
 
 
 def _all(lane: _Lane) -> list[_Share]:
