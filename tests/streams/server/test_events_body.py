@@ -1,6 +1,7 @@
 """POST /v1/events: lines and arrays, results by line, limits, faults, and memory that stays bounded."""
 
 import asyncio
+import gzip
 import io
 import tracemalloc
 
@@ -199,3 +200,28 @@ def test_impression_ids_differ_and_are_never_none():
     ids = {intake.impression_id(v, r, t) for v in range(1, 9) for r in range(1, 9) for t in range(1, 9)}
     assert len(ids) == 512
     assert 0 not in ids
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+async def test_compressed_bodies_are_refused_and_never_unpacked(site, encoding):
+    for body in (gzip.compress(b" " * 40_000_000), b"not compressed at all"):
+        tracemalloc.start()
+        try:
+            status, answer = await site.post(body, headers={"Content-Encoding": encoding})
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert (status, answer["error"]) == (400, "bad_request")
+        assert peak < 4_000_000
+    assert (await site.post(event(1), headers={"Content-Encoding": "identity"}))[1]["accepted"] == 1
+
+
+async def test_a_body_that_breaks_off_leaves_nothing_behind(site):
+    _, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+    head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    writer.write(head + event(1) + b"\n" + event(2))
+    context = site.server._app[context_key(site)]
+    await site.until(lambda: context.http_in_flight == 1)
+    writer.transport.abort()
+    await site.until(lambda: context.http_in_flight == 0)
+    assert (await site.post(event(3)))[1]["accepted"] == 1

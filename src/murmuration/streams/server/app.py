@@ -200,7 +200,13 @@ async def start_server(app: web.Application) -> RunningServer:
         ConfigError: the address cannot be used; the message names it.
     """
     config = app[CONTEXT].config
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=1.0,
+        auto_decompress=False,  # a small body must not become a large one
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, config.host, config.port, backlog=1024)

@@ -53,6 +53,8 @@ class EventsBody:
                 ``accepted`` and ``rejected`` so far: events before the error stay in the log.
         """
         try:
+            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise ProtocolError("bad_request", "Content-Encoding: bodies are taken as they are, not compressed")
             if (request.content_length or 0) > self._body_bytes_max:
                 raise self._too_large()
             async with contextlib.aclosing(self._pieces(request.content)) as pieces:
@@ -78,6 +80,8 @@ class EventsBody:
                     piece = await content.readany()
             except TimeoutError:
                 raise ProtocolError("request_timeout", "the body did not come in time") from None
+            except (web.RequestPayloadError, ConnectionError):
+                raise ProtocolError("bad_request", "the body broke off") from None
             if not piece:
                 return
             size += len(piece)
