@@ -331,6 +331,7 @@ async def test_the_feed_is_there_and_goes_on_by_itself(site: Site, reader: Reade
 
 async def test_why_says_everything(site: Site, reader: Reader):
     site.living = False
+    await newcomer(site, "883")
     await reader.open(site)
     card = await reader.card(0)
     await card.get_by_role("button", name="Why").click()
@@ -341,6 +342,8 @@ async def test_why_says_everything(site: Site, reader: Reader):
     feed = await site.engine.feed(Request(viewer_id=viewer, request_id=1, time_ms=now, seed=1, explain=Explain.ALL))
     entry = feed.entries[0]
     assert str(entry.tweet_id) == (await reader.ids())[0]
+    assert [f.name for f in entry.why.factors] == ["out_of_network"]
+    await expect(panel.locator(".factor")).to_have_text("0.75 out of network")
     rows = await panel.locator(".parts .name").all_inner_texts()
     assert set(rows) == {name for name, value in entry.why.scores.items() if value}
     total = await panel.locator(".sum strong").inner_text()

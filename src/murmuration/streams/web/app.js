@@ -11,6 +11,8 @@ const LIMIT = 20;
 const PUSH_MS = 1000;
 /** A pointer over the feed that moved this recently belongs to a reader: nothing moves under it. */
 const READING_MS = 2500;
+/** The feed may change many times a second; the page shows a change at once, then rests for so long. */
+const REST_MS = 2500;
 /** How long an entry that was acted on stays to tell what became of it. */
 const STAY_MS = 7000;
 /** When to look for the answer to an action, after its acknowledgement. */
@@ -38,6 +40,7 @@ const state = {
   generation: 0,
   clockMs: 0, // the server's clock less ours
   pointerMs: -Infinity,
+  shownMs: -Infinity,
 };
 
 // ---- asking ---------------------------------------------------------------------------------------------------
@@ -86,7 +89,7 @@ function receive(feed) {
   const isFirst = state.feed === null;
   state.feed = feed;
   state.held = true;
-  if (isFirst || (state.live && !isReading())) show();
+  if (isFirst || (state.live && !isReading() && !isResting())) show();
   else offer();
   byId("made-body").replaceChildren(...madePanel(feed, { roundTripMs: feed.roundTripMs, open: openFilters }));
 }
@@ -95,6 +98,8 @@ const isReading = () =>
   performance.now() - state.pointerMs < READING_MS ||
   byId("feed").querySelector(":focus-visible") !== null ||
   scrollY > byId("feed").offsetTop + 80;
+
+const isResting = () => performance.now() - state.shownMs < REST_MS;
 
 /** Show the feed that was received. */
 function show({ anchor = null } = {}) {
@@ -107,6 +112,7 @@ function show({ anchor = null } = {}) {
   const kept = new Set([...list.cards.values()].filter((card) => card.stays || card.isOpen && card.isAttended).map((card) => card.id));
   list.show([...feed.entries, ...state.pages], feed, { kept, anchor, nowMs: serverNow() });
   state.held = false;
+  state.shownMs = performance.now();
   byId("pill").hidden = true;
   byId("feed").setAttribute("aria-busy", "false");
   byId("more").hidden = !state.cursor;
@@ -127,6 +133,7 @@ function showEmpty() {
 
 /** Say behind a pill how much is new, and leave the page alone. */
 function offer() {
+  if (state.live && !isReading()) return; // it will be shown in a moment
   const shown = new Set(list.ids);
   const fresh = state.feed.entries.filter((entry) => !shown.has(entry.tweet_id)).length;
   const pill = byId("pill");
@@ -388,8 +395,10 @@ feedElement.addEventListener("pointermove", () => (state.pointerMs = performance
 feedElement.addEventListener("pointerleave", () => (state.pointerMs = -Infinity));
 setInterval(() => {
   list.tell(serverNow());
-  if (state.live && state.held && !isReading()) show();
-}, 1000);
+  if (!state.live || !state.held) return;
+  if (isReading()) offer();
+  else if (!isResting()) show();
+}, 500);
 
 /** j and k go from entry to entry, l likes, w asks why. */
 document.addEventListener("keydown", (event) => {
