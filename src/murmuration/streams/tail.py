@@ -18,7 +18,7 @@ from murmuration.streams.state_thread import StateThread
 log = structlog.get_logger("murmuration.tail")
 
 RETRY_S = 1.0
-LAG_INTERVAL_S = 0.5
+LAG_INTERVAL_S = 0.25
 
 
 class Ingest:
@@ -32,6 +32,8 @@ class Ingest:
         self.problem: str | None = "the log was not read yet"
         self._log, self._config, self._metrics = event_log, config, metrics
         self._record_bytes_max = record_bytes_max
+        self._ends_at_start: dict[TopicPartition, int] = {}
+        self._replayed = False
         self._dead: list[DeadLetter] = []
         self._dead_until: dict[TopicPartition, int] = {}
 
@@ -130,10 +132,12 @@ class Ingest:
     async def _measure_lag(self, state_thread: StateThread, starts: Mapping[TopicPartition, int]) -> None:
         now_ms = time.time() * 1000
         lag: dict[TopicPartition, int] = {}
+        ends: dict[TopicPartition, int] = {}
         for topic in APPLIED_TOPICS:
             for partition, end in (await self._log.end_offsets(topic)).items():
                 where = TopicPartition(topic, partition)
                 position = state_thread.positions.get(where, starts.get(where, 0))
+                ends[where] = end
                 lag[where] = max(0, end - position)
                 applied_ms = state_thread.applied_append_ms.get(where, now_ms)
                 labels = (topic, str(partition))
@@ -142,7 +146,16 @@ class Ingest:
                     max(0.0, (now_ms - applied_ms) / 1000.0) if lag[where] else 0.0
                 )
         self.lag_records = lag
+        # A short log is under any lag bound before anything was applied: what was there at the start counts whole.
+        self._ends_at_start = self._ends_at_start or ends
+        left = sum(
+            max(0, end - state_thread.positions.get(w, starts.get(w, 0))) for w, end in self._ends_at_start.items()
+        )
         self.problem = None
+        if not self._replayed and left:
+            self.problem = f"replaying the log, {left} records to go"
+        else:
+            self._replayed = True
 
 
 async def apply_retention(event_log: EventLog, topics: Sequence[str], retention_ms: int, interval_s: float) -> None:
