@@ -256,9 +256,12 @@ async def test_what_the_engine_raises_is_named(site, failure, name):
     assert site.metric("feed_requests_total", product="for_you", way="websocket", result=name) == 1
 
 
-async def test_an_endless_cursor_is_bad(site):
+async def test_long_cursors_are_taken_by_both_ways_and_endless_ones_by_none(site):
     async with site.socket() as socket:
-        assert (await socket.ask(type="feed", cursor="c" * 2049))["error"] == "bad_cursor"
+        assert (await socket.ask(type="feed", cursor="c" * 32_768))["type"] == "feed"
+        assert (await socket.ask(type="feed", cursor="c" * 32_769))["error"] == "bad_cursor"
+    assert (await site.get("/v1/users/42/feed?cursor=" + "c" * 32_768))[0] == 200
+    assert (await site.get("/v1/users/42/feed?cursor=" + "c" * 32_769))[1]["error"] == "bad_cursor"
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,7 @@ async def start_server(app: web.Application) -> RunningServer:
         handle_signals=False,
         shutdown_timeout=1.0,
         auto_decompress=False,  # a small body must not become a large one
+        max_line_size=config.frame_bytes_max,  # a cursor may be asked with by either way
     )
     await runner.setup()
     try:
