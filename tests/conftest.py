@@ -21,7 +21,7 @@ def _support(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def kafka_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Any]]:
+def kafka_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Makes started Kafka nodes; skips without Java and Maven, fails instead where CI is set."""
     module = _support("kafka_node")
     reason = module.missing()
@@ -30,8 +30,8 @@ def kafka_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     nodes = []
 
-    def make() -> Any:
-        node = module.KafkaNode(tmp_path_factory.mktemp("kafka"))
+    def make(pem: Path | None = None) -> Any:
+        node = module.KafkaNode(tmp_path_factory.mktemp("kafka"), pem)
         nodes.append(node)
         node.start()
         return node
@@ -51,9 +51,18 @@ def kafka(request: pytest.FixtureRequest) -> str:
     return str(node.bootstrap)
 
 
+@pytest.fixture(scope="session")
+def kafka_spare(kafka_nodes: Callable[..., Any]) -> Any:
+    """The node behind ``kafka_node``: made once, because each start of a broker costs seconds."""
+    return kafka_nodes()
+
+
 @pytest.fixture
-def kafka_node(kafka_nodes: Callable[[], Any]) -> Iterator[Any]:
-    """A Kafka node of the test's own, to stop and kill (tests/support/kafka_node.py)."""
-    node = kafka_nodes()
-    yield node
-    node.kill()
+def kafka_node(kafka_spare: Any) -> Any:
+    """A Kafka node to stop, kill and pause (tests/support/kafka_node.py), running; one test at a time has it.
+
+    Its data stay from test to test: name topics apart (``topic_prefix``).
+    """
+    if not kafka_spare.running:
+        kafka_spare.start()
+    return kafka_spare

@@ -22,10 +22,10 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{secure}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secure}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 offsets.topic.replication.factor=1
@@ -39,6 +39,14 @@ group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=300
 broker.session.timeout.ms=1500
 log.cleaner.dedupe.buffer.size=2097152
+"""
+#: A second listener with TLS and a password (user "feed", password "secret").
+_SASL_SSL = """\
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=\\
+  org.apache.kafka.common.security.plain.PlainLoginModule required user_feed="secret";
+ssl.keystore.type=PEM
+ssl.keystore.location={pem}
 """
 _JAVA_OPTIONS = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
@@ -77,16 +85,21 @@ def jars() -> Path:
 
 
 class KafkaNode:
-    """One node. ``start`` returns when it answers; ``stop`` is a clean shutdown, ``kill`` is not (kill -9)."""
+    """One node. ``start`` returns when it answers; ``stop`` is a clean shutdown, ``kill`` is not (kill -9).
 
-    def __init__(self, folder: Path) -> None:
+    With ``pem`` (a file with a private key and its certificate) it also listens on ``secure_port``, by SASL_SSL.
+    """
+
+    def __init__(self, folder: Path, pem: Path | None = None) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self.port, controller_port = _free_ports(2)
+        self.port, controller_port, self.secure_port = _free_ports(3)
         self._properties = folder / "server.properties"
+        secure = f",SASL_SSL://127.0.0.1:{self.secure_port}" if pem else ""
         self._properties.write_text(
-            _PROPERTIES.format(port=self.port, controller_port=controller_port, data=folder / "data")
+            _PROPERTIES.format(port=self.port, controller_port=controller_port, data=folder / "data", secure=secure)
+            + (_SASL_SSL.format(pem=pem) if pem else "")
         )
         self._log = folder / "kafka.log"
         self._log_before = 0
@@ -97,6 +110,11 @@ class KafkaNode:
     def bootstrap(self) -> str:
         """host:port of the broker."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and neither stopped nor killed since."""
+        return self._process is not None
 
     def start(self, timeout_s: float = 60.0) -> None:
         """Start and wait until it answers."""

@@ -51,6 +51,7 @@ async def test_nobody_at_the_address():
         for _ in range(2):
             error = await raised_within(2.5, log.open)
             assert f"kafka://127.0.0.1:{port}: no answer within 1 s; is Kafka running there" in str(error)
+            assert "Connect call failed" in str(error)
         await log.close()
 
 
@@ -71,7 +72,7 @@ async def test_somebody_who_does_not_speak_kafka():
 async def test_a_broker_killed_under_load_loses_and_doubles_nothing(kafka_node, helpers, caplog):
     """kill -9 and restart while appends run: every one is acknowledged, and is in the log exactly once."""
     caplog.set_level(logging.WARNING)
-    config = LogConfig(url=f"kafka://{kafka_node.bootstrap}", kafka={"append_timeout_s": 30.0})
+    config = LogConfig(url=f"kafka://{kafka_node.bootstrap}", topic_prefix="load-", kafka={"append_timeout_s": 30.0})
     async with open_log(config) as log:
         await log.ensure_topics({"a": 3})
         acknowledged: dict[tuple[int, int], bytes] = {}
@@ -125,6 +126,7 @@ async def test_a_broker_that_is_away_and_comes_back(kafka_node, helpers, monkeyp
     monkeypatch.setattr(kafka_tail, "_SILENCE_S", 0.7)
     config = LogConfig(
         url=f"kafka://{kafka_node.bootstrap}",
+        topic_prefix="away-",
         kafka={"append_timeout_s": 1.0, "open_timeout_s": 1.5, "request_timeout_ms": 1000},
     )
     async with open_log(config) as log:
@@ -166,7 +168,7 @@ async def test_a_broker_that_is_away_and_comes_back(kafka_node, helpers, monkeyp
 
 
 async def test_closing_while_the_broker_is_away_takes_bounded_time(kafka_node, helpers):
-    config = LogConfig(url=f"kafka://{kafka_node.bootstrap}", kafka={"append_timeout_s": 1.0})
+    config = LogConfig(url=f"kafka://{kafka_node.bootstrap}", topic_prefix="close-", kafka={"append_timeout_s": 1.0})
     log = open_log(config)
     await log.open()
     await log.ensure_topics({"a": 2})

@@ -1,7 +1,7 @@
 """EventLog: topics, partitions, offsets. One small interface, two backends (sqlite, kafka).
 
 The log is the truth (docs/architecture.md, invariant 1): what is appended and acknowledged stays until
-retention removes it, in one order a partition. Both backends pass tests/streams/log/contract.py.
+retention removes it, in one order a partition. Both backends pass tests/streams/log/test_contract.py.
 """
 
 from abc import ABC, abstractmethod

@@ -5,7 +5,8 @@ groups, from offsets that the engine keeps itself (``kafka_tail``). Topics made 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 from aiokafka import TopicPartition as KafkaPartition
 
@@ -19,6 +20,7 @@ from murmuration.streams.log.placement import check_sizes, place
 
 #: Partition counts are asked for again after this long: partitions may be added.
 _COUNTS_MAX_AGE_S = 30.0
+_LOOK_AGAIN_S = 0.05
 #: Topics of which the newest record of every key is kept for ever, and everything for the retention time.
 _COMPACTED = frozenset({"users"})
 #: Room for keys, headers and the batch's own frame above the largest record.
@@ -37,7 +39,7 @@ class KafkaLog(EventLog):
         self._appender = KafkaAppender(self._options)
         self._counts: dict[str, int] = {}
         self._counted_at = 0.0
-        self._counting = asyncio.Lock()
+        self._recount: asyncio.Task[None] | None = None
         self._keyless = 0
         self._tails: set[KafkaTail] = set()
 
@@ -49,6 +51,10 @@ class KafkaLog(EventLog):
     async def close(self) -> None:
         for tail in list(self._tails):
             await tail.close()
+        if self._recount is not None:
+            self._recount.cancel()
+            await asyncio.wait({self._recount})
+            self._recount = None
         await self._appender.close()
         await self._client.close()
 
@@ -58,7 +64,12 @@ class KafkaLog(EventLog):
         if new:
             configs = {self._prefix + topic: self._topic_config(topic) for topic in partitions}
             await self._client.create_topics(new, configs)
-            await self._wait_for(new)
+            try:
+                await self._wait_for(new)
+            except TimeoutError:
+                raise LogUnavailableError(
+                    f"log kafka://{self._options.servers}: the topics made are not known to the brokers yet"
+                ) from None
 
     def _topic_config(self, topic: str) -> dict[str, str]:
         config = {
@@ -71,37 +82,48 @@ class KafkaLog(EventLog):
             config |= {"cleanup.policy": "compact", "min.compaction.lag.ms": str(self._retention_ms)}
         return config
 
-    async def _wait_for(self, new: Mapping[str, int]) -> None:
-        """Until the new topics' partitions have leaders (asking for their ends waits for that)."""
-        created = [KafkaPartition(topic, p) for topic, count in new.items() for p in range(count)]
-        await self._client.end_offsets(created)
-        self._counted_at = 0.0
+    async def _wait_for(self, new: Collection[str]) -> None:
+        """Until the new topics are known to the brokers and have leaders (asking for their ends waits for that)."""
+        async with asyncio.timeout(self._options.open_timeout_s):
+            await self._count()
+            while not self._counts.keys() >= set(new):
+                await asyncio.sleep(_LOOK_AGAIN_S)
+                await self._count()
+        # Somebody else may have made one at the same time, with another number of partitions.
+        await self._client.end_offsets([KafkaPartition(topic, p) for topic in new for p in range(self._counts[topic])])
 
     async def partitions(self, topic: str) -> int:
-        return await self._count(topic, max_age_s=0.0)
+        await self._count()
+        return self._counted(topic)
 
-    async def _count(self, topic: str, *, max_age_s: float) -> int:
-        now = asyncio.get_running_loop().time()
+    async def _count(self) -> None:
+        self._counts = await self._client.topics()
+        self._counted_at = asyncio.get_running_loop().time()
+
+    def _counted(self, topic: str) -> int:
         stored = self._prefix + topic
-        if stored not in self._counts or now - self._counted_at > max_age_s:
-            async with self._counting:
-                if stored not in self._counts or self._counted_at < now - max_age_s:
-                    self._counts = await self._client.topics()
-                    self._counted_at = asyncio.get_running_loop().time()
         if stored not in self._counts:
             raise LogError(f"no topic {stored!r} at kafka://{self._options.servers}")
         return self._counts[stored]
+
+    async def _partitions_to_append(self, topic: str) -> int:
+        """The count that is known; a new one is asked for beside, so that appends do not wait for it."""
+        if self._prefix + topic not in self._counts:
+            return await self.partitions(topic)
+        old = asyncio.get_running_loop().time() - self._counted_at > _COUNTS_MAX_AGE_S
+        if old and (self._recount is None or self._recount.done()):
+            self._recount = asyncio.create_task(self._count_quietly(), name="murmuration-count-partitions")
+        return self._counted(topic)
+
+    async def _count_quietly(self) -> None:
+        with suppress(LogError):  # the append says it, if the broker is away
+            await self._count()
 
     async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
         if not records:
             return []
         check_sizes(records, self._record_bytes_max)
-        try:
-            count = await self._count(topic, max_age_s=_COUNTS_MAX_AGE_S)
-        except LogUnavailableError:
-            if self._prefix + topic not in self._counts:
-                raise
-            count = self._counts[self._prefix + topic]
+        count = await self._partitions_to_append(topic)
         self._keyless += 1
         return await self._appender.append(self._prefix + topic, records, place(records, count, self._keyless))
 

@@ -11,7 +11,7 @@ from aiokafka.errors import BrokerResponseError, KafkaError, for_code
 
 from murmuration.engine.errors import ConfigError
 from murmuration.streams.log.base import LogError, LogUnavailableError
-from murmuration.streams.log.kafka_options import KafkaOptions
+from murmuration.streams.log.kafka_options import KafkaOptions, last_refusal
 
 _TOPIC_EXISTS = 36
 _RETRY_S = 0.3
@@ -39,8 +39,8 @@ async def start(make: Callable[[], Any], options: KafkaOptions, *, timeout_s: fl
             await stop(client)
             if loop.time() + _RETRY_S >= deadline or _hopeless(error):
                 raise LogUnavailableError(
-                    f"log kafka://{options.servers}: no answer within {timeout_s:g} s; "
-                    f"is Kafka running there, and is the address right? ({describe(error)})"
+                    f"log kafka://{options.servers}: no answer within {timeout_s:g} s; is Kafka running there, "
+                    f"and are address and credentials right? ({last_refusal() or describe(error)})"
                 ) from error
             await asyncio.sleep(_RETRY_S)
         except BaseException:

@@ -138,11 +138,23 @@ class _Expected(logging.Filter):
         "Topic %s not found",
     )
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusal = ""
+
     def filter(self, record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith('Unable connect to "'):
+            self.refusal = record.getMessage()
         return not str(record.msg).startswith(self._STARTS)
 
 
 _EXPECTED = _Expected()
+
+
+def last_refusal() -> str:
+    """Why the last first connection failed (aiokafka only logs it); emptied by asking."""
+    refusal, _EXPECTED.refusal = _EXPECTED.refusal, ""
+    return refusal
 
 
 def quiet_retries() -> None:
