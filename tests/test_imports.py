@@ -23,6 +23,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline", "engine.interaction_graph"),
     "engine.home_mixer": ("engine",),
     "config": ("config", "engine"),
+    "__main__": ("streams",),
     "streams": ("streams", "config", "engine", "loadtest"),
     "loadtest": ("loadtest", "streams", "config", "engine"),
 }

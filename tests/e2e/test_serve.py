@@ -98,8 +98,7 @@ async def server(log: LogConfig, **extra: str):
     output: list[bytes] = []
 
     async def drain():
-        async for line in process.stderr:
-            output.append(line)
+        output.extend([line async for line in process.stderr])
 
     draining = asyncio.create_task(drain())
     try:
@@ -107,8 +106,8 @@ async def server(log: LogConfig, **extra: str):
             running = Server(process, session, f"http://127.0.0.1:{port}")
             deadline = time.monotonic() + START_TIMEOUT_S
             while True:
-                assert process.returncode is None, b"".join(output).decode()
-                assert time.monotonic() < deadline, b"".join(output).decode()
+                assert process.returncode is None, "the server does not start"
+                assert time.monotonic() < deadline, "the server does not start"
                 with contextlib.suppress(aiohttp.ClientError):
                     if (await running.get("/readyz"))[0] == 200:
                         break
@@ -177,7 +176,9 @@ async def test_from_event_to_feed(log_config):
             assert feed["version"] > before
 
             # What the viewer likes leaves the feed; what the viewer blocks never comes back.
-            await ws.send_json({"type": "engage", "event": {"type": "favorite", "tweet_id": "100", "author_id": FRIEND}})
+            await ws.send_json(
+                {"type": "engage", "event": {"type": "favorite", "tweet_id": "100", "author_id": FRIEND}}
+            )
             assert await until(lambda: _feed_dropped(ws, "100", "engaged"))
             await ws.send_json({"type": "engage", "event": {"type": "block", "target_id": str(STRANGER)}})
             assert await until(lambda: _feed_dropped(ws, "101", "blocked"))
@@ -237,9 +238,7 @@ async def test_publish_and_feed_commands_and_dead_letters(log_config, tmp_path):
         assert code == 0, out
 
         async def shown():
-            code, out, err = await outcome(
-                "feed", str(VIEWER), "--url", running.url, "--json", "--explain", env=env
-            )
+            code, out, err = await outcome("feed", str(VIEWER), "--url", running.url, "--json", "--explain", env=env)
             assert code == 0, err
             return {"100", "101"} <= set(ids(json.loads(out)))
 
@@ -338,3 +337,31 @@ async def test_a_log_that_loses_its_file_is_seen(tmp_path):
             finally:
                 blocker.execute("ROLLBACK")
                 blocker.close()
+
+
+@pytest.mark.kafka
+async def test_a_broker_that_goes_away_and_comes_back(kafka_node):
+    """Feeds go on from memory; events are refused by name; nothing acknowledged is lost."""
+    log = LogConfig(url=f"kafka://{kafka_node.bootstrap}", topic_prefix="away-")
+    async with server(log) as running:
+        await running.post(event("follow", 1, user_id=VIEWER, target_id=FRIEND), create(100, FRIEND, "before"))
+        async with running.connect(VIEWER) as ws:
+            assert await until(lambda: _feed_with(ws, "100"))
+            await asyncio.to_thread(kafka_node.kill)
+            assert "100" in ids(await ask(ws))
+            body = json.dumps(create(101, FRIEND, "while away"))
+            async with running.session.post(f"{running.url}/v1/events", data=body) as answer:
+                assert answer.status == 503
+                assert (await answer.json())["error"] == "log_unavailable"
+            assert (await running.get("/healthz"))[0] == 200
+            await asyncio.to_thread(kafka_node.restart)
+
+            async def accepted():
+                async with running.session.post(
+                    f"{running.url}/v1/events", data=json.dumps(create(102, FRIEND, "back"))
+                ) as answer:
+                    return answer.status == 200
+
+            assert await until(accepted, 60)
+            assert await until(lambda: _feed_with(ws, "102"), 60)
+            assert "100" in ids(await ask(ws))

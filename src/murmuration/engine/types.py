@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 UserId = NewType("UserId", int)
 TweetId = NewType("TweetId", int)
 
-#: Snowflake ids carry their time: ``(id >> 22) + SNOWFLAKE_EPOCH_MS`` (spec/graph.md §1).
+#: Snowflake ids carry their time: ``(id >> 22) + SNOWFLAKE_EPOCH_MS``.
 SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
 MS_PER_HOUR = 3_600_000
 
@@ -173,7 +173,7 @@ def make_batch(text: bytes = b"", **columns: object) -> EventBatch:
 
 
 def snowflake_time_ms(tweet_id: int) -> int:
-    """Creation time carried by a snowflake id, in ms since the epoch (spec/graph.md §1)."""
+    """Creation time carried by a snowflake id, in ms since the epoch."""
     return (tweet_id >> 22) + SNOWFLAKE_EPOCH_MS
 
 

@@ -22,7 +22,7 @@ from murmuration.engine.pipeline.execute import Pipeline
 from murmuration.engine.state import EngineState
 from murmuration.streams.events import kernels as event_kernels
 from murmuration.streams.events.decode import Decoder
-from murmuration.streams.events.wire import APPLIED_TOPICS, TOPICS
+from murmuration.streams.events.wire import APPLIED_TOPICS
 from murmuration.streams.log.base import EventLog, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.readers import Readers
@@ -46,6 +46,7 @@ class Engine:
         self.lock = PhaseFairLock()
         self.metrics = EngineMetrics(registry)
         self.metrics.watch_rooms(self._gauges)
+        self.metrics.ready.set_function(lambda: self.readiness().ready)
         self.config_hash = feed_hash(config)
         self.products: Mapping[Product, Pipeline] = build_products(self.state, config.home_mixer, self.config_hash)
         self.readers = Readers(
@@ -64,9 +65,7 @@ class Engine:
 
     def start(self, event_log: EventLog) -> tuple[Ingest, StateThread]:
         """Start the writer thread."""
-        self.ingest = Ingest(
-            event_log, self.config.ingest, self.metrics, record_bytes_max=self.config.log.record_bytes_max
-        )
+        self.ingest = Ingest(event_log, self.config.ingest, self.config.log, self.metrics)
         self.state_thread = StateThread(
             self.state,
             self.lock,
@@ -193,12 +192,7 @@ async def running_engine(
             background = [
                 tasks.create_task(ingest.run(state_thread, positions), name="tail"),
                 tasks.create_task(ingest.watch_lag(state_thread, positions), name="lag"),
-                tasks.create_task(
-                    apply_retention(
-                        event_log, tuple(TOPICS), int(config.log.retention_h * 3_600_000), RETENTION_INTERVAL_S
-                    ),
-                    name="retention",
-                ),
+                tasks.create_task(apply_retention(event_log, config.log, RETENTION_INTERVAL_S), name="retention"),
                 tasks.create_task(_until_failed(engine), name="state thread"),
             ]
             try:

@@ -104,6 +104,7 @@ class EngineMetrics:
         self.dead_letters = Counter(
             "murmuration_dead_letters_total", "Events that could not be used, by reason", ["reason"], registry=registry
         )
+        self.ready = Gauge("murmuration_ready", "1 when caught up with the log", registry=registry)
         self.version = Gauge("murmuration_state_version", "Batches applied", registry=registry)
         self.clock = Gauge("murmuration_last_event_timestamp_seconds", "Newest event time applied", registry=registry)
         self.apply = Histogram(

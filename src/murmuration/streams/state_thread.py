@@ -97,6 +97,8 @@ class StateThread:
         on_failed: Callable[[BaseException], None],
     ) -> None:
         self.state = state
+        #: Set once a start's backlog is applied: how old a replayed event is says nothing about freshness.
+        self.live = False
         self.positions: dict[TopicPartition, int] = {}
         self.applied_append_ms: dict[TopicPartition, int] = {}
         self._lock = lock
@@ -162,13 +164,13 @@ class StateThread:
         metrics, batch = self._metrics, decoded.batch
         for dead in decoded.dead:
             metrics.events.labels(dead.topic, "dead").inc()
-            metrics.dead_letters.labels(dead.reason).inc()
         if not batch.size:
             return
         self._count_by_topic(batch, keep)
-        now_ms = time.time() * 1000.0
-        metrics.append_freshness.observe((now_ms - decoded.append_ms) / 1000.0)
-        metrics.event_freshness.observe((now_ms - batch.timestamp_ms) / 1000.0)
+        if self.live:
+            now_ms = time.time() * 1000.0
+            metrics.append_freshness.observe((now_ms - decoded.append_ms) / 1000.0)
+            metrics.event_freshness.observe((now_ms - batch.timestamp_ms) / 1000.0)
         metrics.version.set(self.state.version)
         metrics.clock.set(self.state.clock_ms / 1000.0)
 

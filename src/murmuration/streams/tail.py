@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 import structlog
 
-from murmuration.config.serving import IngestConfig
+from murmuration.config.serving import IngestConfig, LogConfig
 from murmuration.streams.events.dead_letters import TOPIC as DEAD_LETTERS
 from murmuration.streams.events.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
-from murmuration.streams.events.wire import APPLIED_TOPICS
+from murmuration.streams.events.wire import APPLIED_TOPICS, TOPICS
 from murmuration.streams.log.base import EventLog, LogUnavailableError, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.state_thread import StateThread
@@ -25,13 +25,13 @@ class Ingest:
     """Feeds the state thread from the log and knows how far behind it is. Lives on the event loop."""
 
     def __init__(
-        self, event_log: EventLog, config: IngestConfig, metrics: EngineMetrics, *, record_bytes_max: int
+        self, event_log: EventLog, config: IngestConfig, log_config: LogConfig, metrics: EngineMetrics
     ) -> None:
         self.lag_records: dict[TopicPartition, int] = {}
         #: None until the lag is known; the reason why it is not, otherwise.
         self.problem: str | None = "the log was not read yet"
         self._log, self._config, self._metrics = event_log, config, metrics
-        self._record_bytes_max = record_bytes_max
+        self._log_config = log_config
         self._ends_at_start: dict[TopicPartition, int] = {}
         self._replayed = False
         self._dead: list[DeadLetter] = []
@@ -50,7 +50,7 @@ class Ingest:
         positions: dict[TopicPartition, int] = {}
         since_ms = int(time.time() * 1000) - window_ms
         for topic in APPLIED_TOPICS:
-            if self._config.start == "window":
+            if self._config.start == "window" and topic not in self._log_config.kept_topics:
                 offsets = await self._log.offsets_for_time(topic, since_ms)
             else:
                 offsets = await self._log.start_offsets(topic)
@@ -103,7 +103,9 @@ class Ingest:
         while self._dead:
             letters, self._dead = self._dead, []
             fresh = [letter for letter in letters if self._is_fresh(letter)]
-            records = [encode_dead_letter(letter, record_bytes_max=self._record_bytes_max) for letter in fresh]
+            records = [
+                encode_dead_letter(letter, record_bytes_max=self._log_config.record_bytes_max) for letter in fresh
+            ]
             if not records:
                 continue
             try:
@@ -116,6 +118,7 @@ class Ingest:
                 continue
             for letter in fresh:
                 self._note_dead(letter)
+                self._metrics.dead_letters.labels(letter.reason).inc()
 
     def _is_fresh(self, letter: DeadLetter) -> bool:
         return letter.offset > self._dead_until.get(TopicPartition(letter.topic, letter.partition), -1)
@@ -156,12 +159,14 @@ class Ingest:
             self.problem = f"replaying the log, {left} records to go"
         else:
             self._replayed = True
+            state_thread.live = True
 
 
-async def apply_retention(event_log: EventLog, topics: Sequence[str], retention_ms: int, interval_s: float) -> None:
+async def apply_retention(event_log: EventLog, config: LogConfig, interval_s: float) -> None:
     """Remove what is older than the retention, for ever, every ``interval_s``."""
+    retention_ms = int(config.retention_h * 3_600_000)
     while True:
-        for topic in topics:
+        for topic in TOPICS.keys() - set(config.kept_topics):
             try:
                 await event_log.apply_retention(topic, before_ms=int(time.time() * 1000) - retention_ms)
             except LogUnavailableError as error:

@@ -11,7 +11,7 @@ Ms = Annotated[int, Meta(ge=1)]
 
 
 class WalkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """SALSA walks: how many, how long, and when which seeds are used (spec graph §5)."""
+    """SALSA walks: how many, how long, and when which seeds are used (docs/interaction_graph.md)."""
 
     walks: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     length: Annotated[int, Meta(ge=1, le=15)] = 5
@@ -68,7 +68,7 @@ class FollowingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class HomeMixerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Both products. ``followees_max``: the newest so many followees count (spec ranking §1.3)."""
+    """Both products. ``followees_max``: the newest so many followees count (docs/feeds.md)."""
 
     followees_max: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     for_you: ForYouConfig = ForYouConfig()

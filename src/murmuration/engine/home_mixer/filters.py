@@ -1,6 +1,6 @@
 """Filters over hydrated columns: each says what it drops, in its name.
 
-The order (products.py) is spec ranking §5.1 with safety first; the first filter that drops a candidate names
+The order (products.py) puts safety first; the first filter that drops a candidate names
 the reason.
 """
 
@@ -51,7 +51,7 @@ def _not_own(query: Query, candidates: Candidates) -> Mask:
 
 
 def _first_of_its_source(query: Query, candidates: Candidates) -> Mask:
-    """A native tweet beats its retweets; of several retweets the first candidate stays (spec ranking §5.1)."""
+    """A native tweet beats its retweets; of several retweets the first candidate stays (docs/feeds.md)."""
     original = candidates.columns["original_id"]
     is_retweet = original != candidates.tweet_id
     # Natives first, then arrival: np.unique keeps the first of each original in that order.
@@ -110,7 +110,7 @@ SHOWN = Rule("already_shown", _not_shown, lambda query: len(query.shown) > 0)
 #: Keyset paging: what comes after the last page's last entry.
 BEFORE = Rule("earlier_page", _older, lambda query: query.before is not None)
 SEEN = Rule("seen", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.SEEN))
-#: Served recently: only when paging down, or a client that reloads would see its feed vanish (spec ranking §1.7).
+#: Served recently: only when paging down, or a client that reloads would see its feed vanish (docs/feeds.md).
 SERVED = Rule(
     "served",
     lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.SERVED),

@@ -45,7 +45,7 @@ class Blend:
 
 
 class AuthorDiversity:
-    """An author's i-th best tweet counts (1 − floor)·decay^i + floor (spec ranking §4.6)."""
+    """An author's i-th best tweet counts (1 − floor)·decay^i + floor (docs/feeds.md)."""
 
     name = "author_diversity"
 

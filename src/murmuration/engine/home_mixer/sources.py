@@ -1,4 +1,4 @@
-"""Candidate sources of the products (spec ranking §1.3): followees' tweets, walks, what is popular now."""
+"""Candidate sources of the products (docs/feeds.md): followees' tweets, walks, what is popular now."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class Followees:
 
 
 class Walk:
-    """SALSA over the interaction graph (spec graph §5); raw score = share of the walk's visits."""
+    """SALSA over the interaction graph (docs/interaction_graph.md); raw score = share of the walk's visits."""
 
     def __init__(self, name: str, graph: InteractionGraph, config: WalkConfig) -> None:
         self.name = name

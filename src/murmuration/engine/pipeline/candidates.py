@@ -48,7 +48,7 @@ class Candidates:
         """One table from what each source found (name, tweet ids, scores; best first).
 
         A tweet that several sources brought is one candidate that remembers all of them; its place is that
-        of the first source (the order of sources is their precedence, spec ranking §1.4).
+        of the first source (the order of sources is their precedence).
         """
         names = tuple(name for name, _, _ in found)
         if not found:

@@ -9,8 +9,8 @@ from murmuration.streams.events.wire import DeadLetterEvent
 from murmuration.streams.log.base import NewRecord
 
 TOPIC = "dead-letters"
-#: JSON around the value: names, numbers, digest, topic, and a detail of which each character may need 12 bytes (\\uXXXX
-#: twice).
+#: JSON around the value: names, numbers, digest, topic, and a detail of which each character may need 12 bytes (two
+#: JSON escapes).
 _OVERHEAD_BYTES = 4096
 _DETAIL_CHARS_MAX = 200
 

@@ -43,6 +43,8 @@ _WIDE_ROW = np.dtype([(name, ROW[name]) for name in ROW.names[:-2]] + [("tail", 
 _COLUMNS = _WIDE_ROW.names[:-1]  # type: ignore[index]
 #: Rows a record that ``pack`` makes: 115 KB, and one batch of the state thread.
 ROWS_MAX = 2048
+#: Rows a record may have: a version is whole records, and a write must not hold the state lock for long.
+RECORD_ROWS_MAX = 4096
 
 _CONSTANT = struct.pack("<4sBBH", MAGIC, VERSION, LAYOUT, ROW.itemsize)
 
@@ -96,13 +98,16 @@ def make_rows(size: int, **columns: object) -> NDArray[np.void]:
 
 
 def served_rows(feed: Feed) -> NDArray[np.void]:
-    """One SERVED row for each entry of a feed: context = request, value = score, id mixed from request and position."""
+    """One SERVED row for each entry of a feed: context = request, value = score.
+
+    The id mixes viewer, request and position: request ids may be chosen by clients, so that two viewers may use one.
+    """
     size = len(feed.entries)
     request_ids = np.full(size, feed.request_id, np.uint64)
     positions = np.array([entry.position for entry in feed.entries], np.uint64)
     return make_rows(
         size,
-        id=mix_ids(request_ids, positions),
+        id=mix_ids(mix_ids(np.full(size, feed.viewer_id, np.uint64), request_ids), positions),
         user_id=feed.viewer_id,
         subject_id=np.array([entry.tweet_id for entry in feed.entries], np.uint64),
         author_id=np.array([entry.author_id for entry in feed.entries], np.uint64),
@@ -154,8 +159,8 @@ def open_record(value: bytes) -> int:
     *_, count, checksum = HEADER.unpack_from(value)
     if not value.startswith(_CONSTANT):
         raise EventError(Reason.BAD_PACKED_HEADER, f"{value[:8].hex()} is not {_CONSTANT.hex()}")
-    if not count:
-        raise EventError(Reason.BAD_PACKED_HEADER, "no rows")
+    if not 1 <= count <= RECORD_ROWS_MAX:
+        raise EventError(Reason.BAD_PACKED_HEADER, f"a record has 1 to {RECORD_ROWS_MAX} rows, not {count}")
     if len(value) != HEADER.size + count * ROW.itemsize:
         raise EventError(Reason.TRUNCATED_BATCH, f"{len(value)} bytes are not {count} rows of {ROW.itemsize}")
     if zlib.crc32(memoryview(value)[HEADER.size :]) != checksum:
