@@ -137,3 +137,11 @@ def make_graph(edges: NDArray[np.int64], **config: int) -> InteractionGraph:
     columns = edges.astype(np.uint64)
     graph.ingest(columns[:, 0].copy(), columns[:, 1].copy(), np.ones(n, np.uint8), np.arange(n, dtype=np.int64) * 1000)
     return graph
+
+
+def small_graph_of(ops: list[Op], **config: int) -> InteractionGraph:
+    """A small graph (cheap to make many of) with the operations applied."""
+    settings = {"users_max": 2048, "tweets_max": 2048, "edges_max": 2048} | config
+    graph = InteractionGraph(InteractionGraphConfig(**settings))  # type: ignore[arg-type]
+    run(graph, ops)
+    return graph

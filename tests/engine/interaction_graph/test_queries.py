@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from murmuration.engine.errors import RequestError
 from murmuration.engine.interaction_graph.queries import SocialProof, social_proof
-from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
-from .model import Op, run
+from .model import Op, small_graph_of
 
 OPS = st.lists(
     st.builds(Op, st.integers(1, 12), st.integers(1, 9), st.sampled_from([1, 1, 2, 3, 8]), st.integers(1, 30)),
@@ -31,7 +30,7 @@ def rows(proof: SocialProof) -> list[list[tuple[int, int, int]]]:
     ]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=150)
 @given(
     OPS,
     st.lists(st.integers(1, 11), unique=True, max_size=11),
@@ -40,8 +39,7 @@ def rows(proof: SocialProof) -> list[list[tuple[int, int, int]]]:
     st.sampled_from([0xFFFF, 0b10, 0b1100]),
 )
 def test_is_the_brute_force(ops: list[Op], tweets: list[int], users: list[int], limit: int, mask: int) -> None:
-    graph = InteractionGraph(InteractionGraphConfig())
-    run(graph, ops)
+    graph = small_graph_of(ops)
     expected = []
     for tweet in tweets:
         ids, types, times = graph.neighbors_of_tweet(tweet, 1000)
@@ -56,8 +54,7 @@ def test_is_the_brute_force(ops: list[Op], tweets: list[int], users: list[int], 
 
 
 def test_reads_the_cheaper_side_to_the_same_answer() -> None:
-    graph = InteractionGraph(InteractionGraphConfig())
-    run(graph, [Op(u, 50, 1, u) for u in range(1, 400)] + [Op(7, t, 1, 500) for t in range(60, 80)])
+    graph = small_graph_of([Op(u, 50, 1, u) for u in range(1, 400)] + [Op(7, t, 1, 500) for t in range(60, 80)])
     few_people = social_proof(graph, np.array([50], np.uint64), np.array([7, 8], np.uint64), 5)
     assert rows(few_people) == [[(8, 1, 8), (7, 1, 7)]]
     many_people = social_proof(graph, np.array([60], np.uint64), np.arange(1, 400, dtype=np.uint64), 5)
@@ -65,7 +62,7 @@ def test_reads_the_cheaper_side_to_the_same_answer() -> None:
 
 
 def test_limits_have_a_name() -> None:
-    graph = InteractionGraph(InteractionGraphConfig())
+    graph = small_graph_of([])
     for tweets, limit in ((1, 0), (1001, 1000)):
         with pytest.raises(RequestError) as caught:
             social_proof(graph, np.ones(tweets, np.uint64), np.ones(1, np.uint64), limit)
@@ -73,6 +70,6 @@ def test_limits_have_a_name() -> None:
 
 
 def test_nothing_from_nobody() -> None:
-    graph = InteractionGraph(InteractionGraphConfig())
+    graph = small_graph_of([])
     assert social_proof(graph, np.empty(0, np.uint64), np.ones(1, np.uint64), 3).user_ids.shape == (0, 3)
     assert social_proof(graph, np.ones(2, np.uint64), np.empty(0, np.uint64), 3).counts.tolist() == [0, 0]

@@ -14,7 +14,7 @@ from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
 from .conftest import ORACLES
-from .model import Op, make_graph, run
+from .model import Op, make_graph, run, small_graph_of
 
 SCRATCH = SalsaScratch()
 
@@ -177,8 +177,7 @@ def test_small_graphs_agree_with_the_closed_form(
     st.integers(0, 2**64 - 1),
 )
 def test_edge_types_restrict_the_walk(triples: list[tuple[int, int, int]], mask: int, seed: int) -> None:
-    graph = InteractionGraph(InteractionGraphConfig())
-    run(graph, [Op(u, t, c, 5) for u, t, c in triples])
+    graph = small_graph_of([Op(u, t, c, 5) for u, t, c in triples])
     wanted = np.array([(u, t) for u, t, c in triples if mask >> c & 1])
     result = ask(graph, 1, [1], [1.0], walks=20_000, edge_types=mask, seed=seed, length=3)
     if not len(wanted) or 1 not in wanted[:, 0]:
@@ -189,8 +188,7 @@ def test_edge_types_restrict_the_walk(triples: list[tuple[int, int, int]], mask:
 
 
 def test_rare_types_are_found_by_counting() -> None:
-    graph = InteractionGraph(InteractionGraphConfig())
-    run(graph, [Op(1, t, 1, 5) for t in range(1, 900)] + [Op(1, 1000, 2, 6), Op(1, 1001, 2, 6)])
+    graph = small_graph_of([Op(1, t, 1, 5) for t in range(1, 900)] + [Op(1, 1000, 2, 6), Op(1, 1001, 2, 6)])
     result = ask(graph, 1, [1], [1.0], walks=10_000, edge_types=1 << 2, length=1, reset=0.0)
     assert sorted(result.tweet_ids.tolist()) == [1000, 1001]
     assert abs(result.scores[0] - 0.5) < 0.03

@@ -63,7 +63,7 @@ def assert_same(graph: InteractionGraph, model: Model) -> None:
     assert graph.fill()["edges"] * graph.config.edges_max == pytest.approx(len(model.log))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(CONFIGS, histories())
 def test_window_is_the_model(config: InteractionGraphConfig, ops: list[Op]) -> None:
     # The arena is made so large that it is not what limits here.
@@ -90,7 +90,7 @@ def test_cutting_batches_anywhere_gives_the_same_bytes(
     assert {k: a.tobytes() for k, a in whole.arrays().items()} == {k: a.tobytes() for k, a in cut.arrays().items()}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(histories(), st.integers(1, 6), st.integers(1, 6), st.sampled_from([2.0, 3.0, 8.0]))
 def test_tiny_capacities_never_break_the_state(ops: list[Op], users: int, tweets: int, slots: float) -> None:
     config = InteractionGraphConfig(

@@ -18,7 +18,7 @@ from murmuration.engine.errors import RequestError
 from murmuration.engine.interaction_graph import walk_kernels
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from murmuration.engine.interaction_graph.walk_kernels import STATS, Layout
+from murmuration.engine.interaction_graph.walk_kernels import Layout
 
 RESULTS_MAX = 2500
 PROOFS_MAX = 100
@@ -171,7 +171,7 @@ def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch)
         (float(request.reset), float(request.query_weight_fraction)),
     )
     walkers, seeds, visits, reached, steps, n = ints[:6].tolist()
-    at = STATS + 5 * layout.walkers + 4 * layout.reached + layout.table
+    at = layout.results_at
     k, p = layout.results, layout.proofs
     proofs = at + 3 * k
     return SalsaResult(

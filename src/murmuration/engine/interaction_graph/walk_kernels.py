@@ -15,6 +15,7 @@ import numpy as np
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES, NODE_BITS, NODE_MASK
 from murmuration.engine.kernels.id_map import find_in
 from murmuration.engine.kernels.jit import inlined, kernel
+from murmuration.engine.kernels.prefetch import prefetch
 from murmuration.engine.kernels.ring_slices import degree, slot_of
 from murmuration.engine.kernels.rng import bounded, draw64, stream
 from murmuration.engine.kernels.top_k import top_k
@@ -22,6 +23,8 @@ from murmuration.engine.kernels.top_k import top_k
 #: Fields of the statistics, at the start of ``ints``.
 WALKERS, SEEDS, VISITS, REACHED, STEPS, RESULTS = 0, 1, 2, 3, 4, 5
 STATS = 8
+#: Visits are counted apart up to this many when the results are chosen.
+BINS = 256
 #: A step looks for an edge of a wanted type so often before it counts them all.
 _TRIES = 8
 _LOW32 = np.uint64(0xFFFFFFFF)
@@ -29,9 +32,12 @@ _LOW32 = np.uint64(0xFFFFFFFF)
 
 class Layout(NamedTuple):
     """Sizes that cut up the buffers: walkers, right nodes that can be reached, hash slots (power of two), results,
-    proofs a result. In order, ``ints`` holds: statistics; per walker: user, mover's user, slot, entry, rank; per right
-    node: index, visits, order (as int64), place among the results; the hash table; per result: id, visits, number of
-    proofs; per proof: user id, type, degree. ``floats``: a score per right node, then per result."""
+    proofs a result.
+
+    In order, ``ints`` holds: statistics; per walker: user, mover's user, slot, entry, rank; per right node: index,
+    visits, id, place among the results, candidate row; bins to count visits in; the hash table; per result: id,
+    visits, number of proofs; per proof: user id, type, degree. ``floats``: a score per right node, then per result.
+    """
 
     walkers: int
     reached: int
@@ -40,11 +46,14 @@ class Layout(NamedTuple):
     proofs: int
 
     @property
+    def results_at(self) -> int:
+        """Where the results begin in ``ints``."""
+        return STATS + 5 * self.walkers + 5 * self.reached + 1 + BINS + self.table
+
+    @property
     def ints(self) -> int:
         """Length of the buffer ``ints``."""
-        return (
-            STATS + 5 * self.walkers + 4 * self.reached + self.table + 3 * self.results + 3 * self.results * self.proofs
-        )
+        return self.results_at + 3 * self.results + 3 * self.results * self.proofs
 
     @property
     def floats(self) -> int:
@@ -166,6 +175,7 @@ def _step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, star
         waiting += np.int64(resets & (query >= 0))
     for m in range(moved):
         found[m] = entries[slots[m]]
+        prefetch(g.tweet_records, found[m] & NODE_MASK)
     if types != ALL_TYPES:
         kept = np.int64(0)
         for m in range(moved):
@@ -200,29 +210,54 @@ def _step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: A
             n += 1
     for m in range(n):
         users[waiting + m] = entries[slots[m]] & NODE_MASK
+        prefetch(g.user_records, users[waiting + m])
     return waiting + n
 
 
 @inlined
-def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
-    """The most visited right nodes, then by id, into the results' ids, visits and scores."""
-    nodes, visits, order, places, ids, counts, scores, out = cut
-    reached = stats[REACHED]
-    keys = order.view(np.uint64)
+def _threshold(visits: Any, reached: Any, results: Any, bins: Any) -> Any:
+    """The least number of visits that a result can have: fewer than ``results`` nodes have more. ``bins``: scratch."""
+    bins[:] = 0
+    top = bins.shape[0] - 1
     for r in range(reached):
-        keys[r] = g.tweet_keys[nodes[r]]
-        scores[r] = np.float64(visits[r])
+        bins[min(visits[r], top)] += 1
+    least = top
+    total = bins[top]
+    while total < results and least > 1:
+        least -= 1
+        total += bins[least]
+    return least
+
+
+@inlined
+def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
+    """The most visited right nodes, then by id, into the results' ids, visits and scores.
+
+    Most nodes are visited once or twice: those that cannot be among the results are left out before ids are read.
+    """
+    nodes, visits, order, places, rows, bins, ids, counts, scores, out = cut
+    reached = stats[REACHED]
+    least = _threshold(visits, reached, results, bins)
+    keys = order.view(np.uint64)
+    n = np.int64(0)
+    for r in range(reached):
         places[r] = -1
-    rows = ids.view(np.int32)
-    size = np.int64(top_k(scores, keys, reached, results, rows))
+        rows[n] = r
+        n += np.int64(visits[r] >= least)
+    for i in range(n):
+        keys[i] = g.tweet_keys[nodes[rows[i]]]
+        scores[i] = np.float64(visits[rows[i]])
+    best = ids.view(np.int32)
+    size = np.int64(top_k(scores, keys, n, results, best))
     stats[RESULTS] = size
-    # Backwards: row k (32 bits) lies in front of id k (64 bits) and must be read before that is written over it.
+    # Backwards: best k (32 bits) lies in front of id k (64 bits) and must be read before that is written over it.
     for k in range(size - 1, -1, -1):
-        row = np.int64(rows[k])
+        candidate = np.int64(best[k])
+        row = rows[candidate]
         places[row] = k
         counts[k] = visits[row]
-        out[k] = np.float64(visits[row]) / np.float64(stats[VISITS])
-        ids[k] = order[row]
+        out[k] = scores[candidate] / np.float64(stats[VISITS])
+        ids[k] = order[candidate]
 
 
 @inlined
@@ -297,7 +332,10 @@ def salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weights: Any, 
     visits = ints[at + reachable : at + 2 * reachable]
     order = ints[at + 2 * reachable : at + 3 * reachable]
     places = ints[at + 3 * reachable : at + 4 * reachable]
-    at += 4 * reachable
+    rows = ints[at + 4 * reachable : at + 5 * reachable + 1]
+    at += 5 * reachable + 1
+    bins = ints[at : at + BINS]
+    at += BINS
     table = ints[at : at + slots_count]
     table[:] = 0
     at += slots_count
@@ -332,7 +370,7 @@ def salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weights: Any, 
             n = _step_right(g, cut, moved, waiting, np.int64(types), stream(seed, np.uint64(2 * step + 1)))
             stats[STEPS] += n - waiting
     stats[REACHED] = reached
-    _select(g, (nodes, visits, order, places, ids, counts, floats, floats[reachable:]), stats, results)
+    _select(g, (nodes, visits, order, places, rows, bins, ids, counts, floats, floats[reachable:]), stats, results)
     if proofs > 0:
         ints[at : at + 3 * each] = 0
         lists = (ints[at : at + each], ints[at + each : at + 2 * each], ints[at + 2 * each : at + 3 * each])

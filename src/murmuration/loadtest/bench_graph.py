@@ -1,0 +1,245 @@
+"""Benchmark of the interaction graph on an edge list: ingest, walks, both at once, and what the machine can do.
+
+The list is raw little-endian int64 pairs (user, tweet) in order of insertion. Everything is held: capacities fit the
+list, no degree is capped. Single-thread figures are per CPU second of the thread, so that neighbours on the machine
+disturb them less; figures with a reader beside a writer are by the wall clock.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
+from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from murmuration.engine.kernels.jit import kernel
+from murmuration.engine.kernels.rng import mix64
+from murmuration.streams.rwlock import PhaseFairLock
+
+Ids = NDArray[np.uint64]
+Figures = dict[str, float]
+Progress = Callable[[str], Any]
+
+BATCH = 2048
+PACED_EDGES_PER_S = 200_000
+_READ_BITS = 27  # 1 GiB of int64
+_GAP_MS = 10  # between edges: 10 M edges span 28 hours
+
+
+@kernel
+def _fill_random(cells: Any) -> None:
+    for i in range(cells.shape[0]):
+        cells[i] = np.int64(mix64(np.uint64(i)) & np.uint64(cells.shape[0] - 1))
+
+
+@kernel
+def _read_dependent(cells: Any, count: Any) -> Any:
+    """Each address comes out of the read before it."""
+    at = np.int64(0)
+    for i in range(count):
+        at = (cells[at] + i) & (cells.shape[0] - 1)
+    return at
+
+
+@kernel
+def _read_independent(cells: Any, count: Any) -> Any:
+    """Addresses are known beforehand: as many reads in flight as the CPU can hold."""
+    total = np.int64(0)
+    for i in range(count):
+        total += cells[np.int64(mix64(np.uint64(i)) & np.uint64(cells.shape[0] - 1))]
+    return total
+
+
+def _per_second(work: Callable[[], int], seconds: float) -> float:
+    """Units of work per CPU second of this thread, over at least ``seconds``."""
+    work()
+    done = 0
+    start = time.thread_time()
+    while (elapsed := time.thread_time() - start) < seconds:
+        done += work()
+    return done / elapsed
+
+
+def _physical_limit(seconds: float) -> Figures:
+    cells = np.empty(1 << _READ_BITS, np.int64)
+    _fill_random(cells)
+    figures = {}
+    for name, read in (("dependent", _read_dependent), ("independent", _read_independent)):
+        count = 1_000_000
+
+        def work(read: Any = read, count: int = count) -> int:
+            read(cells, np.int64(count))
+            return count
+
+        figures[f"random_reads_{name}_per_s"] = _per_second(work, seconds)
+    return figures
+
+
+class _Bench:
+    """An edge list, a graph that holds all of it, and query sets drawn from it."""
+
+    def __init__(self, edges_path: Path, seconds: float) -> None:
+        self.seconds = seconds
+        pairs = np.fromfile(edges_path, "<i8").reshape(-1, 2).astype(np.uint64)
+        self.size = len(pairs)
+        self.users, self.tweets = pairs[:, 0].copy(), pairs[:, 1].copy()
+        self.types = np.ones(BATCH, np.uint8)
+        span_ms = self.size * _GAP_MS * 4
+        self.graph = InteractionGraph(
+            InteractionGraphConfig(
+                users_max=len(np.unique(self.users)),
+                tweets_max=len(np.unique(self.tweets)),
+                edges_max=self.size,
+                arena_slots_per_edge=3.2,
+                window_ms=max(span_ms, 1_000_000),
+                late_ms_max=span_ms,
+                user_degree_max=(1 << 26) - 1,
+                tweet_degree_max=(1 << 26) - 1,
+            )
+        )
+        self.at = 0
+        self.rng = np.random.default_rng(7)
+        self.queries = self._query_set(edges_path, "query_single_4000.bin", 4000, 1)
+
+    def _query_set(self, edges_path: Path, name: str, count: int, size: int) -> Ids:
+        """Users by activity, distinct within a set, (count, size): the file beside the edge list, or drawn anew."""
+        path = edges_path.with_name(name)
+        if path.exists():
+            return np.fromfile(path, "<i8").reshape(-1, size).astype(np.uint64)
+        sets = np.empty((count, size), np.uint64)
+        for i in range(count):
+            drawn = np.unique(self.users[self.rng.integers(0, self.size, 4 * size + 16)])
+            sets[i] = self.rng.permutation(drawn)[:size]
+        return sets
+
+    def ingest_batch(self) -> int:
+        """Apply the next batch of the list (which begins again at its end, later in time)."""
+        start = self.at % self.size
+        end = min(start + BATCH, self.size)
+        times_ms = np.arange(self.at, self.at + end - start, dtype=np.int64) * _GAP_MS
+        self.graph.ingest(self.users[start:end], self.tweets[start:end], self.types[: end - start], times_ms)
+        self.at += end - start
+        return end - start
+
+    def ingest(self) -> Figures:
+        start = time.thread_time()
+        while self.at < self.size:
+            self.ingest_batch()
+        filled = time.thread_time() - start
+        evicting = _per_second(self.ingest_batch, max(self.seconds, 2.0))
+        counters = self.graph.counters()
+        return {
+            "edges": self.size,
+            "ingest_edges_per_s": self.size / filled,
+            "ingest_evicting_edges_per_s": evicting,
+            "bytes_per_edge": self.graph.bytes_max / self.size,
+            "arena_fill": self.graph.fill()["arena"],
+            "edges_let_go_for_lack_of_room": counters["arena_full"] + counters["dropped_full"],
+        }
+
+    def request(self, i: int, walks: int, seeds: Ids) -> SalsaRequest:
+        return SalsaRequest(
+            query_user_id=int(seeds[0]),
+            seed_user_ids=seeds,
+            seed_weights=1 / np.sqrt(np.arange(1, len(seeds) + 1)),
+            walks=walks,
+            length=5,
+            reset=0.3,
+            results_max=100,
+            seed=i,
+        )
+
+    def walks(self, edges_path: Path) -> Figures:
+        scratch = SalsaScratch()
+        many = self._query_set(edges_path, "query_seeds_1000x76.bin", 1000, 76)
+        figures: Figures = {}
+        for key, count, sets in (
+            ("salsa_requests_per_s_1000_walks", 1000, self.queries),
+            ("salsa_requests_per_s_1000_walks_76_seeds", 1000, many),
+            ("salsa_requests_per_s_10000_walks", 10_000, self.queries),
+        ):
+            tally = [0, 0]
+
+            def work(count: int = count, sets: Ids = sets, tally: list[int] = tally) -> int:
+                result = salsa(self.graph, self.request(tally[0], count, sets[tally[0] % len(sets)]), scratch)
+                tally[0] += 1
+                tally[1] += result.stats.steps
+                return 1
+
+            figures[key] = _per_second(work, self.seconds)
+            if count == 10_000:
+                figures["salsa_steps_per_s"] = figures[key] * tally[1] / tally[0]
+        return figures
+
+    def beside(self, *, writer: bool, pace: float | None) -> tuple[float, float]:
+        """Edges/s and requests/s of a writer thread and a reader thread that share the state lock."""
+        lock = PhaseFairLock()
+        stop = threading.Event()
+        requests = [0]
+
+        def read() -> None:
+            scratch = SalsaScratch()
+            while not stop.is_set():
+                request = self.request(requests[0], 1000, self.queries[requests[0] % len(self.queries)])
+                lock.acquire_read()
+                try:
+                    salsa(self.graph, request, scratch)
+                finally:
+                    lock.release_read()
+                requests[0] += 1
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        edges = 0
+        start = time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < self.seconds:
+            ahead = edges / pace - elapsed if pace else 0.0
+            if not writer or ahead > 0:
+                time.sleep(min(0.01, ahead) if writer else 0.01)
+                continue
+            lock.acquire_write()
+            try:
+                edges += self.ingest_batch()
+            finally:
+                lock.release_write()
+        stop.set()
+        reader.join()
+        return edges / elapsed, requests[0] / elapsed
+
+    def mixed(self) -> Figures:
+        writer, reader = self.beside(writer=True, pace=None)
+        _, alone = self.beside(writer=False, pace=None)
+        _, paced = self.beside(writer=True, pace=PACED_EDGES_PER_S)
+        return {
+            "mixed_writer_edges_per_s": writer,
+            "mixed_reader_requests_per_s": reader,
+            "paced_reader_share": paced / alone,
+        }
+
+
+def _nothing(line: str) -> None:
+    """Progress that nobody watches."""
+
+
+def run(edges_path: Path, seconds: float = 2.0, progress: Progress = _nothing) -> Figures:
+    """All figures, by name; each part runs for about ``seconds``."""
+    progress("reading the edge list")
+    bench = _Bench(edges_path, seconds)
+    progress("ingest")
+    figures = bench.ingest()
+    progress("walks")
+    figures |= bench.walks(edges_path)
+    progress("a writer beside a reader")
+    figures |= bench.mixed()
+    del bench
+    progress("the machine's own limit")
+    figures |= _physical_limit(min(seconds, 1.0))
+    # A step of a walk is two dependent reads, made independent by walking many at once.
+    figures["salsa_share_of_independent_reads"] = (
+        2 * figures["salsa_steps_per_s"] / figures["random_reads_independent_per_s"]
+    )
+    return figures
