@@ -55,7 +55,7 @@ def missing() -> str | None:
     """What a node would need and this machine does not have; None when it can be started."""
     absent = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
     if absent:
-        return f"no {' and no '.join(absent)} on PATH, and MURMURATION_TEST_KAFKA=host:port is not set"
+        return f"no {' and no '.join(absent)} on PATH (MURMURATION_TEST_KAFKA=host:port serves all but the kill tests)"
     return None
 
 
