@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import jwt
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
@@ -223,9 +224,9 @@ class Site:
         self.log.append = note  # type: ignore[method-assign]
         await self.serve()
 
-    async def serve(self) -> None:
+    async def serve(self, **settings) -> None:
         app = build_app(
-            ServingConfig(port=self.port, heartbeat_s=1.0, drain_timeout_s=0.5),
+            ServingConfig(port=self.port, heartbeat_s=1.0, drain_timeout_s=0.5, **settings),
             self.engine,
             self.log,
             classify=classify,
@@ -453,6 +454,7 @@ async def test_without_live_the_reader_decides(site: Site, reader: Reader):
     for i in range(2):
         await newcomer(site, f"88{i}")
     await expect(reader.page.locator("#pill")).to_have_text("2 new")
+    await expect(reader.page.locator("#waiting")).to_contain_text("waits")
     await asyncio.sleep(1.5)
     assert await reader.ids() == ids
     await reader.page.locator("#pill").click()
@@ -499,6 +501,24 @@ async def test_a_server_that_catches_up_is_waited_for(site: Site, reader: Reader
     site.engine.ready = True
     await expect(reader.cards).to_have_count(20)
     await expect(reader.page.locator("#empty")).to_be_hidden()
+
+
+async def test_a_server_that_wants_a_token_is_given_one(site: Site, reader: Reader):
+    key = "a secret of more than thirty-two bytes"
+    await site.server.stop()
+    await site.serve(auth="token", token_key=key)
+    await reader.page.goto(site.server.url)
+    field = reader.page.get_by_label("This server asks for a token")
+    await field.fill("not a token")
+    await field.press("Enter")
+    await expect(reader.page.locator("#connection-text")).to_have_text("Refused (unauthorized)")
+    await field.fill(jwt.encode({"sub": "42", "exp": int(time.time()) + 600}, key, "HS256"))
+    await field.press("Enter")
+    await expect(reader.page.locator("#connection-text")).to_have_text("Connected")
+    await expect(reader.page).to_have_title("@42 · Murmuration")
+    await expect(reader.cards).to_have_count(20)
+    await expect(field).to_be_hidden()
+    reader.complaints = [text for text in reader.complaints if "404 (Not Found)" not in text]
 
 
 async def test_errors_are_named(site: Site, reader: Reader):

@@ -91,7 +91,13 @@ function receive(feed) {
   state.held = true;
   if (isFirst || (state.live && !isReading() && !isResting())) show();
   else offer();
-  byId("made-body").replaceChildren(...madePanel(feed, { roundTripMs: feed.roundTripMs, open: openFilters }));
+}
+
+/** How the feed that is shown was made; left alone while somebody reads what was dropped. */
+function tellMade() {
+  const place = byId("made-body");
+  if (place.querySelector(".drop[open]:hover, .drop:focus-within")) return;
+  place.replaceChildren(...madePanel(state.feed, { roundTripMs: state.feed.roundTripMs, open: openFilters }));
 }
 
 const isReading = () =>
@@ -117,6 +123,7 @@ function show({ anchor = null } = {}) {
   byId("feed").setAttribute("aria-busy", "false");
   byId("more").hidden = !state.cursor;
   showEmpty();
+  tellMade();
   const fresh = feed.entries.filter((entry) => !old.includes(entry.tweet_id)).length;
   if (old.length && fresh) speak(`${plural(fresh, "new entry", "new entries")}.`);
   if (fresh) turnFlock(feed.entries[0].tweet_id);
@@ -134,6 +141,8 @@ function showEmpty() {
 /** Say behind a pill how much is new, and leave the page alone. */
 function offer() {
   if (state.live && !isReading()) return; // it will be shown in a moment
+  const waiting = byId("waiting");
+  if (waiting) waiting.textContent = ` · ${integer(state.feed.version)} waits`;
   const shown = new Set(list.ids);
   const fresh = state.feed.entries.filter((entry) => !shown.has(entry.tweet_id)).length;
   const pill = byId("pill");
@@ -292,13 +301,18 @@ function follow() {
 }
 
 function view(viewer, token = null) {
-  state.viewer = viewer;
   state.seed = randomId();
   start();
+  name(viewer);
+  connection.open(viewer, token);
+}
+
+function name(viewer) {
+  state.viewer = viewer;
+  if (viewer === null) return; // the token will say who it is
   document.title = `${person(viewer)} · Murmuration`;
   history.replaceState(null, "", `#${viewer}`);
   people.select(viewer);
-  connection.open(viewer, token);
 }
 
 function choose(product) {
@@ -359,9 +373,9 @@ function tellConnection({ state: how, in_ms, reason }) {
 
 connection.addEventListener("state", ({ detail }) => tellConnection(detail));
 connection.addEventListener("hello", ({ detail }) => {
-  if (state.viewer !== detail.viewer_id) people.select((state.viewer = detail.viewer_id));
+  name(detail.viewer_id);
   follow();
-  people.load();
+  if (!connection.hasToken) people.load();
 });
 connection.addEventListener("new_tweets", ({ detail }) => detail.product === state.product && refresh());
 connection.addEventListener("refused", ({ detail }) => {
@@ -426,7 +440,7 @@ byId("viewer-form").addEventListener("submit", (event) => {
 byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   byId("token-form").hidden = true;
-  view(state.viewer ?? "0", byId("token-input").value.trim());
+  view(null, byId("token-input").value.trim());
 });
 addEventListener("hashchange", () => {
   const id = location.hash.slice(1);

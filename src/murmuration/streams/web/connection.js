@@ -50,6 +50,10 @@ export class Connection extends EventTarget {
     if (this.#timer) this.#connect();
   }
 
+  get hasToken() {
+    return this.#token !== null;
+  }
+
   get isOpen() {
     return this.#socket?.readyState === WebSocket.OPEN;
   }

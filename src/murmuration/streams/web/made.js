@@ -14,6 +14,7 @@ export function madePanel(feed, { roundTripMs, open }) {
       { class: "version" },
       h("strong", { text: integer(feed.version) }),
       h("span", { text: " state version" }),
+      h("span", { id: "waiting" }),
     ),
     latency(feed, roundTripMs),
     timings(feed.timings_ms ?? {}),

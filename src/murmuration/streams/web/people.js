@@ -20,12 +20,14 @@ export function showPeople({ onChoose, mark, person, plural }) {
     let viewers;
     try {
       const response = await fetch(`/v1/users?limit=${LISTED}`);
-      if (response.status === 401 || response.status === 403) byId("token-form").hidden = false;
+      // A server that wants tokens lists nobody.
+      if ([401, 403, 404].includes(response.status)) byId("token-form").hidden = selected !== null;
       if (!response.ok) return null;
       viewers = await response.json();
     } catch {
       return null;
     }
+    byId("people-title").hidden = false;
     place.replaceChildren(
       ...viewers.map(({ user_id, followees, engagements }) =>
         h(
@@ -48,7 +50,7 @@ export function showPeople({ onChoose, mark, person, plural }) {
   async function begin(viewer) {
     if (viewer) return onChoose(viewer);
     const viewers = await load();
-    if (selected) return;
+    if (selected || !byId("token-form").hidden) return;
     if (viewers?.length) onChoose(viewers[0].user_id);
     else setTimeout(() => begin(null), AGAIN_MS);
   }
