@@ -318,8 +318,6 @@ def take_back(s: Any, v: Any, tweet: Any, kind: Any) -> Any:
             blocks[to_block - 1, target + word] = blocks[from_block - 1, source + word]
         to_place += 1
         kept += 1
-    if kept == 0:
-        to_place = head
     before, after = _blocks_for(head, count, ACTS_PER_BLOCK), _blocks_for(head, kept, ACTS_PER_BLOCK)
     if after < before:
         _free_chain(s, blocks[to_block - 1, 0], last_block(s, v, ENGAGEMENTS), before - after)
