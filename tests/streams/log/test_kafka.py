@@ -287,6 +287,8 @@ async def test_aborted_transactions_are_not_read(config: LogConfig, kafka: str, 
             began = time.monotonic()
             assert await tail.poll(records_max=1, timeout_s=0.3) == []
             assert time.monotonic() - began < 1.0
+            assert tail.positions == {TopicPartition("a", 0): 4}
+        assert await log.end_offsets("a") == {0: 4}
 
 
 async def test_catching_up_keeps_topics_at_one_pace(config: LogConfig, helpers):

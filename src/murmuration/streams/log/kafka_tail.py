@@ -167,7 +167,12 @@ class KafkaTail(Tail):
                 continue
             end = consumer.last_stable_offset(kafka)
             if self._merge.empty(partition):
-                if end is not None and await consumer.position(kafka) >= end:
+                position = await consumer.position(kafka)
+                if position > self._fetched[partition]:
+                    # Behind the last record are offsets of none (transaction markers, compacted ones): at the end
+                    # the position is the end offset all the same, so that lag comes to nothing.
+                    self._fetched[partition] = self._positions[partition] = position
+                if end is not None and position >= end:
                     self._held_since.pop(partition, None)
                     continue
                 left_s = self._held_since.setdefault(partition, now) + _HOLD_S - now
