@@ -10,7 +10,19 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 #: Inside the engine there is no clock, no chance, no I/O, no concurrency (docs/architecture.md, invariant 1).
-ENGINE_BANNED = {"time", "datetime", "random", "secrets", "uuid", "os", "io", "pathlib", "socket", "asyncio", "threading"}
+ENGINE_BANNED = {
+    "time",
+    "datetime",
+    "random",
+    "secrets",
+    "uuid",
+    "os",
+    "io",
+    "pathlib",
+    "socket",
+    "asyncio",
+    "threading",
+}
 
 
 def name_of(path: Path) -> str:

@@ -112,6 +112,4 @@ class EngineState:
 
     def gauges(self) -> Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]:
         """By room: bytes, fill of each bounded thing, cumulative counters."""
-        return {
-            room.name: (room.bytes_max, room.fill(), room.counters()) for room in self.parts
-        }
+        return {room.name: (room.bytes_max, room.fill(), room.counters()) for room in self.parts}

@@ -18,7 +18,7 @@ import typer
 
 from murmuration.config.schema import Config
 from murmuration.loadtest.society import Event, Society, SocietyConfig, encode
-from murmuration.loadtest.viewers import ViewersConfig, ViewerStats, run_viewers
+from murmuration.loadtest.viewers import ViewerStats, run_viewers
 from murmuration.streams.app import wait_applied
 from murmuration.streams.log.base import EventLog, LogUnavailableError, NewRecord
 from murmuration.streams.logs import configure_logging
@@ -29,7 +29,6 @@ from murmuration.streams.serve import Running, running, until_stopped
 HISTORY_MS = 6 * 3_600_000
 TICK_S = 0.05
 READY_TIMEOUT_S = 120.0
-VIEWERS = 32
 
 
 class DemoOptions(NamedTuple):
@@ -86,10 +85,8 @@ class Meter:
         buckets = self.instance.engine.metrics.append_freshness.snapshot()
         seconds = max(now_s - self.last_s, 1e-9)
         p99_ms = quantile(buckets - self.last_buckets, LATENCY_S, 0.99) * 1000
-        text = (
-            f"{(events - self.last_events) / seconds:7,.0f} events/s   {(feeds - self.last_feeds) / seconds:5,.1f} feeds/s"
-            f"   freshness p99 {p99_ms:5.1f} ms"
-        )
+        events_per_s, feeds_per_s = (events - self.last_events) / seconds, (feeds - self.last_feeds) / seconds
+        text = f"{events_per_s:7,.0f} events/s   {feeds_per_s:5,.1f} feeds/s   freshness p99 {p99_ms:5.1f} ms"
         self.last_s, self.last_events, self.last_feeds, self.last_buckets = now_s, events, feeds, buckets
         return text
 
@@ -173,7 +170,6 @@ async def _run(
                     stop,
                     publish=publish,
                     now_ms=now_ms,
-                    config=ViewersConfig(connections=VIEWERS),
                     stats=stats,
                 ),
                 name="viewers",

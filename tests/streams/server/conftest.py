@@ -253,7 +253,7 @@ class Site:
     async def until(self, condition: Callable[[], Any], timeout_s: float = 5.0) -> None:
         """Wait for something that becomes true without a signal."""
         async with asyncio.timeout(timeout_s):
-            while not condition():  # noqa: ASYNC110 - nothing to wait on in what is watched
+            while not condition():
                 await asyncio.sleep(0.005)
 
     @staticmethod

@@ -35,6 +35,7 @@ class KafkaLog(EventLog):
         self._prefix = config.topic_prefix
         self._record_bytes_max = config.record_bytes_max
         self._retention_ms = int(config.retention_h * 3_600_000)
+        self._kept_topics = frozenset(config.kept_topics)
         self._client = KafkaClient(self._options)
         self._appender = KafkaAppender(self._options)
         self._counts: dict[str, int] = {}
@@ -76,7 +77,7 @@ class KafkaLog(EventLog):
             # The log's own time of the append, as EventLog has it; a producer's clock may be anything.
             "message.timestamp.type": "LogAppendTime",
             "max.message.bytes": str(max(1_048_588, self._record_bytes_max + _FRAME_BYTES)),
-            "retention.ms": str(self._retention_ms),
+            "retention.ms": "-1" if topic in self._kept_topics else str(self._retention_ms),
         }
         if topic in _COMPACTED:
             config |= {"cleanup.policy": "compact", "min.compaction.lag.ms": str(self._retention_ms)}
