@@ -26,6 +26,7 @@ Progress = Callable[[str], Any]
 
 BATCH = 2048
 PACED_EDGES_PER_S = 200_000
+HALF_LIVES_MS = (1_800_000.0, 3_600_000.0, 21_600_000.0, 86_400_000.0)
 _READ_BITS = 27  # 1 GiB of int64
 _GAP_MS = 10  # between edges: 10 M edges span 28 hours
 
@@ -141,7 +142,7 @@ class _Bench:
             "edges_let_go_for_lack_of_room": counters["arena_full"] + counters["dropped_full"],
         }
 
-    def request(self, i: int, walks: int, seeds: Ids) -> SalsaRequest:
+    def request(self, i: int, walks: int, seeds: Ids, half_lives_ms: tuple[float, ...] = ()) -> SalsaRequest:
         return SalsaRequest(
             query_user_id=int(seeds[0]),
             seed_user_ids=seeds,
@@ -151,23 +152,28 @@ class _Bench:
             reset=0.3,
             results_max=100,
             seed=i,
+            half_lives_ms=half_lives_ms,
         )
 
     def walks(self, edges_path: Path) -> Figures:
         scratch = SalsaScratch()
         many = self._query_set(edges_path, "query_seeds_1000x76.bin", 1000, 76)
         figures: Figures = {}
-        for key, count, sets in (
-            ("salsa_requests_per_s_1000_walks", 1000, self.queries),
-            ("salsa_requests_per_s_1000_walks_76_seeds", 1000, many),
-            ("salsa_requests_per_s_10000_walks", 10_000, self.queries),
-        ):
+        cases: tuple[tuple[str, int, Ids, tuple[float, ...]], ...] = (
+            ("salsa_requests_per_s_1000_walks", 1000, self.queries, ()),
+            ("salsa_time_aware_requests_per_s_1000_walks", 1000, self.queries, HALF_LIVES_MS),
+            ("salsa_requests_per_s_1000_walks_76_seeds", 1000, many, ()),
+            ("salsa_requests_per_s_10000_walks", 10_000, self.queries, ()),
+        )
+        for key, count, sets, lives in cases:
             tally = [0, 0]
 
-            def work(count: int = count, sets: Ids = sets, tally: list[int] = tally) -> int:
-                result = salsa(self.graph, self.request(tally[0], count, sets[tally[0] % len(sets)]), scratch)
+            def work(
+                count: int = count, sets: Ids = sets, lives: tuple[float, ...] = lives, tally: list[int] = tally
+            ) -> int:
+                request = self.request(tally[0], count, sets[tally[0] % len(sets)], lives)
                 tally[0] += 1
-                tally[1] += result.stats.steps
+                tally[1] += salsa(self.graph, request, scratch).stats.steps
                 return 1
 
             figures[key] = _per_second(work, self.seconds)

@@ -36,6 +36,7 @@ def test_is_a_stable_sorted_list(ops: list[tuple[str, int]], start: int) -> None
                 assert calendar.oldest(log) == model[0][0]
                 calendar.pop_oldest(log)
                 model.pop(0)
+            assert calendar.oldest(log) == (model[0][0] if model else -1)
             if len(model) == CAPACITY or second <= newest - SPAN:
                 continue
             payload = serial * 1_000_003_000 + 5

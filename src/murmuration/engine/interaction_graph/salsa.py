@@ -6,6 +6,11 @@ left step (users to tweets) a walker resets to the query user with probability `
 next left step. In expectation, with x the walkers by user and P the row-normalised counts of edges,
 
     y = (1 - reset) · x · P_LR,   visits += y,   x' = y · P_RL + reset · |x| · e_query,   score = visits / Σ visits.
+
+Time-aware walks: what was engaged with just now says more than what was long ago. With half-lives, a visit over an
+edge of some age counts 2^(-age / half-life) instead of 1. The draw stays uniform, so the expectation is that of the
+same sum over the edges, and one walk serves all half-lives at once (drawing in proportion to the weight would need a
+walk for each, and a pass over each list).
 """
 
 from typing import NamedTuple
@@ -18,12 +23,14 @@ from murmuration.engine.errors import RequestError
 from murmuration.engine.interaction_graph import walk_kernels
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from murmuration.engine.interaction_graph.walk_kernels import Layout
+from murmuration.engine.interaction_graph.walk_kernels import LANES, Layout
 
 RESULTS_MAX = 2500
 PROOFS_MAX = 100
 #: A request's budget: walkers times length.
 STEPS_MAX = 2_000_000
+#: A request may be so much later than the newest event before ages stop growing.
+AGE_SLACK_S = 86_400
 
 
 class WalkLengthError(RequestError):
@@ -56,6 +63,10 @@ class SalsaRequest(msgspec.Struct, frozen=True, kw_only=True):
     ``query_user_id`` (0 = none) is where resets go; if it is no seed and has edges it becomes one, with the share
     ``query_weight_fraction`` of all weight. ``edge_types`` and ``social_proof_types`` are bit masks by ``EdgeType``.
     ``seed`` (64 bits) drives the draws.
+
+    ``half_lives_ms`` (at most 4) make the walk time-aware, ages counted from ``time_ms`` (0 = the newest event): then
+    the score is the sum over the half-lives of ``blend`` times the tweet's share of all weight at that half-life
+    (equal parts by default).
     """
 
     query_user_id: int
@@ -70,6 +81,9 @@ class SalsaRequest(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     social_proofs_max: int = 0
     social_proof_types: int = ALL_TYPES
+    half_lives_ms: tuple[float, ...] = ()
+    blend: tuple[float, ...] = ()
+    time_ms: int = 0
 
 
 class SalsaStats(NamedTuple):
@@ -83,19 +97,25 @@ class SalsaStats(NamedTuple):
 
 
 class SalsaResult(NamedTuple):
-    """The most visited tweets, most visited first, then by id (n rows).
+    """The tweets of best score, best first, then by id (n rows).
 
-    ``scores``: share of all visits. ``visits``: int32. Social proof of row i: the first ``proof_counts[i]`` of
+    ``scores``: share of all visits (time-aware: see ``SalsaRequest``). ``visits``: int32. ``timed_scores``: (n,
+    half-lives) share of all weight at each half-life. Social proof of row i: the first ``proof_counts[i]`` of
     ``proof_user_ids[i]`` and ``proof_types[i]`` (n, k): who the last left step came from, most active first.
     """
 
     tweet_ids: NDArray[np.uint64]
     scores: NDArray[np.float64]
     visits: NDArray[np.int32]
+    timed_scores: NDArray[np.float64]
     proof_counts: NDArray[np.int32]
     proof_user_ids: NDArray[np.uint64]
     proof_types: NDArray[np.uint8]
     stats: SalsaStats
+
+
+#: Table, how many rows its low part has, and the log2 of that.
+Ages = tuple[NDArray[np.float64], int, int]
 
 
 class SalsaScratch:
@@ -104,6 +124,25 @@ class SalsaScratch:
     def __init__(self) -> None:
         self.ints = np.zeros(1 << 16, np.int64)
         self.floats = np.zeros(1 << 12)
+        self._ages: Ages = (np.zeros(2 * LANES), 1, 0)
+        self._ages_of: tuple[tuple[float, ...], int] = ((), 0)
+
+    def ages(self, half_lives_ms: tuple[float, ...], span_s: int) -> Ages:
+        """The table of 2^(-age / half-life) for ages up to ``span_s``: rows for the low part of an age in seconds, then
+        rows for the high part; kept until other half-lives are asked for."""
+        key = (half_lives_ms, span_s)
+        if half_lives_ms and key != self._ages_of:
+            # Beyond 64 half-lives nothing is left to tell apart.
+            span_s = int(min(span_s, 64 * max(half_lives_ms) / 1000)) + 1
+            bits = (span_s.bit_length() + 1) // 2
+            lows = 1 << bits
+            seconds = np.concatenate([np.arange(lows), np.arange((span_s >> bits) + 2) << bits])
+            tables = np.zeros((len(seconds), LANES))
+            for h, half_life_ms in enumerate(half_lives_ms):
+                tables[:, h] = np.exp2(-seconds * 1000.0 / half_life_ms)
+            self._ages = (tables.ravel(), lows, bits)
+            self._ages_of = key
+        return self._ages
 
     def fit(self, layout: Layout) -> None:
         """Make the buffers large enough."""
@@ -131,14 +170,37 @@ def _validate(request: SalsaRequest) -> None:
         raise SeedsError(f"{len(request.seed_user_ids)} seeds but {len(weights)} weights")
     if len(weights) and not (weights.min() >= 0.0 and weights.max() < np.inf):
         raise SeedsError("weights are finite and not negative")
+    _validate_times(request)
     if not len(weights) and request.query_user_id == 0:
         raise SeedsError("neither a query user nor seeds")
+
+
+def _validate_times(request: SalsaRequest) -> None:
+    count = len(request.half_lives_ms)
+    if count > LANES or not all(1.0 <= h < np.inf for h in request.half_lives_ms):
+        raise WalkOptionError(f"half_lives_ms are at most {LANES} finite numbers, each at least 1")
+    if request.blend and (
+        len(request.blend) != count
+        or not all(0.0 <= b < np.inf for b in request.blend)
+        or not 0.0 < sum(request.blend) < np.inf
+    ):
+        raise WalkOptionError("blend has a part for each half-life, none negative, not all 0")
 
 
 def _layout(request: SalsaRequest, tweets_max: int) -> Layout:
     walkers = request.walks + len(request.seed_user_ids) + 1
     reached = min(walkers * (request.length + 1) // 2, tweets_max)
-    return Layout(walkers, reached, 1 << (2 * reached - 1).bit_length(), request.results_max, request.social_proofs_max)
+    table = 1 << (2 * reached - 1).bit_length()
+    half_lives = len(request.half_lives_ms)
+    return Layout(walkers, reached, table, request.results_max, request.social_proofs_max, half_lives)
+
+
+def _blend(request: SalsaRequest) -> tuple[float, ...]:
+    """The parts of the half-lives, summing to 1, padded to LANES."""
+    count = len(request.half_lives_ms)
+    parts = request.blend or (1.0,) * count
+    total = sum(parts) or 1.0
+    return tuple(part / total for part in parts) + (0.0,) * (LANES - count)
 
 
 def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch) -> SalsaResult:
@@ -152,11 +214,12 @@ def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch)
     _validate(request)
     layout = _layout(request, graph.config.tweets_max)
     scratch.fit(layout)
-    ints, floats = scratch.ints, scratch.floats
+    now_ms = request.time_ms or graph.watermark_ms
+    tables, lows, bits = scratch.ages(request.half_lives_ms, graph.config.window_ms // 1000 + AGE_SLACK_S)
     walk_kernels.salsa(
         graph.read_arrays,
-        ints,
-        floats,
+        scratch.ints,
+        scratch.floats,
         tuple(layout),
         np.array(request.seed_user_ids, np.uint64),
         np.array(request.seed_weights, np.float64),
@@ -169,19 +232,36 @@ def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch)
             np.uint64(request.social_proof_types & ALL_TYPES),
         ),
         (float(request.reset), float(request.query_weight_fraction)),
+        (now_ms // 1000, tables, lows, bits, _blend(request)),
     )
-    walkers, seeds, visits, reached, steps, n = ints[:6].tolist()
-    at = layout.results_at
-    k, p = layout.results, layout.proofs
+    return _collect(scratch, layout)
+
+
+def _collect(scratch: SalsaScratch, layout: Layout) -> SalsaResult:
+    """Copy the results out of the buffers."""
+    ints, floats = scratch.ints, scratch.floats
+    walkers, seeds, total, reached, steps, n = ints[:6].tolist()
+    at, k, p = layout.results_at, layout.results, layout.proofs
     proofs = at + 3 * k
+    rows = ints[at + k : at + 2 * k].view(np.int32)[:n]
+    visits = ints[layout.visits_at :][rows].astype(np.int32)
+    if layout.half_lives:
+        start = 2 * layout.reached
+        weights = floats[start + LANES : start + LANES * (reached + 1)].reshape(reached, LANES)
+        timed = (weights[rows] * floats[start : start + LANES])[:, : layout.half_lives]
+        scores = floats[rows]
+    else:
+        timed = np.empty((n, 0))
+        scores = visits / float(total or 1)
     return SalsaResult(
         ints[at : at + n].view(np.uint64).copy(),
-        floats[layout.reached : layout.reached + n].copy(),
-        ints[at + k : at + k + n].astype(np.int32),
+        scores,
+        visits,
+        timed,
         ints[at + 2 * k : at + 2 * k + n].astype(np.int32),
         ints[proofs : proofs + n * p].view(np.uint64).reshape(n, p).copy(),
         ints[proofs + k * p : proofs + k * p + n * p].astype(np.uint8).reshape(n, p),
-        SalsaStats(walkers, seeds, visits, reached, steps),
+        SalsaStats(walkers, seeds, total, reached, steps),
     )
 
 

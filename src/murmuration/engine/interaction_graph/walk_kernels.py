@@ -23,8 +23,10 @@ from murmuration.engine.kernels.top_k import top_k
 #: Fields of the statistics, at the start of ``ints``.
 WALKERS, SEEDS, VISITS, REACHED, STEPS, RESULTS = 0, 1, 2, 3, 4, 5
 STATS = 8
-#: Visits are counted apart up to this many when the results are chosen.
+#: Bins of the histogram that bounds the results' scores from below.
 BINS = 256
+#: Half-lives that one walk can be scored at: so many float64 make half a cache line.
+LANES = 4
 #: A step looks for an edge of a wanted type so often before it counts them all.
 _TRIES = 8
 _LOW32 = np.uint64(0xFFFFFFFF)
@@ -32,11 +34,12 @@ _LOW32 = np.uint64(0xFFFFFFFF)
 
 class Layout(NamedTuple):
     """Sizes that cut up the buffers: walkers, right nodes that can be reached, hash slots (power of two), results,
-    proofs a result.
+    proofs a result, half-lives.
 
     In order, ``ints`` holds: statistics; per walker: user, mover's user, slot, entry, rank; per right node: index,
-    visits, id, place among the results, candidate row; bins to count visits in; the hash table; per result: id,
-    visits, number of proofs; per proof: user id, type, degree. ``floats``: a score per right node, then per result.
+    visits, id, place among the results, candidate row; bins of a histogram; the hash table; per result: id, rank,
+    number of proofs; per proof: user id, type, degree. ``floats``: per right node a score, and one of a candidate;
+    LANES factors; per right node LANES weights.
     """
 
     walkers: int
@@ -44,6 +47,12 @@ class Layout(NamedTuple):
     table: int
     results: int
     proofs: int
+    half_lives: int
+
+    @property
+    def visits_at(self) -> int:
+        """Where visits by rank begin in ``ints``."""
+        return STATS + 5 * self.walkers + self.reached
 
     @property
     def results_at(self) -> int:
@@ -58,7 +67,7 @@ class Layout(NamedTuple):
     @property
     def floats(self) -> int:
         """Length of the buffer ``floats``."""
-        return self.reached + self.results
+        return (2 + (LANES if self.half_lives else 0)) * self.reached + LANES
 
 
 @inlined
@@ -215,49 +224,86 @@ def _step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: A
 
 
 @inlined
-def _threshold(visits: Any, reached: Any, results: Any, bins: Any) -> Any:
-    """The least number of visits that a result can have: fewer than ``results`` nodes have more. ``bins``: scratch."""
+def _threshold(scores: Any, reached: Any, results: Any, bins: Any) -> Any:
+    """A score that fewer than ``results`` nodes exceed and every result has, by a histogram. ``bins``: scratch."""
+    greatest = 0.0
+    for r in range(reached):
+        greatest = max(greatest, scores[r])
+    if greatest <= 0.0:
+        return 0.0
     bins[:] = 0
     top = bins.shape[0] - 1
+    scale = top / greatest
     for r in range(reached):
-        bins[min(visits[r], top)] += 1
+        bins[np.int64(scores[r] * scale)] += 1
     least = top
     total = bins[top]
-    while total < results and least > 1:
+    while total < results and least > 0:
         least -= 1
         total += bins[least]
-    return least
+    # A little less than the bin's edge, so that rounding cannot lose the nodes on it.
+    return (least - 1e-6) / scale
 
 
 @inlined
 def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
-    """The most visited right nodes, then by id, into the results' ids, visits and scores.
+    """The right nodes with the best scores, then by id, into the results' ids and rows.
 
     Most nodes are visited once or twice: those that cannot be among the results are left out before ids are read.
     """
-    nodes, visits, order, places, rows, bins, ids, counts, scores, out = cut
+    nodes, scores, order, places, rows, bins, ids, best, kept = cut
     reached = stats[REACHED]
-    least = _threshold(visits, reached, results, bins)
+    least = _threshold(scores, reached, results, bins)
     keys = order.view(np.uint64)
     n = np.int64(0)
     for r in range(reached):
         places[r] = -1
         rows[n] = r
-        n += np.int64(visits[r] >= least)
+        n += np.int64(scores[r] >= least)
     for i in range(n):
         keys[i] = g.tweet_keys[nodes[rows[i]]]
-        scores[i] = np.float64(visits[rows[i]])
-    best = ids.view(np.int32)
-    size = np.int64(top_k(scores, keys, n, results, best))
+        kept[i] = scores[rows[i]]
+    size = np.int64(top_k(kept, keys, n, results, best))
     stats[RESULTS] = size
-    # Backwards: best k (32 bits) lies in front of id k (64 bits) and must be read before that is written over it.
-    for k in range(size - 1, -1, -1):
+    for k in range(size):
         candidate = np.int64(best[k])
-        row = rows[candidate]
-        places[row] = k
-        counts[k] = visits[row]
-        out[k] = scores[candidate] / np.float64(stats[VISITS])
         ids[k] = order[candidate]
+        places[rows[candidate]] = k
+        best[k] = np.int32(rows[candidate])
+
+
+@inlined
+def _weigh(found: Any, ranks: Any, moved: Any, now: Any, ages: Any, weights: Any) -> None:
+    """Add to each visited node's row of ``weights`` the visit's weight at each half-life: 2^(-age / half-life).
+
+    ``ages``: (tables, rows of the low part, bits of the low part); a weight is the product of two table rows, one for
+    each part of the age, so a visit costs two loads instead of four exponentials.
+    """
+    tables, lows, bits = ages
+    last = tables.shape[0] // LANES - 1
+    for m in range(moved):
+        age = max(np.int64(0), now - ((found[m] >> 32) & 0xFFFFFFFF))
+        low = LANES * (age & (lows - 1))
+        high = LANES * min(lows + (age >> bits), last)
+        row = LANES * ranks[m]
+        for h in range(LANES):
+            weights[row + h] += tables[low + h] * tables[high + h]
+
+
+@inlined
+def _blend(weights: Any, reached: Any, blend: Any, totals: Any, scores: Any) -> None:
+    """Each node's score: its share of each half-life's weight, times that half-life's part in the blend."""
+    totals[:] = 0.0
+    for r in range(reached):
+        for h in range(LANES):
+            totals[h] += weights[LANES * r + h]
+    for h in range(LANES):
+        totals[h] = 1.0 / totals[h] if totals[h] > 0.0 else 0.0
+    for r in range(reached):
+        score = 0.0
+        for h in range(LANES):
+            score += weights[LANES * r + h] * totals[h] * blend[h]
+        scores[r] = score
 
 
 @inlined
@@ -308,17 +354,55 @@ def _prove(g: Any, cut: Any, moved: Any, query: Any, types: Any, proofs: Any, si
         degrees[first + at] = weight
 
 
+@inlined
+def _walk(g: Any, cut: Any, counted: Any, timed: Any, stats: Any, options: Any) -> Any:
+    """All steps of the walk; counts visits, and weighs them if half-lives are asked; returns the last step's movers."""
+    users, movers, slots, found, ranks = cut
+    table, nodes, visits = counted
+    now, ages, weights, lanes = timed
+    query, seed, length, types, coin = options
+    shift = np.uint64(64)
+    while np.int64(1) << np.int64(np.uint64(64) - shift) < table.shape[0]:
+        shift -= np.uint64(1)
+    paths = (users, movers, slots, found)
+    n = stats[WALKERS]
+    moved = np.int64(0)
+    reached = np.int64(0)
+    steps = (length + 1) // 2
+    for step in range(steps):
+        moved, waiting = _step_left(g, paths, n, query, types, coin, stream(seed, np.uint64(2 * step)))
+        before = reached
+        for m in range(moved):
+            rank = _count(table, shift, nodes, visits, reached, found[m] & NODE_MASK)
+            ranks[m] = rank
+            reached += rank == reached
+        if lanes > 0:
+            weights[LANES * before : LANES * reached] = 0.0
+            _weigh(found, ranks, moved, now, ages, weights)
+        stats[VISITS] += moved
+        stats[STEPS] += moved
+        if step + 1 < steps:
+            n = _step_right(g, paths, moved, waiting, types, stream(seed, np.uint64(2 * step + 1)))
+            stats[STEPS] += n - waiting
+    stats[REACHED] = reached
+    return moved
+
+
 @kernel
-def salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weights: Any, numbers: Any, shares: Any) -> None:
+def salsa(
+    g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weights: Any, numbers: Any, shares: Any, timed: Any
+) -> None:
     """A whole SALSA request: walk, count, select, prove.
 
-    ``g``: ReadArrays. ``ints``, ``floats``: the reader's buffers. ``sizes``: the five sizes of Layout. ``seeds``
-    uint64, ``weights`` float64. ``numbers``: uint64 (query id, seed of the draws, walks, length, type mask, proof type
-    mask). ``shares``: (reset probability, query weight fraction). Results are left in the buffers.
+    ``g``: ReadArrays. ``ints``, ``floats``: the reader's buffers. ``sizes``: the sizes of Layout. ``seeds`` uint64,
+    ``weights`` float64. ``numbers``: uint64 (query id, seed of the draws, walks, length, type mask, proof type mask).
+    ``shares``: (reset probability, query weight fraction). ``timed``: (now in s, table of ages, its low rows, bits of
+    these, blend of half-lives (LANES,)). Results are left in the buffers.
     """
-    walkers, reachable, slots_count, results, proofs = sizes
+    walkers, reachable, slots_count, results, proofs, lanes = sizes
     query_id, seed, walks, length, types, proof_types = numbers
     reset, fraction = shares
+    now, tables, lows, bits, blend = timed
     stats = ints[:STATS]
     stats[:] = 0
     at = STATS
@@ -335,43 +419,33 @@ def salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weights: Any, 
     rows = ints[at + 4 * reachable : at + 5 * reachable + 1]
     at += 5 * reachable + 1
     bins = ints[at : at + BINS]
-    at += BINS
-    table = ints[at : at + slots_count]
+    table = ints[at + BINS : at + BINS + slots_count]
     table[:] = 0
-    at += slots_count
+    at += BINS + slots_count
     ids = ints[at : at + results]
-    counts = ints[at + results : at + 2 * results]
+    best = ints[at + results : at + 2 * results].view(np.int32)
     proof_sizes = ints[at + 2 * results : at + 3 * results]
     proof_sizes[:] = 0
     at += 3 * results
-    each = results * proofs
+    scores = floats[:reachable]
+    totals = floats[2 * reachable : 2 * reachable + LANES]
+    lane_weights = floats[2 * reachable + LANES :]
 
-    shift = np.uint64(64)
-    while np.int64(1) << (np.uint64(64) - shift) < slots_count:
-        shift -= np.uint64(1)
-    coin = np.uint64(reset * 4294967296.0)
     query = np.int64(find_in(g.user_slots, query_id))
     _place(g, query, seeds, weights, np.float64(walks), fraction, users, stats)
-    n = stats[WALKERS]
-    cut = (users, movers, slots, found)
-    moved = np.int64(0)
-    reached = np.int64(0)
-    steps = (np.int64(length) + 1) // 2
-    for step in range(steps):
-        start = stream(seed, np.uint64(2 * step))
-        moved, waiting = _step_left(g, cut, n, query, np.int64(types), coin, start)
-        for m in range(moved):
-            rank = _count(table, shift, nodes, visits, reached, found[m] & NODE_MASK)
-            ranks[m] = rank
-            reached += rank == reached
-        stats[VISITS] += moved
-        stats[STEPS] += moved
-        if step + 1 < steps:
-            n = _step_right(g, cut, moved, waiting, np.int64(types), stream(seed, np.uint64(2 * step + 1)))
-            stats[STEPS] += n - waiting
-    stats[REACHED] = reached
-    _select(g, (nodes, visits, order, places, rows, bins, ids, counts, floats, floats[reachable:]), stats, results)
+    cut = (users, movers, slots, found, ranks)
+    options = (query, seed, np.int64(length), np.int64(types), np.uint64(reset * 4294967296.0))
+    times = (now, (tables, lows, bits), lane_weights, lanes)
+    moved = _walk(g, cut, (table, nodes, visits), times, stats, options)
+    if lanes > 0:
+        _blend(lane_weights, stats[REACHED], blend, totals, scores)
+    else:
+        for r in range(stats[REACHED]):
+            scores[r] = np.float64(visits[r])
+    picked = (nodes, scores, order, places, rows, bins, ids, best, floats[reachable : 2 * reachable])
+    _select(g, picked, stats, results)
     if proofs > 0:
+        each = results * proofs
         ints[at : at + 3 * each] = 0
         lists = (ints[at : at + each], ints[at + each : at + 2 * each], ints[at + 2 * each : at + 3 * each])
         _prove(g, (movers, found, ranks, places), moved, query, np.int64(proof_types), proofs, proof_sizes, lists)

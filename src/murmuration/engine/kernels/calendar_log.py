@@ -113,7 +113,11 @@ def _close(log: Any) -> None:
 
 @inlined
 def append(log: Any, second: Any, payload: Any) -> None:
-    """Add an entry; the log must not be full. ``second`` int64 ≥ 0, ``payload`` int64 below 2^56."""
+    """Add an entry; the log must not be full. ``second`` int64 ≥ 0, ``payload`` int64 below 2^56.
+
+    Pages are a ring: before a newer second is appended, everything that it leaves outside the span must have been
+    evicted, down to an ``oldest`` (or ``oldest_at_least``) inside it.
+    """
     header = log.header
     if header[FREE]:
         slot = header[FREE] - 1
