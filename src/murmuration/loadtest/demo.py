@@ -127,8 +127,8 @@ async def run_demo(config: Config, options: DemoOptions) -> None:
         config = msgspec.structs.replace(config, log=msgspec.structs.replace(config.log, url=url))
         if options.port is not None:
             config = msgspec.structs.replace(config, serving=msgspec.structs.replace(config.serving, port=options.port))
-        say("starting the engine (the first start compiles its kernels; later ones find them cached)")
-        instance = await stack.enter_async_context(running(config))
+        say("starting the engine")
+        instance = await stack.enter_async_context(running(config, progress=say))
         society = Society(SocietyConfig(seed=options.seed, people=options.people, events_per_s=options.events_per_s))
         say(f"{options.people:,} people, six hours of their past …")
         began_ms = now_ms()

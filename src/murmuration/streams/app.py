@@ -35,6 +35,7 @@ from murmuration.streams.topics import running_log
 log = structlog.get_logger("murmuration.app")
 
 RETENTION_INTERVAL_S = 600.0
+PROGRESS_AFTER_S = 1.5
 
 
 class Engine:
@@ -182,7 +183,6 @@ async def running_engine(
     async with AsyncExitStack() as stack:
         event_log = await stack.enter_async_context(running_log(config.log))
         engine = Engine(config, registry if registry is not None else new_registry())
-        progress("compiling kernels (first start only; cached afterwards)")
         await asyncio.to_thread(compile_kernels, progress)
         ingest, state_thread = engine.start(event_log)
         stack.push_async_callback(engine.close)
@@ -203,9 +203,18 @@ async def running_engine(
 
 
 def compile_kernels(progress: Callable[[str], None] = lambda line: None) -> None:
-    """Compile, or load from the cache, every kernel: the engine's and the decoder's."""
-    warmup.all(progress)
-    progress("kernels: events")
+    """Compile, or load from the cache, every kernel: the engine's and the decoder's.
+
+    ``progress`` hears of it only when it takes a while: with a filled cache it is over at once.
+    """
+    began = time.monotonic()
+
+    def tell(line: str) -> None:
+        if time.monotonic() - began > PROGRESS_AFTER_S:
+            progress(f"compiling, cached from the next start on: {line}")
+
+    warmup.all(tell)
+    tell("kernels: events")
     event_kernels.warm()
 
 

@@ -8,7 +8,7 @@ import orjson
 import typer
 from rich.console import Console
 
-from murmuration.engine.errors import ConfigError
+from murmuration.engine.errors import ConfigError, EventError
 from murmuration.streams.client import FeedClient, Frame
 from murmuration.streams.client_render import render_feed
 from murmuration.streams.events.ids import parse_id
@@ -37,8 +37,8 @@ async def show_feed(options: FeedOptions) -> int:
     """
     try:
         viewer = parse_id(options.user)
-    except ValueError as error:
-        raise ConfigError(f"USER: {error}") from None
+    except EventError as error:
+        raise ConfigError(f"USER: {error.detail}") from None
     show = _as_json if options.json else _as_text(options.explain)
     explain = "entries" if options.explain else "none"
     open_mode = options.token is None
