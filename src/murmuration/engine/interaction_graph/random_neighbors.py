@@ -1,0 +1,1 @@
+"""What random edges of given people lead to."""

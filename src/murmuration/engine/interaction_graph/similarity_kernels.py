@@ -1,0 +1,1 @@
+"""The kernels that count shared neighbours, weighted or by number."""
