@@ -122,13 +122,11 @@ class _Model:
         kind, known = row.kind, self.tweets.get(row.tweet)
         if row.tweet == 0:
             return
-        if kind in COUNTED:
+        if kind in COUNTED or (kind in UNDONE and known):
             tweet = known or self._new(row.tweet, row.author)
             if not tweet.created and not tweet.author:
                 tweet.author = row.author
-            self._count(tweet, COUNTED[kind], 1, row.time_ms)
-        elif kind in UNDONE and known:
-            self._count(known, UNDONE[kind], -1, row.time_ms)
+            self._count(tweet, {**COUNTED, **UNDONE}[kind], -1 if kind in UNDONE else 1, row.time_ms)
         elif kind == Kind.DELETE:
             tweet = known or self._new(row.tweet, row.author)
             tweet.deleted, tweet.listed, tweet.text = True, False, b""

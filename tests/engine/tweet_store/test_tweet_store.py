@@ -112,8 +112,14 @@ def test_answers_as_the_model_however_the_batch_is_split(
 
 
 @settings(deadline=None)
-@given(draws=draws, count=st.integers(0, 8), half_life=st.integers(0, 1), since_s=st.sampled_from([0, 2, 200]))
-def test_popular_is_the_exact_top(row_of, batch_of, model_of, draws, count, half_life, since_s):
+@given(
+    draws=draws,
+    count=st.integers(0, 8),
+    half_life=st.integers(0, 1),
+    since_s=st.sampled_from([0, 2, 200]),
+    now_s=st.sampled_from([1500, 0, -600]),
+)
+def test_popular_is_the_exact_top(row_of, batch_of, model_of, draws, count, half_life, since_s, now_s):
     weights = EngagementWeights(favorite=1.0, impression=0.5)
     config = TweetStoreConfig(tweets_max=10, text_bytes_max=100, weights=weights, **HALF_LIVES)
     rows = [row_of(*draw) for draw in draws]
@@ -121,7 +127,7 @@ def test_popular_is_the_exact_top(row_of, batch_of, model_of, draws, count, half
     store.apply(batch_of(rows))
     for row in rows:
         model.apply(row)
-    time_ms, since_ms = T0 + 1_500_000, T0 + 1000 * since_s
+    time_ms, since_ms = T0 + 1000 * now_s, T0 + 1000 * since_s
     ids, scores = store.popular(time_ms, half_life, count, since_ms)
     every = np.array([t.id for t in model.tweets.values() if t.servable and t.created_ms >= since_ms], np.uint64)
     popularity = store.popularity(store.lookup(every), time_ms, half_life)
@@ -129,6 +135,27 @@ def test_popular_is_the_exact_top(row_of, batch_of, model_of, draws, count, half
         (-score, tweet) for score, tweet in zip(popularity.tolist(), every.tolist(), strict=True) if score > 0
     )
     assert [(-score, tweet) for score, tweet in zip(scores.tolist(), ids.tolist(), strict=True)] == ranked[:count]
+
+
+def test_equally_new_tweets_come_by_greater_id_and_the_smallest_fall_off(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(tweets_max=64, text_bytes_max=64))
+    ids = np.random.default_rng(4).permutation(np.arange(1, 51)).tolist()
+    store.apply(batch_of([row_of(Kind.CREATE, n, n % 7 + 1, T0) for n in ids]))
+    authors = np.array([3, 7, 1, 2, 6, 5, 4], np.uint64)
+    assert store.recent_of_authors(authors, 0, 50, 12)[0].tolist() == list(range(50, 38, -1))
+
+
+@pytest.mark.parametrize("now_ms", [T0 + 2_000_000, T0 - 600_000])
+@pytest.mark.parametrize("apart_ms", [0, 40_000])
+def test_popular_looks_past_the_first_it_finds(row_of, batch_of, now_ms, apart_ms):
+    store = TweetStore(TweetStoreConfig(tweets_max=64, text_bytes_max=64, **HALF_LIVES))
+    likes = np.random.default_rng(6).permutation(np.arange(1, 31)).tolist()
+    rows = [row_of(Kind.CREATE, n, 1, T0) for n in likes]
+    rows += [row_of(Kind.FAVORITE, n, 1, T0 + apart_ms * n) for n in likes for _ in range(n)]
+    store.apply(batch_of(rows))
+    assert store.popular(now_ms, 1, 5, 0)[0].tolist() == [30, 29, 28, 27, 26]
+    slots = store.lookup(np.array([30, 29], np.uint64))
+    assert store.popular(now_ms, 1, 2, 0)[1].tolist() == store.popularity(slots, now_ms, 1).tolist()
 
 
 def test_equally_popular_tweets_come_by_smaller_id(row_of, batch_of):
@@ -147,9 +174,10 @@ def test_decayed_sums_do_not_depend_on_the_order_of_events(row_of, batch_of, spa
     times = T0 + rng.integers(0, 1000 * span_s, 400)
     now_ms = int(times.max()) + 1234
     rows = [row_of(Kind.RETWEET, 5, 1, int(time)) for time in times]
-    for _ in range(4):
+    ascending = np.argsort(times)
+    for order in (ascending, ascending[::-1], *(rng.permutation(len(rows)) for _ in range(4))):
         store = TweetStore(config)
-        store.apply(batch_of([rows[i] for i in rng.permutation(len(rows))]))
+        store.apply(batch_of([rows[i] for i in order]))
         got = store.decayed(store.lookup(np.array([5], np.uint64)), now_ms)[0, Counter.RETWEET]
         closed = [np.sum(np.exp2(-(now_ms - times) / half_life)) for half_life in (3000, 40_000)]
         np.testing.assert_allclose(got, closed, rtol=1e-9)

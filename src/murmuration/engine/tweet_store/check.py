@@ -52,4 +52,5 @@ def _check_chains(s: t.Tweets, listed: np.ndarray[tuple[int], np.dtype[np.bool_]
             _require(last is None or key < last, f"slot {slot} is out of order")
             last, newer, slot = key, slot, int(s.row[slot, t.OLDER])
             reached += 1
+            _require(reached <= len(listed), "a chain has a cycle")
     _require(reached == np.count_nonzero(listed), f"{reached} tweets in chains, {np.count_nonzero(listed)} listed")
