@@ -144,12 +144,12 @@ class SalsaScratch:
             self._ages_of = key
         return self._ages
 
-    def fit(self, layout: Layout) -> None:
-        """Make the buffers large enough."""
-        if len(self.ints) < layout.ints:
-            self.ints = np.zeros(1 << (layout.ints - 1).bit_length(), np.int64)
-        if len(self.floats) < layout.floats:
-            self.floats = np.zeros(1 << (layout.floats - 1).bit_length())
+    def reserve(self, ints: int, floats: int) -> None:
+        """Make the buffers at least so long."""
+        if len(self.ints) < ints:
+            self.ints = np.zeros(1 << (ints - 1).bit_length(), np.int64)
+        if len(self.floats) < floats:
+            self.floats = np.zeros(1 << (floats - 1).bit_length())
 
 
 def _validate(request: SalsaRequest) -> None:
@@ -213,7 +213,7 @@ def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch)
     """
     _validate(request)
     layout = _layout(request, graph.config.tweets_max)
-    scratch.fit(layout)
+    scratch.reserve(layout.ints, layout.floats)
     now_ms = request.time_ms or graph.watermark_ms
     tables, lows, bits = scratch.ages(request.half_lives_ms, graph.config.window_ms // 1000 + AGE_SLACK_S)
     walk_kernels.salsa(

@@ -224,7 +224,7 @@ def _step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: A
 
 
 @inlined
-def _threshold(scores: Any, reached: Any, results: Any, bins: Any) -> Any:
+def threshold(scores: Any, reached: Any, results: Any, bins: Any) -> Any:
     """A score that fewer than ``results`` nodes exceed and every result has, by a histogram. ``bins``: scratch."""
     greatest = 0.0
     for r in range(reached):
@@ -253,7 +253,7 @@ def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
     """
     nodes, scores, order, places, rows, bins, ids, best, kept = cut
     reached = stats[REACHED]
-    least = _threshold(scores, reached, results, bins)
+    least = threshold(scores, reached, results, bins)
     keys = order.view(np.uint64)
     n = np.int64(0)
     for r in range(reached):

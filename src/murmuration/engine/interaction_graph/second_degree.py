@@ -1,0 +1,196 @@
+"""Top second degree by count: the tweets that the seeds themselves engaged with, by the sum of the seeds' weights.
+
+"Liked by people you follow": seeds are the viewer's weighted followees. A seed counts once for each type of edge it
+has to a tweet, and only its newest edges are read. The definition is that of GraphJet's TopSecondDegreeByCount, made
+exact: repeated edges never count twice, undone ones are not in the graph.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.errors import RequestError
+from murmuration.engine.interaction_graph import count_kernels
+from murmuration.engine.interaction_graph.arrays import ALL_TYPES
+from murmuration.engine.interaction_graph.count_kernels import BINS, ROW, STATS, TYPES
+from murmuration.engine.interaction_graph.salsa import PROOFS_MAX, RESULTS_MAX, SalsaScratch, SeedsError
+from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+
+Ids = NDArray[np.uint64]
+_NO_IDS: Ids = np.empty(0, np.uint64)
+
+#: A request's budget: edges read, of seeds and of listed authors.
+EDGES_MAX = 4_000_000
+EDGES_PER_SEED_MAX = 10_000
+
+
+class CountOptionError(RequestError):
+    """A parameter of the count is out of its range."""
+
+    code = "bad_count_option"
+
+
+class CountBudgetError(RequestError):
+    """More seeds or authors than the budget of edges allows."""
+
+    code = "too_many_seeds"
+
+
+class SecondDegreeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What to count. Seeds are distinct; those that the graph does not know are passed over.
+
+    ``edge_types``: bit mask of what counts. ``users_min``: a tweet needs so many users of one type, or of one of
+    ``type_unions`` (bit masks); ``users_min_by_type`` says otherwise for single types (0 = that type alone never
+    suffices). A tweet's author does not count among the users of another type. ``users_exact`` > 0: exactly so many
+    distinct users.
+
+    Left out: ``exclude_tweet_ids``, tweets of ``exclude_author_ids``, all but those of ``author_ids`` if there are any,
+    what ``query_user_id`` has an edge to (0 = nobody), tweets with fewer than ``degree_min`` edges, tweets created (by
+    their snowflake id) more than ``tweet_age_ms_max`` before ``time_ms``, and engagements older than
+    ``engagement_age_ms_max`` (0 = any age; ``time_ms`` 0 = the newest event). Authors are known by their edges of type
+    TWEET among their newest ``edges_per_seed_max``.
+    """
+
+    seed_user_ids: Ids
+    seed_weights: NDArray[np.float64]
+    query_user_id: int = 0
+    edge_types: int = ALL_TYPES
+    results_max: int = 100
+    edges_per_seed_max: int = 500
+    proofs_max: int = 10
+    users_min: int = 1
+    users_min_by_type: dict[int, int] = {}
+    type_unions: tuple[int, ...] = ()
+    users_exact: int = 0
+    time_ms: int = 0
+    tweet_age_ms_max: int = 0
+    engagement_age_ms_max: int = 0
+    degree_min: int = 0
+    exclude_tweet_ids: Ids = msgspec.field(default_factory=lambda: _NO_IDS)
+    exclude_author_ids: Ids = msgspec.field(default_factory=lambda: _NO_IDS)
+    author_ids: Ids = msgspec.field(default_factory=lambda: _NO_IDS)
+
+
+class SecondDegreeResult(NamedTuple):
+    """Tweets, greatest score first, then by id (n rows).
+
+    ``users``: distinct seeds (int32). Proofs of row i: the first ``proof_counts[i]`` of ``proof_user_ids[i]`` and
+    ``proof_types[i]`` (n, k), the heaviest seeds first. ``seeds`` with edges, ``edges_read``, ``tweets`` counted.
+    """
+
+    tweet_ids: Ids
+    scores: NDArray[np.float64]
+    users: NDArray[np.int32]
+    proof_counts: NDArray[np.int32]
+    proof_user_ids: Ids
+    proof_types: NDArray[np.uint8]
+    seeds: int
+    edges_read: int
+    tweets: int
+
+
+def _validate(request: SecondDegreeRequest) -> None:
+    weights = request.seed_weights
+    seeds = len(request.seed_user_ids)
+    if not seeds or seeds != len(weights) or len(np.unique(request.seed_user_ids)) != seeds:
+        raise SeedsError(f"{seeds} seeds and {len(weights)} weights: there must be one for each, and seeds distinct")
+    if not (weights.min() >= 0.0 and weights.max() < np.inf):
+        raise SeedsError("weights are finite and not negative")
+    if not 1 <= request.edges_per_seed_max <= EDGES_PER_SEED_MAX:
+        raise CountOptionError(f"edges_per_seed_max is 1 … {EDGES_PER_SEED_MAX}")
+    if not 1 <= request.results_max <= RESULTS_MAX or not 0 <= request.proofs_max <= PROOFS_MAX:
+        raise CountOptionError(f"results_max is 1 … {RESULTS_MAX}, proofs_max 0 … {PROOFS_MAX}")
+    least = (request.users_min, request.users_exact, request.degree_min, *request.users_min_by_type.values())
+    ages = (request.time_ms, request.tweet_age_ms_max, request.engagement_age_ms_max)
+    if min(*least, *ages) < 0 or not all(0 <= t < TYPES for t in request.users_min_by_type):
+        raise CountOptionError("minima and ages are not negative, types are 0 … 15")
+    lists = seeds + len(request.exclude_author_ids) + len(request.author_ids)
+    if lists * request.edges_per_seed_max + len(request.exclude_tweet_ids) > EDGES_MAX:
+        raise CountBudgetError(f"{lists} seeds and authors with {request.edges_per_seed_max} edges each are too many")
+
+
+def _needs(request: SecondDegreeRequest) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int, bool]:
+    """Users needed by type, unions, users of a union, exact users, and whether any proof will do."""
+    minimum = np.full(TYPES, max(1, request.users_min), np.int64)
+    for edge_type, users in request.users_min_by_type.items():
+        minimum[edge_type] = users
+    minimum[[not request.edge_types >> t & 1 for t in range(TYPES)]] = 0
+    wanted = [m for t, m in enumerate(minimum.tolist()) if request.edge_types >> t & 1]
+    plain = all(m == 1 for m in wanted) and request.users_exact == 0
+    unions = np.array([u & request.edge_types for u in request.type_unions], np.int64)
+    return minimum, unions, max(1, request.users_min), request.users_exact, plain
+
+
+def second_degree(graph: InteractionGraph, request: SecondDegreeRequest, scratch: SalsaScratch) -> SecondDegreeResult:
+    """Count and rank in one kernel call without the GIL; ``scratch`` belongs to the calling thread.
+
+    O(seeds · edges_per_seed_max), within ``EDGES_MAX``.
+
+    Raises:
+        RequestError: named by its ``code``: bad_seeds, bad_count_option, too_many_seeds.
+    """
+    _validate(request)
+    seeds = np.array(request.seed_user_ids, np.uint64)
+    k, p, cap = request.results_max, request.proofs_max, request.edges_per_seed_max
+    edges = len(seeds) * min(cap, graph.config.user_degree_max)
+    rows = min(edges, graph.config.tweets_max)
+    marks = len(request.exclude_tweet_ids) + (len(request.exclude_author_ids) + len(request.author_ids)) * cap
+    slots = 1 << max(4, (2 * (edges + marks + graph.config.user_degree_max) - 1).bit_length())
+    slots = min(slots, 1 << max(4, (2 * graph.config.tweets_max - 1).bit_length()))
+    scratch.reserve(STATS + 3 * k + 2 * k * p + BINS + len(seeds) + (ROW + 2) * rows + edges + slots, 2 * rows)
+    now_ms = request.time_ms or graph.watermark_ms
+    engaged_s = max(0, -(-(now_ms - request.engagement_age_ms_max) // 1000)) if request.engagement_age_ms_max else 0
+    created_ms = max(0, now_ms - request.tweet_age_ms_max) if request.tweet_age_ms_max else 0
+    count_kernels.second_degree(
+        graph.read_arrays,
+        scratch.ints,
+        scratch.floats,
+        (slots, rows, edges, k, p),
+        seeds,
+        np.array(request.seed_weights, np.float64),
+        (
+            np.uint64(request.query_user_id),
+            np.array(request.exclude_tweet_ids, np.uint64),
+            np.array(request.exclude_author_ids, np.uint64),
+            np.array(request.author_ids, np.uint64),
+        ),
+        (request.edge_types & ALL_TYPES, cap, engaged_s),
+        (created_ms, 0, request.degree_min),
+        _needs(request),
+    )
+    return _collect(scratch, seeds, k, p, rows)
+
+
+def _collect(scratch: SalsaScratch, seeds: Ids, k: int, p: int, rows: int) -> SecondDegreeResult:
+    """Copy the results out of the buffers."""
+    ints = scratch.ints
+    known, read, tweets, n = ints[:4].tolist()
+    ranks = ints[STATS + k : STATS + 2 * k].view(np.int32)[:n]
+    proofs_at = STATS + 3 * k
+    rows_at = proofs_at + 2 * k * p + BINS + len(seeds)
+    counts = ints[STATS + 2 * k : STATS + 2 * k + n].astype(np.int32)
+    proofs = ints[proofs_at : proofs_at + n * p].reshape(n, p)
+    kinds = ints[proofs_at + k * p : proofs_at + k * p + n * p].reshape(n, p)
+    beyond = np.arange(p) >= counts[:, None]
+    people = seeds[np.where(beyond, 0, proofs)]
+    people[beyond] = 0
+    return SecondDegreeResult(
+        ints[STATS : STATS + n].view(np.uint64).copy(),
+        scratch.floats[:rows][ranks],
+        ints[rows_at : rows_at + ROW * rows].reshape(rows, ROW)[ranks, 2].astype(np.int32),
+        counts,
+        people,
+        np.where(beyond, 0, kinds).astype(np.uint8),
+        known,
+        read,
+        tweets,
+    )
+
+
+def warm() -> None:
+    """Compile the count on the real types."""
+    graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
+    request = SecondDegreeRequest(seed_user_ids=np.ones(1, np.uint64), seed_weights=np.ones(1))
+    second_degree(graph, request, SalsaScratch())
