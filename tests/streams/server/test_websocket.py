@@ -176,7 +176,7 @@ BAD_FRAMES = [
     '{"type":"feed","request_id":0}', '{"type":"feed","request_id":true}', '{"type":"feed","request_id":" 1"}',
     '{"type":"feed","request_id":"٣"}', '{"type":"feed","request_id":' + "9" * 400 + "}",
     '{"type":"subscribe","cursor":"c"}', '{"type":"engage"}', '{"type":"auth","token":"t"}',
-    '{"type":"feed","x":' + "[" * 5000 + "}", '{"type":"engage","event":' + "[" * 9000 + "]" * 9000 + "}",
+    '{"type":"feed","x":' + "[" * 5000 + "}",
 ]  # fmt: skip
 
 
@@ -189,6 +189,9 @@ async def test_bad_frames_are_named_and_the_connection_stays(site):
             await asyncio.sleep(0.021)
         await socket.ws.send_bytes(b'{"type":"feed"}')
         assert (await socket.receive())["error"] == "bad_frame"
+        # How deep is too deep for the JSON reader depends on the Python version; then the event's own check refuses it.
+        await socket.ws.send_str('{"type":"engage","event":' + "[" * 9000 + "]" * 9000 + "}")
+        assert (await socket.receive())["error"] in ("bad_frame", "bad_event")
         assert (await socket.ask(type="feed"))["type"] == "feed"
     assert site.metric("errors_sent_total", way="websocket", error="internal") == 0
 
