@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
+from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 from murmuration.engine.kernels.jit import kernel
 from murmuration.engine.kernels.rng import mix64
@@ -181,6 +182,24 @@ class _Bench:
                 figures["salsa_steps_per_s"] = figures[key] * tally[1] / tally[0]
         return figures
 
+    def second_degree(self, edges_path: Path) -> Figures:
+        """Requests/s with 100 and 500 seeds (a row of the set is a query user, then the seeds)."""
+        scratch = SalsaScratch()
+        figures: Figures = {}
+        for count in (100, 500):
+            sets = self._query_set(edges_path, f"query_seeds_1000x{count + 1}.bin", 1000, count + 1)
+            weights = 1 / np.sqrt(np.arange(1, count + 1))
+            turn = [0]
+
+            def work(sets: Ids = sets, weights: NDArray[np.float64] = weights, turn: list[int] = turn) -> int:
+                seeds = sets[turn[0] % len(sets), 1:]
+                second_degree(self.graph, SecondDegreeRequest(seed_user_ids=seeds, seed_weights=weights), scratch)
+                turn[0] += 1
+                return 1
+
+            figures[f"second_degree_requests_per_s_{count}_seeds"] = _per_second(work, self.seconds)
+        return figures
+
     def beside(self, *, writer: bool, pace: float | None) -> tuple[float, float]:
         """Edges/s and requests/s of a writer thread and a reader thread that share the state lock."""
         lock = PhaseFairLock()
@@ -239,6 +258,8 @@ def run(edges_path: Path, seconds: float = 2.0, progress: Progress = _nothing) -
     figures = bench.ingest()
     progress("walks")
     figures |= bench.walks(edges_path)
+    progress("second degree")
+    figures |= bench.second_degree(edges_path)
     progress("a writer beside a reader")
     figures |= bench.mixed()
     del bench

@@ -144,6 +144,32 @@ def test_indices_are_reused_under_endless_new_users_and_tweets() -> None:
     assert graph.user_degree(199_000) == 0
 
 
+def test_ten_million_events_of_churn_do_not_grow() -> None:
+    """New people and tweets for ever, popular ones among them, late events, undo: what is in use stays level."""
+    config = InteractionGraphConfig(
+        users_max=60_000, tweets_max=60_000, edges_max=50_000, window_ms=40_000_000, arena_slots_per_edge=3.5
+    )
+    graph = InteractionGraph(config)
+    rng = np.random.default_rng(11)
+    size, fills, indices = 500_000, [], []
+    for block in range(20):
+        serial = np.arange(block * size, (block + 1) * size)
+        # An id is near the newest, skewed: the newest thousands are popular, then nobody comes back to them.
+        users = serial // 4 - (rng.pareto(1.2, size) * 20).astype(np.int64) % 12_000 + 20_000
+        tweets = serial // 6 - (rng.pareto(0.9, size) * 10).astype(np.int64) % 9_000 + 20_000
+        types = rng.choice(np.array([1, 2, 3, 8], np.uint8), size, p=[0.6, 0.2, 0.17, 0.03])
+        times = serial * 700 - np.where(rng.random(size) < 0.1, rng.integers(0, 20_000_000, size), 0)
+        graph.ingest(users.astype(np.uint64), tweets.astype(np.uint64), types, np.maximum(times, 0))
+        fills.append(graph.fill()["arena"])
+        indices.append(int(graph.state.users.header[2]) + int(graph.state.tweets.header[2]))
+    graph.check()
+    counters = graph.counters()
+    assert counters["dropped_full"] == counters["arena_full"] == 0
+    assert counters["added"] > 9_000_000
+    assert max(fills[5:]) < 1.02 * max(fills[1:5])
+    assert max(indices[5:]) <= 1.02 * max(indices[1:5])
+
+
 def test_full_of_users_pushes_out_the_oldest_and_then_drops() -> None:
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=8, edges_max=100))
     run(graph, [Op(1, 100, 1, 10), Op(2, 100, 1, 11), Op(3, 100, 1, 12)])

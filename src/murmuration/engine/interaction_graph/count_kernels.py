@@ -22,14 +22,16 @@ SEEDS, EDGES_READ, TWEETS, RESULTS = 0, 1, 2, 3
 STATS = 8
 BINS = 256
 TYPES = 16
-#: A row's fields: last seed and its types, newest proof + 1, distinct users, tweet index.
-_STAMP, _CHAIN, _USERS, _NODE = 0, 1, 2, 3
+#: A row's fields: last seed and its types; newest proof + 1 (32 bits) | distinct users; tweet index; score (float64).
+_STAMP, _PROOFS, _NODE, _SCORE = 0, 1, 2, 3
 ROW = 4
+_USER = 1 << 32
 #: Table values that are no rank: never a result; may be a result but was not met yet.
 _BLOCKED, _ALLOWED = 0xFFFFFFFF, 0xFFFFFFFE
 _VALUE = 0xFFFFFFFF
 #: A proof: seed's number (28 bits) | type (4) | the proof before it + 1 (32).
 _AHEAD = 8
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _TWEET = int(EdgeType.TWEET)
 _SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
 
@@ -37,7 +39,7 @@ _SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
 @inlined
 def _find_slot(table: Any, mask: Any, shift: Any, node: Any) -> Any:
     """The table slot that holds a node, or the empty one where it goes (a used slot holds node + 1 and a value)."""
-    at = np.int64((np.uint64(node) * np.uint64(0x9E3779B97F4A7C15)) >> shift)
+    at = np.int64((np.uint64(node) * _GOLDEN) >> shift)
     while table[at] != 0 and table[at] >> 32 != node + 1:
         at = np.int64((at + 1) & mask)
     return at
@@ -101,9 +103,11 @@ def _read_seed(g: Any, cut: Any, place: Any, seed: Any, user: Any, weight: Any, 
     last = max(np.int64(0), count - edges_max)
     read = np.int64(0)
     for j in range(count - 1, last - 1, -1):
-        if j - _AHEAD >= last:
-            ahead = g.entries[slot_of(record, j - _AHEAD)] & NODE_MASK
-            prefetch(table, np.int64((np.uint64(ahead) * np.uint64(0x9E3779B97F4A7C15)) >> shift))
+        if j - 2 * _AHEAD >= last:
+            ahead = g.entries[slot_of(record, j - 2 * _AHEAD)] & NODE_MASK
+            prefetch(table, np.int64((np.uint64(ahead) * _GOLDEN) >> shift))
+            near = g.entries[slot_of(record, j - _AHEAD)] & NODE_MASK
+            prefetch(rows, ROW * (table[np.int64((np.uint64(near) * _GOLDEN) >> shift)] & _VALUE))
         entry = g.entries[slot_of(record, j)]
         if time_of(entry) < since:
             break
@@ -122,26 +126,26 @@ def _read_seed(g: Any, cut: Any, place: Any, seed: Any, user: Any, weight: Any, 
             n += 1
             table[at] = ((node + 1) << 32) | rank
             rows[ROW * rank + _STAMP] = 0
-            rows[ROW * rank + _CHAIN] = 0
-            rows[ROW * rank + _USERS] = 0
+            rows[ROW * rank + _PROOFS] = 0
             rows[ROW * rank + _NODE] = node
-            scores[rank] = 0.0
+            scores[ROW * rank + _SCORE] = 0.0
         elif rank == _BLOCKED:
             continue
         row = ROW * rank
         stamp = rows[row + _STAMP]
         if stamp >> TYPES != seed + 1:
             stamp = (seed + 1) << TYPES
-            rows[row + _USERS] += 1
+            rows[row + _PROOFS] += _USER
         bit = np.int64(1) << kind
         if stamp & bit:
             rows[row + _STAMP] = stamp
             continue
         rows[row + _STAMP] = stamp | bit
-        scores[rank] += weight
-        proofs[proved] = (seed << 36) | (kind << 32) | rows[row + _CHAIN]
+        scores[row + _SCORE] += weight
+        held = rows[row + _PROOFS]
+        proofs[proved] = (seed << 36) | (kind << 32) | (held & _VALUE)
         proved += 1
-        rows[row + _CHAIN] = proved
+        rows[row + _PROOFS] = (held & ~_VALUE) | proved
     return n, proved, read
 
 
@@ -152,10 +156,10 @@ def _proven(rows: Any, proofs: Any, rank: Any, minimum: Any, unions: Any, union_
     The author's own (first of type TWEET) does not count among the users of another type. ``minimum`` (16,): users
     needed by type, 0 = the type alone never suffices. ``exact`` > 0: exactly so many distinct users in all.
     """
-    if exact > 0 and rows[ROW * rank + _USERS] != exact:
+    if exact > 0 and rows[ROW * rank + _PROOFS] >> 32 != exact:
         return False
     author = np.int64(-1)
-    link = rows[ROW * rank + _CHAIN]
+    link = rows[ROW * rank + _PROOFS] & _VALUE
     while link > 0:
         proof = proofs[link - 1]
         if (proof >> 32) & 15 == _TWEET:
@@ -165,7 +169,7 @@ def _proven(rows: Any, proofs: Any, rank: Any, minimum: Any, unions: Any, union_
         if minimum[kind] == 0:
             continue
         count = np.int64(0)
-        link = rows[ROW * rank + _CHAIN]
+        link = rows[ROW * rank + _PROOFS] & _VALUE
         while link > 0:
             proof = proofs[link - 1]
             if (proof >> 32) & 15 == kind and (kind == _TWEET or proof >> 36 != author):
@@ -177,7 +181,7 @@ def _proven(rows: Any, proofs: Any, rank: Any, minimum: Any, unions: Any, union_
         # A seed's proofs lie together in the chain, so distinct users are changes of the seed.
         count = np.int64(0)
         before = np.int64(-1)
-        link = rows[ROW * rank + _CHAIN]
+        link = rows[ROW * rank + _PROOFS] & _VALUE
         while link > 0:
             proof = proofs[link - 1]
             if (unions[i] >> ((proof >> 32) & 15)) & 1 and proof >> 36 != before:
@@ -232,12 +236,12 @@ def _choose(g: Any, cut: Any, n: Any, results: Any, options: Any, picked: Any) -
         eligible = n
         for r in range(n):
             candidates[r] = r
-            kept[r] = scores[r]
+            kept[r] = scores[ROW * r + _SCORE]
     else:
         for r in range(n):
             if _proven(rows, proofs, r, minimum, unions, union_min, exact):
                 candidates[eligible] = r
-                kept[eligible] = scores[r]
+                kept[eligible] = scores[ROW * r + _SCORE]
                 eligible += 1
     least = threshold(kept, eligible, results, bins)
     keys = order.view(np.uint64)
@@ -320,14 +324,14 @@ def second_degree(
     mask = slots - 1
     _mark_lists(g, table, mask, shift, (query, blocked_tweets, blocked_authors, allowed_authors), edges_max)
 
-    scores = floats[:rows_max]
+    scores = rows.view(np.float64)
     n = np.int64(0)
     proved = np.int64(0)
     cut = (table, rows, scores, proofs)
     for i in range(seeds.shape[0]):
         if i + 1 < seeds.shape[0] and users[i + 1] >= 0:
             record = g.user_records[users[i + 1]]
-            for j in range(min(degree(record), 4 * _AHEAD)):
+            for j in range(0, min(degree(record), 8 * _AHEAD), 8):
                 prefetch(g.entries, slot_of(record, degree(record) - 1 - j))
         if users[i] >= 0:
             place = (mask, shift, n, proved)
@@ -336,8 +340,8 @@ def second_degree(
             stats[SEEDS] += read > 0
             stats[EDGES_READ] += read
     stats[TWEETS] = n
-    picked = (bins, order, floats[rows_max : 2 * rows_max], candidates, best, ids)
+    picked = (bins, order, floats, candidates, best, ids)
     stats[RESULTS] = _choose(g, (rows, scores, proofs), n, results, needs, picked)
     for k in range(stats[RESULTS]):
-        chain = rows[ROW * best[k] + _CHAIN]
+        chain = rows[ROW * best[k] + _PROOFS] & _VALUE
         found[k] = _list_proofs(chain, proofs, seeds, weights, k * per_result, per_result, people, kinds)

@@ -139,7 +139,7 @@ def second_degree(graph: InteractionGraph, request: SecondDegreeRequest, scratch
     marks = len(request.exclude_tweet_ids) + (len(request.exclude_author_ids) + len(request.author_ids)) * cap
     slots = 1 << max(4, (2 * (edges + marks + graph.config.user_degree_max) - 1).bit_length())
     slots = min(slots, 1 << max(4, (2 * graph.config.tweets_max - 1).bit_length()))
-    scratch.reserve(STATS + 3 * k + 2 * k * p + BINS + len(seeds) + (ROW + 2) * rows + edges + slots, 2 * rows)
+    scratch.reserve(STATS + 3 * k + 2 * k * p + BINS + len(seeds) + (ROW + 2) * rows + edges + slots, rows)
     now_ms = request.time_ms or graph.watermark_ms
     engaged_s = max(0, -(-(now_ms - request.engagement_age_ms_max) // 1000)) if request.engagement_age_ms_max else 0
     created_ms = max(0, now_ms - request.tweet_age_ms_max) if request.tweet_age_ms_max else 0
@@ -176,10 +176,11 @@ def _collect(scratch: SalsaScratch, seeds: Ids, k: int, p: int, rows: int) -> Se
     beyond = np.arange(p) >= counts[:, None]
     people = seeds[np.where(beyond, 0, proofs)]
     people[beyond] = 0
+    table = ints[rows_at : rows_at + ROW * rows].reshape(rows, ROW)[ranks]
     return SecondDegreeResult(
         ints[STATS : STATS + n].view(np.uint64).copy(),
-        scratch.floats[:rows][ranks],
-        ints[rows_at : rows_at + ROW * rows].reshape(rows, ROW)[ranks, 2].astype(np.int32),
+        table[:, 3].copy().view(np.float64),
+        (table[:, 1] >> 32).astype(np.int32),
         counts,
         people,
         np.where(beyond, 0, kinds).astype(np.uint8),

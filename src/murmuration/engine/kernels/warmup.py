@@ -20,6 +20,7 @@ MODULES = (
     "interaction_graph.state",
     "interaction_graph.salsa",
     "interaction_graph.queries",
+    "interaction_graph.second_degree",
     "social_graph.kernels",
     "tweet_store.kernels",
     "signals.kernels",
