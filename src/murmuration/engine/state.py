@@ -20,6 +20,7 @@ from murmuration.engine.social_graph.state import SocialGraph, SocialGraphConfig
 from murmuration.engine.tweet_store.state import TweetStore, TweetStoreConfig
 from murmuration.engine.types import EVENT_COLUMNS, EventBatch
 
+PAGE_BYTES = 4096
 VERSION, CLOCK_MS, EVENTS, DUPLICATES = range(4)
 
 
@@ -99,6 +100,17 @@ class EngineState:
             if array.size:
                 sha.update(np.ascontiguousarray(array).data.cast("B"))
         return sha.hexdigest()
+
+    def touch(self) -> None:
+        """Make the system back every array with memory now, values unchanged: to be called once, before serving.
+
+        Otherwise the first write to each page waits for one to be found and zeroed, under the write lock: single
+        batches were seen to hold it for 300 ms. And a machine too small for its configuration fails at the start.
+        """
+        for _, array in self.arrays():
+            if array.size:
+                pages = array.reshape(-1).view(np.uint8)[::PAGE_BYTES]
+                np.add(pages, 0, out=pages, casting="unsafe")
 
     @property
     def bytes_max(self) -> int:

@@ -1,0 +1,45 @@
+import numpy as np
+
+from murmuration.engine.state import EngineState, RoomsConfig
+from murmuration.engine.types import Kind, make_batch
+
+
+def batch():
+    return make_batch(
+        kind=[Kind.CREATE, Kind.FAVORITE, Kind.FAVORITE, Kind.FOLLOW], id=[1, 2, 2, 4], user_id=[5, 6, 6, 6],
+        subject_id=[100, 100, 100, 5], author_id=[5, 5, 5, 0], timestamp_ms=np.full(4, 1_760_000_000_000),
+    )  # fmt: skip
+
+
+def test_apply_raises_the_version_and_leaves_duplicates_out():
+    state = EngineState(RoomsConfig())
+    keep = state.apply(batch())
+    assert keep.tolist() == [True, True, False, True]
+    assert (state.version, state.events, state.duplicates, state.clock_ms) == (1, 3, 1, 1_760_000_000_000)
+    state.apply(make_batch())
+    assert (state.version, state.events) == (2, 3)
+    state.check()
+
+
+def test_touching_changes_no_value():
+    state = EngineState(RoomsConfig())
+    state.apply(batch())
+    before = state.digest()
+    state.touch()
+    assert state.digest() == before
+    state.check()
+
+
+def test_a_digest_sees_a_single_bit():
+    state, other = EngineState(RoomsConfig()), EngineState(RoomsConfig())
+    for one in (state, other):
+        one.apply(batch())
+    assert state.digest() == other.digest()
+    _, last = list(other.arrays())[-1]
+    last.reshape(-1).view(np.uint8)[-1] ^= 1
+    assert state.digest() != other.digest()
+
+
+def test_bytes_are_what_the_rooms_say():
+    state = EngineState(RoomsConfig())
+    assert state.bytes_max == sum(a.nbytes for name, a in state.arrays() if name != "engine.header")
