@@ -23,6 +23,7 @@ from murmuration.engine.state import EngineState
 from murmuration.streams.events import kernels as event_kernels
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.events.wire import APPLIED_TOPICS
+from murmuration.streams.graph_service import GraphQuery, GraphService
 from murmuration.streams.log.base import EventLog, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.readers import Readers
@@ -59,6 +60,7 @@ class Engine:
             queue_max=config.serving.request_queue_max,
             source_deadline_s=config.serving.source_deadline_s,
         )
+        self.graph = GraphService(self.state, self.readers, concurrent_max=max(1, config.serving.readers - 1))
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._published = asyncio.Event()
         self.ingest: Ingest | None = None
@@ -131,6 +133,9 @@ class Engine:
     async def feed(self, request: Request) -> Feed:
         return await self.readers.feed(request)
 
+    async def query(self, query: GraphQuery) -> bytes:
+        return await self.graph.run(query)
+
     async def viewers(self, limit: int) -> list[Viewer]:
         return await self.readers.read(lambda: self._viewers(limit))
 
@@ -184,6 +189,7 @@ async def running_engine(
         event_log = await stack.enter_async_context(running_log(config.log))
         engine = Engine(config, registry if registry is not None else new_registry())
         await asyncio.to_thread(compile_kernels, progress)
+        await asyncio.to_thread(engine.state.touch)
         ingest, state_thread = engine.start(event_log)
         stack.push_async_callback(engine.close)
         await ingest.recall_dead_letters()

@@ -67,6 +67,12 @@ class Readers:
     def _prepare(self) -> None:
         self._local.scratch = SalsaScratch()
 
+    @property
+    def scratch(self) -> SalsaScratch:
+        """The calling reader thread's buffers."""
+        scratch: SalsaScratch = self._local.scratch
+        return scratch
+
     async def feed(self, request: Request) -> Feed:
         """Compute a feed.
 

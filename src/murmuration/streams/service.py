@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from murmuration.engine.feed import Feed, Request
+from murmuration.streams.graph_service import GraphQuery
 from murmuration.streams.log.base import TopicPartition
 
 
@@ -52,6 +53,14 @@ class FeedService(Protocol):
             RequestError: the request cannot be answered (named by ``code``; bad cursors too).
             SafetyError: a safety stage failed.
             CapacityError: the request queue is full.
+        """
+
+    async def query(self, query: GraphQuery) -> bytes:
+        """Answer a query of the interaction graph on the reader pool, as JSON.
+
+        Raises:
+            RequestError: the query cannot be answered as asked (named by ``code``).
+            CapacityError: too many queries wait.
         """
 
     async def viewers(self, limit: int) -> list[Viewer]:

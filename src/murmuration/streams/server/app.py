@@ -22,6 +22,7 @@ from murmuration.streams.server.auth import Authenticator, check_serving
 from murmuration.streams.server.connections import Connections
 from murmuration.streams.server.context import CONTEXT, Context
 from murmuration.streams.server.feeds import Feeds
+from murmuration.streams.server.graph_queries import graph_query
 from murmuration.streams.server.intake import Classify, EventIntake, LogIntake
 from murmuration.streams.server.limits import Clock, KeyedBuckets
 from murmuration.streams.server.metrics import ServingMetrics
@@ -110,6 +111,7 @@ def build_app(
             web.get("/v1/users/{id}/feed", http.users_feed),
             web.get("/v1/users", http.users),
             web.post("/v1/events", http.events),
+            web.get("/v1/graph/{query}", graph_query),
             web.get("/healthz", http.healthz),
             web.get("/readyz", http.readyz),
             web.get("/metrics", http.metrics),

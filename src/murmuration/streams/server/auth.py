@@ -29,11 +29,12 @@ _WRONG_VIEWER: Final = "the token is for another viewer"
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A verified token. ``viewer_id`` is None for a token that may only publish; ``expires_s``: Unix seconds."""
+    """A verified token. ``viewer_id`` is None for one that names nobody, only scopes; ``expires_s``: Unix seconds."""
 
     viewer_id: int | None
     expires_s: float
     publisher: bool
+    querier: bool
 
 
 def is_loopback(host: str) -> bool:
@@ -124,10 +125,21 @@ class Authenticator:
 
 def _identity(claims: Mapping[str, Any]) -> Identity:
     scope = claims.get("scope", "")
-    publisher = isinstance(scope, str) and "publish" in scope.split()
+    scopes = scope.split() if isinstance(scope, str) else []
+    publisher, querier = "publish" in scopes, "query" in scopes
     subject = claims.get("sub")
-    viewer_id = None if subject is None and publisher else parse_id(subject, "sub")
-    return Identity(viewer_id=viewer_id, expires_s=float(claims["exp"]), publisher=publisher)
+    viewer_id = None if subject is None and (publisher or querier) else parse_id(subject, "sub")
+    return Identity(viewer_id=viewer_id, expires_s=float(claims["exp"]), publisher=publisher, querier=querier)
+
+
+def require_querier(identity: Identity) -> None:
+    """Refuse tokens that may not look into the graph, which tells who engaged with what.
+
+    Raises:
+        ProtocolError: ``wrong_scope``.
+    """
+    if not identity.querier:
+        raise ProtocolError("wrong_scope", "the token's scope has no query")
 
 
 def require_viewer(identity: Identity, viewer_id: int | None) -> int:

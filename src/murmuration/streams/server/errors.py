@@ -3,7 +3,6 @@
 from typing import Final
 
 from murmuration.engine.errors import (
-    BadCursorError,
     CapacityError,
     EventError,
     MurmurationError,
@@ -22,13 +21,14 @@ CLOSE_CODES: Final[dict[str, int]] = {
     "shutting_down": 1001,
 }
 
-#: HTTP status by error name.
+#: HTTP status by error name; what the engine names besides (``RequestError.code``) is 400.
 HTTP_STATUS: Final[dict[str, int]] = {
     "bad_request": 400,
     "bad_cursor": 400,
     "bad_event": 400,
     "unauthorized": 401,
     "wrong_viewer": 403,
+    "wrong_scope": 403,
     "forbidden_origin": 403,
     "not_found": 404,
     "method_not_allowed": 405,
@@ -61,10 +61,8 @@ def name_error(error: BaseException) -> tuple[str, str]:
     match error:
         case ProtocolError():
             return error.name, error.message
-        case BadCursorError():
-            return "bad_cursor", str(error)
         case RequestError():
-            return "bad_request", str(error)
+            return error.code, str(error)
         case EventError():
             return "bad_event", f"{error.reason}: {error.detail}"
         case SafetyError():

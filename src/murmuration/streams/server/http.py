@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from murmuration.engine.errors import RequestError
 from murmuration.engine.feed import Explain
 from murmuration.streams.server.auth import check_site, require_viewer
 from murmuration.streams.server.context import CONTEXT, Context
@@ -24,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 async def users_feed(request: web.Request) -> web.Response:
     """``GET /v1/users/{id}/feed``."""
-    context = _site(request)
+    context = open_context(request)
     viewer_id = as_id(request.match_info["id"], "id")
     if not context.auth.open:
         require_viewer(context.auth.verify_header(request.headers), viewer_id)
@@ -34,12 +35,12 @@ async def users_feed(request: web.Request) -> web.Response:
         raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
     feed = await context.feeds.answer(asked, way="http")
     context.served.offer(feed)
-    return _json(encode_feed(feed, with_dropped=asked.explain is Explain.ALL))
+    return json_answer(encode_feed(feed, with_dropped=asked.explain is Explain.ALL))
 
 
 async def users(request: web.Request) -> web.Response:
     """``GET /v1/users?limit=N``: viewers to try, in open mode."""
-    context = _site(request)
+    context = open_context(request)
     check_query(request, {"limit"})
     if not context.auth.open:
         raise ProtocolError("not_found", "viewers are listed in open mode only")
@@ -48,7 +49,7 @@ async def users(request: web.Request) -> web.Response:
     if not 1 <= limit <= VIEWERS_MAX:
         raise ProtocolError("bad_request", f"limit: 1 to {VIEWERS_MAX} viewers")
     viewers = await context.service.viewers(limit)
-    return _json(
+    return json_answer(
         encode_list(
             [{"user_id": str(v.user_id), "followees": v.followees, "engagements": v.engagements} for v in viewers]
         )
@@ -57,7 +58,7 @@ async def users(request: web.Request) -> web.Response:
 
 async def events(request: web.Request) -> web.Response:
     """``POST /v1/events``."""
-    context = _site(request)
+    context = open_context(request)
     check_query(request, frozenset())
     viewer_id = None
     if not context.auth.open:
@@ -70,7 +71,7 @@ async def events(request: web.Request) -> web.Response:
         body = EventsBody(
             context.intake, context.metrics, viewer_id=viewer_id, body_bytes_max=context.config.body_bytes_max
         )
-        return _json(await body.take(request))
+        return json_answer(await body.take(request))
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -78,9 +79,9 @@ async def healthz(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     dead = [task.get_name() for task in context.background if task.done()]
     if context.service.alive() and not dead:
-        return _json(encode({"status": "ok"}))
+        return json_answer(encode({"status": "ok"}))
     reason = f"stopped: {', '.join(dead)}" if dead else "the state thread has stopped"
-    return _json(encode({"status": "failed", "reason": reason}), status=503)
+    return json_answer(encode({"status": "failed", "reason": reason}), status=503)
 
 
 async def readyz(request: web.Request) -> web.Response:
@@ -95,7 +96,7 @@ async def readyz(request: web.Request) -> web.Response:
         "version": context.service.version,
         "lag_records": readiness.lag_records,
     }
-    return _json(encode(fields), status=200 if ready else 503)
+    return json_answer(encode(fields), status=200 if ready else 503)
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -106,10 +107,10 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def config(request: web.Request) -> web.Response:
     """``GET /config``: the configuration in force."""
-    context = _site(request)
+    context = open_context(request)
     if not context.auth.open:
         context.auth.verify_header(request.headers)
-    return _json(encode(context.config_view))
+    return json_answer(encode(context.config_view))
 
 
 @web.middleware
@@ -132,7 +133,8 @@ async def named_errors(
         name, message = name_error(error)
         if name == "internal":
             _log.error("internal error", path=request.path, exc_info=error)
-        return _error(context, name, message, {})
+        # The engine names its own refusals; whatever their names, the request was wrong.
+        return _error(context, name, message, {}, status=400 if isinstance(error, RequestError) else None)
     finally:
         context.http_in_flight -= 1
         if not context.http_in_flight:
@@ -144,7 +146,12 @@ def encode_list(values: list[dict[str, Any]]) -> bytes:
     return b"[" + b",".join(encode(value) for value in values) + b"]"
 
 
-def _site(request: web.Request) -> Context:
+def open_context(request: web.Request) -> Context:
+    """The parts of the server, for a request that this site may make while it is not shutting down.
+
+    Raises:
+        ProtocolError: ``forbidden_origin``, ``shutting_down``.
+    """
     context = request.app[CONTEXT]
     check_site(request.headers, context.config)
     if context.draining:
@@ -154,7 +161,7 @@ def _site(request: web.Request) -> Context:
 
 def _error(context: Context, name: str, message: str, extra: dict[str, int], status: int | None = None) -> web.Response:
     context.metrics.errors.labels("http", name).inc()
-    response = _json(encode({"error": name, "message": message, **extra}), status=status or HTTP_STATUS[name])
+    response = json_answer(encode({"error": name, "message": message, **extra}), status=status or HTTP_STATUS[name])
     if name == "unauthorized":
         response.headers["WWW-Authenticate"] = "Bearer"
     elif response.status in (429, 503):
@@ -164,6 +171,7 @@ def _error(context: Context, name: str, message: str, extra: dict[str, int], sta
     return response
 
 
-def _json(body: bytes, status: int = 200) -> web.Response:
+def json_answer(body: bytes, status: int = 200) -> web.Response:
+    """An answer of JSON bytes that nobody keeps."""
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=body, status=status, content_type=_JSON, headers=headers)

@@ -1,0 +1,268 @@
+"""The queries of the interaction graph that a server answers: what each looks up, and how its results read in JSON."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from murmuration.engine.errors import RequestError
+from murmuration.engine.interaction_graph.arrays import ALL_TYPES, EdgeType
+from murmuration.engine.interaction_graph.queries import social_proof
+from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, salsa
+from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, SecondDegreeResult, second_degree
+from murmuration.engine.interaction_graph.state import InteractionGraph
+from murmuration.engine.state import EngineState
+from murmuration.streams.graph_service import Answer
+
+#: Names of the edge types that are stored, by code.
+TYPE_NAMES: Final = {
+    int(edge_type): edge_type.name.lower()
+    for edge_type in EdgeType
+    if edge_type not in (EdgeType.UNFAVORITE, EdgeType.UNRETWEET)
+}
+
+Ids = NDArray[np.uint64]
+
+
+class UnknownUserError(RequestError):
+    """Nobody who was named has an edge in the window."""
+
+    code = "unknown_user"
+
+
+class UnknownTweetError(RequestError):
+    """The tweet has no edge in the window."""
+
+    code = "unknown_tweet"
+
+
+def id_array(ids: Sequence[int]) -> Ids:
+    """Ids as the engine takes them."""
+    return np.array(ids, np.uint64)
+
+
+def type_names(mask: int) -> list[str]:
+    """The names of a mask's edge types."""
+    return [name for code, name in TYPE_NAMES.items() if mask >> code & 1]
+
+
+def _time_ms(time_ms: int, graph: InteractionGraph) -> int:
+    """The time that ages are counted from: the newest event's where none is given."""
+    return time_ms or max(0, graph.watermark_ms)
+
+
+def _strings(ids: Ids) -> list[str]:
+    return [str(node) for node in ids.tolist()]
+
+
+def _seeds(ids: Ids, weights: NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(_strings(ids), weights.tolist(), strict=True))
+
+
+def _by_type(user_ids: Ids, types: NDArray[np.uint8]) -> dict[str, list[str]]:
+    """One result's proofs: user ids by edge type, in the order given."""
+    proof: dict[str, list[str]] = {}
+    for user, code in zip(user_ids.tolist(), types.tolist(), strict=True):
+        proof.setdefault(TYPE_NAMES[code], []).append(str(user))
+    return proof
+
+
+class SalsaQuery(msgspec.Struct, frozen=True):
+    """Walks: ``engine.interaction_graph.salsa``."""
+
+    name: ClassVar[str] = "salsa"
+    request: SalsaRequest
+
+    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+        graph = state.interaction_graph
+        asked = msgspec.structs.replace(self.request, time_ms=_time_ms(self.request.time_ms, graph))
+        found = salsa(graph, asked, scratch)
+        if not found.stats.seed_nodes:
+            raise UnknownUserError("neither the user nor any seed has an edge in the window")
+        return lambda: Answer(self._terms(asked), self._results(asked, found), found.stats._asdict())
+
+    @staticmethod
+    def _terms(asked: SalsaRequest) -> dict[str, Any]:
+        return {
+            "user": str(asked.query_user_id),
+            "seeds": _seeds(asked.seed_user_ids, asked.seed_weights),
+            "walks": asked.walks,
+            "length": asked.length,
+            "reset": asked.reset,
+            "query_weight": asked.query_weight_fraction,
+            "types": type_names(asked.edge_types),
+            "half_life_s": [half_life_ms / 1000.0 for half_life_ms in asked.half_lives_ms],
+            "blend": list(asked.blend),
+            "time_ms": asked.time_ms,
+            "proofs": asked.social_proofs_max,
+            "proof_types": type_names(asked.social_proof_types),
+            "limit": asked.results_max,
+            "seed": str(asked.seed),
+        }
+
+    @staticmethod
+    def _results(asked: SalsaRequest, found: SalsaResult) -> list[dict[str, Any]]:
+        rows = []
+        for i, tweet in enumerate(found.tweet_ids.tolist()):
+            row: dict[str, Any] = {
+                "tweet_id": str(tweet),
+                "score": float(found.scores[i]),
+                "visits": int(found.visits[i]),
+            }
+            if asked.half_lives_ms:
+                row["timed_scores"] = found.timed_scores[i].tolist()
+            if asked.social_proofs_max:
+                n = found.proof_counts[i]
+                row["proof"] = _by_type(found.proof_user_ids[i, :n], found.proof_types[i, :n])
+            rows.append(row)
+        return rows
+
+
+class SecondDegreeQuery(msgspec.Struct, frozen=True):
+    """Counting: ``engine.interaction_graph.second_degree``.
+
+    Without seeds the newest ``followees_max`` followees of the query user are the seeds, with weight 1 each.
+    """
+
+    name: ClassVar[str] = "second-degree"
+    request: SecondDegreeRequest
+    followees_max: int = 1000
+
+    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+        graph = state.interaction_graph
+        asked = msgspec.structs.replace(self.request, time_ms=_time_ms(self.request.time_ms, graph))
+        if not len(asked.seed_user_ids) and asked.query_user_id:
+            people = state.social_graph.followees(asked.query_user_id, self.followees_max)
+            asked = msgspec.structs.replace(asked, seed_user_ids=people, seed_weights=np.ones(len(people)))
+        found = second_degree(graph, asked, scratch)
+        if not found.seeds:
+            raise UnknownUserError("no seed has an edge in the window")
+
+        def shape() -> Answer:
+            stats = {"seeds": found.seeds, "edges_read": found.edges_read, "tweets": found.tweets}
+            return Answer(self._terms(asked), self._results(asked, found), stats)
+
+        return shape
+
+    @staticmethod
+    def _terms(asked: SecondDegreeRequest) -> dict[str, Any]:
+        return {
+            "user": str(asked.query_user_id),
+            "seeds": _seeds(asked.seed_user_ids, asked.seed_weights),
+            "types": type_names(asked.edge_types),
+            "edges_per_seed": asked.edges_per_seed_max,
+            "users_min": asked.users_min,
+            "users_min_by_type": {TYPE_NAMES[code]: users for code, users in asked.users_min_by_type.items()},
+            "unions": ["|".join(type_names(union)) for union in asked.type_unions],
+            "users_exact": asked.users_exact,
+            "tweet_age_s": asked.tweet_age_ms_max / 1000.0,
+            "engagement_age_s": asked.engagement_age_ms_max / 1000.0,
+            "time_ms": asked.time_ms,
+            "degree_min": asked.degree_min,
+            "exclude": _strings(asked.exclude_tweet_ids),
+            "exclude_authors": _strings(asked.exclude_author_ids),
+            "authors": _strings(asked.author_ids),
+            "proofs": asked.proofs_max,
+            "limit": asked.results_max,
+        }
+
+    @staticmethod
+    def _results(asked: SecondDegreeRequest, found: SecondDegreeResult) -> list[dict[str, Any]]:
+        rows = []
+        for i, tweet in enumerate(found.tweet_ids.tolist()):
+            row = {"tweet_id": str(tweet), "score": float(found.scores[i]), "users": int(found.users[i])}
+            if asked.proofs_max:
+                n = found.proof_counts[i]
+                row["proof"] = _by_type(found.proof_user_ids[i, :n], found.proof_types[i, :n])
+            rows.append(row)
+        return rows
+
+
+class ProofQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Who engaged with given tweets: ``engine.interaction_graph.queries.social_proof``.
+
+    People are ``user_ids``, or the newest ``followees_max`` followees of ``user_id`` (0 = nobody's).
+    """
+
+    name: ClassVar[str] = "proof"
+    tweet_ids: tuple[int, ...]
+    user_ids: tuple[int, ...] = ()
+    user_id: int = 0
+    followees_max: int = 1000
+    proofs_max: int = 10
+    edge_types: int = ALL_TYPES
+
+    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+        people = id_array(self.user_ids)
+        if self.user_id:
+            people = state.social_graph.followees(self.user_id, self.followees_max)
+        tweets = id_array(self.tweet_ids)
+        proof = social_proof(state.interaction_graph, tweets, people, self.proofs_max, self.edge_types)
+
+        def row(i: int) -> dict[str, Any]:
+            by_type: dict[str, list[dict[str, Any]]] = {}
+            found = zip(proof.user_ids[i].tolist(), proof.types[i].tolist(), proof.times_ms[i].tolist(), strict=True)
+            for user, code, time_ms in list(found)[: proof.counts[i]]:
+                by_type.setdefault(TYPE_NAMES[code], []).append({"user_id": str(user), "time_ms": time_ms})
+            return {"tweet_id": str(self.tweet_ids[i]), "proof": by_type}
+
+        def shape() -> Answer:
+            results = [row(i) for i in range(len(self.tweet_ids))]
+            return Answer(self._terms(), results, {"users": len(people), "proofs": int(proof.counts.sum())})
+
+        return shape
+
+    def _terms(self) -> dict[str, Any]:
+        return {
+            "tweets": _strings(id_array(self.tweet_ids)),
+            "users": _strings(id_array(self.user_ids)),
+            "user": str(self.user_id),
+            "types": type_names(self.edge_types),
+            "proofs": self.proofs_max,
+        }
+
+
+class NeighboursQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's or a tweet's edges of wanted types, newest first; one of the two ids is 0."""
+
+    name: ClassVar[str] = "neighbours"
+    user_id: int = 0
+    tweet_id: int = 0
+    edge_types: int = ALL_TYPES
+    limit: int = 20
+
+    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+        graph = state.interaction_graph
+        if self.user_id:
+            degree = graph.user_degree(self.user_id)
+            ids, types, times_ms = graph.neighbors_of_user(self.user_id, degree)
+        else:
+            degree = graph.tweet_degree(self.tweet_id)
+            ids, types, times_ms = graph.neighbors_of_tweet(self.tweet_id, degree)
+        if not degree:
+            error = UnknownUserError if self.user_id else UnknownTweetError
+            raise error(f"{self.user_id or self.tweet_id} has no edge in the window")
+
+        def shape() -> Answer:
+            wanted = np.flatnonzero((self.edge_types >> types.astype(np.int64)) & 1)
+            rows = wanted[: self.limit]
+            other = "tweet_id" if self.user_id else "user_id"
+            results = [
+                {other: str(node), "type": TYPE_NAMES[code], "time_ms": time_ms}
+                for node, code, time_ms in zip(
+                    ids[rows].tolist(), types[rows].tolist(), times_ms[rows].tolist(), strict=True
+                )
+            ]
+            return Answer(self._terms(), results, {"degree": degree, "degree_of_types": len(wanted)})
+
+        return shape
+
+    def _terms(self) -> dict[str, Any]:
+        asked = {"user": self.user_id} if self.user_id else {"tweet": self.tweet_id}
+        return {
+            **{side: str(node) for side, node in asked.items()},
+            "types": type_names(self.edge_types),
+            "limit": self.limit,
+        }

@@ -1,0 +1,414 @@
+"""Graph queries over HTTP: a real server over a real state; its answers are those of direct calls of the engine."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import aiohttp
+import jwt
+import msgspec
+import numpy as np
+import orjson
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from murmuration.config.schema import Config
+from murmuration.config.serving import LogConfig, ServingConfig
+from murmuration.engine.errors import RequestError
+from murmuration.engine.interaction_graph import queries, salsa, second_degree
+from murmuration.engine.interaction_graph.arrays import EdgeType
+from murmuration.engine.interaction_graph.state import InteractionGraphConfig
+from murmuration.engine.state import EngineState, RoomsConfig
+from murmuration.engine.types import Kind, make_batch
+from murmuration.streams import graph_requests, graph_service
+from murmuration.streams.serve import Running, running
+from murmuration.streams.server import graph_queries, parameters
+from murmuration.streams.server.errors import ProtocolError
+
+PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
+KEY = "a secret of more than thirty-two bytes"
+T0 = 1_760_000_000_000
+USERS, TWEETS = 40, 60
+
+
+def settings(folder: Path, **serving) -> Config:
+    rooms = RoomsConfig(
+        interaction_graph=InteractionGraphConfig(users_max=1024, tweets_max=1024, edges_max=4096),
+    )
+    log = LogConfig(url=f"sqlite:///{folder / 'events.db'}")
+    return Config(log=log, rooms=rooms, serving=ServingConfig(port=0, **serving))
+
+
+def fill(instance: Running) -> None:
+    """Engagements of everybody with many tweets, and user 1 follows users 2 to 9."""
+    rng = np.random.default_rng(5)
+    n = 900
+    engaged = np.array([Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE])
+    batch = make_batch(
+        kind=[*rng.choice(engaged, n).tolist(), *[Kind.FOLLOW] * 8],
+        id=np.arange(1, n + 9),
+        user_id=[*rng.integers(1, USERS + 1, n).tolist(), *[1] * 8],
+        subject_id=[*(1000 + rng.integers(0, TWEETS, n)).tolist(), *range(2, 10)],
+        timestamp_ms=[*np.sort(T0 + rng.integers(0, 7_200_000, n)).tolist(), *[T0 + 7_200_000] * 8],
+    )
+    with instance.engine.lock.writing():
+        instance.engine.state.apply(batch)
+
+
+class Site:
+    def __init__(self, instance: Running, http: aiohttp.ClientSession) -> None:
+        self.instance, self.http = instance, http
+        self.graph = instance.engine.state.interaction_graph
+
+    async def get(self, query: str, headers: dict[str, str] | None = None, **terms) -> tuple[int, dict]:
+        url = f"{self.instance.url}/v1/graph/{query}?{urlencode(terms)}"
+        async with self.http.get(URL(url, encoded=True), headers=headers) as answer:
+            return answer.status, msgspec.json.decode(await answer.read())
+
+    async def ask(self, query: str, **terms) -> dict:
+        status, answer = await self.get(query, **terms)
+        assert status == 200, answer
+        assert answer["query"] == query
+        assert answer["version"] == self.instance.engine.version
+        assert set(answer["timings_ms"]) == {"wait", "look", "total"}
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def running_site(config: Config) -> AsyncIterator[Site]:
+    async with running(config) as instance, aiohttp.ClientSession() as http:
+        while not instance.engine.readiness().ready:
+            await asyncio.sleep(0.01)
+        fill(instance)
+        yield Site(instance, http)
+
+
+@pytest.fixture
+async def site(tmp_path):
+    async with running_site(settings(tmp_path)) as made:
+        yield made
+
+
+def by_type(users, types, count):
+    proof = {}
+    for user, code in list(zip(users.tolist(), types.tolist(), strict=True))[:count]:
+        proof.setdefault(EdgeType(code).name.lower(), []).append(str(user))
+    return proof
+
+
+async def test_salsa_is_the_engines(site):
+    answer = await site.ask(
+        "salsa", user=1, seeds="2,3:0.5", walks=700, length=7, reset=0.25, query_weight=0.5, types="favorite,retweet",
+        half_life_s="600,3600", blend="3,1", proofs=4, proof_types="favorite", limit=15, seed=2**64 - 1,
+    )  # fmt: skip
+    request = salsa.SalsaRequest(
+        query_user_id=1, seed_user_ids=np.array([2, 3], np.uint64), seed_weights=np.array([1.0, 0.5]), walks=700,
+        length=7, reset=0.25, query_weight_fraction=0.5, edge_types=0b110, half_lives_ms=(600e3, 3600e3),
+        blend=(3.0, 1.0), social_proofs_max=4, social_proof_types=0b10, results_max=15, seed=2**64 - 1,
+    )  # fmt: skip
+    found = salsa.salsa(site.graph, request, salsa.SalsaScratch())
+    assert len(found.tweet_ids) == 15
+    assert found.proof_counts.sum()
+    assert answer["results"] == [
+        {
+            "tweet_id": str(tweet), "score": found.scores[i], "visits": found.visits[i],
+            "timed_scores": found.timed_scores[i].tolist(),
+            "proof": by_type(found.proof_user_ids[i], found.proof_types[i], found.proof_counts[i]),
+        }
+        for i, tweet in enumerate(found.tweet_ids.tolist())
+    ]  # fmt: skip
+    assert answer["stats"] == found.stats._asdict()
+    assert answer["request"] == {
+        "user": "1", "seeds": {"2": 1.0, "3": 0.5}, "walks": 700, "length": 7, "reset": 0.25, "query_weight": 0.5,
+        "types": ["favorite", "retweet"], "half_life_s": [600.0, 3600.0], "blend": [3.0, 1.0],
+        "time_ms": site.graph.watermark_ms, "proofs": 4, "proof_types": ["favorite"], "limit": 15,
+        "seed": str(2**64 - 1),
+    }  # fmt: skip
+
+
+async def test_a_seed_is_made_told_and_gives_the_same_again(site):
+    first = await site.ask("salsa", user=7)
+    other = await site.ask("salsa", user=7)
+    assert first["request"]["seed"] != other["request"]["seed"]
+    again = await site.ask("salsa", user=7, seed=first["request"]["seed"], time_ms=first["request"]["time_ms"])
+    assert again["results"] == first["results"] != other["results"]
+    assert len(first["results"]) == graph_queries.LIMIT_DEFAULT
+
+
+async def test_second_degree_is_the_engines(site):
+    answer = await site.ask(
+        "second-degree", user=1, seeds="2:0.5,3,4,5", types="favorite,retweet,reply", edges_per_seed=9, users_min=2,
+        users_min_by_type="reply:0", unions="favorite|retweet", degree_min=3, engagement_age_s=7000, exclude="1001",
+        exclude_authors="39", proofs=3, limit=12,
+    )  # fmt: skip
+    request = second_degree.SecondDegreeRequest(
+        query_user_id=1, seed_user_ids=np.array([2, 3, 4, 5], np.uint64), seed_weights=np.array([0.5, 1, 1, 1]),
+        edge_types=0b1110, edges_per_seed_max=9, users_min=2, users_min_by_type={3: 0}, type_unions=(0b110,),
+        degree_min=3, engagement_age_ms_max=7_000_000, exclude_tweet_ids=np.array([1001], np.uint64),
+        exclude_author_ids=np.array([39], np.uint64), proofs_max=3, results_max=12,
+    )  # fmt: skip
+    found = second_degree.second_degree(site.graph, request, salsa.SalsaScratch())
+    assert len(found.tweet_ids)
+    assert answer["results"] == [
+        {
+            "tweet_id": str(tweet), "score": found.scores[i], "users": found.users[i],
+            "proof": by_type(found.proof_user_ids[i], found.proof_types[i], found.proof_counts[i]),
+        }
+        for i, tweet in enumerate(found.tweet_ids.tolist())
+    ]  # fmt: skip
+    assert answer["stats"] == {"seeds": found.seeds, "edges_read": found.edges_read, "tweets": found.tweets}
+    assert answer["request"] == {
+        "user": "1", "seeds": {"2": 0.5, "3": 1.0, "4": 1.0, "5": 1.0}, "types": ["favorite", "retweet", "reply"],
+        "edges_per_seed": 9, "users_min": 2, "users_min_by_type": {"reply": 0}, "unions": ["favorite|retweet"],
+        "users_exact": 0, "tweet_age_s": 0.0, "engagement_age_s": 7000.0, "time_ms": site.graph.watermark_ms,
+        "degree_min": 3, "exclude": ["1001"], "exclude_authors": ["39"], "authors": [], "proofs": 3, "limit": 12,
+    }  # fmt: skip
+
+
+async def test_followees_are_the_seeds_where_none_are_given(site):
+    answer = await site.ask("second-degree", user=1)
+    seeds = ",".join(str(n) for n in site.instance.engine.state.social_graph.followees(1, 1000))
+    assert answer["request"]["seeds"] == {str(n): 1.0 for n in range(2, 10)}
+    assert answer["results"] == (await site.ask("second-degree", user=1, seeds=seeds))["results"] != []
+
+
+@pytest.mark.parametrize("people", [{"users": "2,3,4,5,6,7,8,9"}, {"user": "1"}])
+async def test_proof_is_the_engines(site, people):
+    answer = await site.ask("proof", tweets="1001,1002,77", types="favorite,reply", proofs=5, **people)
+    tweets, users = np.array([1001, 1002, 77], np.uint64), np.arange(2, 10, dtype=np.uint64)
+    found = queries.social_proof(site.graph, tweets, users, 5, 0b1010)
+    assert found.counts.sum()
+    expected = []
+    for i, n in enumerate(found.counts):
+        proof = {}
+        rows = zip(found.user_ids[i, :n], found.types[i, :n], found.times_ms[i, :n], strict=True)
+        for user, code, time_ms in rows:
+            proof.setdefault(EdgeType(code).name.lower(), []).append({"user_id": str(user), "time_ms": time_ms})
+        expected.append({"tweet_id": str(tweets[i]), "proof": proof})
+    assert answer["results"] == expected
+    assert answer["stats"] == {"users": 8, "proofs": found.counts.sum()}
+
+
+@pytest.mark.parametrize(("side", "other", "node"), [("user", "tweet_id", 5), ("tweet", "user_id", 1005)])
+async def test_neighbours_are_the_engines(site, side, other, node):
+    look = site.graph.neighbors_of_user if side == "user" else site.graph.neighbors_of_tweet
+    ids, types, times_ms = look(node, 1000)
+    rows = [
+        {other: str(i), "type": EdgeType(t).name.lower(), "time_ms": ms}
+        for i, t, ms in zip(ids, types, times_ms, strict=True)
+    ]
+    assert len(rows) > 5
+    answer = await site.ask("neighbours", **{side: node}, limit=1000)
+    assert answer["results"] == rows
+    favorites = [row for row in rows if row["type"] == "favorite"]
+    answer = await site.ask("neighbours", **{side: node}, limit=2, types="favorite")
+    assert answer["results"] == favorites[:2]
+    assert answer["stats"] == {"degree": len(rows), "degree_of_types": len(favorites)}
+
+
+BAD = [
+    ("salsa", {"user": 1, "nonsense": 1}, "bad_request"),
+    ("salsa", {"user": "one"}, "bad_request"),
+    ("salsa", {"user": 0}, "bad_request"),
+    ("salsa", {"user": 1, "walks": "1e3"}, "bad_request"),
+    ("salsa", {"user": 1, "reset": "nan"}, "bad_request"),
+    ("salsa", {"user": 1, "reset": "0.1.2"}, "bad_request"),
+    ("salsa", {"user": 1, "seeds": "1,1"}, "bad_request"),
+    ("salsa", {"user": 1, "seeds": "1:"}, "bad_request"),
+    ("salsa", {"user": 1, "seeds": ",".join(map(str, range(1, 1002)))}, "bad_request"),
+    ("salsa", {"user": 1, "types": "favorite,unfavorite"}, "bad_request"),
+    ("salsa", {"user": 1, "seed": 2**64}, "bad_request"),
+    ("salsa", {"user": 1, "time_ms": -1}, "bad_request"),
+    ("salsa", {}, "bad_seeds"),
+    ("salsa", {"user": 1, "seeds": "2:-0.5"}, "bad_seeds"),
+    ("salsa", {"user": 1, "seeds": "2:1e999"}, "bad_seeds"),
+    ("salsa", {"user": 1, "length": 4}, "bad_walk_length"),
+    ("salsa", {"user": 1, "walks": 10**17}, "too_many_walks"),
+    ("salsa", {"user": 1, "walks": 0}, "too_many_walks"),
+    ("salsa", {"user": 1, "reset": 1}, "bad_walk_option"),
+    ("salsa", {"user": 1, "limit": 2501}, "bad_walk_option"),
+    ("salsa", {"user": 1, "half_life_s": "1,2,3,4,5"}, "bad_walk_option"),
+    ("salsa", {"user": 99_999, "seeds": "99998"}, "unknown_user"),
+    ("second-degree", {"seeds": "99998"}, "unknown_user"),
+    ("second-degree", {}, "bad_seeds"),
+    ("second-degree", {"seeds": "2", "limit": 0}, "bad_count_option"),
+    ("second-degree", {"seeds": "2,3", "edges_per_seed": 10_001}, "bad_count_option"),
+    ("second-degree", {"seeds": ",".join(map(str, range(1, 501))), "edges_per_seed": 9000}, "too_many_seeds"),
+    ("second-degree", {"seeds": "2", "unions": "favorite+retweet"}, "bad_request"),
+    ("second-degree", {"seeds": "2", "users_min_by_type": "favorite"}, "bad_request"),
+    ("second-degree", {"seeds": "2", "tweet_age_s": -1}, "bad_request"),
+    ("proof", {"users": 1}, "bad_request"),
+    ("proof", {"tweets": 1}, "bad_request"),
+    ("proof", {"tweets": 1, "users": 1, "user": 1}, "bad_request"),
+    ("proof", {"tweets": 1, "users": 1, "proofs": 101}, "bad_request"),
+    ("neighbours", {}, "bad_request"),
+    ("neighbours", {"user": 1, "tweet": 1}, "bad_request"),
+    ("neighbours", {"user": 99_999}, "unknown_user"),
+    ("neighbours", {"tweet": 99_999}, "unknown_tweet"),
+    ("neighbours", {"user": 1, "limit": 10_001}, "bad_request"),
+]
+
+
+async def test_bad_queries_have_names_and_leave_the_server_well(site):
+    for query, terms, name in BAD:
+        status, answer = await site.get(query, **terms)
+        assert (status, answer["error"]) == (400, name), (query, terms, answer)
+        assert answer["message"]
+    status, answer = await site.get("salsa?user=1&user=2")
+    assert (status, answer["error"]) == (400, "bad_request")
+    status, answer = await site.get("pagerank", user=1)
+    assert (status, answer["error"]) == (404, "not_found")
+    await site.ask("salsa", user=1)
+
+
+async def test_queries_wait_in_a_short_line_that_leaves_a_reader_to_feeds(site):
+    engine = site.instance.engine
+    assert engine.config.serving.readers == 2
+    engine.lock.acquire_write()
+    try:
+        asked = [asyncio.create_task(site.get("salsa", user=1)) for _ in range(graph_service.WAITING_MAX + 3)]
+        done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        # One runs, as many as may wait do, the others are refused.
+        async with asyncio.timeout(10):
+            while len(done) < 2:
+                more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                done |= more
+        assert {(status, answer["error"]) for status, answer in (task.result() for task in done)} == {
+            (503, "overloaded")
+        }
+        assert engine.readers._waiting == 1
+    finally:
+        engine.lock.release_write()
+    assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
+    assert len(waiting) == graph_service.WAITING_MAX + 1
+
+
+async def test_queries_are_refused_until_caught_up(site, monkeypatch):
+    monkeypatch.setattr(site.instance.engine.ingest, "problem", "12 records behind")
+    assert (await site.get("salsa", user=1))[1]["error"] == "not_ready"
+
+
+async def test_pages_of_other_sites_are_kept_out(site):
+    status, answer = await site.get("salsa", {"Origin": "https://evil.example"}, user=1)
+    assert (status, answer["error"]) == (403, "forbidden_origin")
+
+
+async def test_tokens_need_the_scope(tmp_path):
+    def bearer(**claims):
+        return {"Authorization": "Bearer " + jwt.encode({"exp": time.time() + 60, **claims}, KEY, algorithm="HS256")}
+
+    async with running_site(settings(tmp_path, auth="token", token_key=KEY)) as site:
+        outcomes = {}
+        for name, headers in {
+            "none": {},
+            "viewer": bearer(sub="1"),
+            "publisher": bearer(scope="publish"),
+            "like it": bearer(sub="1", scope="queries"),
+            "querier": bearer(scope="query"),
+            "viewer too": bearer(sub="1", scope="publish query"),
+        }.items():
+            status, answer = await site.get("neighbours", headers, user=1)
+            outcomes[name] = (status, answer.get("error", ""))
+        assert outcomes == {
+            "none": (401, "unauthorized"),
+            "viewer": (403, "wrong_scope"),
+            "publisher": (403, "wrong_scope"),
+            "like it": (403, "wrong_scope"),
+            "querier": (200, ""),
+            "viewer too": (200, ""),
+        }
+        # What may query may neither publish nor read a feed.
+        for method, path in (("POST", "/v1/events"), ("GET", "/v1/users/1/feed")):
+            async with site.http.request(
+                method, site.instance.url + path, headers=bearer(scope="query"), data=b"{}"
+            ) as answer:
+                assert (answer.status, (await answer.json())["error"]) == (403, "wrong_viewer")
+
+
+# Parameters, by themselves
+
+VALUES = st.one_of(
+    st.sampled_from(["", "0", "1", "5", "1,2", "1:0.5,2", "favorite", "favorite|reply", "reply:2", "1e9", "-1", "٣"]),
+    st.integers(-(2**65), 2**65).map(str),
+    st.floats().map(str),
+    st.text(max_size=12),
+)
+
+
+def built(query: str, terms: dict[str, str]):
+    request = make_mocked_request("GET", str(URL.build(path=f"/v1/graph/{query}", query=terms)))
+    given = parameters.Parameters(request)
+    made = graph_queries.QUERIES[query](given, lambda: 9)
+    given.done()
+    return made
+
+
+def names_of(query: str) -> list[str]:
+    """The parameters a query knows: those it reads."""
+    read = parameters.Parameters(make_mocked_request("GET", "/?user=1&tweets=1"))
+    graph_queries.QUERIES[query](read, lambda: 9)
+    return sorted(read._known)
+
+
+@pytest.fixture(scope="module")
+def state():
+    rooms = RoomsConfig(interaction_graph=InteractionGraphConfig(users_max=64, tweets_max=64, edges_max=64))
+    made = EngineState(rooms)
+    made.apply(
+        make_batch(kind=[1, 1, 2], id=[1, 2, 3], user_id=[1, 2, 2], subject_id=[5, 5, 6], timestamp_ms=[T0, T0, T0])
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def scratch():
+    return salsa.SalsaScratch()
+
+
+@given(st.data())
+def test_whatever_is_asked_is_answered_or_refused_by_name(state, scratch, data):
+    query = data.draw(st.sampled_from(sorted(graph_queries.QUERIES)))
+    terms = data.draw(st.dictionaries(st.sampled_from(names_of(query)), VALUES, max_size=5))
+    name = ""
+    try:
+        answer = built(query, terms).look(state, scratch)()
+        assert orjson.loads(orjson.dumps(answer.request)) == answer.request
+    except ProtocolError as error:
+        name = error.name
+    except RequestError as error:
+        name = error.code
+    assert name in {"", "bad_request", *CODES}
+
+
+#: Every name that the engine or the queries refuse by.
+CODES = {
+    error.code
+    for module in (salsa, second_degree, queries, graph_requests)
+    for error in vars(module).values()
+    if isinstance(error, type) and issubclass(error, RequestError) and error is not RequestError
+}
+
+
+def section() -> str:
+    return PAGE.split("### Graph queries\n")[1].split("\n#")[0]
+
+
+def test_every_query_and_parameter_is_documented():
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `GET /v1/graph/([a-z-]+)` \| (.*) \|$", section(), re.MULTILINE)}
+    assert rows.keys() == graph_queries.QUERIES.keys()
+    for query, text in rows.items():
+        parameters_of = text.split(" | ")[0]
+        assert set(re.findall(r"`(\w+)`", parameters_of)) == set(names_of(query)), query
+
+
+def test_every_error_is_documented():
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", section(), re.MULTILINE)
+    assert set(rows) == CODES
+    assert {name for _, _, name in BAD} >= CODES - {"too_many_proofs"}
