@@ -18,6 +18,8 @@ from murmuration.loadtest.traffic import make_traffic
 from murmuration.streams.rwlock import PhaseFairLock
 
 EDGES = 2_000_000
+#: Longer than the window, so that an edge that leaves is another one than the edge that comes.
+CYCLE = 2 * EDGES
 BATCH = 1000
 SPAN_MS = 3_600_000
 PACED_EDGES_PER_S = 200_000
@@ -74,7 +76,7 @@ class _Bench:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        traffic = make_traffic(EDGES, start_ms=10**12, span_ms=SPAN_MS)
+        traffic = make_traffic(CYCLE, start_ms=10**12, span_ms=SPAN_MS)
         self.traffic = traffic
         self.types = np.full(BATCH, EdgeType.FAVORITE, np.uint8)
         self.graph = InteractionGraph(InteractionGraphConfig(edges_max=EDGES, users_max=1 << 19, tweets_max=1 << 19))
@@ -84,9 +86,9 @@ class _Bench:
         self.people = np.unique(traffic.user_id)[:4000]
 
     def _write(self) -> None:
-        part = self.traffic.take(slice(self.at % EDGES, self.at % EDGES + BATCH))
+        part = self.traffic.take(slice(self.at % CYCLE, self.at % CYCLE + BATCH))
         # Time goes on for ever, so that a full window stays full: one edge in, one out.
-        times_ms = part.timestamp_ms + self.at // EDGES * SPAN_MS
+        times_ms = part.timestamp_ms + self.at // CYCLE * SPAN_MS
         self.graph.ingest(part.user_id, part.subject_id, self.types, times_ms)
         self.at += BATCH
 
