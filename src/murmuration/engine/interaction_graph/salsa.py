@@ -26,6 +26,9 @@ from murmuration.engine.interaction_graph.state import InteractionGraph, Interac
 from murmuration.engine.interaction_graph.walk_kernels import LANES, Layout
 
 RESULTS_MAX = 2500
+_NO_TIMES = np.empty((0, 0))
+_NO_PROOF_IDS = np.empty((0, 0), np.uint64)
+_NO_PROOF_TYPES = np.empty((0, 0), np.uint8)
 PROOFS_MAX = 100
 #: A request's budget: walkers times length.
 STEPS_MAX = 2_000_000
@@ -101,7 +104,8 @@ class SalsaResult(NamedTuple):
 
     ``scores``: share of all visits (time-aware: see ``SalsaRequest``). ``visits``: int32. ``timed_scores``: (n,
     half-lives) share of all weight at each half-life. Social proof of row i: the first ``proof_counts[i]`` of
-    ``proof_user_ids[i]`` and ``proof_types[i]`` (n, k): who the last left step came from, most active first.
+    ``proof_user_ids[i]`` and ``proof_types[i]`` (n, k): who the last left step came from, most active first. What was
+    not asked for (half-lives, proofs) is empty: (0, 0).
     """
 
     tweet_ids: NDArray[np.uint64]
@@ -165,14 +169,12 @@ def _validate(request: SalsaRequest) -> None:
         raise WalkOptionError("reset and query_weight_fraction are at least 0 and less than 1")
     if not 1 <= request.results_max <= RESULTS_MAX or not 0 <= request.social_proofs_max <= PROOFS_MAX:
         raise WalkOptionError(f"results_max is 1 … {RESULTS_MAX}, social_proofs_max 0 … {PROOFS_MAX}")
-    weights = request.seed_weights
-    if len(request.seed_user_ids) != len(weights):
-        raise SeedsError(f"{len(request.seed_user_ids)} seeds but {len(weights)} weights")
-    if len(weights) and not (weights.min() >= 0.0 and weights.max() < np.inf):
-        raise SeedsError("weights are finite and not negative")
-    _validate_times(request)
-    if not len(weights) and request.query_user_id == 0:
+    if len(request.seed_user_ids) != len(request.seed_weights):
+        raise SeedsError(f"{len(request.seed_user_ids)} seeds but {len(request.seed_weights)} weights")
+    if not len(request.seed_user_ids) and request.query_user_id == 0:
         raise SeedsError("neither a query user nor seeds")
+    if request.half_lives_ms or request.blend:
+        _validate_times(request)
 
 
 def _validate_times(request: SalsaRequest) -> None:
@@ -240,27 +242,30 @@ def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch)
 def _collect(scratch: SalsaScratch, layout: Layout) -> SalsaResult:
     """Copy the results out of the buffers."""
     ints, floats = scratch.ints, scratch.floats
-    walkers, seeds, total, reached, steps, n = ints[:6].tolist()
+    walkers, seeds, total, reached, steps, n, bad_weights = ints[:7].tolist()
+    if bad_weights:
+        raise SeedsError("weights are finite and not negative")
     at, k, p = layout.results_at, layout.results, layout.proofs
-    proofs = at + 3 * k
-    rows = ints[at + k : at + 2 * k].view(np.int32)[:n]
-    visits = ints[layout.visits_at :][rows].astype(np.int32)
+    scores_at = 2 * layout.reached
+    timed = _NO_TIMES
     if layout.half_lives:
-        start = 2 * layout.reached
-        weights = floats[start + LANES : start + LANES * (reached + 1)].reshape(reached, LANES)
-        timed = (weights[rows] * floats[start : start + LANES])[:, : layout.half_lives]
-        scores = floats[rows]
-    else:
-        timed = np.empty((n, 0))
-        scores = visits / float(total or 1)
+        rows = ints[at + k : at + 2 * k].view(np.int32)[:n]
+        totals = floats[scores_at + k : scores_at + k + LANES]
+        weights = floats[scores_at + k + LANES :][: LANES * reached].reshape(reached, LANES)
+        timed = (weights[rows] * totals)[:, : layout.half_lives]
+    proof_ids, proof_types = _NO_PROOF_IDS, _NO_PROOF_TYPES
+    if p:
+        proofs = at + 4 * k
+        proof_ids = ints[proofs : proofs + n * p].view(np.uint64).reshape(n, p).copy()
+        proof_types = ints[proofs + k * p : proofs + k * p + n * p].astype(np.uint8).reshape(n, p)
     return SalsaResult(
         ints[at : at + n].view(np.uint64).copy(),
-        scores,
-        visits,
-        timed,
+        floats[scores_at : scores_at + n].copy(),
         ints[at + 2 * k : at + 2 * k + n].astype(np.int32),
-        ints[proofs : proofs + n * p].view(np.uint64).reshape(n, p).copy(),
-        ints[proofs + k * p : proofs + k * p + n * p].astype(np.uint8).reshape(n, p),
+        timed,
+        ints[at + 3 * k : at + 3 * k + n].astype(np.int32),
+        proof_ids,
+        proof_types,
         SalsaStats(walkers, seeds, total, reached, steps),
     )
 

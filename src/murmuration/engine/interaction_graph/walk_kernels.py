@@ -21,7 +21,7 @@ from murmuration.engine.kernels.rng import bounded, draw64, stream
 from murmuration.engine.kernels.top_k import top_k
 
 #: Fields of the statistics, at the start of ``ints``.
-WALKERS, SEEDS, VISITS, REACHED, STEPS, RESULTS = 0, 1, 2, 3, 4, 5
+WALKERS, SEEDS, VISITS, REACHED, STEPS, RESULTS, BAD_WEIGHTS = 0, 1, 2, 3, 4, 5, 6
 STATS = 8
 #: Bins of the histogram that bounds the results' scores from below.
 BINS = 256
@@ -38,8 +38,8 @@ class Layout(NamedTuple):
 
     In order, ``ints`` holds: statistics; per walker: user, mover's user, slot, entry, rank; per right node: index,
     visits, id, place among the results, candidate row; bins of a histogram; the hash table; per result: id, rank,
-    number of proofs; per proof: user id, type, degree. ``floats``: per right node a score, and one of a candidate;
-    LANES factors; per right node LANES weights.
+    visits, number of proofs; per proof: user id, type, degree. ``floats``: per right node a score, and one of a
+    candidate; per result a score; LANES factors; per right node LANES weights.
     """
 
     walkers: int
@@ -50,11 +50,6 @@ class Layout(NamedTuple):
     half_lives: int
 
     @property
-    def visits_at(self) -> int:
-        """Where visits by rank begin in ``ints``."""
-        return STATS + 5 * self.walkers + self.reached
-
-    @property
     def results_at(self) -> int:
         """Where the results begin in ``ints``."""
         return STATS + 5 * self.walkers + 5 * self.reached + 1 + BINS + self.table
@@ -62,23 +57,27 @@ class Layout(NamedTuple):
     @property
     def ints(self) -> int:
         """Length of the buffer ``ints``."""
-        return self.results_at + 3 * self.results + 3 * self.results * self.proofs
+        return self.results_at + 4 * self.results + 3 * self.results * self.proofs
 
     @property
     def floats(self) -> int:
         """Length of the buffer ``floats``."""
-        return (2 + (LANES if self.half_lives else 0)) * self.reached + LANES
+        return (2 + (LANES if self.half_lives else 0)) * self.reached + self.results + LANES
 
 
 @inlined
 def _place(g: Any, query: Any, seeds: Any, weights: Any, walks: Any, fraction: Any, users: Any, stats: Any) -> None:
     """Put walkers on the seeds in proportion to their weight, rounded up; on the query user too (fraction).
 
-    Seeds without edges are left out, before weights are added up.
+    Seeds without edges are left out, before weights are added up. A weight that is negative or not finite leaves
+    every walker out and is noted.
     """
     total = 0.0
     query_is_seed = False
     for i in range(seeds.shape[0]):
+        if not 0.0 <= weights[i] < np.inf:
+            stats[BAD_WEIGHTS] = 1
+            return
         user = np.int64(find_in(g.user_slots, seeds[i]))
         if user >= 0 and degree(g.user_records[user]) > 0:
             total += weights[i]
@@ -247,11 +246,11 @@ def threshold(scores: Any, reached: Any, results: Any, bins: Any) -> Any:
 
 @inlined
 def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
-    """The right nodes with the best scores, then by id, into the results' ids and rows.
+    """The right nodes with the best scores, then by id, into the results' ids, rows, visits and scores.
 
     Most nodes are visited once or twice: those that cannot be among the results are left out before ids are read.
     """
-    nodes, scores, order, places, rows, bins, ids, best, kept = cut
+    nodes, visits, scores, order, places, rows, bins, ids, best, counts, kept, out = cut
     reached = stats[REACHED]
     least = threshold(scores, reached, results, bins)
     keys = order.view(np.uint64)
@@ -269,6 +268,8 @@ def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
         candidate = np.int64(best[k])
         ids[k] = order[candidate]
         places[rows[candidate]] = k
+        counts[k] = visits[rows[candidate]]
+        out[k] = scores[rows[candidate]]
         best[k] = np.int32(rows[candidate])
 
 
@@ -424,12 +425,14 @@ def salsa(
     at += BINS + slots_count
     ids = ints[at : at + results]
     best = ints[at + results : at + 2 * results].view(np.int32)
-    proof_sizes = ints[at + 2 * results : at + 3 * results]
+    counts = ints[at + 2 * results : at + 3 * results]
+    proof_sizes = ints[at + 3 * results : at + 4 * results]
     proof_sizes[:] = 0
-    at += 3 * results
+    at += 4 * results
     scores = floats[:reachable]
-    totals = floats[2 * reachable : 2 * reachable + LANES]
-    lane_weights = floats[2 * reachable + LANES :]
+    out = floats[2 * reachable : 2 * reachable + results]
+    totals = floats[2 * reachable + results : 2 * reachable + results + LANES]
+    lane_weights = floats[2 * reachable + results + LANES :]
 
     query = np.int64(find_in(g.user_slots, query_id))
     _place(g, query, seeds, weights, np.float64(walks), fraction, users, stats)
@@ -440,9 +443,11 @@ def salsa(
     if lanes > 0:
         _blend(lane_weights, stats[REACHED], blend, totals, scores)
     else:
+        share = 1.0 / max(1.0, np.float64(stats[VISITS]))
         for r in range(stats[REACHED]):
-            scores[r] = np.float64(visits[r])
-    picked = (nodes, scores, order, places, rows, bins, ids, best, floats[reachable : 2 * reachable])
+            scores[r] = np.float64(visits[r]) * share
+    kept = floats[reachable : 2 * reachable]
+    picked = (nodes, visits, scores, order, places, rows, bins, ids, best, counts, kept, out)
     _select(g, picked, stats, results)
     if proofs > 0:
         each = results * proofs
