@@ -15,6 +15,7 @@ import typer
 from murmuration import __version__
 from murmuration.engine.errors import ConfigError, MurmurationError
 from murmuration.streams.cli_bench import bench
+from murmuration.streams.cli_query import query
 
 app = typer.Typer(
     name="murmuration",
@@ -27,6 +28,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(bench, name="bench")
+app.add_typer(query, name="query")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
