@@ -159,8 +159,28 @@ def test_pages_never_repeat_and_reach_the_end(state):
             assert times == sorted(times, reverse=True)
 
 
-
 def test_somebody_nobody_knows_gets_what_is_popular(state):
     feed = ask(state, 987_654_321)
     assert feed.entries
     assert {hit.name for e in feed.entries for hit in e.why.sources} <= {"popular", "walk_popular"}
+
+
+def test_what_followees_engaged_with_is_a_candidate(state):
+    """``liked_by_followees`` brings every tweet a followee publicly engaged with, and nothing else."""
+    public = {1, 2, 3, 7}
+    for viewer in range(1, 30):
+        feed = ask(state, viewer, limit=100)
+        graph, brought = state.interaction_graph, set()
+        for entry in feed.entries:
+            if any(hit.name == "liked_by_followees" for hit in entry.why.sources):
+                brought.add(entry.tweet_id)
+        brought |= {d.tweet_id for d in feed.dropped if "liked_by_followees" in d.sources}
+        expected = set()
+        mine = set(graph.neighbors_of_user(viewer, 10_000)[0].tolist())
+        for followee in state.social_graph.followees(viewer, 300).tolist():
+            tweets, types, _ = graph.neighbors_of_user(followee, 500)
+            own = {t for t, kind in zip(tweets.tolist(), types.tolist(), strict=True) if kind == 4}
+            expected |= {
+                t for t, kind in zip(tweets.tolist(), types.tolist(), strict=True) if kind in public and t not in own
+            }
+        assert brought == expected - mine

@@ -26,6 +26,18 @@ class WalkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     people_per_popular_tweet: Annotated[int, Meta(ge=1, le=100)] = 5
 
 
+class LikedByConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What followees publicly engaged with (top second degree by count); limits as production has them."""
+
+    seeds_max: Annotated[int, Meta(ge=1, le=1000)] = 300
+    edges_per_seed_max: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    candidates_max: Annotated[int, Meta(ge=1, le=2500)] = 300
+    #: Acts older than this do not count. (How old the tweet may be is the filter's: ids need not carry their time.)
+    engagement_age_ms_max: Ms = 24 * 3_600_000
+    #: So many followees must have engaged, the author left out.
+    people_min: Annotated[int, Meta(ge=1, le=1000)] = 1
+
+
 class BlendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Score = (Σ weighted parts) × Π factors; each part lies in 0..1 before its weight."""
 
@@ -56,6 +68,7 @@ class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     author_gap: Annotated[int, Meta(ge=0, le=20)] = 2
     #: Paging ends after so many tweets: the cursor carries their ids.
     pages_tweets_max: Annotated[int, Meta(ge=1, le=2000)] = 400
+    liked_by: LikedByConfig = LikedByConfig()
     walk: WalkConfig = WalkConfig()
     blend: BlendConfig = BlendConfig()
 

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from murmuration.engine.home_mixer.sources import PUBLIC_ACTS
 from murmuration.engine.interaction_graph.queries import social_proof
-from murmuration.engine.interaction_graph.state import EdgeType, InteractionGraph
+from murmuration.engine.interaction_graph.state import InteractionGraph
 from murmuration.engine.pipeline.candidates import Candidates
 from murmuration.engine.pipeline.components import Query
 from murmuration.engine.signals.state import Signals
@@ -84,10 +85,6 @@ class ViewerFlags(_Safety):
             query.request.viewer_id, candidates.tweet_id, _ids(candidates, "original_author_id"), query.request.time_ms
         )
         return {"viewer_flags": flags}
-
-
-#: Only what people do in public is told to their followers: never bookmarks, clicks or watching.
-PUBLIC_ACTS = sum(1 << t for t in (EdgeType.FAVORITE, EdgeType.RETWEET, EdgeType.REPLY, EdgeType.QUOTE))
 
 
 class SocialProof:

@@ -109,6 +109,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         query_hydrators=(sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),),
         sources=(
             sources.Followees(state.tweet_store, own),
+            sources.LikedByFollowees(state.interaction_graph, own.liked_by),
             sources.OwnWalk(state.interaction_graph, own.walk),
             sources.FolloweesWalk(state.interaction_graph, own.walk),
             sources.PopularWalk(state.interaction_graph, own.walk, popular),

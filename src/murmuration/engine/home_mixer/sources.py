@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.feed import Product
-from murmuration.engine.home_mixer.config import FollowingConfig, ForYouConfig, WalkConfig
+from murmuration.engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, WalkConfig
 from murmuration.engine.interaction_graph.salsa import SalsaRequest, salsa
-from murmuration.engine.interaction_graph.state import InteractionGraph
+from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
+from murmuration.engine.interaction_graph.state import EdgeType, InteractionGraph
 from murmuration.engine.pipeline.components import Query
 from murmuration.engine.social_graph.state import SocialGraph
 from murmuration.engine.tweet_store.state import TweetStore
@@ -54,6 +55,47 @@ class Followees:
             query.followees, since_ms, self.per_author_max, self.total_max
         )
         return ids, created_ms.astype(np.float64)
+
+
+#: Only what people do in public is told to their followers: never bookmarks, clicks or watching.
+PUBLIC_ACTS = sum(1 << t for t in (EdgeType.FAVORITE, EdgeType.RETWEET, EdgeType.REPLY, EdgeType.QUOTE))
+
+
+class LikedByFollowees:
+    """Out-of-network retrieval: what followees publicly engaged with; raw score = how many acts of how many people.
+
+    Each followee weighs 1 until there is a measure of tie strength.
+    """
+
+    name = "liked_by_followees"
+
+    def __init__(self, graph: InteractionGraph, config: LikedByConfig) -> None:
+        self.graph = graph
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return len(query.followees) > 0
+
+    def fetch(self, query: Query) -> Found:
+        config = self.config
+        seeds = query.followees[: config.seeds_max]
+        result = second_degree(
+            self.graph,
+            SecondDegreeRequest(
+                seed_user_ids=seeds,
+                seed_weights=np.ones(len(seeds)),
+                query_user_id=query.request.viewer_id,
+                edge_types=PUBLIC_ACTS,
+                results_max=config.candidates_max,
+                edges_per_seed_max=config.edges_per_seed_max,
+                proofs_max=0,
+                users_min=config.people_min,
+                time_ms=query.request.time_ms,
+                engagement_age_ms_max=config.engagement_age_ms_max,
+            ),
+            query.scratch,
+        )
+        return result.tweet_ids, result.scores
 
 
 class Walk:
