@@ -204,9 +204,11 @@ def _weights_of(request: RandomNeighborsRequest, users: Ids) -> NDArray[np.float
     weights = np.array(request.weights, np.float64).reshape(-1)
     if not len(users) or len(users) != len(weights):
         raise SeedsError(f"{len(users)} seeds with {len(weights)} weights")
-    if not (weights.min() >= 0.0 and weights.sum() < np.inf):
+    if not (weights.min() >= 0.0 and weights.max() < np.inf):
         raise SeedsError("weights are finite and not negative")
-    return weights
+    # Only ratios matter: so no sum of weight times degree can overflow.
+    greatest = float(weights.max())
+    return weights / greatest if greatest > 0.0 else weights
 
 
 def random_neighbors(

@@ -1,0 +1,198 @@
+"""Related tweets against their formulas over a model of the window."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from murmuration.engine.errors import RequestError
+from murmuration.engine.interaction_graph import related
+from murmuration.engine.interaction_graph.related import (
+    RelatedTweetsConfig,
+    RelatedTweetsRequest,
+    related_to_author,
+    related_to_tweet,
+    related_to_users,
+)
+from murmuration.engine.interaction_graph.similarity import CountScratch, SharedTweets
+from murmuration.engine.interaction_graph.similarity_kernels import count_shared
+from murmuration.engine.types import snowflake_id
+
+from .model import DELETE, Model, Op, small_graph_of
+
+SCRATCH = CountScratch()
+#: The production rules, scaled to a graph of a dozen people.
+CONFIG = RelatedTweetsConfig(
+    query_degree_min=3,
+    user_degree_max=9,
+    degree_min=3,
+    tweet_cooccurrence_min=2,
+    author_cooccurrence_min=3,
+    users_cooccurrence_min=2,
+    age_ms_max=50_000,
+    age_of="first_edge",
+)
+OPS = st.lists(
+    st.builds(
+        Op, st.integers(1, 12), st.integers(1, 9), st.sampled_from([1, 1, 2, 3, 4, 8, DELETE]), st.integers(1, 90)
+    ),
+    min_size=20,
+    max_size=120,
+)
+PEOPLE = st.lists(st.integers(1, 15), max_size=20)
+
+
+def brute(model: Model, people: set[int], scale: float, shared_min: int, above: float) -> list[tuple[int, float, int]]:
+    counts = Counter(t for u in people for t in {t for t, kind, _ in model.neighbors(u, "user") if kind in (1, 2)})
+    found = []
+    for t, count in counts.items():
+        edges = model.neighbors(t, "tweet")
+        young = edges and (model.watermark - edges[-1][2]) * 1000 <= CONFIG.age_ms_max
+        if count >= shared_min and len(edges) >= CONFIG.degree_min and young:
+            score = scale * count / math.log(len(edges))
+            if score > above:
+                found.append((t, score, count))
+    return sorted(found, key=lambda f: (-round(f[1], 9), f[0]))
+
+
+def agree(found: SharedTweets, expected: list[tuple[int, float, int]]) -> None:
+    assert found.tweet_ids.tolist() == [t for t, _, _ in expected]
+    assert found.scores.tolist() == pytest.approx([score for _, score, _ in expected])
+    assert found.cooccurrences.tolist() == [count for _, _, count in expected]
+
+
+def modelled(ops: list[Op]) -> tuple[object, Model]:
+    config = {
+        "window_ms": 60_000,
+        "late_ms_max": 30_000,
+        "edges_max": 80,
+        "user_degree_max": 14,
+        "tweet_degree_max": 15,
+    }
+    graph = small_graph_of(ops, **config)
+    model = Model(graph.config)
+    for op in ops:
+        model.apply(op)
+    return graph, model
+
+
+@settings(deadline=None, max_examples=150)
+@given(OPS, st.integers(1, 9), PEOPLE, st.lists(st.integers(1, 9), max_size=2))
+def test_are_the_brute_force(ops: list[Op], tweet: int, given_people: list[int], excluded: list[int]) -> None:
+    graph, model = modelled(ops)
+    request = RelatedTweetsRequest(excluded_tweet_ids=excluded)
+
+    def degree(user: int) -> int:
+        return len(model.neighbors(user, "user"))
+
+    edges = model.neighbors(tweet, "tweet")
+    expected = []
+    if len(edges) >= 3:
+        people = {u for u, kind, _ in edges if kind in (1, 2) and degree(u) <= 9}
+        scale = len(edges) / math.log(len(edges)) / max(1, len(people))
+        expected = [row for row in brute(model, people, scale, 2, 0.5) if row[0] not in (tweet, *excluded)]
+    agree(related_to_tweet(graph, tweet, request, CONFIG, SCRATCH), expected)  # type: ignore[arg-type]
+
+    followers = {u for u in given_people if 2 <= degree(u) <= 9}
+    expected = brute(model, followers, 1000 / max(1, len(followers)), 3, 0.0)
+    found = related_to_author(graph, given_people, request, CONFIG, SCRATCH)  # type: ignore[arg-type]
+    agree(found, [row for row in expected if row[0] not in excluded])
+    assert found.stats.people == len(followers)
+
+    users = {u for u in given_people if degree(u) <= 9}
+    expected = brute(model, users, 1000 / max(1, len(users)), 2, 0.0)
+    found = related_to_users(graph, given_people, request, CONFIG, SCRATCH)  # type: ignore[arg-type]
+    agree(found, [row for row in expected if row[0] not in excluded])
+
+
+def test_the_defaults_are_those_of_production() -> None:
+    """60 people like the query and tweet 60 each: popular enough, shared by three and young enough, or left out."""
+    now_ms = 1_700_000_000_000
+    query, good, unpopular, old, rare = (
+        snowflake_id(now_ms - age, i) for i, age in enumerate((0, 0, 0, 49 * 3_600_000, 0))
+    )
+    second = now_ms // 1000
+    ops = []
+    for u in range(1, 61):
+        ops += [Op(u, t, 1, second) for t in (query, good, old)]
+    ops += [Op(u, unpopular, 1, second) for u in range(1, 51)]
+    ops += [Op(u, rare, 1, second) for u in (1, 2)] + [Op(u, rare, 1, second) for u in range(100, 160)]
+    # Person 60 has more than 99 edges and does not count.
+    ops += [Op(60, 10_000 + i, 2, second) for i in range(120)]
+    graph = small_graph_of(ops)
+    found = related_to_tweet(graph, query, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH)
+    assert found.tweet_ids.tolist() == [good]
+    assert found.stats.people == 59
+    assert found.scores.tolist() == pytest.approx([60 / math.log(60) / 59 * 59 / math.log(60)])
+    assert related_to_tweet(graph, rare, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH).stats.people == 62
+    assert len(related_to_tweet(graph, 10_001, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH).tweet_ids) == 0
+
+    followers = [*range(1, 60), 100, 777]
+    found = related_to_author(graph, followers, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH)
+    assert found.tweet_ids.tolist() == sorted([query, good])
+    # Person 100 has one edge, 777 none: neither counts.
+    assert found.scores.tolist() == pytest.approx([1000 / 59 * 59 / math.log(60)] * 2)
+    found = related_to_users(graph, followers, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH)
+    # Here both do, and three share the rare tweet.
+    assert found.tweet_ids.tolist() == [*sorted([query, good]), rare]
+    assert found.scores.tolist() == pytest.approx([1000 / 61 * 59 / math.log(60)] * 2 + [1000 / 61 * 3 / math.log(62)])
+
+
+def test_only_the_first_followers_are_taken() -> None:
+    graph, _ = modelled([Op(u, t, 1, 5) for u in range(1, 12) for t in (1, 2, 3)])
+    config = RelatedTweetsConfig(followers_max=5, degree_min=1, author_cooccurrence_min=1, age_of="last_edge")
+    found = related_to_author(graph, list(range(1, 12)), RelatedTweetsRequest(), config, SCRATCH)  # type: ignore[arg-type]
+    assert found.stats.people == 5
+    assert found.cooccurrences.tolist() == [5, 5, 5]
+
+
+def test_a_sample_of_the_people_has_the_expectation_of_all() -> None:
+    ops = [Op(u, 1, 1, 5) for u in range(1, 201)] + [Op(u, 2, 1, 5) for u in range(1, 101)]
+    graph = small_graph_of(ops)
+    config = RelatedTweetsConfig(sampled_users_max=50, degree_min=1, age_of="first_edge")
+    runs = [related_to_tweet(graph, 1, RelatedTweetsRequest(seed=s), config, SCRATCH) for s in range(50)]
+    assert {run.stats.people for run in runs} == {50}
+    # People 1 to 100 are the older half of the list; equal steps take 25 of them, give or take the one at the border.
+    assert all(abs(int(run.cooccurrences[0]) - 25) <= 1 for run in runs)
+    assert np.mean([run.scores[0] for run in runs]) == pytest.approx(200 / math.log(200) / 2 / math.log(100), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("users", "options", "code"),
+    [
+        (range(1, 1002), {}, "too_much_work"),
+        ([-1], {}, "bad_similarity_option"),
+        ([1], {"results_max": -1}, "bad_similarity_option"),
+        ([1], {"seed": -1}, "bad_similarity_option"),
+        ([1], {"time_ms": -1}, "bad_similarity_option"),
+    ],
+)
+def test_bad_requests_have_a_name(users: list[int], options: dict[str, int], code: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        related_to_users(small_graph_of([]), users, RelatedTweetsRequest(**options), RelatedTweetsConfig(), SCRATCH)
+    assert caught.value.code == code
+    with pytest.raises(RequestError) as caught:
+        related_to_tweet(small_graph_of([]), 0, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH)
+    assert caught.value.code == "bad_similarity_option"
+
+
+def test_nobody_has_nothing() -> None:
+    graph = small_graph_of([Op(1, 2, 1, 3)])
+    for found in (
+        related_to_users(graph, [], RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH),
+        related_to_author(graph, [0, 0, 7], RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH),
+    ):
+        assert len(found.tweet_ids) == 0
+
+
+def test_edge_kinds_name_their_types() -> None:
+    assert RelatedTweetsConfig().edge_types == 0b110
+    assert RelatedTweetsConfig(edge_kinds=("create", "mention", "media_tag", "quote")).edge_types == 0b11110000
+
+
+def test_one_signature() -> None:
+    related.warm()
+    assert len(count_shared.signatures) == 1
