@@ -8,8 +8,8 @@ import pytest
 from murmuration.engine.feed import Explain, Product, Request
 from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.engine.home_mixer.products import build_products
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
 from murmuration.engine.pipeline.execute import Unwatched, execute
+from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.room import restore
 from murmuration.engine.state import EngineState, RoomsConfig
 from murmuration.loadtest.society import Society, SocietyConfig, encode
@@ -61,7 +61,7 @@ def ask(state: EngineState, viewer: int, product=Product.FOR_YOU, **fields):
         explain=Explain.ALL, **fields,
     )  # fmt: skip
     products = build_products(state, HomeMixerConfig(), "hash")
-    return execute(products[product], request, scratch=SalsaScratch(), reading=reading(), watcher=Unwatched())
+    return execute(products[product], request, scratch=Scratch(), reading=reading(), watcher=Unwatched())
 
 
 @pytest.fixture(scope="module")

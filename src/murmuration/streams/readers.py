@@ -12,8 +12,8 @@ import structlog
 
 from murmuration.engine.errors import CapacityError, SafetyError
 from murmuration.engine.feed import Feed, Product, Request
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
 from murmuration.engine.pipeline.execute import Pipeline, execute
+from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.state import EngineState
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.rwlock import PhaseFairLock
@@ -65,12 +65,12 @@ class Readers:
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="murmuration-reader", initializer=self._prepare)
 
     def _prepare(self) -> None:
-        self._local.scratch = SalsaScratch()
+        self._local.scratch = Scratch()
 
     @property
-    def scratch(self) -> SalsaScratch:
+    def scratch(self) -> Scratch:
         """The calling reader thread's buffers."""
-        scratch: SalsaScratch = self._local.scratch
+        scratch: Scratch = self._local.scratch
         return scratch
 
     async def feed(self, request: Request) -> Feed:

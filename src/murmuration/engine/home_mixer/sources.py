@@ -93,7 +93,7 @@ class LikedByFollowees:
                 time_ms=query.request.time_ms,
                 engagement_age_ms_max=config.engagement_age_ms_max,
             ),
-            query.scratch,
+            query.scratch.walks,
         )
         return result.tweet_ids, result.scores
 
@@ -131,7 +131,7 @@ class Walk:
                 results_max=config.results_max,
                 seed=query.request.seed,
             ),
-            query.scratch,
+            query.scratch.walks,
         )
         return result.tweet_ids, result.scores
 

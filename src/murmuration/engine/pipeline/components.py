@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.feed import Request
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
 from murmuration.engine.pipeline.candidates import Candidates
+from murmuration.engine.pipeline.scratch import Scratch
 
 
 class Query:
@@ -19,7 +19,7 @@ class Query:
 
     Attributes:
         request: as asked.
-        scratch: the reader thread's own buffers for walks.
+        scratch: the reader thread's own buffers.
         followees: uint64, newest first.
         facts: further facts about the viewer by name.
         offset: entries shown on earlier pages; ``shown``: their tweet ids where the cursor carries them (uint64).
@@ -29,7 +29,7 @@ class Query:
 
     __slots__ = ("before", "facts", "followees", "offset", "request", "scratch", "shown", "text")
 
-    def __init__(self, request: Request, scratch: SalsaScratch) -> None:
+    def __init__(self, request: Request, scratch: Scratch) -> None:
         self.request = request
         self.scratch = scratch
         self.followees: NDArray[np.uint64] = np.empty(0, np.uint64)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from murmuration.engine.errors import SafetyError
 from murmuration.engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, Why
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
 from murmuration.engine.pipeline.candidates import Candidates
 from murmuration.engine.pipeline.components import (
     Filter,
@@ -26,6 +25,7 @@ from murmuration.engine.pipeline.components import (
     Selector,
     Source,
 )
+from murmuration.engine.pipeline.scratch import Scratch
 
 
 class Presenter(Protocol):
@@ -118,7 +118,7 @@ def execute(
     pipeline: Pipeline,
     request: Request,
     *,
-    scratch: SalsaScratch,
+    scratch: Scratch,
     reading: AbstractContextManager[int],
     watcher: Watcher,
 ) -> Feed:
