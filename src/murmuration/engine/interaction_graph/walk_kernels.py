@@ -138,7 +138,7 @@ def draw_typed(entries: Any, record: Any, types: Any, bits: Any) -> Any:
 
 
 @inlined
-def _count(table: Any, shift: Any, nodes: Any, visits: Any, reached: Any, node: Any) -> Any:
+def count_visit(table: Any, shift: Any, nodes: Any, visits: Any, reached: Any, node: Any) -> Any:
     """The rank of a right node (order of first visit), after counting a visit; equals ``reached`` if it is new.
 
     A used slot of ``table`` holds node + 1 (upper half) and rank.
@@ -374,7 +374,7 @@ def _walk(g: Any, cut: Any, counted: Any, timed: Any, stats: Any, options: Any) 
         moved, waiting = _step_left(g, paths, n, query, types, coin, stream(seed, np.uint64(2 * step)))
         before = reached
         for m in range(moved):
-            rank = _count(table, shift, nodes, visits, reached, found[m] & NODE_MASK)
+            rank = count_visit(table, shift, nodes, visits, reached, found[m] & NODE_MASK)
             ranks[m] = rank
             reached += rank == reached
         if lanes > 0:

@@ -21,6 +21,7 @@ MODULES = (
     "interaction_graph.salsa",
     "interaction_graph.queries",
     "interaction_graph.second_degree",
+    "interaction_graph.subgraph_salsa",
     "social_graph.kernels",
     "tweet_store.kernels",
     "signals.kernels",
