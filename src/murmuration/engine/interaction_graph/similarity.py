@@ -183,9 +183,9 @@ def shared_tweets(
     options = options_of(request, graph.watermark_ms, score_above)
     bound("results_max", request.results_max, 1, RESULTS_MAX)
     bound("seed", request.seed, 0, (1 << 64) - 1)
-    seeds = ids_of([])
-    if request.tweet_id:
-        seeds = distinct(np.concatenate([ids_of([request.tweet_id]), np.sort(ids_of(request.more_tweet_ids))]))
+    seeds = ids_of([request.tweet_id] if request.tweet_id else [])
+    if len(request.more_tweet_ids) and request.tweet_id:
+        seeds = distinct(np.concatenate([seeds, np.sort(ids_of(request.more_tweet_ids))]))
     people = len(seeds) * request.neighbors_max if request.tweet_id else len(user_ids)
     if (people + 1) * (request.samples_max + 1) > ENTRIES_MAX:
         raise WorkBudgetError(
