@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from murmuration.engine.feed import Explain, Product, Request
-from murmuration.engine.home_mixer.config import HomeMixerConfig
+from murmuration.engine.home_mixer.config import ForYouConfig, HomeMixerConfig, RelatedConfig
 from murmuration.engine.home_mixer.products import build_products
+from murmuration.engine.interaction_graph.related import RelatedTweetsConfig, RelatedTweetsRequest, related_to_tweet
+from murmuration.engine.interaction_graph.similarity_kernels import CountScratch
 from murmuration.engine.pipeline.execute import Unwatched, execute
 from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.room import restore
@@ -51,7 +53,7 @@ def applied(runs: list[Records], batch_events_max: int) -> EngineState:
     return state
 
 
-def ask(state: EngineState, viewer: int, product=Product.FOR_YOU, **fields):
+def ask(state: EngineState, viewer: int, product=Product.FOR_YOU, config=HomeMixerConfig(), **fields):  # noqa: B008
     @contextmanager
     def reading():
         yield state.version
@@ -60,7 +62,7 @@ def ask(state: EngineState, viewer: int, product=Product.FOR_YOU, **fields):
         viewer_id=viewer, request_id=viewer, time_ms=NOW + 6000, seed=viewer * 31, product=product,
         explain=Explain.ALL, **fields,
     )  # fmt: skip
-    products = build_products(state, HomeMixerConfig(), "hash")
+    products = build_products(state, config, "hash")
     return execute(products[product], request, scratch=Scratch(), reading=reading(), watcher=Unwatched())
 
 
@@ -184,3 +186,30 @@ def test_what_followees_engaged_with_is_a_candidate(state):
                 t for t, kind in zip(tweets.tolist(), types.tolist(), strict=True) if kind in public and t not in own
             }
         assert brought == expected - mine
+
+
+def test_related_tweets_come_from_the_newest_favorites(state):
+    """With limits that fit a small society: what ``related_to_favorites`` brings is the sum over single look-ups."""
+    counting = RelatedTweetsConfig(
+        age_of="first_edge", query_degree_min=2, degree_min=2, tweet_cooccurrence_min=1, tweet_score_above=0.0
+    )
+    config = HomeMixerConfig(for_you=ForYouConfig(related=RelatedConfig(favorites_max=3, counting=counting)))
+    brought_any = 0
+    for viewer in range(1, 30):
+        feed = ask(state, viewer, limit=100, config=config)
+        acts = state.signals.recent_engagements(viewer, 12)
+        liked = [t for t, k in zip(acts.tweet_ids.tolist(), acts.kinds.tolist(), strict=True) if k in (1, 3)]
+        newest = list(dict.fromkeys(liked))
+        expected: dict[int, float] = {}
+        for tweet in newest[:3]:
+            request = RelatedTweetsRequest(time_ms=NOW + 6000, seed=viewer * 31)
+            found = related_to_tweet(state.interaction_graph, tweet, request, counting, CountScratch())
+            for t, score in zip(found.tweet_ids.tolist(), found.scores.tolist(), strict=True):
+                expected[t] = expected.get(t, 0.0) + score
+        by_tweet = {
+            e.tweet_id: hit.score for e in feed.entries for hit in e.why.sources if hit.name == "related_to_favorites"
+        }
+        best = dict(sorted(expected.items(), key=lambda item: (-item[1], item[0]))[:200])
+        assert by_tweet == {t: pytest.approx(best[t]) for t in by_tweet}
+        brought_any += len(by_tweet)
+    assert brought_any > 20

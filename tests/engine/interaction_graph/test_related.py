@@ -108,6 +108,10 @@ def test_are_the_brute_force(ops: list[Op], tweet: int, given_people: list[int],
     agree(found, [row for row in expected if row[0] not in excluded])
 
 
+#: Production reads a tweet's age off its id; here ids need not carry their time.
+PRODUCTION = RelatedTweetsConfig(age_of="snowflake")
+
+
 def test_the_defaults_are_those_of_production() -> None:
     """60 people like the query and tweet 60 each: popular enough, shared by three and young enough, or left out."""
     now_ms = 1_700_000_000_000
@@ -123,19 +127,19 @@ def test_the_defaults_are_those_of_production() -> None:
     # Person 60 has more than 99 edges and does not count.
     ops += [Op(60, 10_000 + i, 2, second) for i in range(120)]
     graph = small_graph_of(ops)
-    found = related_to_tweet(graph, query, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH)
+    found = related_to_tweet(graph, query, RelatedTweetsRequest(), PRODUCTION, SCRATCH)
     assert found.tweet_ids.tolist() == [good]
     assert found.stats.people == 59
     assert found.scores.tolist() == pytest.approx([60 / math.log(60) / 59 * 59 / math.log(60)])
-    assert related_to_tweet(graph, rare, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH).stats.people == 62
-    assert len(related_to_tweet(graph, 10_001, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH).tweet_ids) == 0
+    assert related_to_tweet(graph, rare, RelatedTweetsRequest(), PRODUCTION, SCRATCH).stats.people == 62
+    assert len(related_to_tweet(graph, 10_001, RelatedTweetsRequest(), PRODUCTION, SCRATCH).tweet_ids) == 0
 
     followers = [*range(1, 60), 100, 777]
-    found = related_to_author(graph, followers, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH)
+    found = related_to_author(graph, followers, RelatedTweetsRequest(), PRODUCTION, SCRATCH)
     assert found.tweet_ids.tolist() == sorted([query, good])
     # Person 100 has one edge, 777 none: neither counts.
     assert found.scores.tolist() == pytest.approx([1000 / 59 * 59 / math.log(60)] * 2)
-    found = related_to_users(graph, followers, RelatedTweetsRequest(), RelatedTweetsConfig(), SCRATCH)
+    found = related_to_users(graph, followers, RelatedTweetsRequest(), PRODUCTION, SCRATCH)
     # Here both do, and three share the rare tweet.
     assert found.tweet_ids.tolist() == [*sorted([query, good]), rare]
     assert found.scores.tolist() == pytest.approx([1000 / 61 * 59 / math.log(60)] * 2 + [1000 / 61 * 3 / math.log(62)])

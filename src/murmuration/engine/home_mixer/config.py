@@ -4,6 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from murmuration.engine.interaction_graph.related import RelatedTweetsConfig
+
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Weight = Annotated[float, Meta(ge=0, le=1000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -38,12 +40,22 @@ class LikedByConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     people_min: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
+class RelatedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Tweets related to what the viewer just favorited or retweeted (counting over two hops)."""
+
+    #: The viewer's newest so many favorites and retweets are asked about.
+    favorites_max: Annotated[int, Meta(ge=1, le=100)] = 15
+    candidates_max: Annotated[int, Meta(ge=1, le=2500)] = 200
+    counting: RelatedTweetsConfig = RelatedTweetsConfig()
+
+
 class BlendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Score = (Σ weighted parts) × Π factors; each part lies in 0..1 before its weight."""
 
     recency: Weight = 1.0
     recency_half_life_ms: Ms = 6 * 3_600_000
     walk: Weight = 1.0
+    related: Weight = 0.5
     popularity: Weight = 0.5
     social_proof: Weight = 0.5
     #: So many followees who engaged make the social-proof part whole.
@@ -69,6 +81,7 @@ class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: Paging ends after so many tweets: the cursor carries their ids.
     pages_tweets_max: Annotated[int, Meta(ge=1, le=2000)] = 400
     liked_by: LikedByConfig = LikedByConfig()
+    related: RelatedConfig = RelatedConfig()
     walk: WalkConfig = WalkConfig()
     blend: BlendConfig = BlendConfig()
 

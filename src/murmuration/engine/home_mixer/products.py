@@ -110,6 +110,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         sources=(
             sources.Followees(state.tweet_store, own),
             sources.LikedByFollowees(state.interaction_graph, own.liked_by),
+            sources.RelatedToFavorites(state.interaction_graph, state.signals, own.related),
             sources.OwnWalk(state.interaction_graph, own.walk),
             sources.FolloweesWalk(state.interaction_graph, own.walk),
             sources.PopularWalk(state.interaction_graph, own.walk, popular),

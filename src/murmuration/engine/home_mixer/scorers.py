@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.home_mixer.config import BlendConfig
-from murmuration.engine.home_mixer.sources import WALKS
+from murmuration.engine.home_mixer.sources import WALKS, RelatedToFavorites
 from murmuration.engine.pipeline.candidates import Candidates
 from murmuration.engine.pipeline.components import Query, Scores
 from murmuration.engine.signals.state import ViewerFlag
@@ -20,7 +20,7 @@ def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Blend:
-    """Recency, walk score, popularity now and social proof; then out-of-network and feedback factors."""
+    """Recency, walks, related tweets, popularity and social proof; then out-of-network and feedback factors."""
 
     name = "blend"
 
@@ -37,6 +37,7 @@ class Blend:
         popularity = np.log1p(np.maximum(columns["popularity"].astype(np.float64), 0.0))
         scores.parts["recency"] = config.recency * np.exp2(-age_ms / config.recency_half_life_ms)
         scores.parts["walk"] = config.walk * _scaled(walk)
+        scores.parts["related"] = config.related * _scaled(candidates.brought_by(RelatedToFavorites.name))
         scores.parts["popularity"] = config.popularity * _scaled(popularity)
         scores.parts["social_proof"] = config.social_proof * proof
         scores.factors["out_of_network"] = np.where(columns["in_network"], 1.0, config.out_of_network_factor)

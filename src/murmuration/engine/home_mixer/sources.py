@@ -4,13 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.feed import Product
-from murmuration.engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, WalkConfig
+from murmuration.engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, RelatedConfig, WalkConfig
+from murmuration.engine.interaction_graph.related import RelatedTweetsRequest, related_to_tweet
 from murmuration.engine.interaction_graph.salsa import SalsaRequest, salsa
 from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
 from murmuration.engine.interaction_graph.state import EdgeType, InteractionGraph
 from murmuration.engine.pipeline.components import Query
+from murmuration.engine.signals.state import Signals
 from murmuration.engine.social_graph.state import SocialGraph
 from murmuration.engine.tweet_store.state import TweetStore
+from murmuration.engine.types import Kind
 
 Ids = NDArray[np.uint64]
 Found = tuple[Ids, NDArray[np.float64]]
@@ -96,6 +99,38 @@ class LikedByFollowees:
             query.scratch.walks,
         )
         return result.tweet_ids, result.scores
+
+
+class RelatedToFavorites:
+    """Out-of-network retrieval: tweets related to what the viewer just favorited; raw score = the sum of theirs."""
+
+    name = "related_to_favorites"
+
+    def __init__(self, graph: InteractionGraph, signals: Signals, config: RelatedConfig) -> None:
+        self.graph = graph
+        self.signals = signals
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.facts["own_edges"] > 0
+
+    def fetch(self, query: Query) -> Found:
+        acts = self.signals.recent_engagements(query.request.viewer_id, 4 * self.config.favorites_max)
+        liked = acts.tweet_ids[np.isin(acts.kinds, (Kind.FAVORITE, Kind.RETWEET))]
+        # In order of the newest act on each; np.unique sorts, so its first positions are sorted back.
+        _, first = np.unique(liked, return_index=True)
+        request = RelatedTweetsRequest(time_ms=query.request.time_ms, seed=query.request.seed)
+        found = [
+            related_to_tweet(self.graph, int(tweet), request, self.config.counting, query.scratch.counts)
+            for tweet in liked[np.sort(first)[: self.config.favorites_max]]
+        ]
+        if not found:
+            return np.empty(0, np.uint64), np.empty(0)
+        ids, inverse = np.unique(np.concatenate([each.tweet_ids for each in found]), return_inverse=True)
+        scores = np.zeros(len(ids))
+        np.add.at(scores, inverse, np.concatenate([each.scores for each in found]))
+        best = np.lexsort((ids, -scores))[: self.config.candidates_max]
+        return ids[best], scores[best]
 
 
 class Walk:

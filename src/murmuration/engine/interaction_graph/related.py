@@ -34,14 +34,14 @@ Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
 
 
 class RelatedTweetsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What counts as related; the defaults are those that Twitter ran with.
+    """What counts as related; the defaults are those that Twitter ran with, ``age_of`` apart.
 
     ``edge_kinds``: the engagements that are followed. ``query_degree_min``: a query tweet of fewer edges has no
     results. ``sampled_users_max``: people taken from the query tweet. ``followers_max``: the first of an author's given
     followers. ``users_max``: people a request may give. ``user_degree_max``: people with more edges are left out, and
     of followers those with fewer than ``follower_degree_min``. Results have ``degree_min`` edges, are shared by
     ``*cooccurrence_min`` people, score above ``*score_above``, and are no older than ``age_ms_max`` (48 h).
-    ``age_of``: what a tweet's age is counted from (first_edge where ids carry no time).
+    ``age_of``: what a tweet's age is counted from; ids need not carry their time, the first edge always does.
     """
 
     edge_kinds: tuple[EdgeKind, ...] = ("favorite", "retweet")
@@ -59,7 +59,7 @@ class RelatedTweetsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     author_score_above: Annotated[float, Meta(ge=0)] = 0.0
     users_score_above: Annotated[float, Meta(ge=0)] = 0.0
     age_ms_max: Annotated[int, Meta(ge=0, lt=1 << 53)] = 48 * 3_600_000
-    age_of: Literal["snowflake", "first_edge", "last_edge"] = "snowflake"
+    age_of: Literal["snowflake", "first_edge", "last_edge"] = "first_edge"
     results_max: Annotated[int, Meta(ge=1, le=RESULTS_MAX)] = 200
 
     @property
