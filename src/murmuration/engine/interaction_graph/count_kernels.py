@@ -260,6 +260,26 @@ def _choose(g: Any, cut: Any, n: Any, results: Any, options: Any, picked: Any) -
     return size
 
 
+@inlined
+def _table_size(g: Any, users: Any, seeds: Any, query: Any, lists: Any, edges_max: Any, slots_max: Any) -> Any:
+    """Look the seeds up; returns (hash slots, shift of the hash): only as much of the table is used, and cleared, as
+    these seeds and lists can fill."""
+    _, blocked_tweets, blocked_authors, allowed_authors = lists
+    total = blocked_tweets.shape[0] + (blocked_authors.shape[0] + allowed_authors.shape[0]) * edges_max
+    if query >= 0:
+        total += degree(g.user_records[query])
+    for i in range(seeds.shape[0]):
+        users[i] = np.int64(find_in(g.user_slots, seeds[i]))
+        if users[i] >= 0:
+            total += min(degree(g.user_records[users[i]]), edges_max)
+    shift = np.uint64(60)
+    slots = np.int64(16)
+    while slots < 2 * total and slots < slots_max:
+        slots *= 2
+        shift -= np.uint64(1)
+    return slots, shift
+
+
 @kernel
 def second_degree(
     g: Any,
@@ -289,36 +309,23 @@ def second_degree(
     best = ints[STATS + results : STATS + 2 * results].view(np.int32)
     found = ints[STATS + 2 * results : STATS + 3 * results]
     at = STATS + 3 * results
-    people = ints[at : at + results * per_result]
-    kinds = ints[at + results * per_result : at + 2 * results * per_result]
-    at += 2 * results * per_result
+    each = results * per_result
+    people, kinds = ints[at : at + each], ints[at + each : at + 2 * each]
+    at += 2 * each
     bins = ints[at : at + BINS]
     users = ints[at + BINS : at + BINS + seeds.shape[0]]
     at += BINS + seeds.shape[0]
     rows = ints[at : at + ROW * rows_max]
     at += ROW * rows_max
     proofs = ints[at : at + proofs_max]
-    order = ints[at + proofs_max : at + proofs_max + rows_max]
-    candidates = ints[at + proofs_max + rows_max : at + proofs_max + 2 * rows_max]
-    at += proofs_max + 2 * rows_max
+    at += proofs_max
+    order, candidates = ints[at : at + rows_max], ints[at + rows_max : at + 2 * rows_max]
+    at += 2 * rows_max
     query_id, blocked_tweets, blocked_authors, allowed_authors = lists
     types, edges_max, since = rules
     closed = allowed_authors.shape[0] > 0
-
-    # Only as much of the table is used, and cleared, as these seeds can fill.
     query = np.int64(find_in(g.user_slots, query_id))
-    total = blocked_tweets.shape[0] + (blocked_authors.shape[0] + allowed_authors.shape[0]) * edges_max
-    if query >= 0:
-        total += degree(g.user_records[query])
-    for i in range(seeds.shape[0]):
-        users[i] = np.int64(find_in(g.user_slots, seeds[i]))
-        if users[i] >= 0:
-            total += min(degree(g.user_records[users[i]]), edges_max)
-    shift = np.uint64(60)
-    slots = np.int64(16)
-    while slots < 2 * total and slots < slots_max:
-        slots *= 2
-        shift -= np.uint64(1)
+    slots, shift = _table_size(g, users, seeds, query, lists, edges_max, slots_max)
     table = ints[at : at + slots]
     table[:] = 0
     mask = slots - 1

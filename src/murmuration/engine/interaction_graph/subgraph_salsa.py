@@ -66,6 +66,54 @@ class SubgraphResult(NamedTuple):
 
 
 @inlined
+def _seat(g: Any, query_id: Any, seeds: Any, weights: Any, fraction: Any, users: Any, mass: Any) -> Any:
+    """Users and starting mass (summing to 1) of the seeds with edges, and of the query user; returns how many, and
+    which of them is the query user (-1 = none). (-1, -1) if a weight is negative or not finite."""
+    query = np.int64(find_in(g.user_slots, query_id))
+    own = np.int64(-1)
+    n = np.int64(0)
+    total = 0.0
+    for i in range(seeds.shape[0]):
+        if not 0.0 <= weights[i] < np.inf:
+            return np.int64(-1), np.int64(-1)
+        user = np.int64(find_in(g.user_slots, seeds[i]))
+        if user >= 0 and degree(g.user_records[user]) > 0:
+            own = n if user == query else own
+            users[n] = user
+            mass[n] = weights[i]
+            total += weights[i]
+            n += 1
+    if own < 0 and query >= 0 and degree(g.user_records[query]) > 0:
+        own = n
+        users[n] = query
+        mass[n] = total * fraction / (1.0 - fraction) if total > 0.0 else 1.0
+        total += mass[n]
+        n += 1
+    for i in range(n):
+        mass[i] = mass[i] / total if total > 0.0 else 0.0
+    return n, own
+
+
+@inlined
+def _choose(g: Any, cut: Any, reached: Any, results: Any) -> Any:
+    """The tweets with most visits, then by id: candidates' ids, rows and shares, and the order of the best."""
+    nodes, scores, shares, order, rows, bins, best = cut
+    visits = 0.0
+    for r in range(reached):
+        visits += scores[r]
+    least = threshold(scores, reached, results, bins)
+    n = np.int64(0)
+    keys = order.view(np.uint64)
+    for r in range(reached):
+        if scores[r] > 0.0 and scores[r] >= least:
+            rows[n] = r
+            keys[n] = g.tweet_keys[nodes[r]]
+            shares[n] = scores[r] / visits
+            n += 1
+    return top_k(shares, keys, n, results, best)
+
+
+@inlined
 def _freeze(g: Any, cut: Any, i: Any, share: Any, types: Any, seed: Any, first: Any, reached: Any) -> Any:
     """Freeze seed i's edges behind ``first``; returns (end, tweets of the subgraph)."""
     users, table, shift, nodes, degrees, edges = cut
@@ -155,34 +203,16 @@ def subgraph_salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weigh
     at = results + 2 * seats
     scores, arrived = floats[at : at + tweets_max], floats[at + tweets_max : at + 2 * tweets_max]
 
-    query = np.int64(find_in(g.user_slots, query_id))
-    own = np.int64(-1)
-    n = np.int64(0)
-    total = 0.0
-    for i in range(seeds.shape[0]):
-        if not 0.0 <= weights[i] < np.inf:
-            stats[BAD_WEIGHTS] = 1
-            return
-        user = np.int64(find_in(g.user_slots, seeds[i]))
-        if user >= 0 and degree(g.user_records[user]) > 0:
-            own = n if user == query else own
-            users[n] = user
-            mass[n] = weights[i]
-            total += weights[i]
-            n += 1
-    if own < 0 and query >= 0 and degree(g.user_records[query]) > 0:
-        own = n
-        users[n] = query
-        mass[n] = total * fraction / (1.0 - fraction) if total > 0.0 else 1.0
-        total += mass[n]
-        n += 1
+    n, own = _seat(g, query_id, seeds, weights, fraction, users, mass)
+    if n < 0:
+        stats[BAD_WEIGHTS] = 1
+        return
     shift = np.uint64(64)
     while np.int64(1) << np.int64(np.uint64(64) - shift) < slots:
         shift -= np.uint64(1)
     end = np.int64(0)
     reached = np.int64(0)
     for i in range(n):
-        mass[i] = mass[i] / total if total > 0.0 else 0.0
         share = min(np.int64(np.ceil(mass[i] * walks)), edges_max - end)
         end, reached = _freeze(g, (users, table, shift, nodes, degrees, edges), i, share, types, seed, end, reached)
         ends[i] = end
@@ -190,19 +220,7 @@ def subgraph_salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weigh
     stats[SEEDS] = n
     stats[EDGES] = end
     stats[TWEETS] = reached
-    visits = 0.0
-    for r in range(reached):
-        visits += scores[r]
-    least = threshold(scores, reached, results, bins)
-    m = np.int64(0)
-    keys = order.view(np.uint64)
-    for r in range(reached):
-        if scores[r] > 0.0 and scores[r] >= least:
-            rows[m] = r
-            keys[m] = g.tweet_keys[nodes[r]]
-            arrived[m] = scores[r] / visits
-            m += 1
-    stats[RESULTS] = top_k(arrived, keys, m, results, best)
+    stats[RESULTS] = _choose(g, (nodes, scores, arrived, order, rows, bins, best), reached, results)
     for k in range(stats[RESULTS]):
         out[k] = arrived[best[k]]
         ids[k] = order[best[k]]
