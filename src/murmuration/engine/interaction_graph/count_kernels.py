@@ -332,8 +332,7 @@ def second_degree(
     _mark_lists(g, table, mask, shift, (query, blocked_tweets, blocked_authors, allowed_authors), edges_max)
 
     scores = rows.view(np.float64)
-    n = np.int64(0)
-    proved = np.int64(0)
+    n, proved = np.int64(0), np.int64(0)
     cut = (table, rows, scores, proofs)
     for i in range(seeds.shape[0]):
         if i + 1 < seeds.shape[0] and users[i + 1] >= 0:
