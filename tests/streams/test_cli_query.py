@@ -13,8 +13,6 @@ from aiohttp.test_utils import TestServer, make_mocked_request
 
 from murmuration.config.schema import Config
 from murmuration.config.serving import LogConfig, ServingConfig
-from murmuration.engine.interaction_graph.state import InteractionGraphConfig
-from murmuration.engine.state import RoomsConfig
 from murmuration.engine.types import Kind, make_batch
 from murmuration.streams import cli, cli_query
 from murmuration.streams.serve import running
@@ -26,11 +24,11 @@ T0 = 1_760_000_000_000
 
 
 @pytest.fixture
-async def server(tmp_path, request):
+async def server(tmp_path, small_rooms, request):
     """A server where users 2, 3 and 4 liked tweets, and user 1 follows 2 and 3."""
     settings = Config(
         log=LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}"),
-        rooms=RoomsConfig(interaction_graph=InteractionGraphConfig(users_max=64, tweets_max=64, edges_max=64)),
+        rooms=small_rooms,
         serving=ServingConfig(port=0, **getattr(request, "param", {})),
     )
     pairs = [(2, 500), (2, 501), (3, 501), (3, 502), (4, 502), (4, 503)]
@@ -79,6 +77,9 @@ CALLS = [
     (("proof", "501", "--user", "1", "--proofs", "1"), "proof"),
     (("neighbours", "--user", "2", "--limit", "1"), "neighbours"),
     (("neighbours", "--tweet", "502"), "neighbours"),
+    (("neighbours", "--seeds", "2:2,3", "--samples", "20", "--seed", "4"), "neighbours"),
+    (("similar", "501", "--measure", "overlap", "--seed", "1"), "similar"),
+    (("related", "--users", "2,3", "--degree-min", "2", "--cooccurrence-min", "1", "--age-of", "last_edge"), "related"),
 ]
 
 
@@ -158,7 +159,13 @@ def test_every_parameter_of_the_server_is_an_option():
     group = typer.main.get_command(cli_query.query)
     assert group.commands.keys() == graph_queries.QUERIES.keys()
     for name, build in graph_queries.QUERIES.items():
-        read = Parameters(make_mocked_request("GET", "/?user=1&tweets=1"))
+        needed = {
+            "proof": "/?user=1&tweets=1",
+            "neighbours": "/?user=1",
+            "similar": "/?tweet=1",
+            "related": "/?tweet=1",
+        }
+        read = Parameters(make_mocked_request("GET", needed.get(name, "/")))
         build(read, lambda: 9)
         options = {parameter.name for parameter in group.commands[name].params}
         assert options - {"url", "token", "json"} == read._known, name

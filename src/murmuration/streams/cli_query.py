@@ -26,6 +26,12 @@ Seed = Annotated[str | None, typer.Option(help="Seed of the draws; default a ran
 Proofs = Annotated[int | None, typer.Option(help="Users to name by result.")]
 TimeMs = Annotated[int | None, typer.Option(help="Count ages from this time; default the newest event's.")]
 HalfLives = Annotated[str | None, typer.Option(help="Up to four half-lives in seconds, separated by commas.")]
+Exclude = Annotated[str | None, typer.Option(help="Tweets to leave out.")]
+DegreeMin = Annotated[int | None, typer.Option(help="Edges that a result has at least.")]
+DegreeOfQuery = Annotated[int | None, typer.Option(help="A tweet of fewer edges has no results.")]
+Cooccurrence = Annotated[int | None, typer.Option(help="People that a result shares at least.")]
+AgeOf = Annotated[str | None, typer.Option(help="Age from snowflake (default), first_edge or last_edge.")]
+Age = Annotated[float | None, typer.Option(help="Oldest result, in seconds.")]
 URL_DEFAULT = "http://127.0.0.1:8400"
 
 
@@ -71,8 +77,8 @@ def second_degree(
     tweet_age_s: Annotated[float | None, typer.Option(help="Oldest tweet, by its id's time.")] = None,
     engagement_age_s: Annotated[float | None, typer.Option(help="Oldest engagement that counts.")] = None,
     time_ms: TimeMs = None,
-    degree_min: Annotated[int | None, typer.Option(help="Edges that a tweet needs.")] = None,
-    exclude: Annotated[str | None, typer.Option(help="Tweets to leave out.")] = None,
+    degree_min: DegreeMin = None,
+    exclude: Exclude = None,
     exclude_authors: Annotated[str | None, typer.Option(help="Authors to leave out.")] = None,
     authors: Annotated[str | None, typer.Option(help="Only tweets of these authors.")] = None,
     proofs: Proofs = None,
@@ -109,17 +115,93 @@ def proof(
 
 
 @query.command()
-def neighbours(
-    user: Annotated[str | None, typer.Option(help="What this user engaged with.")] = None,
-    tweet: Annotated[str | None, typer.Option(help="Who engaged with this tweet.")] = None,
+def similar(
+    tweet: Annotated[str, typer.Argument(help="The tweet that others are compared with.")],
+    more: Annotated[str | None, typer.Option(help="Further tweets to compare with.")] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="cosine (default), jaccard, overlap, inverse_degree or adamic_adar.")
+    ] = None,
     types: Types = None,
+    neighbours_max: Annotated[int | None, typer.Option(help="Edges of a tweet looked at; default 200.")] = None,
+    samples_max: Annotated[int | None, typer.Option(help="Edges of a person looked at; default 200.")] = None,
+    neighbour_degree_min: Annotated[int | None, typer.Option(help="People with fewer edges are left out.")] = None,
+    neighbour_degree_max: Annotated[int | None, typer.Option(help="People with more edges are left out.")] = None,
+    query_degree_min: DegreeOfQuery = None,
+    cooccurrence_min: Cooccurrence = None,
+    degree_min: DegreeMin = None,
+    degree_max: Annotated[int | None, typer.Option(help="Edges that a result has at most.")] = None,
+    age_of: AgeOf = None,
+    age_s: Age = None,
+    time_ms: TimeMs = None,
+    exclude: Exclude = None,
     limit: Limit = None,
+    seed: Seed = None,
     url: Url = URL_DEFAULT,
     token: Token = None,
     json: Json = False,
 ) -> None:
-    """A user's or a tweet's edges, newest first."""
-    terms = {"user": user, "tweet": tweet, "types": types, "limit": limit}
+    """Tweets that the same people engaged with."""
+    terms = {
+        "tweet": tweet, "more": more, "measure": measure, "types": types, "neighbours_max": neighbours_max,
+        "samples_max": samples_max, "neighbour_degree_min": neighbour_degree_min,
+        "neighbour_degree_max": neighbour_degree_max, "query_degree_min": query_degree_min,
+        "cooccurrence_min": cooccurrence_min, "degree_min": degree_min, "degree_max": degree_max, "age_of": age_of,
+        "age_s": age_s, "time_ms": time_ms, "exclude": exclude, "limit": limit, "seed": seed,
+    }  # fmt: skip
+    ask("similar", terms, url=url, token=token, json=json)
+
+
+@query.command()
+def related(
+    tweet: Annotated[str | None, typer.Option(help="Related to this tweet, through its people.")] = None,
+    author: Annotated[str | None, typer.Option(help="Related to this author, through their followers.")] = None,
+    users: Annotated[str | None, typer.Option(help="Related to these users.")] = None,
+    types: Types = None,
+    query_degree_min: DegreeOfQuery = None,
+    sampled_users_max: Annotated[int | None, typer.Option(help="People taken from the tweet; default 100.")] = None,
+    user_degree_max: Annotated[int | None, typer.Option(help="People with more edges are left out.")] = None,
+    degree_min: DegreeMin = None,
+    cooccurrence_min: Cooccurrence = None,
+    score_above: Annotated[float | None, typer.Option(help="Results score above this.")] = None,
+    age_of: AgeOf = None,
+    age_s: Age = None,
+    time_ms: TimeMs = None,
+    exclude: Exclude = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    url: Url = URL_DEFAULT,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Tweets related to a tweet, an author or users, by the rules and limits of Twitter's user-tweet graph."""
+    terms = {
+        "tweet": tweet, "author": author, "users": users, "types": types, "query_degree_min": query_degree_min,
+        "sampled_users_max": sampled_users_max, "user_degree_max": user_degree_max, "degree_min": degree_min,
+        "cooccurrence_min": cooccurrence_min, "score_above": score_above, "age_of": age_of, "age_s": age_s,
+        "time_ms": time_ms, "exclude": exclude, "limit": limit, "seed": seed,
+    }  # fmt: skip
+    ask("related", terms, url=url, token=token, json=json)
+
+
+@query.command()
+def neighbours(
+    user: Annotated[str | None, typer.Option(help="What this user engaged with, newest first.")] = None,
+    tweet: Annotated[str | None, typer.Option(help="Who engaged with this tweet, newest first.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Random edges of these users, with weights if wanted.")] = None,
+    samples: Annotated[int | None, typer.Option(help="With seeds: edges to draw; default 1000.")] = None,
+    exclude: Exclude = None,
+    types: Types = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    url: Url = URL_DEFAULT,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """A user's or a tweet's edges, or what random edges of several users lead to."""
+    terms = {
+        "user": user, "tweet": tweet, "seeds": seeds, "samples": samples, "exclude": exclude, "types": types,
+        "limit": limit, "seed": seed,
+    }  # fmt: skip
     ask("neighbours", terms, url=url, token=token, json=json)
 
 

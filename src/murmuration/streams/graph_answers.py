@@ -32,7 +32,7 @@ class UnknownTweetError(RequestError):
     code = "unknown_tweet"
 
 
-def id_array(ids: Sequence[int]) -> Ids:
+def id_array(ids: Sequence[int] | Ids) -> Ids:
     """Ids as the engine takes them."""
     return np.array(ids, np.uint64)
 

@@ -1,72 +1,29 @@
 """The queries of the interaction graph that a server answers: what each looks up, and how its results read in JSON."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph.arrays import ALL_TYPES, EdgeType
+from murmuration.engine.interaction_graph.arrays import ALL_TYPES
 from murmuration.engine.interaction_graph.queries import social_proof
-from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, salsa
+from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult, salsa
 from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, SecondDegreeResult, second_degree
-from murmuration.engine.interaction_graph.state import InteractionGraph
+from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.state import EngineState
+from murmuration.streams.graph_answers import (
+    TYPE_NAMES,
+    UnknownTweetError,
+    UnknownUserError,
+    age_time_ms,
+    id_array,
+    id_strings,
+    type_names,
+    users_by_type,
+    weights_by_id,
+)
 from murmuration.streams.graph_service import Answer
-
-#: Names of the edge types that are stored, by code.
-TYPE_NAMES: Final = {
-    int(edge_type): edge_type.name.lower()
-    for edge_type in EdgeType
-    if edge_type not in (EdgeType.UNFAVORITE, EdgeType.UNRETWEET)
-}
-
-Ids = NDArray[np.uint64]
-
-
-class UnknownUserError(RequestError):
-    """Nobody who was named has an edge in the window."""
-
-    code = "unknown_user"
-
-
-class UnknownTweetError(RequestError):
-    """The tweet has no edge in the window."""
-
-    code = "unknown_tweet"
-
-
-def id_array(ids: Sequence[int]) -> Ids:
-    """Ids as the engine takes them."""
-    return np.array(ids, np.uint64)
-
-
-def type_names(mask: int) -> list[str]:
-    """The names of a mask's edge types."""
-    return [name for code, name in TYPE_NAMES.items() if mask >> code & 1]
-
-
-def _time_ms(time_ms: int, graph: InteractionGraph) -> int:
-    """The time that ages are counted from: the newest event's where none is given."""
-    return time_ms or max(0, graph.watermark_ms)
-
-
-def _strings(ids: Ids) -> list[str]:
-    return [str(node) for node in ids.tolist()]
-
-
-def _seeds(ids: Ids, weights: NDArray[np.float64]) -> dict[str, float]:
-    return dict(zip(_strings(ids), weights.tolist(), strict=True))
-
-
-def _by_type(user_ids: Ids, types: NDArray[np.uint8]) -> dict[str, list[str]]:
-    """One result's proofs: user ids by edge type, in the order given."""
-    proof: dict[str, list[str]] = {}
-    for user, code in zip(user_ids.tolist(), types.tolist(), strict=True):
-        proof.setdefault(TYPE_NAMES[code], []).append(str(user))
-    return proof
 
 
 class SalsaQuery(msgspec.Struct, frozen=True):
@@ -75,10 +32,10 @@ class SalsaQuery(msgspec.Struct, frozen=True):
     name: ClassVar[str] = "salsa"
     request: SalsaRequest
 
-    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+    def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
         graph = state.interaction_graph
-        asked = msgspec.structs.replace(self.request, time_ms=_time_ms(self.request.time_ms, graph))
-        found = salsa(graph, asked, scratch)
+        asked = msgspec.structs.replace(self.request, time_ms=age_time_ms(self.request.time_ms, graph))
+        found = salsa(graph, asked, scratch.walks)
         if not found.stats.seed_nodes:
             raise UnknownUserError("neither the user nor any seed has an edge in the window")
         return lambda: Answer(self._terms(asked), self._results(asked, found), found.stats._asdict())
@@ -87,7 +44,7 @@ class SalsaQuery(msgspec.Struct, frozen=True):
     def _terms(asked: SalsaRequest) -> dict[str, Any]:
         return {
             "user": str(asked.query_user_id),
-            "seeds": _seeds(asked.seed_user_ids, asked.seed_weights),
+            "seeds": weights_by_id(asked.seed_user_ids, asked.seed_weights),
             "walks": asked.walks,
             "length": asked.length,
             "reset": asked.reset,
@@ -115,7 +72,7 @@ class SalsaQuery(msgspec.Struct, frozen=True):
                 row["timed_scores"] = found.timed_scores[i].tolist()
             if asked.social_proofs_max:
                 n = found.proof_counts[i]
-                row["proof"] = _by_type(found.proof_user_ids[i, :n], found.proof_types[i, :n])
+                row["proof"] = users_by_type(found.proof_user_ids[i, :n], found.proof_types[i, :n])
             rows.append(row)
         return rows
 
@@ -130,13 +87,13 @@ class SecondDegreeQuery(msgspec.Struct, frozen=True):
     request: SecondDegreeRequest
     followees_max: int = 1000
 
-    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+    def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
         graph = state.interaction_graph
-        asked = msgspec.structs.replace(self.request, time_ms=_time_ms(self.request.time_ms, graph))
+        asked = msgspec.structs.replace(self.request, time_ms=age_time_ms(self.request.time_ms, graph))
         if not len(asked.seed_user_ids) and asked.query_user_id:
             people = state.social_graph.followees(asked.query_user_id, self.followees_max)
             asked = msgspec.structs.replace(asked, seed_user_ids=people, seed_weights=np.ones(len(people)))
-        found = second_degree(graph, asked, scratch)
+        found = second_degree(graph, asked, scratch.walks)
         if not found.seeds:
             raise UnknownUserError("no seed has an edge in the window")
 
@@ -150,7 +107,7 @@ class SecondDegreeQuery(msgspec.Struct, frozen=True):
     def _terms(asked: SecondDegreeRequest) -> dict[str, Any]:
         return {
             "user": str(asked.query_user_id),
-            "seeds": _seeds(asked.seed_user_ids, asked.seed_weights),
+            "seeds": weights_by_id(asked.seed_user_ids, asked.seed_weights),
             "types": type_names(asked.edge_types),
             "edges_per_seed": asked.edges_per_seed_max,
             "users_min": asked.users_min,
@@ -161,9 +118,9 @@ class SecondDegreeQuery(msgspec.Struct, frozen=True):
             "engagement_age_s": asked.engagement_age_ms_max / 1000.0,
             "time_ms": asked.time_ms,
             "degree_min": asked.degree_min,
-            "exclude": _strings(asked.exclude_tweet_ids),
-            "exclude_authors": _strings(asked.exclude_author_ids),
-            "authors": _strings(asked.author_ids),
+            "exclude": id_strings(asked.exclude_tweet_ids),
+            "exclude_authors": id_strings(asked.exclude_author_ids),
+            "authors": id_strings(asked.author_ids),
             "proofs": asked.proofs_max,
             "limit": asked.results_max,
         }
@@ -175,7 +132,7 @@ class SecondDegreeQuery(msgspec.Struct, frozen=True):
             row = {"tweet_id": str(tweet), "score": float(found.scores[i]), "users": int(found.users[i])}
             if asked.proofs_max:
                 n = found.proof_counts[i]
-                row["proof"] = _by_type(found.proof_user_ids[i, :n], found.proof_types[i, :n])
+                row["proof"] = users_by_type(found.proof_user_ids[i, :n], found.proof_types[i, :n])
             rows.append(row)
         return rows
 
@@ -194,7 +151,7 @@ class ProofQuery(msgspec.Struct, frozen=True, kw_only=True):
     proofs_max: int = 10
     edge_types: int = ALL_TYPES
 
-    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+    def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
         people = id_array(self.user_ids)
         if self.user_id:
             people = state.social_graph.followees(self.user_id, self.followees_max)
@@ -216,8 +173,8 @@ class ProofQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     def _terms(self) -> dict[str, Any]:
         return {
-            "tweets": _strings(id_array(self.tweet_ids)),
-            "users": _strings(id_array(self.user_ids)),
+            "tweets": id_strings(id_array(self.tweet_ids)),
+            "users": id_strings(id_array(self.user_ids)),
             "user": str(self.user_id),
             "types": type_names(self.edge_types),
             "proofs": self.proofs_max,
@@ -233,7 +190,7 @@ class NeighboursQuery(msgspec.Struct, frozen=True, kw_only=True):
     edge_types: int = ALL_TYPES
     limit: int = 20
 
-    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+    def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
         graph = state.interaction_graph
         if self.user_id:
             degree = graph.user_degree(self.user_id)

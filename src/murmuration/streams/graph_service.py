@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import orjson
 
 from murmuration.engine.errors import CapacityError
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
+from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.state import EngineState
 from murmuration.streams.readers import Readers
 
@@ -34,7 +34,7 @@ class GraphQuery(Protocol):
 
     name: ClassVar[str]
 
-    def look(self, state: EngineState, scratch: SalsaScratch) -> Callable[[], Answer]:
+    def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
         """Look, under the read side of the state lock; what is returned shapes the answer after it is released.
 
         Raises:

@@ -22,12 +22,14 @@ from yarl import URL
 from murmuration.config.schema import Config
 from murmuration.config.serving import LogConfig, ServingConfig
 from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph import queries, salsa, second_degree
+from murmuration.engine.interaction_graph import queries, random_neighbors, related, salsa, second_degree, similarity
 from murmuration.engine.interaction_graph.arrays import EdgeType
+from murmuration.engine.interaction_graph.similarity_kernels import CountScratch
 from murmuration.engine.interaction_graph.state import InteractionGraphConfig
+from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.state import EngineState, RoomsConfig
 from murmuration.engine.types import Kind, make_batch
-from murmuration.streams import graph_requests, graph_service
+from murmuration.streams import graph_answers, graph_service
 from murmuration.streams.serve import Running, running
 from murmuration.streams.server import graph_queries, parameters
 from murmuration.streams.server.errors import ProtocolError
@@ -38,10 +40,7 @@ T0 = 1_760_000_000_000
 USERS, TWEETS = 40, 60
 
 
-def settings(folder: Path, **serving) -> Config:
-    rooms = RoomsConfig(
-        interaction_graph=InteractionGraphConfig(users_max=1024, tweets_max=1024, edges_max=4096),
-    )
+def settings(folder: Path, rooms: RoomsConfig, **serving) -> Config:
     log = LogConfig(url=f"sqlite:///{folder / 'events.db'}")
     return Config(log=log, rooms=rooms, serving=ServingConfig(port=0, **serving))
 
@@ -91,8 +90,8 @@ async def running_site(config: Config) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def site(tmp_path):
-    async with running_site(settings(tmp_path)) as made:
+async def site(tmp_path, small_rooms):
+    async with running_site(settings(tmp_path, small_rooms)) as made:
         yield made
 
 
@@ -213,6 +212,103 @@ async def test_neighbours_are_the_engines(site, side, other, node):
     assert answer["stats"] == {"degree": len(rows), "degree_of_types": len(favorites)}
 
 
+def shared_rows(found):
+    return [
+        {"tweet_id": str(tweet), "score": score, "cooccurrences": count, "degree": degree}
+        for tweet, score, count, degree in zip(
+            found.tweet_ids, found.scores, found.cooccurrences, found.degrees, strict=True
+        )
+    ]
+
+
+async def test_similar_is_the_engines(site):
+    answer = await site.ask(
+        "similar", tweet=1001, more="1002", measure="jaccard", types="favorite,reply", neighbours_max=5, samples_max=7,
+        neighbour_degree_min=2, neighbour_degree_max=30, query_degree_min=2, cooccurrence_min=2, degree_min=2,
+        degree_max=40, age_of="last_edge", age_s=5000, exclude="1003,1004", limit=9, seed=11,
+    )  # fmt: skip
+    request = similarity.SimilarityRequest(
+        tweet_id=1001, more_tweet_ids=[1002], measure=similarity.Measure.JACCARD, edge_types=0b1010, neighbors_max=5,
+        samples_max=7, neighbor_degree_min=2, neighbor_degree_max=30, query_degree_min=2, cooccurrence_min=2,
+        degree_min=2, degree_max=40, age_of=similarity.AgeOf.LAST_EDGE, age_ms_max=5_000_000,
+        excluded_tweet_ids=[1003, 1004], results_max=9, seed=11,
+    )  # fmt: skip
+    found = similarity.similar_tweets(site.graph, request, CountScratch())
+    assert len(found.tweet_ids)
+    assert answer["results"] == shared_rows(found)
+    assert answer["stats"] == found.stats._asdict()
+    assert answer["request"] == {
+        "tweet": "1001", "more": ["1002"], "measure": "jaccard", "types": ["favorite", "reply"], "neighbours_max": 5,
+        "samples_max": 7, "neighbour_degree_min": 2, "neighbour_degree_max": 30, "query_degree_min": 2,
+        "cooccurrence_min": 2, "degree_min": 2, "degree_max": 40, "age_of": "last_edge", "age_s": 5000.0,
+        "time_ms": site.graph.watermark_ms, "exclude": ["1003", "1004"], "limit": 9, "seed": "11",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("start", "value"), [("tweet", "1001"), ("author", "2"), ("users", "5,6,7,8")])
+async def test_related_is_the_engines(site, start, value):
+    answer = await site.ask(
+        "related", **{start: value}, types="favorite,reply,tweet", query_degree_min=1, sampled_users_max=20,
+        user_degree_max=60, degree_min=3, cooccurrence_min=1, score_above=0.25, age_of="last_edge", age_s=7000,
+        exclude="1005", limit=8, seed=3,
+    )  # fmt: skip
+    config = related.RelatedTweetsConfig(
+        edge_kinds=("favorite", "reply", "create"), query_degree_min=1, sampled_users_max=20, user_degree_max=60,
+        degree_min=3, age_of="last_edge", age_ms_max=7_000_000,
+        **{f"{start}_cooccurrence_min": 1, f"{start}_score_above": 0.25},
+    )  # fmt: skip
+    request = related.RelatedTweetsRequest(excluded_tweet_ids=[1005], results_max=8, seed=3)
+    rest = (request, config, CountScratch())
+    match start:
+        case "tweet":
+            found = related.related_to_tweet(site.graph, 1001, *rest)
+        case "author":
+            followers = site.instance.engine.state.social_graph.followers(2, 500)
+            assert followers.tolist() == [1]
+            found = related.related_to_author(site.graph, followers, *rest)
+        case _:
+            found = related.related_to_users(site.graph, [5, 6, 7, 8], *rest)
+    assert len(found.tweet_ids)
+    assert answer["results"] == shared_rows(found)
+    assert answer["request"] == {
+        start: value.split(",") if start == "users" else value, "types": ["favorite", "reply", "tweet"],
+        "query_degree_min": 1, "sampled_users_max": 20, "user_degree_max": 60, "degree_min": 3, "cooccurrence_min": 1,
+        "score_above": 0.25, "age_of": "last_edge", "age_s": 7000.0, "time_ms": site.graph.watermark_ms,
+        "exclude": ["1005"], "limit": 8, "seed": "3",
+    }  # fmt: skip
+
+
+async def test_related_tweets_have_the_usual_limits(site):
+    asked = (await site.ask("related", author=2))["request"]
+    usual = related.RelatedTweetsConfig()
+    assert asked["types"] == ["favorite", "retweet"]
+    assert (asked["degree_min"], asked["age_s"] * 1000) == (usual.degree_min, usual.age_ms_max)
+    assert (asked["cooccurrence_min"], asked["score_above"]) == (usual.author_cooccurrence_min, 0.0)
+    assert asked["user_degree_max"] == usual.user_degree_max
+
+
+async def test_random_neighbours_are_the_engines(site):
+    answer = await site.ask(
+        "neighbours", seeds="5,6:0.5", samples=300, types="favorite", exclude="1001", limit=6, seed=0
+    )
+    request = random_neighbors.RandomNeighborsRequest(
+        user_ids=[5, 6], weights=np.array([1, 0.5]), samples=300, edge_types=2, excluded_tweet_ids=[1001],
+        results_max=6, seed=0,
+    )  # fmt: skip
+    found = random_neighbors.random_neighbors(site.graph, request, CountScratch())
+    columns = zip(found.tweet_ids, found.scores, found.counts, found.degrees, strict=True)
+    assert answer["results"] == [
+        {"tweet_id": str(tweet), "score": score, "count": count, "degree": degree}
+        for tweet, score, count, degree in columns
+    ]
+    assert len(answer["results"]) == 6
+    assert answer["stats"] == {"seeds": 2, "drawn": 300}
+    assert answer["request"] == {
+        "seeds": {"5": 1.0, "6": 0.5}, "samples": 300, "types": ["favorite"], "exclude": ["1001"], "limit": 6,
+        "seed": "0",
+    }  # fmt: skip
+
+
 BAD = [
     ("salsa", {"user": 1, "nonsense": 1}, "bad_request"),
     ("salsa", {"user": "one"}, "bad_request"),
@@ -248,6 +344,25 @@ BAD = [
     ("proof", {"tweets": 1}, "bad_request"),
     ("proof", {"tweets": 1, "users": 1, "user": 1}, "bad_request"),
     ("proof", {"tweets": 1, "users": 1, "proofs": 101}, "bad_request"),
+    ("similar", {}, "bad_request"),
+    ("similar", {"tweet": 1001, "measure": "log_degree"}, "bad_request"),
+    ("similar", {"tweet": 1001, "age_of": "birth"}, "bad_request"),
+    ("similar", {"tweet": 1001, "cooccurrence_min": 0}, "bad_similarity_option"),
+    ("similar", {"tweet": 1001, "degree_max": -1}, "bad_similarity_option"),
+    ("similar", {"tweet": 1001, "neighbours_max": 2000, "samples_max": 2000}, "too_much_work"),
+    ("similar", {"tweet": 99_999}, "unknown_tweet"),
+    ("related", {}, "bad_request"),
+    ("related", {"tweet": 1, "author": 1}, "bad_request"),
+    ("related", {"tweet": 1001, "user_degree_max": 1001}, "bad_request"),
+    ("related", {"tweet": 1001, "cooccurrence_min": 0}, "bad_request"),
+    ("related", {"tweet": 99_999}, "unknown_tweet"),
+    ("related", {"author": 99_999}, "unknown_user"),
+    ("related", {"users": "99999,99998"}, "unknown_user"),
+    ("neighbours", {"seeds": "5", "samples": 0}, "bad_similarity_option"),
+    ("neighbours", {"seeds": "5", "samples": 10**7}, "bad_similarity_option"),
+    ("neighbours", {"seeds": "5:-1"}, "bad_seeds"),
+    ("neighbours", {"seeds": "99999"}, "unknown_user"),
+    ("neighbours", {"user": 1, "samples": 10}, "bad_request"),
     ("neighbours", {}, "bad_request"),
     ("neighbours", {"user": 1, "tweet": 1}, "bad_request"),
     ("neighbours", {"user": 99_999}, "unknown_user"),
@@ -300,11 +415,11 @@ async def test_pages_of_other_sites_are_kept_out(site):
     assert (status, answer["error"]) == (403, "forbidden_origin")
 
 
-async def test_tokens_need_the_scope(tmp_path):
+async def test_tokens_need_the_scope(tmp_path, small_rooms):
     def bearer(**claims):
         return {"Authorization": "Bearer " + jwt.encode({"exp": time.time() + 60, **claims}, KEY, algorithm="HS256")}
 
-    async with running_site(settings(tmp_path, auth="token", token_key=KEY)) as site:
+    async with running_site(settings(tmp_path, small_rooms, auth="token", token_key=KEY)) as site:
         outcomes = {}
         for name, headers in {
             "none": {},
@@ -350,9 +465,20 @@ def built(query: str, terms: dict[str, str]):
     return made
 
 
+#: What each query reads all its parameters for.
+READS = {
+    "salsa": "/",
+    "second-degree": "/",
+    "proof": "/?user=1&tweets=1",
+    "similar": "/?tweet=1",
+    "related": "/?tweet=1",
+    "neighbours": "/?user=1",
+}
+
+
 def names_of(query: str) -> list[str]:
     """The parameters a query knows: those it reads."""
-    read = parameters.Parameters(make_mocked_request("GET", "/?user=1&tweets=1"))
+    read = parameters.Parameters(make_mocked_request("GET", READS[query]))
     graph_queries.QUERIES[query](read, lambda: 9)
     return sorted(read._known)
 
@@ -369,7 +495,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def scratch():
-    return salsa.SalsaScratch()
+    return Scratch()
 
 
 @given(st.data())
@@ -390,7 +516,7 @@ def test_whatever_is_asked_is_answered_or_refused_by_name(state, scratch, data):
 #: Every name that the engine or the queries refuse by.
 CODES = {
     error.code
-    for module in (salsa, second_degree, queries, graph_requests)
+    for module in (salsa, second_degree, queries, similarity, graph_answers)
     for error in vars(module).values()
     if isinstance(error, type) and issubclass(error, RequestError) and error is not RequestError
 }
@@ -404,8 +530,8 @@ def test_every_query_and_parameter_is_documented():
     rows = {row[0]: row[1] for row in re.findall(r"^\| `GET /v1/graph/([a-z-]+)` \| (.*) \|$", section(), re.MULTILINE)}
     assert rows.keys() == graph_queries.QUERIES.keys()
     for query, text in rows.items():
-        parameters_of = text.split(" | ")[0]
-        assert set(re.findall(r"`(\w+)`", parameters_of)) == set(names_of(query)), query
+        named = set(re.findall(r"`(\w+)`", text.split(" | ")[0]))
+        assert named - {*graph_queries.MEASURES, *graph_queries.AGES_OF} == set(names_of(query)), query
 
 
 def test_every_error_is_documented():

@@ -3,21 +3,20 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
 import numpy as np
 from aiohttp import web
 
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES
-from murmuration.engine.interaction_graph.salsa import SalsaRequest
+from murmuration.engine.interaction_graph.random_neighbors import RandomNeighborsRequest
+from murmuration.engine.interaction_graph.related import RelatedTweetsConfig, RelatedTweetsRequest
+from murmuration.engine.interaction_graph.salsa import RESULTS_MAX, SalsaRequest
 from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest
-from murmuration.streams.graph_requests import (
-    TYPE_NAMES,
-    NeighboursQuery,
-    ProofQuery,
-    SalsaQuery,
-    SecondDegreeQuery,
-    id_array,
-)
+from murmuration.engine.interaction_graph.similarity import AgeOf, Measure, SimilarityRequest
+from murmuration.streams.graph_answers import TYPE_NAMES, id_array, type_names
+from murmuration.streams.graph_requests import NeighboursQuery, ProofQuery, SalsaQuery, SecondDegreeQuery
 from murmuration.streams.graph_service import GraphQuery
+from murmuration.streams.graph_similar import RandomNeighboursQuery, RelatedQuery, SimilarQuery
 from murmuration.streams.server.auth import require_querier
 from murmuration.streams.server.errors import ProtocolError
 from murmuration.streams.server.http import json_answer, open_context
@@ -31,6 +30,12 @@ PROOFS_DEFAULT: Final = 10
 PROOFS_MAX: Final = 100
 
 TYPE_CODES: Final = {name: code for code, name in TYPE_NAMES.items()}
+
+#: Measures of similarity; the last one is the score of related tweets only.
+MEASURES: Final = {measure.name.lower(): measure for measure in Measure if measure is not Measure.LOG_DEGREE}
+AGES_OF: Final = {age_of.name.lower(): age_of for age_of in AgeOf}
+#: Events by the edge type they make, where the names differ.
+_KIND_OF_TYPE: Final = {"tweet": "create", "is_mentioned": "mention", "is_media_tagged": "media_tag"}
 
 NewId = Callable[[], int]
 
@@ -103,16 +108,101 @@ def proof_query(parameters: Parameters, _: NewId) -> ProofQuery:
     )
 
 
-def neighbours_query(parameters: Parameters, _: NewId) -> NeighboursQuery:
-    """The parameters of ``/v1/graph/neighbours``."""
-    user, tweet = parameters.id("user"), parameters.id("tweet")
-    if bool(user) == bool(tweet):
-        raise ProtocolError("bad_request", "user or tweet: one of the two")
-    return NeighboursQuery(
-        user_id=user,
+def similar_query(parameters: Parameters, new_id: NewId) -> SimilarQuery:
+    """The parameters of ``/v1/graph/similar``; those left out are as in the engine."""
+    tweet, measure = parameters.id("tweet"), parameters.text("measure") or "cosine"
+    if not tweet:
+        raise ProtocolError("bad_request", "tweet: the one that others are compared with")
+    if measure not in MEASURES:
+        raise ProtocolError("bad_request", f"measure: one of {', '.join(MEASURES)}")
+    seed = parameters.seed("seed")
+    return SimilarQuery(
+        SimilarityRequest(
+            tweet_id=tweet,
+            more_tweet_ids=parameters.ids("more"),
+            measure=MEASURES[measure],
+            edge_types=_types(parameters),
+            neighbors_max=parameters.whole("neighbours_max", 200),
+            samples_max=parameters.whole("samples_max", 200),
+            neighbor_degree_min=parameters.whole("neighbour_degree_min", 1),
+            neighbor_degree_max=parameters.optional_whole("neighbour_degree_max"),
+            query_degree_min=parameters.whole("query_degree_min", 1),
+            cooccurrence_min=parameters.whole("cooccurrence_min", 1),
+            degree_min=parameters.whole("degree_min", 1),
+            degree_max=parameters.optional_whole("degree_max"),
+            age_of=_age_of(parameters),
+            age_ms_max=_age_ms(parameters, "age_s") if parameters.text("age_s") else None,
+            time_ms=_time_ms(parameters),
+            excluded_tweet_ids=parameters.ids("exclude"),
+            results_max=parameters.whole("limit", LIMIT_DEFAULT),
+            seed=new_id() if seed is None else seed,
+        )
+    )
+
+
+def related_query(parameters: Parameters, new_id: NewId) -> RelatedQuery:
+    """The parameters of ``/v1/graph/related``; those left out are as Twitter ran them (``RelatedTweetsConfig``)."""
+    tweet, author, users = parameters.id("tweet"), parameters.id("author"), parameters.ids("users")
+    if (tweet > 0) + (author > 0) + (len(users) > 0) != 1:
+        raise ProtocolError("bad_request", "tweet, author or users: one of the three")
+    start = "tweet" if tweet else "author" if author else "users"
+    seed = parameters.seed("seed")
+    return RelatedQuery(
+        request=RelatedTweetsRequest(
+            excluded_tweet_ids=parameters.ids("exclude"),
+            time_ms=_time_ms(parameters),
+            results_max=parameters.whole("limit", LIMIT_DEFAULT, within=(1, RESULTS_MAX)),
+            seed=new_id() if seed is None else seed,
+        ),
+        config=_related_config(parameters, start),
         tweet_id=tweet,
-        edge_types=_types(parameters),
-        limit=parameters.whole("limit", LIMIT_DEFAULT, within=(1, NEIGHBOURS_MAX)),
+        author_id=author,
+        user_ids=users,
+    )
+
+
+def _related_config(parameters: Parameters, start: str) -> RelatedTweetsConfig:
+    usual = RelatedTweetsConfig()
+    mask = parameters.mask("types", TYPE_CODES, usual.edge_types)
+    score_above = parameters.number("score_above", getattr(usual, f"{start}_score_above"))
+    fields = {
+        "edge_kinds": [_KIND_OF_TYPE.get(name, name) for name in type_names(mask)],
+        "age_of": _age_of(parameters).name.lower(),
+        "age_ms_max": _age_ms(parameters, "age_s") if parameters.text("age_s") else usual.age_ms_max,
+        f"{start}_score_above": score_above,
+    }
+    for name in ("query_degree_min", "sampled_users_max", "user_degree_max", "degree_min"):
+        fields[name] = parameters.whole(name, getattr(usual, name))
+    least = f"{start}_cooccurrence_min"
+    fields[least] = parameters.whole("cooccurrence_min", getattr(usual, least))
+    try:
+        return msgspec.convert(fields, RelatedTweetsConfig)
+    except msgspec.ValidationError as error:
+        raise ProtocolError("bad_request", str(error).replace("$.", "").replace(f"{start}_", "")) from None
+
+
+def neighbours_query(parameters: Parameters, new_id: NewId) -> NeighboursQuery | RandomNeighboursQuery:
+    """The parameters of ``/v1/graph/neighbours``: one node's edges, or random edges of several users."""
+    user, tweet, seeds = parameters.id("user"), parameters.id("tweet"), parameters.weighted_ids("seeds")
+    if (user > 0) + (tweet > 0) + (len(seeds) > 0) != 1:
+        raise ProtocolError("bad_request", "user, tweet or seeds: one of the three")
+    samples, seed = parameters.optional_whole("samples"), parameters.seed("seed")
+    exclude, types = parameters.ids("exclude"), _types(parameters)
+    limit = parameters.whole("limit", LIMIT_DEFAULT, within=(1, RESULTS_MAX if seeds else NEIGHBOURS_MAX))
+    if not seeds:
+        if samples is not None or seed is not None or exclude:
+            raise ProtocolError("bad_request", "samples, seed and exclude go with seeds")
+        return NeighboursQuery(user_id=user, tweet_id=tweet, edge_types=types, limit=limit)
+    return RandomNeighboursQuery(
+        RandomNeighborsRequest(
+            user_ids=id_array(list(seeds)),
+            weights=np.array(list(seeds.values()), np.float64),
+            samples=1000 if samples is None else samples,
+            edge_types=types,
+            excluded_tweet_ids=exclude,
+            results_max=limit,
+            seed=new_id() if seed is None else seed,
+        )
     )
 
 
@@ -121,6 +211,8 @@ QUERIES: Final[Mapping[str, Callable[[Parameters, NewId], GraphQuery]]] = {
     "salsa": salsa_query,
     "second-degree": second_degree_query,
     "proof": proof_query,
+    "similar": similar_query,
+    "related": related_query,
     "neighbours": neighbours_query,
 }
 
@@ -144,10 +236,17 @@ def _types(parameters: Parameters, name: str = "types") -> int:
     return parameters.mask(name, TYPE_CODES, ALL_TYPES)
 
 
+def _age_of(parameters: Parameters) -> AgeOf:
+    name = parameters.text("age_of") or "snowflake"
+    if name not in AGES_OF:
+        raise ProtocolError("bad_request", f"age_of: one of {', '.join(AGES_OF)}")
+    return AGES_OF[name]
+
+
 def _age_ms(parameters: Parameters, name: str) -> int:
     seconds = parameters.number(name, 0.0)
     if not 0.0 <= seconds <= AGE_S_MAX:
-        raise ProtocolError("bad_request", f"{name}: 0 (any age) to {AGE_S_MAX:.0f}")
+        raise ProtocolError("bad_request", f"{name}: 0 to {AGE_S_MAX:.0f} seconds")
     return round(seconds * 1000.0)
 
 

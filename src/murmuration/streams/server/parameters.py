@@ -51,9 +51,13 @@ class Parameters:
         # Zero is a seed, but no id.
         return (0 if text == "0" else as_id(text, name)) if text else None
 
+    def optional_whole(self, name: str) -> int | None:
+        """A whole number, None when absent."""
+        return query_int(self._request, name) if self.text(name) else None
+
     def whole(self, name: str, default: int, *, within: tuple[int, int] | None = None) -> int:
         """A whole number, inclusively ``within`` bounds if there are any."""
-        value = query_int(self._request, name) if self.text(name) else None
+        value = self.optional_whole(name)
         value = default if value is None else value
         if within is not None and not within[0] <= value <= within[1]:
             raise ProtocolError("bad_request", f"{name}: {within[0]} to {within[1]}")
