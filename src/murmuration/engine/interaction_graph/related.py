@@ -134,7 +134,7 @@ def related_to_author(
     Raises:
         RequestError: named by its ``code``: bad_similarity_option, too_much_work.
     """
-    followers = distinct(ids_of(follower_user_ids)[: config.followers_max])
+    followers = distinct(ids_of(follower_user_ids[: config.followers_max]))
     plain = _plain(config, request, 0, config.follower_degree_min, config.author_cooccurrence_min)
     return shared_tweets(graph, plain, scratch, followers, config.author_score_above)
 
@@ -151,11 +151,10 @@ def related_to_users(
     Raises:
         RequestError: named by its ``code``: bad_similarity_option, too_much_work.
     """
-    users = ids_of(user_ids)
-    if len(users) > config.users_max:
-        raise WorkBudgetError(f"{len(users)} people are more than {config.users_max}")
+    if len(user_ids) > config.users_max:
+        raise WorkBudgetError(f"{len(user_ids)} people are more than {config.users_max}")
     plain = _plain(config, request, 0, 0, config.users_cooccurrence_min)
-    return shared_tweets(graph, plain, scratch, distinct(users), config.users_score_above)
+    return shared_tweets(graph, plain, scratch, distinct(ids_of(user_ids)), config.users_score_above)
 
 
 def warm() -> None:

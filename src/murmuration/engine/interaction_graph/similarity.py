@@ -37,6 +37,8 @@ __all__ = ["ENTRIES_MAX", "AgeOf", "CountScratch", "Measure", "SharedTweets", "S
 
 #: A request's budget: adjacency entries that it may read, known from its limits before anything is read.
 ENTRIES_MAX = 2_000_000
+#: Ids that a list of a request may have.
+IDS_MAX = 100_000
 _NONE_MAX = -1
 
 Ids = NDArray[np.uint64]
@@ -113,7 +115,10 @@ def ids_of(values: IdList) -> Ids:
 
     Raises:
         SimilarityOptionError: a value that is no unsigned 64-bit integer.
+        WorkBudgetError: more than ``IDS_MAX`` of them.
     """
+    if len(values) > IDS_MAX:
+        raise WorkBudgetError(f"{len(values)} ids are more than {IDS_MAX}")
     try:
         return np.array(values, np.uint64).reshape(-1)
     except (OverflowError, TypeError, ValueError) as error:
@@ -151,7 +156,7 @@ def options_of(request: SimilarityRequest, watermark_ms: int, score_above: float
     """
     most = (1 << 31) - 1
     return Options(
-        int(request.measure),
+        bound("measure", int(request.measure), 0, max(Measure)),
         request.edge_types & ALL_TYPES,
         bound("neighbors_max", request.neighbors_max, 1, ENTRIES_MAX),
         bound("samples_max", request.samples_max, 1, ENTRIES_MAX),
@@ -161,7 +166,7 @@ def options_of(request: SimilarityRequest, watermark_ms: int, score_above: float
         bound("cooccurrence_min", request.cooccurrence_min, 1, most),
         bound("degree_min", request.degree_min, 0, most),
         _limit("degree_max", request.degree_max),
-        int(request.age_of),
+        bound("age_of", int(request.age_of), 0, max(AgeOf)),
         _limit("age_ms_max", request.age_ms_max),
         bound("time_ms", request.time_ms, 0, 1 << 53) or watermark_ms,
         score_above,
