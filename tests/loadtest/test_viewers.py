@@ -159,3 +159,16 @@ async def test_tokens_replace_the_named_viewer(feeds):
     await run_for(0.2, feeds, 50.0, config=config, token=lambda viewer: f"t{viewer}", viewer_ids=[9])
     assert feeds[0].headers == ["Bearer t9"]
     assert set(feeds[0].asked) == {"?"}
+
+
+async def test_every_connection_gets_its_feeds(make_society, now_ms):
+    """More connections than an HTTP client keeps open by default: none may wait for another to end."""
+    fake = FakeFeeds([])
+    app = web.Application()
+    app.router.add_get("/v1/feed", fake.handle)
+    async with TestServer(app) as server:
+        feeds = fake, str(server.make_url("/v1/feed")), make_society(people=200)
+        config = ViewersConfig(connections=150, spared=0, arrivals="constant", timeout_s=2.0)
+        stats, _ = await run_for(4.0, feeds, 200.0, config=config)
+    assert len(fake.asked) > 130
+    assert not stats.errors

@@ -255,7 +255,8 @@ async def run_viewers(
     rng = np.random.default_rng(config.seed)
     loop = asyncio.get_running_loop()
     visits: set[asyncio.Task[None]] = set()
-    async with aiohttp.ClientSession() as session:
+    # Every connection stays open: aiohttp's own limit of 100 would leave the others waiting for ever.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         connections = [_Connection(session, url, v, stats, token(v) if token else None) for v in people]
         # 42 bits of the clock and 22 of a counter, as snowflakes: unique over restarts too.
         first_id = (now_ms() << 22) & 0x7FFF_FFFF_FFFF_FFFF
