@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
-from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig, warm
 from murmuration.engine.kernels.jit import kernel
 from murmuration.engine.kernels.rng import mix64
+from murmuration.loadtest import bench_graph_phases
 from murmuration.streams.rwlock import PhaseFairLock
 
 Ids = NDArray[np.uint64]
@@ -81,14 +82,18 @@ def _physical_limit(seconds: float) -> Figures:
     return figures
 
 
-class _Bench:
-    """An edge list, a graph that holds all of it, and query sets drawn from it."""
+#: The largest query set needs so many distinct users.
+USERS_MIN = 501
 
-    def __init__(self, edges_path: Path, seconds: float) -> None:
+
+class GraphBench:
+    """An edge list, a graph that holds all of it, and query sets drawn from it (or read from files beside it)."""
+
+    def __init__(self, users: Ids, tweets: Ids, seconds: float, edges_path: Path | None = None) -> None:
         self.seconds = seconds
-        pairs = np.fromfile(edges_path, "<i8").reshape(-1, 2).astype(np.uint64)
-        self.size = len(pairs)
-        self.users, self.tweets = pairs[:, 0].copy(), pairs[:, 1].copy()
+        self.edges_path = edges_path
+        self.size = len(users)
+        self.users, self.tweets = users, tweets
         self.types = np.ones(BATCH, np.uint8)
         span_ms = self.size * _GAP_MS * 4
         self.graph = InteractionGraph(
@@ -103,14 +108,27 @@ class _Bench:
                 tweet_degree_max=(1 << 26) - 1,
             )
         )
+        warm()  # compilation is no ingest
         self.at = 0
         self.rng = np.random.default_rng(7)
-        self.queries = self._query_set(edges_path, "query_single_4000.bin", 4000, 1)
+        self.queries = self.query_set("query_single_4000.bin", 4000, 1)
 
-    def _query_set(self, edges_path: Path, name: str, count: int, size: int) -> Ids:
+    @classmethod
+    def read(cls, edges_path: Path, seconds: float) -> "GraphBench":
+        """From a file.
+
+        Raises:
+            ValueError: not pairs of int64, or fewer than ``USERS_MIN`` users.
+        """
+        pairs = np.fromfile(edges_path, "<i8").reshape(-1, 2).astype(np.uint64)
+        if len(np.unique(pairs[:, 0])) < 2 * USERS_MIN:
+            raise ValueError(f"{edges_path} has too few users to draw {USERS_MIN} distinct ones by activity")
+        return cls(pairs[:, 0].copy(), pairs[:, 1].copy(), seconds, edges_path)
+
+    def query_set(self, name: str, count: int, size: int) -> Ids:
         """Users by activity, distinct within a set, (count, size): the file beside the edge list, or drawn anew."""
-        path = edges_path.with_name(name)
-        if path.exists():
+        path = self.edges_path.with_name(name) if self.edges_path else None
+        if path is not None and path.exists():
             return np.fromfile(path, "<i8").reshape(-1, size).astype(np.uint64)
         sets = np.empty((count, size), np.uint64)
         for i in range(count):
@@ -156,9 +174,9 @@ class _Bench:
             half_lives_ms=half_lives_ms,
         )
 
-    def walks(self, edges_path: Path) -> Figures:
+    def walks(self) -> Figures:
         scratch = SalsaScratch()
-        many = self._query_set(edges_path, "query_seeds_1000x76.bin", 1000, 76)
+        many = self.query_set("query_seeds_1000x76.bin", 1000, 76)
         figures: Figures = {}
         cases: tuple[tuple[str, int, Ids, tuple[float, ...]], ...] = (
             ("salsa_requests_per_s_1000_walks", 1000, self.queries, ()),
@@ -182,12 +200,12 @@ class _Bench:
                 figures["salsa_steps_per_s"] = figures[key] * tally[1] / tally[0]
         return figures
 
-    def second_degree(self, edges_path: Path) -> Figures:
+    def second_degree(self) -> Figures:
         """Requests/s with 100 and 500 seeds (a row of the set is a query user, then the seeds)."""
         scratch = SalsaScratch()
         figures: Figures = {}
         for count in (100, 500):
-            sets = self._query_set(edges_path, f"query_seeds_1000x{count + 1}.bin", 1000, count + 1)
+            sets = self.query_set(f"query_seeds_1000x{count + 1}.bin", 1000, count + 1)
             weights = 1 / np.sqrt(np.arange(1, count + 1))
             turn = [0]
 
@@ -251,15 +269,21 @@ def _nothing(line: str) -> None:
 
 
 def run(edges_path: Path, seconds: float = 2.0, progress: Progress = _nothing) -> Figures:
-    """All figures, by name; each part runs for about ``seconds``."""
+    """All figures, by name; each part runs for about ``seconds``.
+
+    Raises:
+        ValueError: the file is no edge list, or too small to draw queries from.
+    """
     progress("reading the edge list")
-    bench = _Bench(edges_path, seconds)
+    bench = GraphBench.read(edges_path, seconds)
     progress("ingest")
     figures = bench.ingest()
     progress("walks")
-    figures |= bench.walks(edges_path)
+    figures |= bench.walks()
+    progress("phases of a walk")
+    figures |= bench_graph_phases.run(bench.graph, bench.queries[:400, 0])
     progress("second degree")
-    figures |= bench.second_degree(edges_path)
+    figures |= bench.second_degree()
     progress("a writer beside a reader")
     figures |= bench.mixed()
     del bench
