@@ -72,6 +72,7 @@ def murmuration(monkeypatch, capsys):
 CALLS = [
     (("salsa", "2", "--seeds", "3:0.5", "--walks", "50", "--seed", "7", "--limit", "2"), "salsa"),
     (("salsa", "--seeds", "2", "--half-life-s", "60,600", "--proofs", "2", "--seed", "1", "--reset", "0"), "salsa"),
+    (("salsa", "--seeds", "2,3", "--subgraph", "--seed", "1"), "salsa"),
     (("second-degree", "1", "--users-min", "2", "--unions", "favorite|reply"), "second-degree"),
     (("proof", "501,502", "--users", "2,3,4", "--types", "favorite"), "proof"),
     (("proof", "501", "--user", "1", "--proofs", "1"), "proof"),

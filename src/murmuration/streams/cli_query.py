@@ -51,6 +51,7 @@ def salsa(
     proof_types: Annotated[str | None, typer.Option(help="Edge types that prove; default all.")] = None,
     limit: Limit = None,
     seed: Seed = None,
+    subgraph: Annotated[bool, typer.Option("--subgraph", help="Stay among the seeds' own edges.")] = False,
     url: Url = URL_DEFAULT,
     token: Token = None,
     json: Json = False,
@@ -60,6 +61,7 @@ def salsa(
         "user": user, "seeds": seeds, "walks": walks, "length": length, "reset": reset, "query_weight": query_weight,
         "types": types, "half_life_s": half_life_s, "blend": blend, "time_ms": time_ms, "proofs": proofs,
         "proof_types": proof_types, "limit": limit, "seed": seed,
+        "subgraph": "true" if subgraph else None,
     }  # fmt: skip
     ask("salsa", terms, url=url, token=token, json=json)
 

@@ -10,6 +10,7 @@ from murmuration.engine.interaction_graph.arrays import ALL_TYPES
 from murmuration.engine.interaction_graph.queries import social_proof
 from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult, salsa
 from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, SecondDegreeResult, second_degree
+from murmuration.engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.state import EngineState
 from murmuration.streams.graph_answers import (
@@ -75,6 +76,44 @@ class SalsaQuery(msgspec.Struct, frozen=True):
                 row["proof"] = users_by_type(found.proof_user_ids[i, :n], found.proof_types[i, :n])
             rows.append(row)
         return rows
+
+
+class SubgraphQuery(msgspec.Struct, frozen=True):
+    """Propagation among the seeds' own edges: ``engine.interaction_graph.subgraph_salsa``."""
+
+    name: ClassVar[str] = "salsa"
+    request: SubgraphRequest
+
+    def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
+        found = salsa_on_subgraph(state.interaction_graph, self.request, scratch.walks)
+        if not found.seeds:
+            raise UnknownUserError("neither the user nor any seed has an edge in the window")
+
+        def shape() -> Answer:
+            results = [
+                {"tweet_id": str(tweet), "score": score, "subgraph_degree": degree}
+                for tweet, score, degree in zip(
+                    found.tweet_ids.tolist(), found.scores.tolist(), found.degrees.tolist(), strict=True
+                )
+            ]
+            return Answer(self._terms(), results, {"seeds": found.seeds, "edges": found.edges, "tweets": found.tweets})
+
+        return shape
+
+    def _terms(self) -> dict[str, Any]:
+        asked = self.request
+        return {
+            "subgraph": True,
+            "user": str(asked.query_user_id),
+            "seeds": weights_by_id(asked.seed_user_ids, asked.seed_weights),
+            "walks": asked.walks,
+            "length": asked.length,
+            "reset": asked.reset,
+            "query_weight": asked.query_weight_fraction,
+            "types": type_names(asked.edge_types),
+            "limit": asked.results_max,
+            "seed": str(asked.seed),
+        }
 
 
 class SecondDegreeQuery(msgspec.Struct, frozen=True):

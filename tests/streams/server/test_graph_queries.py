@@ -22,7 +22,15 @@ from yarl import URL
 from murmuration.config.schema import Config
 from murmuration.config.serving import LogConfig, ServingConfig
 from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph import queries, random_neighbors, related, salsa, second_degree, similarity
+from murmuration.engine.interaction_graph import (
+    queries,
+    random_neighbors,
+    related,
+    salsa,
+    second_degree,
+    similarity,
+    subgraph_salsa,
+)
 from murmuration.engine.interaction_graph.arrays import EdgeType
 from murmuration.engine.interaction_graph.similarity_kernels import CountScratch
 from murmuration.engine.interaction_graph.state import InteractionGraphConfig
@@ -129,6 +137,28 @@ async def test_salsa_is_the_engines(site):
         "types": ["favorite", "retweet"], "half_life_s": [600.0, 3600.0], "blend": [3.0, 1.0],
         "time_ms": site.graph.watermark_ms, "proofs": 4, "proof_types": ["favorite"], "limit": 15,
         "seed": str(2**64 - 1),
+    }  # fmt: skip
+
+
+async def test_salsa_on_the_subgraph_is_the_engines(site):
+    answer = await site.ask(
+        "salsa", subgraph="true", user=1, seeds="2,3:0.5", walks=40, length=7, reset=0.25, query_weight=0.5,
+        types="favorite,retweet", limit=15, seed=8,
+    )  # fmt: skip
+    request = subgraph_salsa.SubgraphRequest(
+        query_user_id=1, seed_user_ids=np.array([2, 3], np.uint64), seed_weights=np.array([1.0, 0.5]), walks=40,
+        length=7, reset=0.25, query_weight_fraction=0.5, edge_types=0b110, results_max=15, seed=8,
+    )  # fmt: skip
+    found = subgraph_salsa.salsa_on_subgraph(site.graph, request, salsa.SalsaScratch())
+    rows = zip(found.tweet_ids.tolist(), found.scores, found.degrees, strict=True)
+    assert answer["results"] == [
+        {"tweet_id": str(tweet), "score": score, "subgraph_degree": degree} for tweet, score, degree in rows
+    ]
+    assert len(answer["results"]) > 5
+    assert answer["stats"] == {"seeds": found.seeds, "edges": found.edges, "tweets": found.tweets}
+    assert answer["request"] == {
+        "subgraph": True, "user": "1", "seeds": {"2": 1.0, "3": 0.5}, "walks": 40, "length": 7, "reset": 0.25,
+        "query_weight": 0.5, "types": ["favorite", "retweet"], "limit": 15, "seed": "8",
     }  # fmt: skip
 
 
@@ -322,6 +352,11 @@ BAD = [
     ("salsa", {"user": 1, "types": "favorite,unfavorite"}, "bad_request"),
     ("salsa", {"user": 1, "seed": 2**64}, "bad_request"),
     ("salsa", {"user": 1, "time_ms": -1}, "bad_request"),
+    ("salsa", {"user": 1, "subgraph": "yes"}, "bad_request"),
+    ("salsa", {"user": 1, "subgraph": "true", "proofs": 3}, "bad_request"),
+    ("salsa", {"user": 1, "subgraph": "true", "seeds": "2:-1"}, "bad_seeds"),
+    ("salsa", {"user": 1, "subgraph": "true", "walks": 10**9}, "too_many_walks"),
+    ("salsa", {"user": 99_999, "subgraph": "true"}, "unknown_user"),
     ("salsa", {}, "bad_seeds"),
     ("salsa", {"user": 1, "seeds": "2:-0.5"}, "bad_seeds"),
     ("salsa", {"user": 1, "seeds": "2:1e999"}, "bad_seeds"),
@@ -516,7 +551,7 @@ def test_whatever_is_asked_is_answered_or_refused_by_name(state, scratch, data):
 #: Every name that the engine or the queries refuse by.
 CODES = {
     error.code
-    for module in (salsa, second_degree, queries, similarity, graph_answers)
+    for module in (salsa, second_degree, subgraph_salsa, queries, similarity, graph_answers)
     for error in vars(module).values()
     if isinstance(error, type) and issubclass(error, RequestError) and error is not RequestError
 }
@@ -531,7 +566,7 @@ def test_every_query_and_parameter_is_documented():
     assert rows.keys() == graph_queries.QUERIES.keys()
     for query, text in rows.items():
         named = set(re.findall(r"`(\w+)`", text.split(" | ")[0]))
-        assert named - {*graph_queries.MEASURES, *graph_queries.AGES_OF} == set(names_of(query)), query
+        assert named - {*graph_queries.MEASURES, *graph_queries.AGES_OF, "true"} == set(names_of(query)), query
 
 
 def test_every_error_is_documented():

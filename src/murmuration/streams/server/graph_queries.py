@@ -1,7 +1,7 @@
 """``GET /v1/graph/…``: queries of the interaction graph (docs/protocol.md)."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -13,8 +13,9 @@ from murmuration.engine.interaction_graph.related import RelatedTweetsConfig, Re
 from murmuration.engine.interaction_graph.salsa import RESULTS_MAX, SalsaRequest
 from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest
 from murmuration.engine.interaction_graph.similarity import AgeOf, Measure, SimilarityRequest
+from murmuration.engine.interaction_graph.subgraph_salsa import SubgraphRequest
 from murmuration.streams.graph_answers import TYPE_NAMES, id_array, type_names
-from murmuration.streams.graph_requests import NeighboursQuery, ProofQuery, SalsaQuery, SecondDegreeQuery
+from murmuration.streams.graph_requests import NeighboursQuery, ProofQuery, SalsaQuery, SecondDegreeQuery, SubgraphQuery
 from murmuration.streams.graph_service import GraphQuery
 from murmuration.streams.graph_similar import RandomNeighboursQuery, RelatedQuery, SimilarQuery
 from murmuration.streams.server.auth import require_querier
@@ -40,29 +41,37 @@ _KIND_OF_TYPE: Final = {"tweet": "create", "is_mentioned": "mention", "is_media_
 NewId = Callable[[], int]
 
 
-def salsa_query(parameters: Parameters, new_id: NewId) -> SalsaQuery:
+def salsa_query(parameters: Parameters, new_id: NewId) -> SalsaQuery | SubgraphQuery:
     """The parameters of ``/v1/graph/salsa``; those left out are as in the engine."""
     seeds = parameters.weighted_ids("seeds")
     seed = parameters.seed("seed")
-    return SalsaQuery(
-        SalsaRequest(
-            query_user_id=parameters.id("user"),
-            seed_user_ids=id_array(list(seeds)),
-            seed_weights=np.array(list(seeds.values()), np.float64),
-            walks=parameters.whole("walks", 1000),
-            length=parameters.whole("length", 5),
-            reset=parameters.number("reset", 0.3),
-            query_weight_fraction=parameters.number("query_weight", 0.9),
-            edge_types=_types(parameters),
-            half_lives_ms=tuple(half_life_s * 1000.0 for half_life_s in parameters.numbers("half_life_s")),
-            blend=parameters.numbers("blend"),
-            time_ms=_time_ms(parameters),
-            social_proofs_max=parameters.whole("proofs", 0),
-            social_proof_types=_types(parameters, "proof_types"),
-            results_max=parameters.whole("limit", LIMIT_DEFAULT),
-            seed=new_id() if seed is None else seed,
-        )
+    subgraph = parameters.flag("subgraph")
+    shared: dict[str, Any] = {
+        "query_user_id": parameters.id("user"),
+        "seed_user_ids": id_array(list(seeds)),
+        "seed_weights": np.array(list(seeds.values()), np.float64),
+        "walks": parameters.whole("walks", 10_000 if subgraph else 1000),
+        "length": parameters.whole("length", 5),
+        "reset": parameters.number("reset", 0.3),
+        "query_weight_fraction": parameters.number("query_weight", 0.9),
+        "edge_types": _types(parameters),
+        "results_max": parameters.whole("limit", LIMIT_DEFAULT),
+        "seed": new_id() if seed is None else seed,
+    }
+    if subgraph:
+        for name in ("half_life_s", "blend", "time_ms", "proofs", "proof_types"):
+            if parameters.text(name):
+                raise ProtocolError("bad_request", f"{name}: not on a subgraph")
+        return SubgraphQuery(SubgraphRequest(**shared))
+    request = SalsaRequest(
+        **shared,
+        half_lives_ms=tuple(half_life_s * 1000.0 for half_life_s in parameters.numbers("half_life_s")),
+        blend=parameters.numbers("blend"),
+        time_ms=_time_ms(parameters),
+        social_proofs_max=parameters.whole("proofs", 0),
+        social_proof_types=_types(parameters, "proof_types"),
     )
+    return SalsaQuery(request)
 
 
 def second_degree_query(parameters: Parameters, _: NewId) -> SecondDegreeQuery:

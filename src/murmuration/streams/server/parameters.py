@@ -72,6 +72,13 @@ class Parameters:
         """A list of decimal numbers."""
         return self._list(name, lambda part: _number(part, name))
 
+    def flag(self, name: str) -> bool:
+        """``true`` or ``false``, false when absent."""
+        text = self.text(name)
+        if text not in ("", "true", "false"):
+            raise ProtocolError("bad_request", f"{name}: true or false")
+        return text == "true"
+
     def ids(self, name: str) -> tuple[int, ...]:
         """A list of distinct ids, at most ``IDS_MAX``."""
         return _distinct(name, self._list(name, lambda part: as_id(part, name)))
