@@ -61,10 +61,11 @@ class _Phases:
         self.table = np.zeros(1 << (2 * reached - 1).bit_length(), np.int64)
         self.shift = np.uint64(64 - (len(self.table).bit_length() - 1))
         self.stats = np.zeros(walk.STATS, np.int64)
-        scores, kept, out = np.zeros(reached), np.zeros(reached), np.zeros(_RESULTS)
+        scores, kept, spare = np.zeros(reached), np.zeros(reached), np.zeros(reached)
         bins, best = np.zeros(walk.BINS, np.int64), np.zeros(_RESULTS, np.int32)
         ids, counts = np.zeros(_RESULTS, np.int64), np.zeros(_RESULTS, np.int64)
-        self.picked = (self.nodes, self.visits, scores, order, places, rows, bins, ids, best, counts, kept, out)
+        sides = (self.nodes, self.visits, scores, order, places, rows)
+        self.picked = (*sides, bins, ids, best, counts, kept, spare, np.zeros(_RESULTS))
         self.spent = dict.fromkeys(PHASES, 0.0)
         self.steps = 0
 

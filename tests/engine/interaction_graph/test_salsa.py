@@ -215,6 +215,20 @@ def test_order_is_by_visits_then_id(small_graph: InteractionGraph) -> None:
     assert every.visits.sum() == every.stats.visits
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(1, 400), st.integers(1, 120), st.sampled_from([40, 63, 64]))
+def test_ties_are_cut_at_the_right_id(seed: int, walks: int, results: int, bits: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Far apart, or neighbours at the end of the range, where a float would not tell them apart.
+    far = rng.integers(1, 1 << min(bits, 63), 900, np.uint64)
+    tweets = np.unique(far if bits < 64 else ~np.arange(900, dtype=np.uint64))
+    graph = small_graph_of([Op(1, int(t), 1, 5) for t in rng.permutation(tweets)])
+    every = ask(graph, 1, [1], [1.0], walks=walks, length=1, results_max=2500, seed=seed)
+    few = ask(graph, 1, [1], [1.0], walks=walks, length=1, results_max=results, seed=seed)
+    order = sorted(zip((-every.visits).tolist(), every.tweet_ids.tolist(), strict=True))
+    assert list(zip((-few.visits).tolist(), few.tweet_ids.tolist(), strict=True)) == order[:results]
+
+
 def test_social_proof_is_who_the_last_left_step_came_from() -> None:
     graph = InteractionGraph(InteractionGraphConfig())
     # 2 and 3 are more active than 4; only they and the query user 1 reach tweet 50.

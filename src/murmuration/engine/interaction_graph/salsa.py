@@ -246,7 +246,7 @@ def _collect(scratch: SalsaScratch, layout: Layout) -> SalsaResult:
     if bad_weights:
         raise SeedsError("weights are finite and not negative")
     at, k, p = layout.results_at, layout.results, layout.proofs
-    scores_at = 2 * layout.reached
+    scores_at = 3 * layout.reached
     timed = _NO_TIMES
     if layout.half_lives:
         rows = ints[at + k : at + 2 * k].view(np.int32)[:n]

@@ -38,8 +38,8 @@ class Layout(NamedTuple):
 
     In order, ``ints`` holds: statistics; per walker: user, mover's user, slot, entry, rank; per right node: index,
     visits, id, place among the results, candidate row; bins of a histogram; the hash table; per result: id, rank,
-    visits, number of proofs; per proof: user id, type, degree. ``floats``: per right node a score, and one of a
-    candidate; per result a score; LANES factors; per right node LANES weights.
+    visits, number of proofs; per proof: user id, type, degree. ``floats``: per right node a score, one of a
+    candidate, and a spare; per result a score; LANES factors; per right node LANES weights.
     """
 
     walkers: int
@@ -62,7 +62,7 @@ class Layout(NamedTuple):
     @property
     def floats(self) -> int:
         """Length of the buffer ``floats``."""
-        return (2 + (LANES if self.half_lives else 0)) * self.reached + self.results + LANES
+        return (3 + (LANES if self.half_lives else 0)) * self.reached + self.results + LANES
 
 
 @inlined
@@ -245,12 +245,46 @@ def threshold(scores: Any, reached: Any, results: Any, bins: Any) -> Any:
 
 
 @inlined
+def _thin_ties(kept: Any, keys: Any, rows: Any, n: Any, results: Any, bins: Any, spare: Any) -> Any:
+    """Leave out candidates that share the lowest score but whose ids are too large to win; returns how many are left.
+
+    Where most candidates were visited equally often, ids decide, and a histogram of them is cheaper than a heap.
+    """
+    lowest = np.inf
+    for i in range(n):
+        lowest = min(lowest, kept[i])
+    ties = np.int64(0)
+    greatest = np.uint64(0)
+    for i in range(n):
+        if kept[i] == lowest:
+            ties += 1
+            greatest = max(greatest, keys[i])
+    wanted = results - (n - ties)
+    if ties <= 2 * wanted:
+        return n
+    ties = np.int64(0)
+    for i in range(n):
+        if kept[i] == lowest:
+            spare[ties] = np.float64(greatest - keys[i])
+            ties += 1
+    least = threshold(spare, ties, wanted, bins)
+    m = np.int64(0)
+    for i in range(n):
+        if kept[i] > lowest or np.float64(greatest - keys[i]) >= least:
+            kept[m] = kept[i]
+            keys[m] = keys[i]
+            rows[m] = rows[i]
+            m += 1
+    return m
+
+
+@inlined
 def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
     """The right nodes with the best scores, then by id, into the results' ids, rows, visits and scores.
 
     Most nodes are visited once or twice: those that cannot be among the results are left out before ids are read.
     """
-    nodes, visits, scores, order, places, rows, bins, ids, best, counts, kept, out = cut
+    nodes, visits, scores, order, places, rows, bins, ids, best, counts, kept, spare, out = cut
     reached = stats[REACHED]
     least = threshold(scores, reached, results, bins)
     keys = order.view(np.uint64)
@@ -262,6 +296,7 @@ def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
     for i in range(n):
         keys[i] = g.tweet_keys[nodes[rows[i]]]
         kept[i] = scores[rows[i]]
+    n = _thin_ties(kept, keys, rows, n, results, bins, spare)
     size = np.int64(top_k(kept, keys, n, results, best))
     stats[RESULTS] = size
     for k in range(size):
@@ -430,9 +465,10 @@ def salsa(
     proof_sizes[:] = 0
     at += 4 * results
     scores = floats[:reachable]
-    out = floats[2 * reachable : 2 * reachable + results]
-    totals = floats[2 * reachable + results : 2 * reachable + results + LANES]
-    lane_weights = floats[2 * reachable + results + LANES :]
+    kept, spare = floats[reachable : 2 * reachable], floats[2 * reachable : 3 * reachable]
+    out = floats[3 * reachable : 3 * reachable + results]
+    totals = floats[3 * reachable + results : 3 * reachable + results + LANES]
+    lane_weights = floats[3 * reachable + results + LANES :]
 
     query = np.int64(find_in(g.user_slots, query_id))
     _place(g, query, seeds, weights, np.float64(walks), fraction, users, stats)
@@ -446,8 +482,7 @@ def salsa(
         share = 1.0 / max(1.0, np.float64(stats[VISITS]))
         for r in range(stats[REACHED]):
             scores[r] = np.float64(visits[r]) * share
-    kept = floats[reachable : 2 * reachable]
-    picked = (nodes, visits, scores, order, places, rows, bins, ids, best, counts, kept, out)
+    picked = (nodes, visits, scores, order, places, rows, bins, ids, best, counts, kept, spare, out)
     _select(g, picked, stats, results)
     if proofs > 0:
         each = results * proofs
