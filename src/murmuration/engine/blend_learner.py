@@ -28,7 +28,7 @@ from murmuration.engine.kernels.jit import kernel
 from murmuration.engine.kernels.top_k import top_k
 
 #: Indices of ``header``.
-UPDATES, BEYOND_REACH, WITHOUT_SCORE = range(3)
+UPDATES, BEYOND_REACH, WITHOUT_SCORE, LESSON_MS = range(4)
 HEADER_SIZE = 4
 #: Rounding may leave the sum of the weights so far from 1.
 _SUM_ERROR = 1e-9
@@ -42,7 +42,7 @@ class BlendLearnerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     components: Annotated[int, Meta(ge=1, le=64)] = 24
     rate: Annotated[float, Meta(gt=0, le=1)] = 0.03
-    sharpness: Annotated[float, Meta(gt=0, le=100)] = 4.0
+    sharpness: Annotated[float, Meta(gt=0, le=100)] = 5.0
     head: Annotated[int, Meta(ge=2, le=2500)] = 100
     reach: Annotated[int, Meta(ge=1, le=2500)] = 20
     weight_min: Annotated[float, Meta(gt=0, le=0.01)] = 1e-5
@@ -125,6 +125,15 @@ class BlendLearner:
     def weights(self) -> NDArray[np.float64]:
         """A copy of the weights, (components,) float64: positive, summing to 1."""
         return self._weights.copy()
+
+    @property
+    def lesson_ms(self) -> int:
+        """The event time of the last lesson, 0 before the first: ``Lessons`` keeps it here, with the state."""
+        return int(self._header[LESSON_MS])
+
+    @lesson_ms.setter
+    def lesson_ms(self, time_ms: int) -> None:
+        self._header[LESSON_MS] = time_ms
 
     def blend(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
         """The blended score of each row, float64 (n,), of ``components`` (n, components) float64 in 0 … 1."""
