@@ -124,6 +124,9 @@ async def test_exit_codes_say_whose_fault_it_is(server, murmuration):
         assert (found, out) == (code, ""), words
         assert said in err
         assert err.count("\n") == 1 or not said.startswith("murmuration:")
+    for url in ("127.0.0.1:9", "http://[::", "http://127.0.0.1:99999"):
+        code, _, err = await murmuration("query", "salsa", "2", "--url", url)
+        assert (code, err) == (2, f"murmuration: --url: {url} is not of the form http://host:port\n")
     code, _, err = await murmuration("query", "salsa", "2", "--url", "http://127.0.0.1:9")
     assert code == 1
     assert err.startswith("murmuration: unreachable: http://127.0.0.1:9")

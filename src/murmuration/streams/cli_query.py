@@ -236,7 +236,7 @@ async def _fetch(address: str, terms: dict[str, str], token: str | None) -> str:
     from murmuration.engine.errors import ConfigError
     from murmuration.streams.client import FeedClientError, UnreachableError
 
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {"Authorization": f"Bearer {token.strip()}"} if token else {}
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http,
@@ -245,6 +245,8 @@ async def _fetch(address: str, terms: dict[str, str], token: str | None) -> str:
             body = await response.read()
             if response.status == 200:
                 return body.decode()
+    except aiohttp.InvalidURL:
+        raise ConfigError(f"--url: {address.split('/v1/')[0]} is not of the form http://host:port") from None
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise UnreachableError(f"{address}: {str(error) or 'no answer within 60 s'}") from None
     try:
