@@ -18,13 +18,11 @@ from murmuration.engine.interaction_graph.random_neighbors import (
 from murmuration.engine.interaction_graph.similarity import ENTRIES_MAX, CountScratch
 from murmuration.engine.interaction_graph.state import InteractionGraph
 
-from .model import DELETE, Model, Op, small_graph_of
+from .dense import modelled, ops_of
+from .model import Op, small_graph_of
 
 SCRATCH = CountScratch()
-OPS = st.lists(
-    st.builds(Op, st.integers(1, 8), st.integers(1, 12), st.sampled_from([1, 1, 2, 3, 8, DELETE]), st.integers(1, 60)),
-    max_size=60,
-)
+OPS = ops_of(10, list(range(1, 13)))
 
 
 def ask(graph: InteractionGraph, weights: dict[int, float], **options: object) -> RandomNeighbors:
@@ -46,10 +44,7 @@ def ask(graph: InteractionGraph, weights: dict[int, float], **options: object) -
 def test_each_edge_of_a_seed_is_as_likely_as_its_weight(
     ops: list[Op], weights: dict[int, float], mask: int, seed: int
 ) -> None:
-    graph = small_graph_of(ops, window_ms=40_000, late_ms_max=30_000, edges_max=40, user_degree_max=9)
-    model = Model(graph.config)
-    for op in ops:
-        model.apply(op)
+    graph, model = modelled(ops)
     exact: Counter[int] = Counter()
     for user, weight in weights.items():
         for tweet, kind, _ in model.neighbors(user, "user"):

@@ -21,7 +21,8 @@ from murmuration.engine.interaction_graph.similarity import CountScratch, Shared
 from murmuration.engine.interaction_graph.similarity_kernels import count_shared
 from murmuration.engine.types import snowflake_id
 
-from .model import DELETE, Model, Op, small_graph_of
+from .dense import modelled, ops_of
+from .model import Model, Op, small_graph_of
 
 SCRATCH = CountScratch()
 #: The production rules, scaled to a graph of a dozen people.
@@ -35,14 +36,9 @@ CONFIG = RelatedTweetsConfig(
     age_ms_max=50_000,
     age_of="first_edge",
 )
-OPS = st.lists(
-    st.builds(
-        Op, st.integers(1, 12), st.integers(1, 9), st.sampled_from([1, 1, 2, 3, 4, 8, DELETE]), st.integers(1, 90)
-    ),
-    min_size=20,
-    max_size=120,
-)
-PEOPLE = st.lists(st.integers(1, 15), max_size=20)
+TWEETS = list(range(1, 15))
+OPS = ops_of(16, TWEETS)
+PEOPLE = st.lists(st.integers(1, 20), min_size=3, max_size=30)
 
 
 def brute(model: Model, people: set[int], scale: float, shared_min: int, above: float) -> list[tuple[int, float, int]]:
@@ -64,23 +60,8 @@ def agree(found: SharedTweets, expected: list[tuple[int, float, int]]) -> None:
     assert found.cooccurrences.tolist() == [count for _, _, count in expected]
 
 
-def modelled(ops: list[Op]) -> tuple[object, Model]:
-    config = {
-        "window_ms": 60_000,
-        "late_ms_max": 30_000,
-        "edges_max": 80,
-        "user_degree_max": 14,
-        "tweet_degree_max": 15,
-    }
-    graph = small_graph_of(ops, **config)
-    model = Model(graph.config)
-    for op in ops:
-        model.apply(op)
-    return graph, model
-
-
 @settings(deadline=None, max_examples=150)
-@given(OPS, st.integers(1, 9), PEOPLE, st.lists(st.integers(1, 9), max_size=2))
+@given(OPS, st.sampled_from(TWEETS), PEOPLE, st.lists(st.sampled_from(TWEETS), max_size=2))
 def test_are_the_brute_force(ops: list[Op], tweet: int, given_people: list[int], excluded: list[int]) -> None:
     graph, model = modelled(ops)
     request = RelatedTweetsRequest(excluded_tweet_ids=excluded)
@@ -94,17 +75,17 @@ def test_are_the_brute_force(ops: list[Op], tweet: int, given_people: list[int],
         people = {u for u, kind, _ in edges if kind in (1, 2) and degree(u) <= 9}
         scale = len(edges) / math.log(len(edges)) / max(1, len(people))
         expected = [row for row in brute(model, people, scale, 2, 0.5) if row[0] not in (tweet, *excluded)]
-    agree(related_to_tweet(graph, tweet, request, CONFIG, SCRATCH), expected)  # type: ignore[arg-type]
+    agree(related_to_tweet(graph, tweet, request, CONFIG, SCRATCH), expected)
 
     followers = {u for u in given_people if 2 <= degree(u) <= 9}
     expected = brute(model, followers, 1000 / max(1, len(followers)), 3, 0.0)
-    found = related_to_author(graph, given_people, request, CONFIG, SCRATCH)  # type: ignore[arg-type]
+    found = related_to_author(graph, given_people, request, CONFIG, SCRATCH)
     agree(found, [row for row in expected if row[0] not in excluded])
     assert found.stats.people == len(followers)
 
     users = {u for u in given_people if degree(u) <= 9}
     expected = brute(model, users, 1000 / max(1, len(users)), 2, 0.0)
-    found = related_to_users(graph, given_people, request, CONFIG, SCRATCH)  # type: ignore[arg-type]
+    found = related_to_users(graph, given_people, request, CONFIG, SCRATCH)
     agree(found, [row for row in expected if row[0] not in excluded])
 
 
@@ -148,7 +129,7 @@ def test_the_defaults_are_those_of_production() -> None:
 def test_only_the_first_followers_are_taken() -> None:
     graph, _ = modelled([Op(u, t, 1, 5) for u in range(1, 12) for t in (1, 2, 3)])
     config = RelatedTweetsConfig(followers_max=5, degree_min=1, author_cooccurrence_min=1, age_of="last_edge")
-    found = related_to_author(graph, list(range(1, 12)), RelatedTweetsRequest(), config, SCRATCH)  # type: ignore[arg-type]
+    found = related_to_author(graph, list(range(1, 12)), RelatedTweetsRequest(), config, SCRATCH)
     assert found.stats.people == 5
     assert found.cooccurrences.tolist() == [5, 5, 5]
 

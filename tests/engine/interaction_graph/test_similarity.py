@@ -22,12 +22,10 @@ from murmuration.engine.interaction_graph.similarity import (
 from murmuration.engine.interaction_graph.state import InteractionGraph
 from murmuration.engine.types import SNOWFLAKE_EPOCH_MS
 
+from .dense import SECONDS, draw_ops, modelled, ops_of
 from .model import DELETE, Model, Op, small_graph_of
 
 SCRATCH = CountScratch()
-#: A window that is too short and too small for all operations, and lists that let go of their oldest.
-SMALL = {"window_ms": 40_000, "late_ms_max": 30_000, "edges_max": 60, "user_degree_max": 12, "tweet_degree_max": 15}
-NOW_S = 90
 
 
 def tweet_id(number: int) -> int:
@@ -35,20 +33,9 @@ def tweet_id(number: int) -> int:
     return ((number * 1000) << 22) | number
 
 
-TWEETS = st.integers(1, 9).map(tweet_id)
-OPS = st.lists(
-    st.builds(Op, st.integers(1, 12), TWEETS, st.sampled_from([1, 1, 1, 2, 3, 4, 8, 15, DELETE]), st.integers(1, 90)),
-    min_size=20,
-    max_size=120,
-)
-
-
-def modelled(ops: list[Op], **config: int) -> tuple[InteractionGraph, Model]:
-    graph = small_graph_of(ops, **config)
-    model = Model(graph.config)
-    for op in ops:
-        model.apply(op)
-    return graph, model
+IDS = [tweet_id(number) for number in range(1, 15)]
+TWEETS = st.sampled_from(IDS)
+OPS = ops_of(16, IDS)
 
 
 def brute(model: Model, r: SimilarityRequest) -> list[tuple[int, float, int, int]]:
@@ -71,17 +58,22 @@ def brute(model: Model, r: SimilarityRequest) -> list[tuple[int, float, int, int
         d = degree(user, "user")
         if d < r.neighbor_degree_min or (r.neighbor_degree_max is not None and d > r.neighbor_degree_max):
             continue
-        each = {Measure.INVERSE_DEGREE: 1 / d, Measure.ADAMIC_ADAR: math.log(2) / math.log(d) if d > 1 else 0}
+        each = {
+            Measure.INVERSE_DEGREE: 1 / d if d else 0,
+            Measure.ADAMIC_ADAR: math.log(2) / math.log(d) if d > 1 else 0,
+        }
         for t in linked(user, "user"):
             raw[t] += weight
             shared[t] = shared.get(t, 0.0) + weight * each.get(r.measure, 1.0)
     found = []
     for t in raw.keys() - {r.tweet_id, *r.more_tweet_ids} - set(r.excluded_tweet_ids):
         d = degree(t, "tweet")
-        edges = [second * 1000 for _, _, second in model.neighbors(t, "tweet")] or [0]
+        if d == 0:
+            continue
+        edges = [second * 1000 for _, _, second in model.neighbors(t, "tweet")]
         born = {AgeOf.SNOWFLAKE: (t >> 22) + SNOWFLAKE_EPOCH_MS, AgeOf.FIRST_EDGE: edges[-1], AgeOf.LAST_EDGE: edges[0]}
         young = r.age_ms_max is None or r.time_ms - born[r.age_of] <= r.age_ms_max
-        if raw[t] < r.cooccurrence_min or not max(1, r.degree_min) <= d <= (r.degree_max or 10**9) or not young:
+        if raw[t] < r.cooccurrence_min or not r.degree_min <= d <= (r.degree_max or 10**9) or not young:
             continue
         union = len(seeds) * d + sum(degree(s, "tweet") for s in seeds) - raw[t]
         factor = {
@@ -106,12 +98,12 @@ REQUESTS = st.builds(
     measure=st.sampled_from(MEASURES),
     edge_types=st.sampled_from([0xFFFF, 0xFFFF, 0b10, 0b1100]),
     neighbor_degree_min=st.integers(0, 3),
-    neighbor_degree_max=st.none() | st.integers(3, 9),
-    query_degree_min=st.integers(1, 4),
-    cooccurrence_min=st.integers(1, 3),
-    degree_min=st.integers(0, 3),
-    degree_max=st.none() | st.integers(4, 12),
-    excluded_tweet_ids=st.lists(TWEETS, max_size=3),
+    neighbor_degree_max=st.none() | st.integers(3, 12),
+    query_degree_min=st.sampled_from([1, 1, 2, 5]),
+    cooccurrence_min=st.sampled_from([1, 1, 2, 3]),
+    degree_min=st.integers(0, 6),
+    degree_max=st.none() | st.integers(4, 15),
+    excluded_tweet_ids=st.lists(TWEETS, max_size=2),
     results_max=st.sampled_from([3, 100]),
 )
 
@@ -119,7 +111,7 @@ REQUESTS = st.builds(
 @settings(deadline=None, max_examples=250)
 @given(OPS, REQUESTS)
 def test_is_the_brute_force(ops: list[Op], request: SimilarityRequest) -> None:
-    graph, model = modelled(ops, **SMALL)
+    graph, model = modelled(ops)
     found = similar_tweets(graph, request, SCRATCH)
     expected = brute(model, request)
     assert [row[0] for row in rows(found)] == [row[0] for row in expected]
@@ -130,12 +122,20 @@ def test_is_the_brute_force(ops: list[Op], request: SimilarityRequest) -> None:
 @settings(deadline=None, max_examples=100)
 @given(OPS, TWEETS, st.sampled_from(list(AgeOf)), st.integers(0, 40))
 def test_age_by_id_or_by_edges(ops: list[Op], tweet: int, age_of: AgeOf, age_s: int) -> None:
-    graph, model = modelled(ops, **SMALL)
-    now_ms = SNOWFLAKE_EPOCH_MS + 10_000 if age_of is AgeOf.SNOWFLAKE else NOW_S * 1000
+    graph, model = modelled(ops)
+    now_ms = SNOWFLAKE_EPOCH_MS + 10_000 if age_of is AgeOf.SNOWFLAKE else SECONDS * 1000
     request = SimilarityRequest(
         tweet_id=tweet, measure=Measure.OVERLAP, age_of=age_of, age_ms_max=age_s * 1000, time_ms=now_ms
     )
     assert rows(similar_tweets(graph, request, SCRATCH)) == brute(model, request)
+
+
+def test_the_cases_are_not_empty() -> None:
+    found = 0
+    for seed in range(60):
+        graph, _ = modelled(draw_ops(seed, 16, IDS, 150))
+        found += len(similar_tweets(graph, SimilarityRequest(tweet_id=IDS[seed % 14]), SCRATCH).tweet_ids) > 3
+    assert found > 40
 
 
 def test_ages_count_from_the_newest_event_unless_told() -> None:
