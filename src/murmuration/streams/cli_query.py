@@ -245,7 +245,7 @@ async def _fetch(address: str, terms: dict[str, str], token: str | None) -> str:
             body = await response.read()
             if response.status == 200:
                 return body.decode()
-    except aiohttp.InvalidURL:
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
         raise ConfigError(f"--url: {address.split('/v1/')[0]} is not of the form http://host:port") from None
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise UnreachableError(f"{address}: {str(error) or 'no answer within 60 s'}") from None
