@@ -29,6 +29,8 @@ MODULES = (
     "tweet_store.kernels",
     "signals.kernels",
     "deduplication",
+    "half_life_blend",
+    "blend_learner",
 )
 
 Progress = Callable[[str], Any]
