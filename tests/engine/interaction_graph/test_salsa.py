@@ -247,6 +247,15 @@ def test_social_proof_is_who_the_last_left_step_came_from() -> None:
     assert cut.proof_user_ids[cut.tweet_ids.tolist().index(50)].tolist() == [3]
 
 
+def test_walkers_are_shared_out_by_weight_and_rounded_up() -> None:
+    graph = small_graph_of([Op(u, 50, 1, 1) for u in (1, 2, 3, 9)])
+    assert ask(graph, 1, [1, 2, 3], [1.0, 1.0, 1.0], walks=100).stats.walkers == 3 * 34
+    # The query user, no seed, gets nine tenths of all weight; user 4 is unknown and gets none.
+    assert ask(graph, 9, [1, 2, 4], [3.0, 1.0, 5.0], walks=1001).stats.walkers == 76 + 26 + 901
+    assert ask(graph, 9, [], [], walks=7).stats.walkers == 7
+    assert ask(graph, 1, [1, 2], [1.0, 0.0], walks=10).stats.seed_nodes == 1
+
+
 def test_unknown_users_find_nothing(small_graph: InteractionGraph) -> None:
     result = ask(small_graph, 3, [4, 5], [1.0, 2.0])
     assert len(result.tweet_ids) == 0
