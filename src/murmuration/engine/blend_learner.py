@@ -42,8 +42,8 @@ class BlendLearnerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     components: Annotated[int, Meta(ge=1, le=64)] = 24
     rate: Annotated[float, Meta(gt=0, le=1)] = 0.03
-    sharpness: Annotated[float, Meta(gt=0, le=100)] = 5.0
-    head: Annotated[int, Meta(ge=2, le=2500)] = 100
+    sharpness: Annotated[float, Meta(gt=0, le=100)] = 4.5
+    head: Annotated[int, Meta(ge=2, le=2500)] = 64
     reach: Annotated[int, Meta(ge=1, le=2500)] = 20
     weight_min: Annotated[float, Meta(gt=0, le=0.01)] = 1e-5
 
