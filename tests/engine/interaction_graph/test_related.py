@@ -181,3 +181,12 @@ def test_edge_kinds_name_their_types() -> None:
 def test_one_signature() -> None:
     related.warm()
     assert len(count_shared.signatures) == 1
+
+
+def test_a_score_of_nothing_is_not_above_nothing() -> None:
+    # ln 1 = 0: an infinite factor counts as 0, so a tweet of one edge scores 0.
+    graph = small_graph_of([Op(1, 10, 1, 1), Op(1, 11, 1, 1), Op(2, 11, 1, 1)])
+    config = RelatedTweetsConfig(degree_min=1, users_cooccurrence_min=1)
+    found = related_to_users(graph, [1, 2], RelatedTweetsRequest(), config, SCRATCH)
+    assert found.tweet_ids.tolist() == [11]
+    assert found.scores.tolist() == pytest.approx([1000 / 2 * 2 / math.log(2)])
