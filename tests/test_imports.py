@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "murmuration"
-STATE_ROOMS = ("interaction_graph", "social_graph", "tweet_store", "signals", "deduplication")
+STATE_ROOMS = ("interaction_graph", "social_graph", "tweet_store", "signals", "deduplication", "blend_learner")
 BASE = ("engine.types", "engine.errors", "engine.room", "engine.kernels")
 
 #: What a part of the tree may import from the project, by prefix; the longest matching part decides.
@@ -19,8 +19,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # The one kernel module that knows all others: it compiles them.
     "engine.kernels.warmup": ("engine",),
     **{f"engine.{room}": (*BASE, f"engine.{room}") for room in STATE_ROOMS},
-    "engine.state": (*BASE, *(f"engine.{room}" for room in STATE_ROOMS)),
-    "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline", "engine.interaction_graph"),
+    "engine.state": (*BASE, *(f"engine.{room}" for room in STATE_ROOMS), "engine.lessons"),
+    # Reading rooms over the interaction graph; lessons are what the writer does with them.
+    "engine.half_life_blend": (*BASE, "engine.interaction_graph"),
+    "engine.lessons": (*BASE, "engine.half_life_blend", "engine.interaction_graph", "engine.blend_learner"),
+    "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline", "engine.interaction_graph", "engine.half_life_blend"),
     "engine.home_mixer": ("engine",),
     "config": ("config", "engine"),
     "__main__": ("streams",),

@@ -1,6 +1,7 @@
 """The log is the truth: the same log applied again gives the same state bytes and the same feeds."""
 
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from murmuration.engine.pipeline.execute import Unwatched, execute
 from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.room import restore
 from murmuration.engine.state import EngineState, RoomsConfig
+from murmuration.engine.types import EVENT_COLUMNS, make_batch
 from murmuration.loadtest.society import Society, SocietyConfig, encode
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.log.base import Format, Records
@@ -105,7 +107,7 @@ def test_applying_everything_twice_changes_no_room(recorded, state):
 
 def test_a_state_restored_from_its_arrays_serves_the_same_feeds(state):
     copy = EngineState(RoomsConfig())
-    for room, source in zip((copy.deduplication, *copy.rooms), (state.deduplication, *state.rooms), strict=True):
+    for room, source in zip(copy.parts, state.parts, strict=True):
         restore(room, {name: array.copy() for name, array in source.arrays().items()})
     dict(copy.arrays())["engine.header"][:] = dict(state.arrays())["engine.header"]
     assert copy.digest() == state.digest()
@@ -213,3 +215,37 @@ def test_related_tweets_come_from_the_newest_favorites(state):
         assert by_tweet == {t: pytest.approx(best[t]) for t in by_tweet}
         brought_any += len(by_tweet)
     assert brought_any > 20
+
+
+def test_the_engine_learns_while_it_applies_and_a_replay_learns_the_same(recorded, state):
+    assert state.blend_learner.counters()["updates"] > 20
+    assert state.blend_learner.weights.std() > 0
+    state.blend_learner.check()
+    feed = ask(state, 3)
+    families = {"walk", "recent_walk", "popularity"}
+    assert families <= set(feed.entries[0].why.scores)
+    assert any(entry.why.scores[family] > 0 for entry in feed.entries for family in families)
+
+
+def test_what_teaches_depends_on_the_log_alone():
+    """Lessons are a minute apart in event time at least, whatever the batches; and no other kind of event teaches."""
+
+    def learner_after(cuts: list[int]) -> EngineState:
+        state = EngineState(RoomsConfig())
+        n = 400
+        rng = np.random.default_rng(1)
+        kinds = rng.choice([1, 3, 14, 7], n)
+        batch = make_batch(
+            kind=kinds, id=np.arange(1, n + 1), user_id=rng.integers(1, 20, n), subject_id=rng.integers(100, 140, n),
+            timestamp_ms=NOW + np.sort(rng.integers(0, 3_600_000, n)),
+        )  # fmt: skip
+        for start, stop in pairwise([0, *cuts, n]):
+            part = {name: getattr(batch, name)[start:stop] for name in EVENT_COLUMNS}
+            state.apply(batch._replace(**part))
+        return state
+
+    whole, cut = learner_after([]), learner_after([7, 8, 100, 101, 333])
+    assert whole.blend_learner.arrays()["weights"].tobytes() == cut.blend_learner.arrays()["weights"].tobytes()
+    assert whole.blend_learner.lesson_ms == cut.blend_learner.lesson_ms
+    taught = sum(whole.blend_learner.counters().values())
+    assert 10 < taught <= 60

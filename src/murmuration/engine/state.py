@@ -12,8 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from murmuration.engine.blend_learner import BlendLearner, BlendLearnerConfig
 from murmuration.engine.deduplication import Deduplication, DeduplicationConfig
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from murmuration.engine.lessons import Lessons, LessonsConfig
 from murmuration.engine.room import Bounded, Room
 from murmuration.engine.signals.state import Signals, SignalsConfig
 from murmuration.engine.social_graph.state import SocialGraph, SocialGraphConfig
@@ -32,6 +34,8 @@ class RoomsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     social_graph: SocialGraphConfig = SocialGraphConfig()
     tweet_store: TweetStoreConfig = TweetStoreConfig()
     signals: SignalsConfig = SignalsConfig()
+    blend_learner: BlendLearnerConfig = BlendLearnerConfig()
+    lessons: LessonsConfig = LessonsConfig()
 
 
 class EngineState:
@@ -46,8 +50,10 @@ class EngineState:
         self.signals = Signals(config.signals)
         #: Applied in this order; each room reads only the batch, never another room.
         self.rooms: tuple[Room, ...] = (self.tweet_store, self.interaction_graph, self.social_graph, self.signals)
+        self.blend_learner = BlendLearner(config.blend_learner)
+        self._lessons = Lessons(self.interaction_graph, self.blend_learner, config.lessons)
         #: Everything whose arrays are state, in the order of ``arrays``.
-        self.parts: tuple[Bounded, ...] = (self.deduplication, *self.rooms)
+        self.parts: tuple[Bounded, ...] = (self.deduplication, *self.rooms, self.blend_learner)
         self._header = np.zeros(4, np.int64)
 
     @property
@@ -76,14 +82,27 @@ class EngineState:
         kept = batch
         if not keep.all():
             kept = batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
-        for room in self.rooms:
-            room.apply(kept)
+        start = 0
+        for row in self._lessons.rows(kept):
+            # A lesson is about the state just before its event.
+            self._apply_rows(kept, start, row)
+            self._lessons.teach(
+                int(kept.user_id[row]), int(kept.subject_id[row]), int(kept.timestamp_ms[row]), int(kept.id[row])
+            )
+            start = row
+        self._apply_rows(kept, start, kept.size)
         self._header[VERSION] += 1
         self._header[EVENTS] += kept.size
         self._header[DUPLICATES] += batch.size - kept.size
         if kept.size:
             self._header[CLOCK_MS] = max(self.clock_ms, int(kept.timestamp_ms.max()))
         return keep
+
+    def _apply_rows(self, batch: EventBatch, start: int, stop: int) -> None:
+        if stop - start < batch.size:
+            batch = batch._replace(**{name: getattr(batch, name)[start:stop] for name in EVENT_COLUMNS})
+        for room in self.rooms:
+            room.apply(batch)
 
     def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """Every array of the state by qualified name, in a fixed order: their bytes are the state's bytes."""

@@ -58,7 +58,8 @@ def test_author_diversity_against_a_loop(rows):
 def blend(**columns):
     n = len(next(iter(columns.values())))
     defaults = {
-        "created_ms": np.full(n, NOW), "proof_people": np.zeros(n, np.int32), "popularity": np.zeros(n),
+        "created_ms": np.full(n, NOW), "proof_people": np.zeros(n, np.int32),
+        "walk": np.zeros(n), "recent_walk": np.zeros(n), "popularity": np.zeros(n),
         "in_network": np.ones(n, bool), "viewer_flags": np.zeros(n, np.uint16),
     }  # fmt: skip
     scores = Scores({}, {})
@@ -80,13 +81,16 @@ def test_factors():
     assert scores.factors["author_not_interested"].tolist() == [1, 1, 0.2]
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=20))
-def test_popularity_part_is_monotone_and_bounded(values):
-    part = blend(popularity=np.array(values)).parts["popularity"]
-    assert (part >= 0).all()
-    assert (part <= BlendConfig().popularity).all()
-    order = np.argsort(values, kind="stable")
-    assert (np.diff(part[order]) >= 0).all()
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20))
+def test_time_aware_parts_keep_their_proportions_and_sum_to_the_weight_at_most(rows):
+    families = dict(zip(("walk", "recent_walk", "popularity"), np.array(rows).T, strict=True))
+    parts = blend(**families).parts
+    together = sum(parts[name] for name in families)
+    most = np.array(rows).sum(axis=1).max()
+    if most > 1e-6:
+        assert together.max() == pytest.approx(BlendConfig().time_aware)
+        for name, values in families.items():
+            assert parts[name] == pytest.approx(BlendConfig().time_aware * values / most)
 
 
 def test_social_proof_is_full_at_three():

@@ -54,9 +54,9 @@ class BlendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     recency: Weight = 1.0
     recency_half_life_ms: Ms = 6 * 3_600_000
-    walk: Weight = 1.0
+    #: Walks and popularity at several half-lives together, by the weights learnt online.
+    time_aware: Weight = 1.5
     related: Weight = 0.5
-    popularity: Weight = 0.5
     social_proof: Weight = 0.5
     #: So many followees who engaged make the social-proof part whole.
     social_proof_full: Count = 3
@@ -80,6 +80,8 @@ class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     author_gap: Annotated[int, Meta(ge=0, le=20)] = 2
     #: Paging ends after so many tweets: the cursor carries their ids.
     pages_tweets_max: Annotated[int, Meta(ge=1, le=2000)] = 400
+    #: Walks of each of the time-aware scores (two kinds, at pairs of half-lives).
+    time_aware_walks: Annotated[int, Meta(ge=1, le=10_000)] = 500
     liked_by: LikedByConfig = LikedByConfig()
     related: RelatedConfig = RelatedConfig()
     walk: WalkConfig = WalkConfig()

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from murmuration.engine.blend_learner import BlendLearner
+from murmuration.engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, components
 from murmuration.engine.home_mixer.sources import PUBLIC_ACTS
 from murmuration.engine.interaction_graph.queries import social_proof
 from murmuration.engine.interaction_graph.state import InteractionGraph
@@ -15,6 +17,8 @@ from murmuration.engine.social_graph.state import Relation, SocialGraph
 from murmuration.engine.tweet_store.state import TweetStore
 
 Columns = dict[str, NDArray[Any]]
+#: Columns of ``TimeAware``, which are names of score parts too.
+FAMILY_COLUMNS = tuple(family.replace(" ", "_") for family in FAMILIES)
 
 
 class _Safety:
@@ -50,7 +54,6 @@ class Tweets(_Safety):
             "text_start": text_start,
             "text_bytes": text_bytes,
             "totals": tweets.totals,
-            "popularity": store.popularity(slots, query.request.time_ms),
         }
 
 
@@ -85,6 +88,38 @@ class ViewerFlags(_Safety):
             query.request.viewer_id, candidates.tweet_id, _ids(candidates, "original_author_id"), query.request.time_ms
         )
         return {"viewer_flags": flags}
+
+
+class TimeAware:
+    """Each family's time-aware score (walks, popularity), blended over its half-lives by the weights learnt so far.
+
+    Fails open: what is left then is recency, related tweets and social proof.
+    """
+
+    name = "time_aware"
+    safety = False
+
+    def __init__(self, graph: InteractionGraph, learner: BlendLearner, walks: int) -> None:
+        self.graph = graph
+        self.learner = learner
+        self.walks = walks
+
+    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
+        request = query.request
+        order = np.argsort(candidates.tweet_id)
+        parts = components(
+            self.graph,
+            candidates.tweet_id[order],
+            BlendRequest(request.viewer_id, request.time_ms, self.walks, request.seed),
+            query.scratch.blend,
+        )
+        weighted = (parts * self.learner.weights).reshape(len(order), len(FAMILIES), len(HALF_LIVES_MS)).sum(axis=2)
+        columns = np.empty_like(weighted)
+        columns[order] = weighted
+        return {family: columns[:, i] for i, family in enumerate(FAMILY_COLUMNS)}
+
+    def defaults(self, count: int) -> Columns:
+        return {family: np.zeros(count) for family in FAMILY_COLUMNS}
 
 
 class SocialProof:

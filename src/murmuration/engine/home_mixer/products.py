@@ -17,7 +17,7 @@ from murmuration.engine.pipeline.execute import Pipeline
 from murmuration.engine.state import EngineState
 from murmuration.engine.tweet_store.state import Counter
 
-MODEL_VERSION = "blend-1"
+MODEL_VERSION = "blend-2"
 
 #: Counters that an entry carries.
 SHOWN_COUNTS = {
@@ -120,6 +120,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
             hydrators.Tweets(state.tweet_store),
             hydrators.Relations(state.social_graph),
             hydrators.ViewerFlags(state.signals),
+            hydrators.TimeAware(state.interaction_graph, state.blend_learner, own.time_aware_walks),
             hydrators.SocialProof(state.interaction_graph, own.social_proof_per_tweet),
         ),
         filters=(

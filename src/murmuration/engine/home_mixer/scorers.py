@@ -1,14 +1,15 @@
 """The plain score blend: parts in 0..1 by their weights, then factors.
 
-Each part is scaled by the request's own greatest value (walk, popularity), so scores rank one feed and are
-not comparable between feeds.
+Time-aware and related scores are scaled by the request's own greatest, so scores rank one feed and are not
+comparable between feeds.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.home_mixer.config import BlendConfig
-from murmuration.engine.home_mixer.sources import WALKS, RelatedToFavorites
+from murmuration.engine.home_mixer.hydrators import FAMILY_COLUMNS
+from murmuration.engine.home_mixer.sources import RelatedToFavorites
 from murmuration.engine.pipeline.candidates import Candidates
 from murmuration.engine.pipeline.components import Query, Scores
 from murmuration.engine.signals.state import ViewerFlag
@@ -20,7 +21,7 @@ def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Blend:
-    """Recency, walks, related tweets, popularity and social proof; then out-of-network and feedback factors."""
+    """Recency, the time-aware blend, related tweets and social proof; then out-of-network and feedback factors."""
 
     name = "blend"
 
@@ -30,15 +31,14 @@ class Blend:
     def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
         config, columns = self.config, candidates.columns
         age_ms = np.maximum(query.request.time_ms - columns["created_ms"], 0).astype(np.float64)
-        walk = np.zeros(len(candidates))
-        for name in WALKS:
-            walk = np.maximum(walk, candidates.brought_by(name))
         proof = np.minimum(columns["proof_people"].astype(np.float64) / config.social_proof_full, 1.0)
-        popularity = np.log1p(np.maximum(columns["popularity"].astype(np.float64), 0.0))
+        time_aware = np.column_stack([columns[family] for family in FAMILY_COLUMNS])
+        greatest = max(float(time_aware.sum(axis=1).max(initial=0.0)), np.finfo(np.float64).tiny)
         scores.parts["recency"] = config.recency * np.exp2(-age_ms / config.recency_half_life_ms)
-        scores.parts["walk"] = config.walk * _scaled(walk)
+        # Scaled together, so that what was learnt about their proportion stays.
+        for i, family in enumerate(FAMILY_COLUMNS):
+            scores.parts[family] = config.time_aware * time_aware[:, i] / greatest
         scores.parts["related"] = config.related * _scaled(candidates.brought_by(RelatedToFavorites.name))
-        scores.parts["popularity"] = config.popularity * _scaled(popularity)
         scores.parts["social_proof"] = config.social_proof * proof
         scores.factors["out_of_network"] = np.where(columns["in_network"], 1.0, config.out_of_network_factor)
         disliked = (columns["viewer_flags"] & np.uint16(ViewerFlag.AUTHOR_NOT_INTERESTED)) != 0

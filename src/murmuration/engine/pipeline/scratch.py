@@ -1,12 +1,17 @@
 """What a reader thread owns: buffers that kernels fill, kept from request to request."""
 
+from murmuration.engine.half_life_blend import BlendScratch
 from murmuration.engine.interaction_graph.salsa import SalsaScratch
 from murmuration.engine.interaction_graph.similarity_kernels import CountScratch
 
 
 class Scratch:
-    """A reader thread's buffers. ``walks``: walks and second-degree counts; ``counts``: similar and related tweets."""
+    """A reader thread's buffers.
+
+    ``walks``: walks and second-degree counts; ``counts``: similar and related tweets; ``blend``: time-aware scores.
+    """
 
     def __init__(self) -> None:
         self.walks = SalsaScratch()
         self.counts = CountScratch()
+        self.blend = BlendScratch()
