@@ -114,6 +114,9 @@ def test_equal_calls_give_equal_bytes_and_arrays_are_the_state():
     for step in range(25, 50):
         third.learn(*made(step), step % 40)
     assert [a.tobytes() for a in third.arrays().values()] == [a.tobytes() for a in first.arrays().values()]
+    first.lesson_ms = 77
+    assert first.lesson_ms == first.arrays()["header"].tolist()[-1] == 77
+    assert third.lesson_ms == 0
     assert first.bytes_max == sum(a.nbytes for a in first.arrays().values())
 
 
