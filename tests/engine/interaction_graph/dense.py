@@ -1,6 +1,7 @@
 """Dense random operations: most of a small window's people and tweets are connected, and the window moves."""
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from murmuration.engine.interaction_graph.state import InteractionGraph
@@ -42,3 +43,18 @@ def modelled(ops: list[Op], **config: int) -> tuple[InteractionGraph, Model]:
     for op in ops:
         model.apply(op)
     return graph, model
+
+
+def assert_ranked(found: list[tuple[int, float, int]], everything: list[tuple[int, float, int]], limit: int) -> None:
+    """``found`` (tweet, score, count) is the best of ``everything``, best first, equal scores by id.
+
+    Scores that are equal but for rounding (2 / ln 4 and 3 / ln 8) may come in either order.
+    """
+    assert len(found) == min(limit, len(everything))
+    assert [(-score, tweet) for tweet, score, _ in found] == sorted((-score, tweet) for tweet, score, _ in found)
+    best = sorted((score for _, score, _ in everything), reverse=True)[:limit]
+    assert [score for _, score, _ in found] == pytest.approx(best, rel=1e-12)
+    wanted = {tweet: (score, count) for tweet, score, count in everything}
+    assert len({tweet for tweet, _, _ in found}) == len(found)
+    for tweet, score, count in found:
+        assert (score, count) == (pytest.approx(wanted[tweet][0], rel=1e-12), wanted[tweet][1])

@@ -21,7 +21,7 @@ from murmuration.engine.interaction_graph.similarity import CountScratch, Shared
 from murmuration.engine.interaction_graph.similarity_kernels import count_shared
 from murmuration.engine.types import snowflake_id
 
-from .dense import modelled, ops_of
+from .dense import assert_ranked, modelled, ops_of
 from .model import Model, Op, small_graph_of
 
 SCRATCH = CountScratch()
@@ -51,13 +51,12 @@ def brute(model: Model, people: set[int], scale: float, shared_min: int, above: 
             score = scale * count / math.log(len(edges))
             if score > above:
                 found.append((t, score, count))
-    return sorted(found, key=lambda f: (-round(f[1], 9), f[0]))
+    return found
 
 
 def agree(found: SharedTweets, expected: list[tuple[int, float, int]]) -> None:
-    assert found.tweet_ids.tolist() == [t for t, _, _ in expected]
-    assert found.scores.tolist() == pytest.approx([score for _, score, _ in expected])
-    assert found.cooccurrences.tolist() == [count for _, _, count in expected]
+    columns = (found.tweet_ids, found.scores, found.cooccurrences)
+    assert_ranked(list(zip(*(column.tolist() for column in columns), strict=True)), expected, 200)
 
 
 @settings(deadline=None, max_examples=150)
