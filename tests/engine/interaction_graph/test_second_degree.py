@@ -148,6 +148,19 @@ def test_is_the_brute_force(ops: list[Op], request: SecondDegreeRequest) -> None
     assert rows(result) == brute(graph, request)
 
 
+def test_an_author_is_no_proof_of_their_own_tweet() -> None:
+    wrote, liked = 4, 1
+    ops = [Op(1, TWEETS[0], wrote, START), Op(1, TWEETS[0], liked, START), Op(2, TWEETS[0], liked, START)]
+    options = {"seed_user_ids": ids([1, 2, 3]), "seed_weights": np.ones(3), "users_min": 2}
+    request = SecondDegreeRequest(**options)  # type: ignore[arg-type]
+    assert rows(second_degree(small_graph_of(ops), request, SCRATCH)) == []
+    third = [*ops, Op(3, TWEETS[0], liked, START)]
+    assert len(rows(second_degree(small_graph_of(third), request, SCRATCH))) == 1
+    # Where authorship does not count as proof, nobody is known as the author.
+    likes = SecondDegreeRequest(**options, edge_types=1 << liked)  # type: ignore[arg-type]
+    assert len(rows(second_degree(small_graph_of(ops), likes, SCRATCH))) == 1
+
+
 @pytest.mark.parametrize("proof_min", [1, 2])
 def test_reference_dump_of_graphjet(small_graph: InteractionGraph, proof_min: int) -> None:
     oracle = json.loads((ORACLES / "top_second_degree_top20.json").read_text())
