@@ -15,7 +15,6 @@ import orjson
 import typer
 from numpy.typing import NDArray
 
-from murmuration.engine.blend_learner import BlendLearner, BlendLearnerConfig
 from murmuration.engine.deduplication import DeduplicationConfig
 from murmuration.engine.errors import ConfigError
 from murmuration.engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
@@ -34,6 +33,7 @@ from murmuration.streams.csv_recording import read_recording
 BATCH_ROWS = 2048
 _DAY_MS = 86_400_000
 _DEGREE_MAX = (1 << 26) - 1
+_NEVER_MS = 1 << 62
 REPORT_JSON, REPORT_SVG = "quality.json", "quality.svg"
 
 
@@ -94,7 +94,9 @@ class Evaluation:
         self.past, self.options = past, options
         self.window = min(options.window or past.size, past.size)
         self.engine = engine_for(past, self.window)
-        self.learner = BlendLearner(BlendLearnerConfig(components=len(component_names())))
+        self.learner = self.engine.blend_learner
+        # The evaluation says which events teach; the engine's own pace would add others between them.
+        self.learner.lesson_ms = _NEVER_MS
         self.asked, self.learnt = past.sample(options.events, options.learnt, options.seed)
         self.ranks: dict[str, list[float]] = {}
         self._scratch = BlendScratch()
