@@ -72,19 +72,14 @@ def test_eligible_rows_and_candidates_by_brute_force():
 
 def test_the_sample_is_of_the_last_fifth_and_repeats():
     past = Past(recording(3, rows=2000, users=300, items=80))
-    asked, learnt = past.sample(60, 50, seed=4)
+    asked = past.sample(60, seed=4)
     able = past.eligible()
-    for rows, low, high, count in ((asked, 1600, 2000, 60), (learnt, 200, 1600, 50)):
-        assert len(set(rows.tolist())) == len(rows) == count
-        assert rows.min() >= low
-        assert rows.max() < high
-        assert able[rows].all()
-        assert np.all(np.diff(rows) > 0)
-    again, _ = past.sample(60, 50, seed=4)
-    other, _ = past.sample(60, 50, seed=5)
-    assert asked.tolist() == again.tolist() != other.tolist()
-    everything, _ = past.sample(10_000, 0, seed=4)
-    assert everything.tolist() == np.flatnonzero(able & (np.arange(2000) >= 1600)).tolist()
+    assert len(set(asked.tolist())) == len(asked) == 60
+    assert asked.min() >= 1600
+    assert able[asked].all()
+    assert np.all(np.diff(asked) > 0)
+    assert asked.tolist() == past.sample(60, seed=4).tolist() != past.sample(60, seed=5).tolist()
+    assert past.sample(10_000, seed=4).tolist() == np.flatnonzero(able & (np.arange(2000) >= 1600)).tolist()
 
 
 @pytest.mark.parametrize("window", [40, 1000])
@@ -110,7 +105,7 @@ def test_baselines_by_brute_force(window: int):
 
 def test_the_engine_holds_the_window_and_nothing_else():
     past = Past(recording(5))
-    evaluation = Evaluation(past, EvaluateOptions(window=50, events=20, learnt=0, walks=100))
+    evaluation = Evaluation(past, EvaluateOptions(window=50, events=20, walks=100))
     evaluation.run(lambda _: None)
     graph = evaluation.engine.interaction_graph
     evaluation.engine.check()
@@ -123,19 +118,18 @@ def test_the_engine_holds_the_window_and_nothing_else():
 def test_each_event_is_asked_before_it_is_applied(monkeypatch: pytest.MonkeyPatch):
     """Whenever something is asked, the graph holds the window's rows before that event, and not one more."""
     past = Past(recording(6))
-    evaluation = Evaluation(past, EvaluateOptions(window=80, events=15, learnt=20, walks=50_000))
+    evaluation = Evaluation(past, EvaluateOptions(window=80, events=15, walks=50_000))
     ask, seen = evaluation._ask, []
 
-    def checked(row: int, *, measured: bool) -> None:
+    def checked(row: int) -> None:
         degrees = [evaluation.engine.interaction_graph.tweet_degree(item + 1) for item in range(past.items)]
         assert degrees == past.popular(row, 80).tolist()
-        seen.append((row, measured))
-        ask(row, measured=measured)
+        seen.append(row)
+        ask(row)
 
     monkeypatch.setattr(evaluation, "_ask", checked)
     evaluation.run(lambda _: None)
-    asked, learnt = evaluation.asked.tolist(), evaluation.learnt.tolist()
-    assert seen == [(row, False) for row in learnt] + [(row, True) for row in asked]
+    assert seen == evaluation.asked.tolist()
     walk = quality(np.array(evaluation.ranks["walk 7.8 y"]))
     exact = quality(np.array(evaluation.ranks["two_hop"]))
     assert walk.mrr == pytest.approx(exact.mrr, abs=0.05)
@@ -143,7 +137,7 @@ def test_each_event_is_asked_before_it_is_applied(monkeypatch: pytest.MonkeyPatc
 
 def test_equal_folder_and_seed_give_equal_figures_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = write(tmp_path / "made", recording(7, users=30))
-    options = EvaluateOptions(window=100, events=30, learnt=20, walks=200)
+    options = EvaluateOptions(window=100, events=30, walks=200)
     first = evaluate(folder, options)
     assert orjson.dumps(first) == orjson.dumps(evaluate(folder, options))
     assert first["asked"] == 30
@@ -158,7 +152,7 @@ def test_equal_folder_and_seed_give_equal_figures_and_a_picture(tmp_path: Path, 
 
 
 def test_figures_without_json_are_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    run_evaluate(write(tmp_path / "made", recording(8)), EvaluateOptions(events=5, learnt=0, walks=50), json=False)
+    run_evaluate(write(tmp_path / "made", recording(8)), EvaluateOptions(events=5, walks=50), json=False)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["asked", "5"] for line in lines)
     assert any(line.startswith("weight of walk 5 min") for line in lines)
@@ -172,7 +166,7 @@ def test_what_cannot_be_evaluated_is_said(tmp_path: Path):
     made = write(tmp_path / "made", recording(9))
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="--report"):
-        run_evaluate(made, EvaluateOptions(events=1, learnt=0, walks=10), json=True, report=tmp_path / "file")
+        run_evaluate(made, EvaluateOptions(events=1, walks=10), json=True, report=tmp_path / "file")
 
 
 def test_windows_are_numbers_or_all():
@@ -187,7 +181,7 @@ def test_windows_are_numbers_or_all():
 def test_baselines_reproduce_the_reference_on_real_data():
     """Within two and a half standard errors of the figures published with the recording (samples differ)."""
     past = Past(read_recording(DATA / "twitter-url-2010"))
-    asked, _ = past.sample(1500, 0, seed=1)
+    asked = past.sample(1500, seed=1)
     for window, popular, two_hop in ((5000, 0.379, 0.452), (20_000, 0.240, 0.550), (past.size, 0.255, 0.626)):
         ranks: dict[str, list[float]] = {"popular": [], "two_hop": []}
         for row in asked[::3].tolist():
@@ -202,6 +196,6 @@ def test_baselines_reproduce_the_reference_on_real_data():
 
 @needs_data
 def test_the_blend_beats_both_baselines_on_real_data():
-    found = evaluate(DATA / "twitter-url-2010", EvaluateOptions(window=20_000, events=400, learnt=600, walks=5000))
+    found = evaluate(DATA / "twitter-url-2010", EvaluateOptions(window=20_000, events=400, walks=5000))
     assert found["hit@20"] > found["two_hop.hit@20"] + 0.05 > found["popular.hit@20"]
     assert found["mrr"] > found["two_hop.mrr"] + 0.05 > found["popular.mrr"]

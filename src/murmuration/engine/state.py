@@ -48,10 +48,16 @@ class EngineState:
         self.social_graph = SocialGraph(config.social_graph)
         self.tweet_store = TweetStore(config.tweet_store)
         self.signals = Signals(config.signals)
-        #: Applied in this order; each room reads only the batch, never another room.
-        self.rooms: tuple[Room, ...] = (self.tweet_store, self.interaction_graph, self.social_graph, self.signals)
         self.blend_learner = BlendLearner(config.blend_learner)
-        self._lessons = Lessons(self.interaction_graph, self.blend_learner, config.lessons)
+        self.lessons = Lessons(self.interaction_graph, self.blend_learner, config.lessons)
+        #: Applied in this order; each room reads only the batch, never another room.
+        self.rooms: tuple[Room, ...] = (
+            self.tweet_store,
+            self.interaction_graph,
+            self.social_graph,
+            self.signals,
+            self.lessons,
+        )
         #: Everything whose arrays are state, in the order of ``arrays``.
         self.parts: tuple[Bounded, ...] = (self.deduplication, *self.rooms, self.blend_learner)
         self._header = np.zeros(4, np.int64)
@@ -83,10 +89,10 @@ class EngineState:
         if not keep.all():
             kept = batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
         start = 0
-        for row in self._lessons.rows(kept):
+        for row in self.lessons.rows(kept):
             # A lesson is about the state just before its event.
             self._apply_rows(kept, start, row)
-            self._lessons.teach(
+            self.lessons.teach(
                 int(kept.user_id[row]), int(kept.subject_id[row]), int(kept.timestamp_ms[row]), int(kept.id[row])
             )
             start = row

@@ -2,8 +2,8 @@
 
 Prequential: before each sampled event of the last 20 % the engine, holding what came before, ranks everything that
 could be shown to the event's user; then the event is applied. What is measured is what the engine itself computes:
-the walks of its interaction graph and recent popularity, at several half-lives, blended by the weights its learner
-holds at that moment. Popularity and the exact two-hop walk are computed beside it from the recording.
+the walks of its interaction graph and recent popularity, at several half-lives, blended by the weights that it has
+learnt by that moment. Popularity and the exact two-hop walk are computed beside it from the recording.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,18 +33,15 @@ from murmuration.streams.csv_recording import read_recording
 BATCH_ROWS = 2048
 _DAY_MS = 86_400_000
 _DEGREE_MAX = (1 << 26) - 1
-_NEVER_MS = 1 << 62
 REPORT_JSON, REPORT_SVG = "quality.json", "quality.svg"
 
 
 class EvaluateOptions(NamedTuple):
-    """``window``: the graph's capacity in events (None: all). ``events``: how many to ask about; ``learnt``: how many
-    earlier ones to learn from (every event asked about is learnt from too, afterwards). ``seed``: of the sample and of
-    the walks. ``walks``: walks a request and group of half-lives."""
+    """``window``: the graph's capacity in events (None: all). ``events``: how many to ask about. ``seed``: of the
+    sample and of the walks. ``walks``: walks a request and group of half-lives."""
 
     window: int | None = None
     events: int = 1500
-    learnt: int = 10_000
     seed: int = 1
     walks: int = 10_000
 
@@ -95,9 +92,7 @@ class Evaluation:
         self.window = min(options.window or past.size, past.size)
         self.engine = engine_for(past, self.window)
         self.learner = self.engine.blend_learner
-        # The evaluation says which events teach; the engine's own pace would add others between them.
-        self.learner.lesson_ms = _NEVER_MS
-        self.asked, self.learnt = past.sample(options.events, options.learnt, options.seed)
+        self.asked = past.sample(options.events, options.seed)
         self.ranks: dict[str, list[float]] = {}
         self._scratch = BlendScratch()
         self._applied = 0
@@ -105,10 +100,9 @@ class Evaluation:
 
     def run(self, progress: Callable[[int], Any]) -> None:
         """Replay everything; ``progress`` gets the number of events applied, each time something was asked."""
-        asked = set(self.asked.tolist())
-        for row in np.sort(np.concatenate([self.asked, self.learnt])).tolist():
+        for row in self.asked.tolist():
             self._apply_until(row)
-            self._ask(row, measured=row in asked)
+            self._ask(row)
             progress(row)
         self._apply_until(self.past.size)
         progress(self.past.size)
@@ -128,8 +122,8 @@ class Evaluation:
             self.engine.apply(batch)
             self._applied = rows.stop
 
-    def _ask(self, row: int, *, measured: bool) -> None:
-        """Rank what could be shown just before the row, measure where its item stands, and learn from it."""
+    def _ask(self, row: int) -> None:
+        """Rank what could be shown just before the row, and measure where its item stands."""
         past = self.past
         items = past.candidates(row)
         picked = int(np.searchsorted(items, past.item[row]))
@@ -138,17 +132,15 @@ class Evaluation:
             int(past.user[row]) + 1, int(past.time_ms[row]), self.options.walks, self.options.seed * past.size + row
         )
         parts = components(self.engine.interaction_graph, ids, request, self._scratch)
-        if measured:
-            scores = self.learner.blend(parts)
-            self._note("blend", scores, picked)
-            self._note("popular", past.popular(row, self.window)[items], picked)
-            self._note("two_hop", past.two_hop(row, self.window)[items], picked)
-            for name, column in zip(component_names(), parts.T, strict=True):
-                self._note(name, column, picked)
-            best = np.empty(min(CUT, len(ids)), np.int32)
-            top_k(scores, ids, np.int64(len(ids)), np.int64(len(best)), best)
-            self._shown.update(items[best].tolist())
-        self.learner.learn(ids, parts, picked)
+        scores = self.learner.blend(parts)
+        self._note("blend", scores, picked)
+        self._note("popular", past.popular(row, self.window)[items], picked)
+        self._note("two_hop", past.two_hop(row, self.window)[items], picked)
+        for name, column in zip(component_names(), parts.T, strict=True):
+            self._note(name, column, picked)
+        best = np.empty(min(CUT, len(ids)), np.int32)
+        top_k(scores, ids, np.int64(len(ids)), np.int64(len(best)), best)
+        self._shown.update(items[best].tolist())
 
     def _note(self, name: str, scores: NDArray[np.float64], picked: int) -> None:
         self.ranks.setdefault(name, []).append(rank_of(scores, picked))
@@ -173,7 +165,6 @@ class Evaluation:
             "events": self.past.size,
             "window": self.window,
             "asked": len(self.asked),
-            "learnt_before": len(self.learnt),
             "seed": self.options.seed,
             "walks": self.options.walks,
             "engine_version": self.engine.version,

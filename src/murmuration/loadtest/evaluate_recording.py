@@ -15,9 +15,8 @@ from murmuration.streams.csv_recording import Recording
 
 Rows = NDArray[np.int64]
 
-#: The share of events after which they are asked about, and after which they are learnt from.
+#: The share of events after which they are asked about.
 ASKED_FROM = 0.8
-LEARNT_FROM = 0.1
 
 
 class _Lists(NamedTuple):
@@ -79,22 +78,19 @@ class Past:
         new[np.unique(self.user * self.items + self.item, return_index=True)[1]] = True
         return (user_first[self.user] < rows) & (self.born[self.item] < rows) & new
 
-    def sample(self, events: int, learnt: int, seed: int) -> tuple[Rows, Rows]:
-        """Rows to ask about, drawn without replacement from the eligible of the last 20 %, and rows to learn from
-        before, from the eligible between 10 % and 80 %; both ascending, all of them where there are not so many.
+    def sample(self, events: int, seed: int) -> Rows:
+        """Rows to ask about, ascending: drawn without replacement from the eligible of the last 20 %, all of them where
+        there are not so many.
 
         Raises:
             ConfigError: nothing can be asked about.
         """
         able = np.flatnonzero(self.eligible())
-        start, asked_from = int(self.size * LEARNT_FROM), int(self.size * ASKED_FROM)
-        rng = np.random.default_rng(seed)
-        drawn = []
-        for rows, wanted in ((able[able >= asked_from], events), (able[(able >= start) & (able < asked_from)], learnt)):
-            drawn.append(np.sort(rng.choice(rows, min(wanted, len(rows)), replace=False)).astype(np.int64))
-        if not len(drawn[0]):
+        able = able[able >= int(self.size * ASKED_FROM)]
+        if not len(able):
             raise ConfigError("no event of the last 20 % has a user with history and an item that is known and new")
-        return drawn[0], drawn[1]
+        drawn = np.random.default_rng(seed).choice(able, min(events, len(able)), replace=False)
+        return np.sort(drawn).astype(np.int64)
 
     def candidates(self, row: int) -> Rows:
         """The items that could be shown to the row's user just before it: they exist and are new to the user."""

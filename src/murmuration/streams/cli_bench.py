@@ -83,9 +83,21 @@ def graph(
     edges: Annotated[Path, typer.Option(help="Raw little-endian int64 pairs (user, tweet), in order of insertion.")],
     json: Json = False,
 ) -> None:
-    """Ingest and walks of the interaction graph on an edge list."""
+    """Ingest and queries of the interaction graph on an edge list, and where a walk's time goes."""
     from murmuration.loadtest.bench_graph import run
 
     if not edges.is_file():
         raise typer.BadParameter(f"{edges} is not there", param_hint="--edges")
-    show(with_status(lambda progress: run(edges)), json=json)
+    try:
+        figures = with_status(lambda progress: run(edges, progress=progress))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--edges") from None
+    show(figures, json=json)
+
+
+@bench.command()
+def graph_scaling(json: Json = False) -> None:
+    """How the graph's costs grow from 1 M to 30 M edges (takes minutes, and 2 GB)."""
+    from murmuration.loadtest.bench_graph_scaling import run
+
+    show(with_status(lambda progress: run(progress=progress)), json=json)

@@ -105,6 +105,19 @@ def test_an_endless_half_life_is_the_plain_walk() -> None:
     assert timed.scores == pytest.approx(plain.scores)
 
 
+@pytest.mark.parametrize("halvings", [900, 1000, 1021, 1040, 1060, 1073, 1090])
+def test_weights_too_small_to_be_told_apart_are_none(halvings: int) -> None:
+    """When everything is older than a thousand of the shortest half-lives, the sum of its weights has no inverse."""
+    lives = (30e3, 210e3, 1_470e3, 10_290e3)
+    old = NOW - int(halvings * lives[0] / 1000)
+    graph = small_graph_of([Op(1, t, 1, old) for t in range(10, 15)] + [Op(2, 10, 1, old)])
+    result = ask(graph, walks=1000, length=1, reset=0.0, half_lives_ms=lives, time_ms=NOW * 1000)
+    assert sorted(result.tweet_ids.tolist()) == [10, 11, 12, 13, 14]
+    assert np.isfinite(result.timed_scores).all()
+    assert result.timed_scores[:, 3].sum() == pytest.approx(1.0)
+    assert result.timed_scores[:, 0].sum() == pytest.approx(1.0 if halvings < 940 else 0.0)
+
+
 def test_the_blend_decides_the_order() -> None:
     # Tweet 10 has two old edges, tweet 11 one new one.
     graph = small_graph_of([Op(1, 10, 1, NOW - 80_000), Op(1, 10, 2, NOW - 80_000), Op(1, 11, 1, NOW)])

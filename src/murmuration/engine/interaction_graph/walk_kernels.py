@@ -65,6 +65,10 @@ class Layout(NamedTuple):
         return (3 + (LANES if self.half_lives else 0)) * self.reached + self.results + LANES
 
 
+#: A sum of weights below this is taken for none: its inverse might not be finite.
+TOTAL_MIN = 1e-280
+
+
 @inlined
 def _place(g: Any, query: Any, seeds: Any, weights: Any, walks: Any, fraction: Any, users: Any, stats: Any) -> None:
     """Put walkers on the seeds in proportion to their weight, rounded up; on the query user too (fraction).
@@ -334,7 +338,7 @@ def _blend(weights: Any, reached: Any, blend: Any, totals: Any, scores: Any) -> 
         for h in range(LANES):
             totals[h] += weights[LANES * r + h]
     for h in range(LANES):
-        totals[h] = 1.0 / totals[h] if totals[h] > 0.0 else 0.0
+        totals[h] = 1.0 / totals[h] if totals[h] > TOTAL_MIN else 0.0
     for r in range(reached):
         score = 0.0
         for h in range(LANES):
