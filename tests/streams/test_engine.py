@@ -5,6 +5,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -134,7 +135,8 @@ async def test_feeds_asked_while_events_come_in_are_exactly_those_of_their_versi
     for request, feed in waiting[:: max(1, len(waiting) // 400)]:
         while fresh.state.version < feed.version:
             apply(fresh.state, batches[fresh.state.version])
-        again = await fresh.feed(request)
+        # On a busy machine the deadline may have passed: which sources were skipped is part of what was asked.
+        again = await fresh.feed(msgspec.structs.replace(request, sources_skipped=feed.degraded))
         assert encode_feed(again).split(b'"timings_ms"')[0] == encode_feed(feed).split(b'"timings_ms"')[0]
     await fresh.close()
 
