@@ -59,6 +59,19 @@ async def test_what_events_name_is_in_the_log_before_them(site):
     assert list(site.log.records) == ["tweets", "engagements"]
 
 
+async def test_the_engines_own_topics_are_not_written_from_outside(site):
+    own = {
+        "models": {"type": "model", "model": "m", "version": "1", "sha256": "0" * 64, "content_bytes": 0},
+        "notifications": {"type": "notification", "user_id": 1, "tweet_id": 2, "author_id": 3, "cause": "c"},
+        "served": {"type": "served", "user_id": 1, "tweet_id": 2, "request_id": 3},
+    }
+    for number, (topic, fields) in enumerate(own.items(), 1):
+        made = {"v": 1, "id": number, "timestamp_ms": 1_760_000_000_000} | fields
+        _, answer = await site.post(orjson.dumps(made))
+        assert [r["error"] for r in answer["results"]] == ["wrong_topic"]
+        assert topic not in site.log.records
+
+
 async def test_an_array(site):
     body = b'\n [ %s , {"a":[1,2]},\n %s ] ' % (event(1), event(2))
     status, answer = await site.post(body)

@@ -18,6 +18,9 @@ from murmuration.streams.server.frames import parse_id
 VIEWER_TOPICS: Final = frozenset({"engagements", "relationships"})
 
 
+#: Topics that publishers write to over HTTP; the others are the engine's own, and written by it alone.
+PUBLISHED_TOPICS: Final = VIEWER_TOPICS | {"tweets", "users", "promoted"}
+
 #: An event's topic, key and canonical bytes; raises EventError for one that would be a dead letter.
 Classify = Callable[[bytes], tuple[str, bytes, bytes]]
 
@@ -83,6 +86,8 @@ class LogIntake:
         for index, raw in enumerate(raws):
             try:
                 topic, key, canonical = self._classify(raw)
+                if topic not in PUBLISHED_TOPICS:
+                    raise EventError("wrong_topic", f"{topic} is the engine's own topic")
                 if viewer_id is not None:
                     _require_own(topic, canonical, viewer_id)
             except EventError as error:
