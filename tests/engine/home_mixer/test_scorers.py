@@ -93,6 +93,16 @@ def test_time_aware_parts_keep_their_proportions_and_sum_to_the_weight_at_most(r
             assert parts[name] == pytest.approx(BlendConfig().time_aware * values / most)
 
 
+def test_walks_from_others_count_for_who_has_none_of_their_own():
+    found = [("walk_followees", np.array([1, 2, 3], np.uint64), np.array([0.4, 0.2, 0.1]))]
+    table = Candidates.merge([*found, ("popular", np.array([4], np.uint64), np.array([9.0]))])
+    table.add({name: np.zeros(4) for name in ("created_ms", "proof_people", "walk", "recent_walk", "popularity")})
+    table.add({"in_network": np.ones(4, bool), "viewer_flags": np.zeros(4, np.uint16)})
+    scores = Scores({}, {})
+    Blend(BlendConfig()).score(query(), table, scores)
+    assert scores.parts["seeded_walk"].tolist() == pytest.approx([1, 0.5, 0.25, 0])
+
+
 def test_social_proof_is_full_at_three():
     assert blend(proof_people=np.array([0, 1, 3, 9], np.int32)).parts["social_proof"].tolist() == pytest.approx(
         [0, 0.5 / 3, 0.5, 0.5]

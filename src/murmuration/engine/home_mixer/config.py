@@ -56,6 +56,8 @@ class BlendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     recency_half_life_ms: Ms = 6 * 3_600_000
     #: Walks and popularity at several half-lives together, by the weights learnt online.
     time_aware: Weight = 1.5
+    #: What walks from followees or from what is popular found, for viewers with few engagements of their own.
+    seeded_walk: Weight = 1.0
     related: Weight = 0.5
     social_proof: Weight = 0.5
     #: So many followees who engaged make the social-proof part whole.

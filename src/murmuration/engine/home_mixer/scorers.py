@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from murmuration.engine.home_mixer.config import BlendConfig
 from murmuration.engine.home_mixer.hydrators import FAMILY_COLUMNS
-from murmuration.engine.home_mixer.sources import RelatedToFavorites
+from murmuration.engine.home_mixer.sources import SEEDED_WALKS, RelatedToFavorites
 from murmuration.engine.pipeline.candidates import Candidates
 from murmuration.engine.pipeline.components import Query, Scores
 from murmuration.engine.signals.state import ViewerFlag
@@ -38,6 +38,9 @@ class Blend:
         # Scaled together, so that what was learnt about their proportion stays.
         for i, family in enumerate(FAMILY_COLUMNS):
             scores.parts[family] = config.time_aware * time_aware[:, i] / greatest
+        # Who has few engagements of their own has no walk of their own: what others' walks found counts then.
+        seeded = np.maximum(*(candidates.brought_by(name) for name in SEEDED_WALKS))
+        scores.parts["seeded_walk"] = config.seeded_walk * _scaled(seeded)
         scores.parts["related"] = config.related * _scaled(candidates.brought_by(RelatedToFavorites.name))
         scores.parts["social_proof"] = config.social_proof * proof
         scores.factors["out_of_network"] = np.where(columns["in_network"], 1.0, config.out_of_network_factor)

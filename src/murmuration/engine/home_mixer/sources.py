@@ -18,8 +18,8 @@ from murmuration.engine.types import Kind
 Ids = NDArray[np.uint64]
 Found = tuple[Ids, NDArray[np.float64]]
 
-#: Names of the walk sources, by what their walks start from.
-WALKS = ("walk_own", "walk_followees", "walk_popular")
+#: The walk sources that start from other people than the viewer.
+SEEDED_WALKS = ("walk_followees", "walk_popular")
 
 
 class ViewerGraph:
