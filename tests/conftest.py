@@ -8,6 +8,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Speed is the benchmarks' matter: an example that meets a busy machine or a cold kernel is no failure. (In CI
+# hypothesis loads its own profile, which says so too and draws the same examples every time.)
+settings.register_profile("unhurried", deadline=None)
+if "CI" not in os.environ:
+    settings.load_profile("unhurried")
 
 
 def _support(name: str) -> ModuleType:
