@@ -229,7 +229,7 @@ async def _until_failed(engine: Engine) -> None:
 
 
 async def wait_applied(engine: Engine, event_log: EventLog, *, timeout_s: float) -> None:
-    """Wait until everything that is in the log at this moment has been applied.
+    """Wait until everything that is in the log at this moment has been applied, and feeds are served.
 
     Raises:
         MurmurationError: it has not within ``timeout_s``.
@@ -240,7 +240,7 @@ async def wait_applied(engine: Engine, event_log: EventLog, *, timeout_s: float)
         for partition, end in (await event_log.end_offsets(topic)).items()
     }
     deadline = time.monotonic() + timeout_s
-    while any(engine.positions.get(where, 0) < end for where, end in ends.items()):
+    while any(engine.positions.get(where, 0) < end for where, end in ends.items()) or not engine.readiness().ready:
         if time.monotonic() > deadline:
             raise MurmurationError(f"the log was not applied within {timeout_s:.0f} s: {engine.readiness().reason}")
         await engine.wait_version(engine.version, 0.1)

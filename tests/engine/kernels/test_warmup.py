@@ -3,6 +3,8 @@
 from importlib import import_module
 from pathlib import Path
 
+from numba import types
+
 import murmuration.engine
 from murmuration.engine.kernels import warmup
 
@@ -27,6 +29,9 @@ def test_shared_kernels_have_one_signature() -> None:
     warmup.all()
     for name in ("id_map", "ring_slices", "calendar_log", "top_k"):
         module = import_module(f"murmuration.engine.kernels.{name}")
-        for kernel in (getattr(module, attribute) for attribute in dir(module)):
+        # Private ones are specialised by their callers and inlined; a public one is compiled for one use.
+        for kernel in (getattr(module, attribute) for attribute in dir(module) if not attribute.startswith("_")):
             if getattr(kernel, "__module__", "") == module.__name__ and hasattr(kernel, "signatures"):
-                assert len(kernel.signatures) <= 1, kernel
+                # Where a caller is compiled here and not taken from the cache, constants are types of their own.
+                signatures = {tuple(types.unliteral(argument) for argument in s) for s in kernel.signatures}
+                assert len(signatures) <= 1, kernel
