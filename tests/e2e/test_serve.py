@@ -116,7 +116,7 @@ async def server(log: LogConfig, **extra: str):
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), 60)
         await draining
         process._transport.close()
 
@@ -216,7 +216,7 @@ async def test_a_subscriber_is_pushed_what_is_new(log_config):
 
 async def _push(ws) -> dict:
     while True:
-        frame = await asyncio.wait_for(ws.receive_json(), 15)
+        frame = await asyncio.wait_for(ws.receive_json(), 60)
         if frame["type"] == "new_tweets":
             return frame
 
@@ -268,13 +268,13 @@ async def test_a_restart_replays_to_the_same_feed_and_drains_first(log_config):
             await until(lambda: _feed_where(ws, "104", lambda e: e["counts"]["favorite"] == 1))
             before = await ask(ws, **question)
             running.process.send_signal(signal.SIGTERM)
-            goodbye = await asyncio.wait_for(ws.receive_json(), 15)
+            goodbye = await asyncio.wait_for(ws.receive_json(), 60)
             while goodbye["type"] != "error":
-                goodbye = await asyncio.wait_for(ws.receive_json(), 15)
+                goodbye = await asyncio.wait_for(ws.receive_json(), 60)
             assert goodbye["error"] == "shutting_down"
             close = await ws.receive()
             assert (close.type, close.data) == (aiohttp.WSMsgType.CLOSE, 1001)
-        assert await asyncio.wait_for(running.process.wait(), 30) == 0
+        assert await asyncio.wait_for(running.process.wait(), 60) == 0
     async with server(log_config) as running, running.connect(VIEWER) as ws:
         after = await ask(ws, **question)
     assert after["entries"] == before["entries"]
