@@ -1,5 +1,7 @@
 """Candidate sources of the products (docs/feeds.md): followees' tweets, walks, what is popular now."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -133,7 +135,7 @@ class RelatedToFavorites:
         return ids[best], scores[best]
 
 
-class Walk:
+class Walk(ABC):
     """SALSA over the interaction graph (docs/interaction_graph.md); raw score = share of the walk's visits."""
 
     def __init__(self, name: str, graph: InteractionGraph, config: WalkConfig) -> None:
@@ -141,12 +143,13 @@ class Walk:
         self.graph = graph
         self.config = config
 
+    @abstractmethod
     def enabled(self, query: Query, found: int) -> bool:
-        raise NotImplementedError
+        """Whether the viewer is one whose walk starts here."""
 
+    @abstractmethod
     def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
         """User ids to start from, and their weights."""
-        raise NotImplementedError
 
     def fetch(self, query: Query) -> Found:
         users, weights = self.seeds(query)
