@@ -175,7 +175,8 @@ async def _run(
                 name="viewers",
             )
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(until_stopped(), options.seconds)
+            async with asyncio.timeout(options.seconds):
+                await until_stopped()
         stop.set()
         if viewers is not None:
             await viewers

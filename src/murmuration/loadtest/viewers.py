@@ -295,7 +295,8 @@ async def _arrivals(
         wait_s = due_s - clock()
         if wait_s > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await stop.wait()
         else:
             await asyncio.sleep(0)
         if stop.is_set():

@@ -157,7 +157,9 @@ class Engine:
             if self.version > after:
                 break
             try:
-                await asyncio.wait_for(published.wait(), left)
+                # Not wait_for: on Python 3.11 it loses a cancellation that comes together with the version.
+                async with asyncio.timeout(left):
+                    await published.wait()
             except TimeoutError:
                 break
         return self.version
