@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.interaction_graph import kernels
+from murmuration.engine.interaction_graph.arrays import TAKE_BACK
 from murmuration.engine.interaction_graph.state import EdgeType, InteractionGraph, InteractionGraphConfig
 
 DELETE = 16
@@ -112,6 +113,10 @@ def run(graph: InteractionGraph, ops: list[Op]) -> None:
     codes = np.array([op.code for op in ops], np.uint8)
     operations = np.full(256, 255, np.uint8)
     operations[: DELETE + 1] = np.arange(DELETE + 1)
+    operations[[EdgeType.UNFAVORITE, EdgeType.UNRETWEET]] = (
+        TAKE_BACK + EdgeType.FAVORITE,
+        TAKE_BACK + EdgeType.RETWEET,
+    )
     kernels.ingest(
         graph.state,
         graph._limits,

@@ -32,8 +32,10 @@ class EdgeType(IntEnum):
     UNRETWEET = 15
 
 
-#: Operations beyond the edge types: remove a tweet with all its edges; leave the row alone.
+#: Operations beyond the edge types: remove a tweet with all its edges; take back edges of a type (added to its code);
+#: leave the row alone.
 DELETE_TWEET = 16
+TAKE_BACK = 32
 IGNORE = 255
 
 ALL_TYPES = 0xFFFF

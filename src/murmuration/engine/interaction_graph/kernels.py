@@ -19,7 +19,7 @@ from murmuration.engine.interaction_graph.arrays import (
     NODE_BITS,
     NODE_MASK,
     SECONDS_MAX,
-    EdgeType,
+    TAKE_BACK,
     Limit,
     Scalar,
 )
@@ -57,8 +57,6 @@ _WINDOW, _LATE, _USER_DEGREE, _TWEET_DEGREE = (
     int(Limit.USER_DEGREE),
     int(Limit.TWEET_DEGREE),
 )
-_UNFAVORITE, _FAVORITE = int(EdgeType.UNFAVORITE), int(EdgeType.FAVORITE)
-_UNRETWEET, _RETWEET = int(EdgeType.UNRETWEET), int(EdgeType.RETWEET)
 
 
 @inlined
@@ -317,7 +315,8 @@ def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, opera
     """Apply n rows in order.
 
     ``user_ids``, ``tweet_ids`` uint64 (n,), ``codes`` uint8 (n,), ``operations`` uint8 (256,): what a code means (an
-    edge type, ``DELETE_TWEET`` or ``IGNORE``), ``times_ms`` int64 (n,), ``limits`` int64 by ``Limit``.
+    edge type, ``TAKE_BACK`` + an edge type, ``DELETE_TWEET`` or ``IGNORE``), ``times_ms`` int64 (n,), ``limits`` int64
+    by ``Limit``.
     """
     for i in range(user_ids.shape[0]):
         _look_ahead(g, user_ids, tweet_ids, i)
@@ -333,9 +332,7 @@ def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, opera
         advance(g, limits, second)
         if operation == DELETE_TWEET:
             _delete_tweet(g, tweet_id)
-        elif operation == _UNFAVORITE:
-            _take_back(g, user_id, tweet_id, _FAVORITE, second)
-        elif operation == _UNRETWEET:
-            _take_back(g, user_id, tweet_id, _RETWEET, second)
+        elif operation >= TAKE_BACK:
+            _take_back(g, user_id, tweet_id, operation - TAKE_BACK, second)
         else:
             _add(g, limits, user_id, tweet_id, operation, second)

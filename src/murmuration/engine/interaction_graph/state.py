@@ -16,6 +16,7 @@ from murmuration.engine.interaction_graph.arrays import (
     DELETE_TWEET,
     IGNORE,
     NODES_MAX,
+    TAKE_BACK,
     EdgeType,
     GraphArrays,
     Limit,
@@ -61,10 +62,7 @@ _TYPE_OF_KIND = {
     Kind.PHOTO_EXPAND: EdgeType.PHOTO_EXPAND,
     Kind.PROFILE_CLICK: EdgeType.PROFILE_CLICK,
 }
-_UNDO_OF_KIND = {
-    Kind.FAVORITE: (Kind.UNFAVORITE, EdgeType.UNFAVORITE),
-    Kind.RETWEET: (Kind.UNRETWEET, EdgeType.UNRETWEET),
-}
+_UNDO_OF_KIND = {Kind.FAVORITE: Kind.UNFAVORITE, Kind.RETWEET: Kind.UNRETWEET}
 
 
 class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,14 +113,13 @@ def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
 
 
 def operations_for(edge_kinds: tuple[EdgeKind, ...]) -> NDArray[np.uint8]:
-    """What each event kind does: (256,) uint8, an edge type, an undo, ``DELETE_TWEET`` or ``IGNORE``."""
+    """What each event kind does: (256,) uint8, an operation of ``kernels.ingest``."""
     operations = np.full(256, IGNORE, np.uint8)
     for name in edge_kinds:
         kind = Kind[name.upper()]
         operations[kind] = _TYPE_OF_KIND[kind]
         if kind in _UNDO_OF_KIND:
-            undo, edge_type = _UNDO_OF_KIND[kind]
-            operations[undo] = edge_type
+            operations[_UNDO_OF_KIND[kind]] = TAKE_BACK + _TYPE_OF_KIND[kind]
     operations[Kind.DELETE] = DELETE_TWEET
     return operations
 
@@ -136,6 +133,8 @@ class InteractionGraph:
     """
 
     name: ClassVar[str] = "interaction_graph"
+    #: What the nodes of the two sides are called.
+    sides: ClassVar[tuple[str, str]] = ("users", "tweets")
 
     def __init__(self, config: InteractionGraphConfig) -> None:
         self.config = config
@@ -162,6 +161,8 @@ class InteractionGraph:
         self._operations = operations_for(config.edge_kinds)
         self._types = np.full(256, IGNORE, np.uint8)
         self._types[:16] = np.arange(16)
+        self._types[EdgeType.UNFAVORITE] = TAKE_BACK + EdgeType.FAVORITE
+        self._types[EdgeType.UNRETWEET] = TAKE_BACK + EdgeType.RETWEET
 
     def apply(self, batch: EventBatch) -> None:
         """Apply a batch's engagements and tweets (``Room.apply``); other kinds are passed over."""
@@ -203,13 +204,13 @@ class InteractionGraph:
         return interaction_graph_bytes(self.config)
 
     def fill(self) -> Mapping[str, float]:
-        """Share in use of the log's entries, the user and tweet indices and the arena (``Room.fill``)."""
+        """Share in use of the log's entries, the indices of both sides and the arena (``Room.fill``)."""
         state = self.state
         slots = state.arena.entries.shape[0]
         return {
             "edges": float(state.log.header[calendar_log.COUNT]) / self.config.edges_max,
-            "users": float(state.users.header[id_map.SIZE]) / self.config.users_max,
-            "tweets": float(state.tweets.header[id_map.SIZE]) / self.config.tweets_max,
+            self.sides[0]: float(state.users.header[id_map.SIZE]) / self.config.users_max,
+            self.sides[1]: float(state.tweets.header[id_map.SIZE]) / self.config.tweets_max,
             "arena": 1.0 - float(state.arena.header[ring_slices.FREE_SLOTS]) / slots,
         }
 
