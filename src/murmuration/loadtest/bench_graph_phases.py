@@ -50,22 +50,28 @@ def _select(g: Any, cut: Any, stats: Any) -> None:
     walk._select(g, cut, stats, _RESULTS)
 
 
-class _Phases:
-    """Buffers for one request at a time, and the seconds each phase took."""
+class WalkBuffers:
+    """Buffers for one walk at a time, cut as the engine's walk cuts its own."""
 
-    def __init__(self, graph: InteractionGraph) -> None:
-        self.graph = graph
-        self.cut = tuple(np.zeros(_WALKS, np.int64) for _ in range(4))
-        reached = _WALKS * (_LENGTH + 1) // 2
+    def __init__(self, walks: int, reached: int, results: int) -> None:
+        self.cut = tuple(np.zeros(walks, np.int64) for _ in range(4))
         self.nodes, self.visits, order, places, rows = (np.zeros(reached + 1, np.int64) for _ in range(5))
         self.table = np.zeros(1 << (2 * reached - 1).bit_length(), np.int64)
         self.shift = np.uint64(64 - (len(self.table).bit_length() - 1))
         self.stats = np.zeros(walk.STATS, np.int64)
         scores, kept, spare = np.zeros(reached), np.zeros(reached), np.zeros(reached)
-        bins, best = np.zeros(walk.BINS, np.int64), np.zeros(_RESULTS, np.int32)
-        ids, counts = np.zeros(_RESULTS, np.int64), np.zeros(_RESULTS, np.int64)
+        bins, best = np.zeros(walk.BINS, np.int64), np.zeros(results, np.int32)
+        ids, counts = np.zeros(results, np.int64), np.zeros(results, np.int64)
         sides = (self.nodes, self.visits, scores, order, places, rows)
-        self.picked = (*sides, bins, ids, best, counts, kept, spare, np.zeros(_RESULTS))
+        self.picked = (*sides, bins, ids, best, counts, kept, spare, np.zeros(results))
+
+
+class _Phases(WalkBuffers):
+    """A walk step by step, and the seconds each phase took."""
+
+    def __init__(self, graph: InteractionGraph) -> None:
+        super().__init__(_WALKS, _WALKS * (_LENGTH + 1) // 2, _RESULTS)
+        self.graph = graph
         self.spent = dict.fromkeys(PHASES, 0.0)
         self.steps = 0
 

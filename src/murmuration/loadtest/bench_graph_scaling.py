@@ -32,6 +32,13 @@ def _drawn(rng: np.random.Generator, count: int, population: int, exponent: floa
     return scattered
 
 
+def made_list(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Users and tweets of ``size`` edges; equal sizes give equal lists."""
+    rng = np.random.default_rng(size)
+    users = _drawn(rng, size, max(2000, size // 10), 0.9, 50.0)
+    return users, _drawn(rng, size, max(800, size // 25), 1.0, 10.0)
+
+
 def run(
     sizes: Sequence[int] = SIZES, seconds: float = 2.0, progress: Callable[[str], Any] = lambda line: None
 ) -> dict[str, float]:
@@ -40,12 +47,7 @@ def run(
     figures: dict[str, float] = {}
     for size in sizes:
         progress(f"{size:,} edges")
-        rng = np.random.default_rng(size)
-        bench = GraphBench(
-            _drawn(rng, size, max(2000, size // 10), 0.9, 50.0),
-            _drawn(rng, size, max(800, size // 25), 1.0, 10.0),
-            seconds,
-        )
+        bench = GraphBench(*made_list(size), seconds)
         found = bench.ingest() | bench.walks() | bench.second_degree()
         figures |= {f"{size}.{name}": value for name, value in found.items()}
         del bench

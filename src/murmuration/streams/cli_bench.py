@@ -96,6 +96,28 @@ def graph(
 
 
 @bench.command()
+def estimators(
+    edges: Annotated[
+        Path | None, typer.Option(help="As for graph; the edges are spread evenly over 48 hours. Default: a made list.")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="A folder with engagements.csv.gz, with the times it has.")
+    ] = None,
+    newest: Annotated[int | None, typer.Option(min=1000, help="Only so many of the newest engagements.")] = None,
+    json: Json = False,
+) -> None:
+    """The two estimators of a time-aware walk's last step: variance and time, beside each other."""
+    from murmuration.loadtest.bench_estimators import edges_of, run
+
+    try:
+        columns = edges_of(edges, recording, newest)
+        figures = with_status(lambda progress: run(*columns, progress=progress))
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    show(figures, json=json)
+
+
+@bench.command()
 def graph_scaling(json: Json = False) -> None:
     """How the graph's costs grow from 1 M to 30 M edges (takes minutes, and 2 GB)."""
     from murmuration.loadtest.bench_graph_scaling import run
