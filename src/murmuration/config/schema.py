@@ -4,7 +4,7 @@ import hashlib
 
 import msgspec
 
-from murmuration.config.serving import IngestConfig, LogConfig, ServingConfig
+from murmuration.config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.engine.state import RoomsConfig
 
@@ -14,6 +14,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     log: LogConfig = LogConfig()
     ingest: IngestConfig = IngestConfig()
+    durable: DurableConfig = DurableConfig()
     serving: ServingConfig = ServingConfig()
     rooms: RoomsConfig = RoomsConfig()
     home_mixer: HomeMixerConfig = HomeMixerConfig()
@@ -23,6 +24,11 @@ def feed_hash(config: Config) -> str:
     """Names the part of the configuration that a feed depends on: rooms and mixing, not sockets and paths."""
     parts = msgspec.json.encode({"rooms": config.rooms, "home_mixer": config.home_mixer}, order="sorted")
     return hashlib.sha256(parts).hexdigest()[:16]
+
+
+def rooms_hash(config: Config) -> str:
+    """Names the part of the configuration that the state's arrays depend on: what a snapshot must fit."""
+    return hashlib.sha256(msgspec.json.encode(config.rooms, order="sorted")).hexdigest()[:16]
 
 
 SECRETS = frozenset({"token_key", "sasl_plain_password", "ssl_password"})

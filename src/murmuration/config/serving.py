@@ -48,6 +48,26 @@ class IngestConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     start: Literal["earliest", "window"] = "earliest"
 
 
+class DurableConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a process keeps on disk so that the next one goes on where it stopped (docs/durability.md)."""
+
+    #: ``auto``: beside the embedded log (``x.db`` has ``x.state``), else ``var/kafka-<hash>.state``. ``none``: nothing
+    #: is kept; a start replays the log.
+    folder: str = "auto"
+    #: A snapshot is written when the state has changed and so much time has passed.
+    snapshot_interval_s: Seconds = 300.0
+    #: The newest ones that are kept; the journal reaches back to the oldest of them, and as far as the log.
+    snapshots_keep: Positive = 3
+    #: Write one when the process is told to stop, so that the next start has nothing to replay.
+    snapshot_at_stop: bool = True
+    #: ``always``: no version is served before its journal entry is on the disk. ``interval``: losing power can lose
+    #: the entries (never the events) of the last ``journal_sync_interval_s``.
+    journal_sync: Literal["interval", "always"] = "interval"
+    journal_sync_interval_s: Seconds = 1.0
+    #: The journal goes on in another file after so much.
+    journal_segment_bytes: Positive = 16_777_216
+
+
 class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The websocket and HTTP server (docs/protocol.md)."""
 

@@ -20,7 +20,7 @@ class Explain(StrEnum):
     ALL = "all"
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a viewer asks. With the state version, the configuration hash and the model version it determines the feed.
 
     ``time_ms`` is the request's own time; ``seed`` (64-bit) drives every random draw; ``sources_skipped`` names
@@ -54,7 +54,7 @@ class Factor(msgspec.Struct, frozen=True):
     factor: float
 
 
-class Why(msgspec.Struct, frozen=True, kw_only=True):
+class Why(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why an entry is in the feed.
 
     ``social_proof`` lists followees who engaged, by kind; ``scores`` are the weighted parts, whose sum times
@@ -91,8 +91,9 @@ class Dropped(msgspec.Struct, frozen=True):
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer. ``degraded`` names sources that failed or were skipped; ``timings_ms`` (by stage) is not part of
-    what must be reproducible; ``cursor`` is None at the end."""
+    """An answer. ``degraded`` names sources that failed or were skipped; ``gap_records`` counts the log's records that
+    were lost before the state could apply them (0 but after an accepted gap); ``timings_ms`` (by stage) is not part
+    of what must be reproducible; ``cursor`` is None at the end."""
 
     request_id: int
     viewer_id: int
@@ -105,5 +106,6 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...]
     dropped: tuple[Dropped, ...] = ()
     degraded: tuple[str, ...] = ()
+    gap_records: int = 0
     cursor: str | None = None
     timings_ms: dict[str, float] = {}

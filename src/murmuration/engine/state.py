@@ -23,7 +23,7 @@ from murmuration.engine.tweet_store.state import TweetStore, TweetStoreConfig
 from murmuration.engine.types import EVENT_COLUMNS, EventBatch
 
 PAGE_BYTES = 4096
-VERSION, CLOCK_MS, EVENTS, DUPLICATES = range(4)
+VERSION, CLOCK_MS, EVENTS, DUPLICATES, GAP_RECORDS, GAP_MS = range(6)
 
 
 class RoomsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,7 +60,7 @@ class EngineState:
         )
         #: Everything whose arrays are state, in the order of ``arrays``.
         self.parts: tuple[Bounded, ...] = (self.deduplication, *self.rooms, self.blend_learner)
-        self._header = np.zeros(4, np.int64)
+        self._header = np.zeros(6, np.int64)
 
     @property
     def version(self) -> int:
@@ -81,6 +81,21 @@ class EngineState:
     def duplicates(self) -> int:
         """Events left out because their id was seen within the horizon."""
         return int(self._header[DUPLICATES])
+
+    @property
+    def gap_records(self) -> int:
+        """Log records that were lost before they were applied (0 in a whole history)."""
+        return int(self._header[GAP_RECORDS])
+
+    @property
+    def gap_ms(self) -> int:
+        """The event time that the state had reached when records were lost last (0: never)."""
+        return int(self._header[GAP_MS])
+
+    def note_gap(self, records: int) -> None:
+        """Remember that ``records`` records of the log will never be applied; feeds say so from now on."""
+        self._header[GAP_RECORDS] += records
+        self._header[GAP_MS] = self.clock_ms
 
     def apply(self, batch: EventBatch) -> NDArray[np.bool_]:
         """Apply one batch to every room and raise the version; returns which events were kept (not duplicates)."""

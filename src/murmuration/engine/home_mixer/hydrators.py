@@ -14,6 +14,7 @@ from murmuration.engine.pipeline.candidates import Candidates
 from murmuration.engine.pipeline.components import Query
 from murmuration.engine.signals.state import Signals
 from murmuration.engine.social_graph.state import Relation, SocialGraph
+from murmuration.engine.state import EngineState
 from murmuration.engine.tweet_store.state import TweetStore
 
 Columns = dict[str, NDArray[Any]]
@@ -28,6 +29,17 @@ class _Safety:
 
     def defaults(self, count: int) -> Columns:
         raise AssertionError("a safety hydrator has no defaults")
+
+
+class LogGap:
+    """Tells the query how many of the log's records were lost before this state could apply them."""
+
+    def __init__(self, state: EngineState) -> None:
+        self._state = state
+
+    def hydrate(self, query: Query) -> None:
+        """See ``QueryHydrator``."""
+        query.facts["gap_records"] = self._state.gap_records
 
 
 class Tweets(_Safety):

@@ -106,7 +106,10 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
     own = config.for_you
     popular = sources.Popular(state.tweet_store, own)
     return Pipeline(
-        query_hydrators=(sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),),
+        query_hydrators=(
+            hydrators.LogGap(state),
+            sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),
+        ),
         sources=(
             sources.Followees(state.tweet_store, own),
             sources.LikedByFollowees(state.interaction_graph, own.liked_by),
@@ -149,7 +152,10 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
 def build_following(state: EngineState, config: HomeMixerConfig, config_hash: str) -> Pipeline:
     """The Following pipeline: followees' and own tweets, newest first, minus blocked and muted people."""
     return Pipeline(
-        query_hydrators=(sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),),
+        query_hydrators=(
+            hydrators.LogGap(state),
+            sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),
+        ),
         sources=(
             sources.Followees(state.tweet_store, config.following),
             sources.OwnTweets(state.tweet_store, config.following),

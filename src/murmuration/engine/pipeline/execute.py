@@ -165,6 +165,7 @@ def execute(
         entries=entries,
         dropped=tuple(dropped) if request.explain is Explain.ALL else (),
         degraded=tuple(degraded),
+        gap_records=query.facts.get("gap_records", 0),
         cursor=cursor,
         timings_ms=stages.total(),
     )
