@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from murmuration.config.serving import LogConfig
 from murmuration.streams.log import open_log
@@ -64,6 +65,14 @@ class Helpers:
             count -= sum(len(run.offsets) for run in polled)
         assert count == 0, "more records than were appended"
         return runs
+
+    @staticmethod
+    async def add_partitions(config: LogConfig, topic: str, count: int) -> None:
+        """Raise a Kafka topic's partitions to so many, as an operator does."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=config.url.removeprefix("kafka://"))
+        await admin.start()
+        await admin.create_partitions({config.topic_prefix + topic: NewPartitions(count)})
+        await admin.close()
 
     @staticmethod
     def flat(runs: Sequence[Records]) -> list[tuple[str, int, int, bytes]]:

@@ -138,6 +138,31 @@ async def test_a_tail_reads_only_its_partitions(log: EventLog, helpers):
         assert tail.positions == {TopicPartition("a", 1): 5}
 
 
+async def test_a_tail_that_follows_new_partitions_begins_them_at_their_first_record(log: EventLog, helpers):
+    await log.ensure_topics({"a": 3, "b": 2})
+    for partition in range(3):
+        await log.append("a", helpers.json(range(4), partition=partition))
+    await log.append("b", helpers.json(range(4), partition=0))
+    async with await log.tail({TopicPartition("a", 1): 2}, follow_new=True) as tail:
+        assert tail.positions == {TopicPartition("a", 0): 0, TopicPartition("a", 1): 2, TopicPartition("a", 2): 0}
+        read = helpers.flat(await helpers.drain(tail, 10, records_max=3))
+        assert {(t, p, o) for t, p, o, _ in read} == {
+            ("a", p, o) for p in range(3) for o in range(4) if p != 1 or o >= 2
+        }
+
+
+async def test_new_partitions_of_which_records_were_removed_are_named(log: EventLog, helpers):
+    await log.ensure_topics({"a": 2})
+    await log.append("a", helpers.json(range(5), partition=1))
+    await asyncio.sleep(0.01)
+    await log.apply_retention("a", before_ms=int(time.time() * 1000))
+    async with await log.tail({TopicPartition("a", 0): 0}, follow_new=True) as tail:
+        with pytest.raises(OffsetOutOfRangeError) as raised:
+            await tail.poll(records_max=10, timeout_s=60.0)
+        assert raised.value.partition == TopicPartition("a", 1)
+        assert (raised.value.position, raised.value.earliest) == (0, 5)
+
+
 async def test_an_idle_tail_waits_without_work(log: EventLog, helpers):
     await log.ensure_topics({"a": 2})
     async with await log.tail(await helpers.begin(log, "a")) as tail:

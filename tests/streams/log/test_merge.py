@@ -1,5 +1,8 @@
 """TimeMerge against a plain sort: the partitions are fetched piecewise, and what comes out is in order of time."""
 
+import tracemalloc
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,11 +79,39 @@ def test_times_that_go_back_do_not_disorder_a_partition():
     assert order == [(0, 0), (0, 1), (1, 0), (0, 2), (0, 3), (0, 4)]
 
 
-def test_bytes_count_what_is_buffered():
+def test_a_partition_that_is_added_is_merged_from_then_on():
+    one, two = TopicPartition("a", 0), TopicPartition("a", 1)
+    merge = TimeMerge([one])
+    merge.push(records(one, 0, [1, 5]))
+    assert [r.offsets for r in merge.release(1, [])] == [[0]]
+    merge.add(two)
+    assert merge.release(10, [two]) == []
+    merge.push(records(two, 0, [0, 4, 6]))
+    assert [(r.partition, r.offsets) for r in merge.release(2, [])] == [(1, [0, 1])]
+    assert [(r.partition, r.offsets) for r in merge.release(9, [])] == [(0, [1]), (1, [2])]
+
+
+@pytest.mark.parametrize("value_bytes", [20, 250, 4000])
+def test_bytes_are_the_memory_that_is_taken(value_bytes: int):
     one = TopicPartition("a", 0)
     merge = TimeMerge([one])
-    merge.push(records(one, 8, [1, 1, 1]))
-    assert merge.bytes(one) == 4
-    merge.release(2, [])
-    assert merge.bytes(one) == 2
+    n = 2000
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    offsets, times = list(range(10**9, 10**9 + n)), list(range(10**12, 10**12 + n))
+    keys, values = [b"%08d" % i for i in range(n)], [bytes(value_bytes) for _ in range(n)]
+    merge.push(Records("a", 0, offsets, times, [Format.JSON] * n, keys, values))
+    del offsets, times, keys, values
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 0.9 * taken < merge.bytes(one) < 1.1 * taken
+    half = merge.bytes(one) / 2
+    merge.release(n // 2, [])
+    assert merge.bytes(one) == half
+    merge.release(n, [])
+    assert merge.bytes(one) == 0
+
+
+def test_slices_keep_the_columns_together():
+    one = TopicPartition("a", 0)
     assert slice_records(records(one, 8, [1, 2, 3]), 1, 2) == records(one, 9, [2])

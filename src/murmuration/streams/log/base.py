@@ -161,8 +161,17 @@ class EventLog(ABC):
         """
 
     @abstractmethod
-    async def tail(self, positions: Mapping[TopicPartition, int]) -> Tail:
-        """Follow these partitions from these offsets (the next record to read)."""
+    async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
+        """Follow these partitions from these offsets (the next record to read).
+
+        ``follow_new``: also every other partition of their topics, there by now or added later, each from its first
+        record, offset 0. So positions kept from before a partition was added go on without loss; where retention
+        has removed records of it that nobody read, ``poll`` says so as it does of any other position.
+
+        Raises:
+            LogError: no such topic or partition.
+            LogUnavailableError: the log cannot be reached.
+        """
 
     @abstractmethod
     async def start_offsets(self, topic: str) -> dict[int, int]:

@@ -20,6 +20,8 @@ from murmuration.streams.log.placement import check_sizes, place
 
 #: Partition counts are asked for again after this long: partitions may be added.
 _COUNTS_MAX_AGE_S = 30.0
+#: Questions about all partitions of a topic share a count this long.
+_COUNTS_REUSED_S = 1.0
 _LOOK_AGAIN_S = 0.05
 #: Topics of which the newest record of every key is kept for ever, and everything for the retention time.
 _COMPACTED = frozenset({"users"})
@@ -128,19 +130,27 @@ class KafkaLog(EventLog):
         self._keyless += 1
         return await self._appender.append(self._prefix + topic, records, place(records, count, self._keyless))
 
-    async def tail(self, positions: Mapping[TopicPartition, int]) -> Tail:
+    async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
         for topic in {partition.topic for partition in positions}:
             count = await self.partitions(topic)
             wrong = [p.partition for p in positions if p.topic == topic and not 0 <= p.partition < count]
             if wrong:
                 raise LogError(f"topic {topic!r} has no partition {wrong[0]}")
-        tail = KafkaTail(self._options, self._client, positions, self._prefix, self._tails.discard)
+            if follow_new:
+                positions = {TopicPartition(topic, p): 0 for p in range(count)} | dict(positions)
+        tail = KafkaTail(
+            self._options, self._client, positions, self._prefix, self._tails.discard, follow_new=follow_new
+        )
         await tail.open(self._options.open_timeout_s)
         self._tails.add(tail)
         return tail
 
     async def _all(self, topic: str) -> list[KafkaPartition]:
-        return [KafkaPartition(self._prefix + topic, p) for p in range(await self.partitions(topic))]
+        """All partitions, by a count that is at most a moment old: whoever measures lag asks often, of every topic."""
+        age_s = asyncio.get_running_loop().time() - self._counted_at
+        if self._prefix + topic not in self._counts or age_s > _COUNTS_REUSED_S:
+            await self._count()
+        return [KafkaPartition(self._prefix + topic, p) for p in range(self._counted(topic))]
 
     async def start_offsets(self, topic: str) -> dict[int, int]:
         found = await self._client.beginning_offsets(await self._all(topic))

@@ -39,8 +39,13 @@ _CONSUMER = frozenset(
 _SSL = {f"ssl_{name}": name for name in ("cafile", "capath", "cadata", "certfile", "keyfile", "password")}
 _OWN = frozenset({"append_timeout_s", "open_timeout_s", "replication_factor"})
 
-#: Shorter than aiokafka's 40 s: a broker that does not answer is reported while somebody still waits.
-_CLIENT_DEFAULTS: dict[str, Any] = {"client_id": "murmuration", "request_timeout_ms": 10_000}
+#: Shorter than aiokafka's 40 s: a broker that does not answer is reported while somebody still waits. Shorter than
+#: its 5 min: how long a tail may not know of an added partition.
+_CLIENT_DEFAULTS: dict[str, Any] = {
+    "client_id": "murmuration",
+    "request_timeout_ms": 10_000,
+    "metadata_max_age_ms": 5_000,
+}
 _PRODUCER_DEFAULTS: dict[str, Any] = {"max_batch_size": 512 << 10, "linger_ms": 0}
 #: Fetches of 1 MiB: what a tail decodes at once holds the event loop for some 10 ms, not 100.
 _CONSUMER_DEFAULTS: dict[str, Any] = {

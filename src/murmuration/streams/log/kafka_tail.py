@@ -25,10 +25,12 @@ from murmuration.streams.log.kafka_client import KafkaClient, describe, start, s
 from murmuration.streams.log.kafka_options import KafkaOptions
 from murmuration.streams.log.merge import TimeMerge
 
-#: A partition is not fetched from while so many bytes of it wait here.
-_BUFFER_BYTES_MAX = 1 << 20
+#: A partition is not fetched from while it holds so much memory here.
+_BUFFER_BYTES_MAX = 2 << 20
 #: Partitions wait this long for one that is behind and brings nothing (its leader may be away), then go on alone.
 _HOLD_S = 0.5
+#: A waiting tail looks for added partitions this often.
+_LOOK_AGAIN_S = 1.0
 #: No answer from any broker for this long, with nothing to return: the log is called unavailable.
 _SILENCE_S = 5.0
 #: From then on the consumer is made anew at every poll, which waits so long before it fails.
@@ -45,22 +47,34 @@ class KafkaTail(Tail):
         positions: Mapping[TopicPartition, int],
         prefix: str,
         on_close: Callable[["KafkaTail"], None],
+        *,
+        follow_new: bool,
     ) -> None:
         self._options = options
         self._client = client
+        self._prefix = prefix
         self._on_close = on_close
-        self._kafka = {p: KafkaPartition(prefix + p.topic, p.partition) for p in positions}
-        self._own = {k: p for p, k in self._kafka.items()}
-        self._positions = dict(positions)
+        self._follow_new = follow_new
+        self._kafka: dict[TopicPartition, KafkaPartition] = {}
+        self._own: dict[KafkaPartition, TopicPartition] = {}
+        self._positions: dict[TopicPartition, int] = {}
         #: The offset after the last one buffered.
-        self._fetched = dict(positions)
-        self._merge = TimeMerge(positions.keys())
+        self._fetched: dict[TopicPartition, int] = {}
+        self._merge = TimeMerge(())
+        for partition, position in positions.items():
+            self._take_up(partition, position)
         self._lost: dict[TopicPartition, int] = {}
         self._held_since: dict[TopicPartition, float] = {}
         self._silent_since: float | None = None
         self._silent_since_ms = 0
         self._consumer: AIOKafkaConsumer | None = None
         self._closed = False
+
+    def _take_up(self, partition: TopicPartition, position: int) -> None:
+        kafka = KafkaPartition(self._prefix + partition.topic, partition.partition)
+        self._kafka[partition], self._own[kafka] = kafka, partition
+        self._positions[partition] = self._fetched[partition] = position
+        self._merge.add(partition)
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -80,11 +94,33 @@ class KafkaTail(Tail):
             options,
             timeout_s=timeout_s,
         )
+        self._assign(consumer)
+        self._consumer = consumer
+
+    def _assign(self, consumer: AIOKafkaConsumer) -> None:
+        """Fetch from all partitions, each from behind what is buffered of it; what the consumer holds it fetches again.
+
+        Without a pause in between, so that a poll that is cancelled leaves it done or not.
+        """
         consumer.assign(list(self._kafka.values()))
         for partition, kafka in self._kafka.items():
             consumer.seek(kafka, self._fetched[partition])
-        self._consumer = consumer
+            if partition in self._lost:
+                consumer.pause(kafka)
         self._held_since.clear()
+
+    def _take_up_new(self, consumer: AIOKafkaConsumer) -> None:
+        """Partitions that were added since, each from its first record."""
+        added = [
+            partition
+            for topic in {partition.topic for partition in self._kafka}
+            for number in consumer.partitions_for_topic(self._prefix + topic) or ()
+            if (partition := TopicPartition(topic, number)) not in self._kafka
+        ]
+        if added:
+            for partition in sorted(added):
+                self._take_up(partition, 0)
+            self._assign(consumer)
 
     async def close(self) -> None:
         self._closed = True
@@ -105,6 +141,8 @@ class KafkaTail(Tail):
             await self._reconnect(deadline)
         await self._fetch(0)
         while True:
+            if self._follow_new:
+                self._take_up_new(self._opened())
             behind, hold_s = await self._behind(loop.time())
             runs = self._merge.release(records_max, behind)
             if runs:
@@ -117,7 +155,7 @@ class KafkaTail(Tail):
             if left_s <= 0:
                 await self._raise_if_silent(loop.time())
                 return []
-            await self._fetch(min(left_s, hold_s))
+            await self._fetch(min(left_s, hold_s, _LOOK_AGAIN_S))
 
     async def _fetch(self, timeout_s: float) -> None:
         """Buffer what has arrived; wait for it as long as this."""
@@ -179,8 +217,8 @@ class KafkaTail(Tail):
                 if left_s > 0:
                     behind.append(partition)
                     hold_s = min(hold_s, left_s)
-            elif end is not None and self._fetched[partition] < end:
-                behind.append(partition)
+            elif end is None or self._fetched[partition] < end:
+                behind.append(partition)  # before the first answer there may well be more
         return behind, hold_s
 
     async def _raise_if_lost(self) -> None:

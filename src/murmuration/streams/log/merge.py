@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from murmuration.streams.log.base import Records, TopicPartition
 
+#: What a record costs beside its bytes: objects of value, key, offset and time, their places in lists (measured: 184).
+_RECORD_BYTES = 184
+
 
 class _Chunk:
     """A buffered run, its times made non-decreasing (producers' clocks may disagree), and how far it was released."""
@@ -33,9 +36,17 @@ class TimeMerge:
     """
 
     def __init__(self, partitions: Collection[TopicPartition]) -> None:
-        self._chunks: dict[TopicPartition, deque[_Chunk]] = {p: deque() for p in partitions}
-        self._bytes = dict.fromkeys(partitions, 0)
-        self._newest_ms = dict.fromkeys(partitions, -(1 << 62))
+        self._chunks: dict[TopicPartition, deque[_Chunk]] = {}
+        self._bytes: dict[TopicPartition, int] = {}
+        self._newest_ms: dict[TopicPartition, int] = {}
+        for partition in partitions:
+            self.add(partition)
+
+    def add(self, partition: TopicPartition) -> None:
+        """Merge one more partition from now on."""
+        self._chunks[partition] = deque()
+        self._bytes[partition] = 0
+        self._newest_ms[partition] = -(1 << 62)
 
     def push(self, run: Records) -> None:
         """Buffer a run that follows what was buffered of its partition."""
@@ -44,11 +55,11 @@ class TimeMerge:
         times[0] = max(int(times[0]), self._newest_ms[partition])
         np.maximum.accumulate(times, out=times)
         self._newest_ms[partition] = int(times[-1])
-        self._bytes[partition] += sum(map(len, run.values))
+        self._bytes[partition] += _held_bytes(run)
         self._chunks[partition].append(_Chunk(run, times))
 
     def bytes(self, partition: TopicPartition) -> int:
-        """Bytes of values buffered of a partition."""
+        """Memory that what is buffered of a partition takes, in bytes."""
         return self._bytes[partition]
 
     def empty(self, partition: TopicPartition) -> bool:
@@ -95,7 +106,7 @@ class TimeMerge:
             count -= last - first
             if last == len(chunk.run.offsets):
                 chunks.popleft()
-            self._bytes[partition] -= sum(map(len, run.values))
+            self._bytes[partition] -= _held_bytes(run)
             taken.append(run)
         return taken
 
@@ -112,6 +123,11 @@ def _cut(heads: Mapping[TopicPartition, NDArray[np.int64]], records_max: int) ->
         counts[p] += more
         room -= more
     return {p: count for p, count in counts.items() if count}
+
+
+def _held_bytes(run: Records) -> int:
+    """The memory that a run takes, in bytes: values, keys, and what every record costs beside them."""
+    return sum(map(len, run.values)) + sum(map(len, run.keys)) + _RECORD_BYTES * len(run.values)
 
 
 def slice_records(run: Records, first: int, last: int) -> Records:

@@ -113,11 +113,13 @@ class SqliteLog(EventLog):
         self._pending_bytes -= size
         self._pending_fell.set()
 
-    async def tail(self, positions: Mapping[TopicPartition, int]) -> Tail:
+    async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
         self._opened()
         ids: dict[int, TopicPartition] = {}
         for topic in {partition.topic for partition in positions}:
-            known = await self._ids(topic)
+            known = await self._ids(topic)  # a topic's partitions never change here
+            if follow_new:
+                positions = {TopicPartition(topic, p): 0 for p in known} | dict(positions)
             for partition in positions:
                 if partition.topic == topic:
                     if partition.partition not in known:
