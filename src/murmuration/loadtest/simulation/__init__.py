@@ -1,0 +1,1 @@
+"""The whole engine on a virtual clock, with faults drawn from a seed (docs/simulation.md)."""
