@@ -28,25 +28,30 @@ APPENDERS = 4
 
 
 class Load:
-    """Appenders that keep what was acknowledged, beside a tail that must see each of it, and nothing twice."""
+    """Appenders that keep what was acknowledged, beside a tail that must see each of it, and nothing twice.
+
+    Somebody measures the lag all the while: the ends of the log are unknown at times, but never wrong.
+    """
 
     def __init__(self, log: EventLog, tail: Tail, helpers) -> None:
         self.log, self.tail, self.helpers = log, tail, helpers
         self.acknowledged: dict[tuple[int, int], bytes] = {}
         self.seen: dict[tuple[int, int], bytes] = {}
+        self._newest: dict[int, int] = {}
         self._ending, self._changed = asyncio.Event(), asyncio.Event()
 
     async def run(self, disturb: Callable[["Load"], Awaitable[None]]) -> None:
         """Disturb while the load runs, then let the tail read what is left, and compare."""
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
             appending = [tasks.create_task(self._append(name)) for name in range(APPENDERS)]
-            reading = tasks.create_task(self._read())
+            watching = [tasks.create_task(self._read()), tasks.create_task(self._measure())]
             await self.acknowledges(200)
             await disturb(self)
             self._ending.set()
             await asyncio.wait(appending)
             await self.until(lambda: len(self.seen) >= len(self.acknowledged))
-            reading.cancel()
+            for task in watching:
+                task.cancel()
         assert self.seen == self.acknowledged
         assert len(set(self.seen.values())) == len(self.seen)
 
@@ -67,6 +72,8 @@ class Load:
             values = [f"{name}-{step}-{i}" for i in range(20)]
             placed = await self.log.append("a", self.helpers.json(values))
             self.acknowledged.update({p: v.encode() for p, v in zip(placed, values, strict=True)})
+            for partition, offset in placed:
+                self._newest[partition] = max(offset, self._newest.get(partition, -1))
             step += 1
             self._changed.set()
             await asyncio.sleep(0.001)
@@ -81,6 +88,23 @@ class Load:
                 assert (partition, offset) not in self.seen
                 self.seen[partition, offset] = value
             self._changed.set()
+
+    async def _measure(self) -> None:
+        while True:
+            newest = dict(self._newest)
+            try:
+                ends = await self.log.end_offsets("a")
+            except LogUnavailableError:
+                continue
+            assert all(end > newest.get(partition, -1) for partition, end in ends.items())
+            await asyncio.sleep(0.02)
+
+    async def lag_is_gone(self) -> None:
+        """Wait until the tail's positions are the ends of the log, as they must be once all of it is read."""
+        async with asyncio.timeout(PATIENCE_S):
+            ends = {TopicPartition("a", p): end for p, end in (await self.log.end_offsets("a")).items()}
+            while self.tail.positions != ends:
+                assert await self.tail.poll(records_max=1, timeout_s=0.1) == []
 
 
 @pytest.fixture
@@ -116,7 +140,9 @@ async def test_a_broker_killed_under_load_loses_and_doubles_nothing(kafka_node, 
     async with open_log(config) as log:
         await log.ensure_topics({"a": 3})
         async with await log.tail(await helpers.begin(log, "a"), follow_new=True) as tail:
-            await Load(log, tail, helpers).run(kill_and_restart)
+            load = Load(log, tail, helpers)
+            await load.run(kill_and_restart)
+            await load.lag_is_gone()
     noise = [r for r in caplog.records if r.name.startswith("aiokafka") and r.levelno >= logging.ERROR]
     assert noise == []
 
