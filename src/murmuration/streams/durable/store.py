@@ -1,0 +1,198 @@
+"""The durable folder: which histories there are, which is in force, and the configurations they were served under.
+
+Layout (docs/durability.md)::
+
+    lock                              held by the process that writes
+    current                           id of the history in force
+    configs/<hash>.json               configurations, so that an audit can rebuild what an older one served
+    <history>/history.json            what the history is of
+    <history>/journal-<version>       segments, by the version they begin after
+    <history>/snapshot-<version>
+"""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from murmuration.engine.errors import MurmurationError
+from murmuration.streams.durable.disk import TEMPORARY, Disk, write_whole
+from murmuration.streams.durable.journal import Journal
+from murmuration.streams.durable.snapshot_file import name_positions, parse_positions
+from murmuration.streams.durable.snapshots import Snapshots
+from murmuration.streams.log.base import TopicPartition
+
+_T = TypeVar("_T")
+
+FORMAT = 1
+LOCK = "lock"
+CURRENT = "current"
+
+
+class StoreError(MurmurationError):
+    """The folder's own files cannot be used; the message names the file."""
+
+    code = "bad_store"
+
+
+class HistoryInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of versions from an empty state. ``start`` is next offsets by ``topic/partition``."""
+
+    id: str
+    rooms_hash: str
+    #: Which log its records are in.
+    log: str
+    start: dict[str, int]
+    created_ms: int
+    format: int = FORMAT
+
+    @property
+    def start_positions(self) -> dict[TopicPartition, int]:
+        """Next offsets at version 0."""
+        return parse_positions(self.start)
+
+
+def new_history_id() -> str:
+    """64 random bits as 16 hex digits."""
+    return secrets.token_hex(8)
+
+
+class Store:
+    """The folder. One process at a time may open it to write."""
+
+    def __init__(self, disk: Disk, *, segment_bytes: int, snapshots_keep: int, writable: bool) -> None:
+        self.disk = disk
+        self._segment_bytes = segment_bytes
+        self._snapshots_keep = snapshots_keep
+        self._writable = writable
+
+    @classmethod
+    def open(cls, disk: Disk, *, segment_bytes: int, snapshots_keep: int, writable: bool = True) -> "Store":
+        """Take the folder, and remove what a crash left half-written; ``writable=False`` only looks.
+
+        Raises:
+            FolderBusyError: another process has it.
+            OSError: it cannot be used.
+        """
+        store = cls(disk, segment_bytes=segment_bytes, snapshots_keep=snapshots_keep, writable=writable)
+        if writable:
+            disk.lock(LOCK)
+            for name in disk.names():
+                if name.endswith(TEMPORARY):
+                    disk.remove(name)
+        return store
+
+    def close(self) -> None:
+        """Let others in; idempotent."""
+        if self._writable:
+            self.disk.unlock()
+
+    @property
+    def current(self) -> HistoryInfo | None:
+        """The history in force; None before the first.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        if CURRENT not in self.disk.names(CURRENT):
+            return None
+        return self.history(bytes(self.disk.view(CURRENT)).decode(errors="replace").strip())
+
+    def histories(self) -> list[HistoryInfo]:
+        """All, oldest first; raises as ``history``."""
+        ids = {name.partition("/")[0] for name in self.disk.names() if name.endswith("/history.json")}
+        return sorted((self.history(name) for name in ids), key=lambda info: (info.created_ms, info.id))
+
+    def history(self, history: str) -> HistoryInfo:
+        """What the history is of.
+
+        Raises:
+            StoreError: there is none of this id, or it cannot be read.
+        """
+        info = self._read_json(f"{history}/history.json", HistoryInfo)
+        if info.format != FORMAT:
+            raise StoreError(f"{history}: format {info.format}, this program reads format {FORMAT} only")
+        return info
+
+    def begin(
+        self, history: str, *, rooms_hash: str, log: str, start: Mapping[TopicPartition, int], created_ms: int
+    ) -> HistoryInfo:
+        """Begin a history from an empty state and put it in force."""
+        info = HistoryInfo(
+            id=history, rooms_hash=rooms_hash, log=log, start=name_positions(start), created_ms=created_ms
+        )
+        write_whole(self.disk, f"{history}/history.json", msgspec.json.format(msgspec.json.encode(info)))
+        self.journal(info).close()
+        write_whole(self.disk, CURRENT, history.encode())
+        return info
+
+    def journal(self, info: HistoryInfo, *, cut: bool | None = None) -> Journal:
+        """The history's journal, to append to if the store is writable; raises as ``Journal.open``."""
+        return Journal.open(
+            self.disk,
+            info.id,
+            segment_bytes=self._segment_bytes,
+            start=info.start_positions,
+            cut=self._writable if cut is None else cut,
+        )
+
+    def snapshots(self, info: HistoryInfo) -> Snapshots:
+        """The history's snapshots."""
+        return Snapshots(self.disk, info.id, keep=self._snapshots_keep)
+
+    def save_config(self, config_hash: str, config: Mapping[str, Any]) -> None:
+        """Keep a configuration (as plain values) under its hash, unless it is there."""
+        name = f"configs/{config_hash}.json"
+        if name not in self.disk.names(name):
+            write_whole(self.disk, name, msgspec.json.format(msgspec.json.encode(config)))
+
+    def config(self, config_hash: str) -> dict[str, Any]:
+        """The configuration of this hash.
+
+        Raises:
+            StoreError: it was not kept, or cannot be read.
+        """
+        return self._read_json(f"configs/{config_hash}.json", dict[str, Any])
+
+    def configs(self) -> list[str]:
+        """Hashes of all configurations kept."""
+        names = self.disk.names("configs/")
+        return [name.removeprefix("configs/").removesuffix(".json") for name in names if name.endswith(".json")]
+
+    def prune(self, journal: Journal, log_starts: Mapping[TopicPartition, int]) -> None:
+        """Remove what nothing can be rebuilt from any more.
+
+        ``log_starts`` is the first offset still in the log, by partition. The journal before the oldest snapshot is
+        of use only with a log that still reaches back to the beginning. A history that is not in force goes when
+        the log no longer has what follows its newest snapshot.
+        """
+        current = self.current
+        for info in self.histories():
+            snapshots = self.snapshots(info).infos()
+            if current is not None and info.id == current.id:
+                if snapshots and not reaches(log_starts, info.start_positions):
+                    journal.prune(snapshots[-1].version + 1)
+            elif not reaches(log_starts, snapshots[0].positions if snapshots else info.start_positions):
+                self.remove(info.id)
+
+    def remove(self, history: str) -> None:
+        """Delete a history; its description last, so that a crash leaves it known."""
+        description = f"{history}/history.json"
+        for name in self.disk.names(f"{history}/"):
+            if name != description:
+                self.disk.remove(name)
+        self.disk.remove(description)
+
+    def _read_json(self, name: str, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(bytes(self.disk.view(name)), type=kind)
+        except FileNotFoundError:
+            raise StoreError(f"{name}: not there") from None
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{name}: cannot be read ({error})") from None
+
+
+def reaches(log_starts: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> bool:
+    """Whether the log still has everything from these positions on."""
+    return all(log_starts.get(partition, 0) <= position for partition, position in positions.items())
