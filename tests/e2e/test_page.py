@@ -27,7 +27,7 @@ from murmuration.loadtest.society import Society, SocietyConfig
 from murmuration.streams.log import open_log
 from murmuration.streams.publish import classify
 from murmuration.streams.server.app import RunningServer, build_app, start_server
-from murmuration.streams.service import Readiness, Viewer
+from murmuration.streams.service import Origin, Readiness, Viewer
 
 #: One browser for all tests, so they share its event loop.
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -46,6 +46,8 @@ FILTERS = ("blocked", "own", "duplicate", "too_old", "seen", "engaged", "rejecte
 
 class SmallEngine:
     """A FeedService over a society: every tweet a candidate, scored by recency and by the viewer's true affinity."""
+
+    origin = Origin("", 0)
 
     def __init__(self, society: Society) -> None:
         self.society = society
@@ -230,7 +232,6 @@ class Site:
             self.engine,
             self.log,
             classify=classify,
-            encode_served=lambda feed: b"",
             registry=CollectorRegistry(),
             config_view={},
         )

@@ -19,8 +19,9 @@ from murmuration.engine.types import EVENT_COLUMNS, make_batch
 from murmuration.loadtest.society import Society, SocietyConfig, encode
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.log.base import Format, Records
-from murmuration.streams.server.wire import encode_feed, feed_digest
-from murmuration.streams.state_thread import slices
+from murmuration.streams.feed_fields import feed_digest
+from murmuration.streams.server.wire import encode_feed
+from murmuration.streams.ordering.pieces import cut
 
 NOW = 1_760_000_000_000
 
@@ -48,7 +49,7 @@ def recorded() -> list[Records]:
 
 def applied(runs: list[Records], batch_events_max: int) -> EngineState:
     state, decoder = EngineState(RoomsConfig()), Decoder(future_ms_max=300_000)
-    for piece in slices(runs, batch_events_max):
+    for piece in cut(runs, batch_events_max):
         decoded = decoder.decode(piece)
         assert not decoded.dead, decoded.dead[0]
         state.apply(decoded.batch)

@@ -12,7 +12,6 @@ import structlog
 from murmuration import __version__
 from murmuration.config.schema import Config
 from murmuration.streams.app import Engine, running_engine, shown_config
-from murmuration.streams.events.packed import encode_events, served_rows
 from murmuration.streams.log.base import EventLog
 from murmuration.streams.logs import configure_logging
 from murmuration.streams.publish import classify
@@ -50,7 +49,6 @@ async def running(config: Config, *, progress: Callable[[str], None] = lambda li
             engine,
             event_log,
             classify=judge,
-            encode_served=lambda feed: encode_events(served_rows(feed)),
             registry=engine.metrics.registry,
             config_view=shown_config(config),
         )

@@ -1,7 +1,7 @@
 """What the server asks of the engine: the seam between websocket/HTTP and the state thread."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -26,8 +26,22 @@ class Viewer(msgspec.Struct, frozen=True):
     engagements: int
 
 
+class Origin(NamedTuple):
+    """Where a service's versions come from: the line of versions they belong to, and the start of the process.
+
+    ``history`` is 16 hex digits, "" for none (nothing is kept); ``incarnation`` a 64-bit number, 0 for none.
+    """
+
+    history: str
+    incarnation: int
+
+
 class FeedService(Protocol):
     """Feeds from the live state. All methods are called on the event loop."""
+
+    @property
+    def origin(self) -> Origin:
+        """Of every version; the record of a served feed names it."""
 
     @property
     def version(self) -> int:

@@ -57,8 +57,49 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "interest_opt_outs": ["sport"],
         "groups": ["a"],
     },
-    "served": HEAD
-    | {"type": "served", "user_id": 1, "tweet_id": 2, "author_id": 3, "request_id": 4, "position": 5, "score": -0.5},
+    "served_feed": HEAD
+    | {
+        "type": "served_feed",
+        "user_id": "1",
+        "request": {
+            "viewer_id": 1,
+            "request_id": ID_MAX,
+            "time_ms": NOW_MS,
+            "seed": ID_MAX,
+            "product": "following",
+            "limit": 2,
+            "cursor": "abc",
+            "exclude": [8, ID_MAX],
+            "explain": "entries",
+            "sources_skipped": ["popular"],
+        },
+        "version": 9,
+        "history": "00c0ffee00c0ffee",
+        "incarnation": "77",
+        "config_hash": "c0ffee",
+        "model_version": "blend-2",
+        "digest": "a" * 64,
+        "cursor_digest": "0" * 8,
+        "dropped_digest": "f" * 8,
+        "degraded": ["popular"],
+        "gap_records": 3,
+        "entries": [
+            {"tweet_id": "2", "author_id": 3, "position": 5, "score": -0.5, "digest": "-".join(["00c0ffee"] * 4)},
+            {
+                "tweet_id": ID_MAX,
+                "position": 6,
+                "score": 1.76e12,
+                "digest": "-".join(["00c0ffee"] * 4),
+                "why": {
+                    "sources": [{"name": "own_walk", "score": 0.5, "rank": 0}],
+                    "social_proof": {"favorite": [ID_MAX]},
+                    "scores": {"walk": 0.25},
+                    "factors": [{"name": "author_diversity", "factor": 0.5}],
+                    "filters_passed": ["own"],
+                },
+            },
+        ],
+    },
     "promote": HEAD
     | {"type": "promote", "tweet_id": 2, "author_id": 3, "slots": [0, 5], "starts_ms": 1, "ends_ms": NOW_MS},
     "withdraw": HEAD | {"type": "withdraw", "tweet_id": 2, "author_id": 3},
@@ -143,9 +184,27 @@ users = _event(
     {"type": st.just("user"), "user_id": wire_ids},
     {"verified": st.booleans(), "country": st.just("DE"), "languages": st.lists(st.just("de"), max_size=2)},
 )
+_served_entries = st.fixed_dictionaries(
+    {
+        "tweet_id": wire_ids,
+        "position": st.integers(0, 100),
+        "score": st.floats(-1e13, 1e13),
+        "digest": st.just("-".join(["00c0ffee"] * 4)),
+    },
+    optional={"author_id": wire_ids},
+)
 served = _event(
-    {"type": st.just("served"), "user_id": wire_ids, "tweet_id": wire_ids, "request_id": wire_ids},
-    {"score": st.floats(-1e9, 1e9), "position": st.integers(0, 100)},
+    {
+        "type": st.just("served_feed"),
+        "user_id": wire_ids,
+        "request": st.fixed_dictionaries({"viewer_id": ids, "request_id": ids, "time_ms": ids, "seed": ids}),
+        "version": st.integers(0, 2**53),
+        "config_hash": names,
+        "model_version": names,
+        "digest": st.just("a" * 64),
+        "entries": st.lists(_served_entries, max_size=4),
+    },
+    {"history": st.just("00c0ffee00c0ffee"), "incarnation": wire_ids, "degraded": st.lists(names, max_size=2)},
 )
 #: Valid events of everything the engine applies.
 events = engagements | relationships | tweets | users | served

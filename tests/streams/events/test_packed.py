@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, make_run
 
-from murmuration.engine.feed import Entry, Feed, Product
 from murmuration.engine.types import DERIVED_KINDS, EVENT_COLUMNS, Kind
-from murmuration.streams.events import Decoded, Decoder, encode_events, make_rows, pack, served_rows
+from murmuration.streams.events import Decoded, Decoder, encode_events, make_rows, pack
 from murmuration.streams.events.ids import ID_MAX, text_hash, url_hash
 from murmuration.streams.events.packed import HEADER, PACKED_KINDS, ROW
 from murmuration.streams.events.wire import VALUE_MAX
@@ -94,7 +93,7 @@ def test_other_headers_are_refused(header: tuple[bytes, int, int, int]) -> None:
 
 def test_json_only_topics_have_no_packed_form() -> None:
     record = encode_events(rows_like({"kind": Kind.USER}))
-    for topic in ("users", "models"):
+    for topic in ("users", "models", "served"):
         (letter,) = decode_packed(topic, record).dead
         assert letter.reason == "unsupported_format"
 
@@ -104,7 +103,6 @@ FOLLOW = {"kind": Kind.FOLLOW, "subject_id": 2}
 CREATE = {"kind": Kind.CREATE, "subject_id": 2, "author_id": 1}
 MENTION = {"kind": Kind.MENTION, "subject_id": 2, "author_id": 1, "user_id": 4}
 HASHTAG = {"kind": Kind.HASHTAG, "subject_id": 2, "author_id": 1, "context_id": 6}
-SERVED = {"kind": Kind.SERVED, "subject_id": 2, "context_id": 3, "value": -1.5}
 
 ROW_CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("engagements", LIKE, None),
@@ -140,14 +138,13 @@ ROW_CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("tweets", CREATE | {"kind": Kind.DELETE}, None),
     ("tweets", CREATE | {"kind": Kind.EDIT}, "wrong_topic"),
     ("tweets", CREATE | {"kind": Kind.LABEL, "context_id": 4}, "wrong_topic"),
-    ("served", SERVED, None),
-    ("served", SERVED | {"context_id": 0}, "bad_row"),
+    ("engagements", LIKE | {"kind": Kind.SERVED}, "wrong_topic"),
 ]
 
 
 @pytest.mark.parametrize(("topic", "row", "reason"), ROW_CASES)
 def test_each_row_fault_has_its_reason(topic: str, row: dict[str, Any], reason: str | None) -> None:
-    good = {"engagements": LIKE, "relationships": FOLLOW, "tweets": CREATE, "served": SERVED}[topic]
+    good = {"engagements": LIKE, "relationships": FOLLOW, "tweets": CREATE}[topic]
     rows = rows_like(good, row, good)
     decoded = decode_packed(topic, encode_events(rows))
     assert decoded.batch.size == (3 if reason is None else 2)
@@ -240,43 +237,6 @@ def test_the_layout_is_what_the_documentation_says() -> None:
         "01"
         "000000"
     )
-
-
-def test_served_rows_of_a_feed() -> None:
-    entries = tuple(
-        Entry(
-            tweet_id=tweet_id,
-            author_id=tweet_id + 100,
-            created_ms=1,
-            text="",
-            position=position,
-            score=score,
-            in_network=True,
-            counts={},
-        )
-        for position, (tweet_id, score) in enumerate([(2**63, 0.5), (7, -0.25)])
-    )
-    feed = Feed(
-        request_id=2**64 - 1,
-        viewer_id=2**64 - 2,
-        product=Product.FOR_YOU,
-        version=1,
-        seed=1,
-        time_ms=NOW_MS,
-        config_hash="",
-        model_version="",
-        entries=entries,
-    )
-    decoded = decode_packed("served", encode_events(served_rows(feed)))
-    columns = columns_of(decoded)
-    assert columns["kind"] == [Kind.SERVED] * 2
-    assert columns["user_id"] == [2**64 - 2] * 2
-    assert columns["context_id"] == [2**64 - 1] * 2
-    assert columns["subject_id"] == [2**63, 7]
-    assert columns["author_id"] == [2**63 + 100, 107]
-    assert columns["value"] == [0.5, -0.25]
-    assert len(set(columns["id"])) == 2
-    assert columns["id"] == served_rows(feed)["id"].tolist()
 
 
 def test_json_and_packed_records_of_one_run_keep_their_order(decoder: Decoder) -> None:

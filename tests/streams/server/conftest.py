@@ -23,7 +23,7 @@ from murmuration.streams.log.base import (
     TopicPartition,
 )
 from murmuration.streams.server.app import RunningServer, build_app, start_server
-from murmuration.streams.service import Readiness, Viewer
+from murmuration.streams.service import Origin, Readiness, Viewer
 
 SECRET = "a secret of more than thirty-two bytes"
 SUBPROTOCOL = "murmuration.v1.json"
@@ -62,7 +62,7 @@ class FakeLog(EventLog):
         kept.extend(records)
         return [(0, start + i) for i in range(len(records))]
 
-    async def tail(self, positions: Mapping[TopicPartition, int]) -> Tail:
+    async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
         raise LogUnavailableError("not in this fake")
 
     async def start_offsets(self, topic: str) -> dict[int, int]:
@@ -84,6 +84,8 @@ class FakeLog(EventLog):
 
 class FakeService:
     """Feeds of made-up tweets: ``tweets`` are the ids; bump the version with ``change``."""
+
+    origin = Origin("00c0ffee00c0ffee", 77)
 
     def __init__(self) -> None:
         self._version = 7

@@ -10,7 +10,7 @@ from rich.console import Console
 from murmuration.engine.feed import Explain, Request
 from murmuration.streams.client import FeedClient, FeedClientError, UnreachableError
 from murmuration.streams.client_render import age, plain, render_feed
-from murmuration.streams.server.wire import feed_fields
+from murmuration.streams.feed_fields import feed_fields
 
 SECRET = "a secret of more than thirty-two bytes"
 

@@ -63,7 +63,16 @@ async def test_the_engines_own_topics_are_not_written_from_outside(site):
     own = {
         "models": {"type": "model", "model": "m", "version": "1", "sha256": "0" * 64, "content_bytes": 0},
         "notifications": {"type": "notification", "user_id": 1, "tweet_id": 2, "author_id": 3, "cause": "c"},
-        "served": {"type": "served", "user_id": 1, "tweet_id": 2, "request_id": 3},
+        "served": {
+            "type": "served_feed",
+            "user_id": 1,
+            "request": {"viewer_id": 1, "request_id": 2, "time_ms": 1, "seed": 1},
+            "version": 1,
+            "config_hash": "c",
+            "model_version": "m",
+            "digest": "0" * 64,
+            "entries": [],
+        },
     }
     for number, (topic, fields) in enumerate(own.items(), 1):
         made = {"v": 1, "id": number, "timestamp_ms": 1_760_000_000_000} | fields

@@ -6,6 +6,8 @@ import itertools
 import pytest
 
 from murmuration.engine.errors import CapacityError, SafetyError
+from murmuration.streams.events.served import decode_served
+from murmuration.streams.feed_fields import feed_digest
 
 
 async def test_the_first_push_is_the_whole_feed_and_the_next_says_what_is_new(site):
@@ -117,7 +119,7 @@ async def test_a_failing_push_is_named_once_and_goes_on(site):
     assert site.metric("feed_requests_total", product="for_you", way="push", result="overloaded") > 0
 
 
-async def test_pushed_feeds_are_logged_when_sent(site):
+async def test_pushed_feeds_are_logged_when_sent(site, feed_of):
     async with site.socket() as socket:
         await socket.send(type="subscribe", interval_ms=10)
         await socket.receive()
@@ -125,7 +127,12 @@ async def test_pushed_feeds_are_logged_when_sent(site):
         site.service.change()
         await site.until(lambda: len(site.service.requests) == 2)
         await asyncio.sleep(0.05)
-    assert len(site.log.records["served"]) == 1
+    (record,) = site.log.records["served"]
+    served = decode_served(record.value)
+    # What is recorded is the feed whose entries were sent, and the request that gives it again.
+    request = site.service.requests[0]
+    assert served.request == request
+    assert (served.version, served.digest) == (7, feed_digest(feed_of(request, 7, [101, 102, 103])))
 
 
 @pytest.mark.parametrize("interval_ms", [None, 10])

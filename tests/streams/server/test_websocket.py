@@ -8,6 +8,7 @@ import pytest
 
 from murmuration.engine.errors import BadCursorError, CapacityError, RequestError, SafetyError
 from murmuration.streams.events.packed import HEADER, ROW
+from murmuration.streams.events.served import decode_served
 from murmuration.streams.log.base import LogUnavailableError, RecordTooLargeError
 
 
@@ -362,9 +363,9 @@ async def test_what_was_served_is_logged_behind_the_answer(site):
         site.log.hold.set()
         await site.until(lambda: "served" in site.log.records)
     (record,) = site.log.records["served"]
-    rows = record_rows(record)
-    assert rows["subject_id"].tolist() == [101, 102, 103]
-    assert set(rows["context_id"].tolist()) == {21}
+    served = decode_served(record.value)
+    assert [entry.tweet_id for entry in served.entries] == ["101", "102", "103"]
+    assert (served.request, (served.history, served.incarnation)) == (site.service.requests[0], site.service.origin)
     assert record.key == b"42"
 
 

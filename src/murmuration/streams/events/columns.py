@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from murmuration.engine.errors import EventError
 from murmuration.engine.types import EVENT_COLUMNS, TWEET_COLUMNS, Kind, TweetFlag
 from murmuration.streams.events import wire
-from murmuration.streams.events.ids import country_code, language_code, text_hash, url_hash
+from murmuration.streams.events.ids import country_code, language_code, mix_ids, text_hash, url_hash
 from murmuration.streams.events.kernels import parse_decimals
 from murmuration.streams.events.profile import ProfileBit, ProfileState, SensitiveMedia
 from murmuration.streams.events.reasons import Reason
@@ -59,6 +59,8 @@ def build_columns(topic: str, events: Sequence[wire.Event], times_ms_max: NDArra
         check_event(event, time_ms_max)
     if topic == "tweets":
         return _tweets(events)
+    if topic == "served":
+        return _served(events)  # type: ignore[arg-type]
     row_of = _ROWS[topic]
     rows = [row_of(event) for event in events]
     return Columns(_transpose(rows), np.arange(len(rows)))
@@ -145,9 +147,24 @@ def _relationship(event: wire.Relationship) -> Row:
     )
 
 
-def _served(event: wire.Served) -> Row:
-    ids = (int(event.id), int(event.user_id), int(event.tweet_id), int(event.author_id))
-    return (Kind.SERVED, *ids, event.timestamp_ms, int(event.request_id), event.score, -1)
+def _served(events: Sequence[wire.ServedFeed]) -> Columns:
+    """One row an entry. Its id mixes the event's and the position, so that a record written twice is a duplicate."""
+    sizes = [len(event.entries) for event in events]
+    source = np.repeat(np.arange(len(events)), sizes)
+    entries = [entry for event in events for entry in event.entries]
+    positions = np.array([entry.position for entry in entries], np.uint64)
+    columns: list[NDArray[Any]] = [
+        np.full(len(entries), Kind.SERVED, np.uint8),
+        mix_ids(id_column([event.id for event in events])[source], positions),
+        id_column([event.user_id for event in events])[source],
+        id_column([entry.tweet_id for entry in entries]),
+        id_column([entry.author_id for entry in entries]),
+        np.array([event.timestamp_ms for event in events], np.int64)[source],
+        np.array([event.request.request_id for event in events], np.uint64)[source],
+        np.array([entry.score for entry in entries], np.float64).astype(np.float32),
+        np.full(len(entries), -1, np.int32),
+    ]
+    return Columns(columns, source)
 
 
 def _user(event: wire.User) -> Row:
@@ -163,7 +180,7 @@ def _user(event: wire.User) -> Row:
     return (Kind.USER, int(event.id), int(event.user_id), 0, 0, event.timestamp_ms, bits, 0, -1)
 
 
-_ROWS: dict[str, Callable[[Any], Row]] = {"relationships": _relationship, "served": _served, "users": _user}
+_ROWS: dict[str, Callable[[Any], Row]] = {"relationships": _relationship, "users": _user}
 
 
 def _tweets(events: Sequence[wire.Event]) -> Columns:

@@ -29,7 +29,7 @@ class Decoded(NamedTuple):
     """What a sequence of runs of records gave. Records are counted over all runs, in their order.
 
     ``append_ms`` (n rows): the log's time of the row's record. ``record_row_counts`` (records): how many rows each
-    record gave, 0 for one that was refused. ``dead`` is in log order.
+    record gave, 0 for one that was refused or is the feed of nothing. ``dead`` is in log order.
     """
 
     batch: EventBatch

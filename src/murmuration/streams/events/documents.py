@@ -59,6 +59,15 @@ def _components(ref_template: str) -> dict[str, Json]:
     return schemas
 
 
+def _reachable(names: list[str], components: dict[str, Json]) -> list[str]:
+    """These components and all that they refer to."""
+    found = list(names)
+    for name in found:  # it grows meanwhile
+        schema = json.dumps(components[name])
+        found += [other for other in components if other not in found and f'"#/$defs/{other}"' in schema]
+    return found
+
+
 def json_schema(topic: str) -> Json:
     """The JSON Schema (2020-12) of the JSON events of one topic."""
     spec = wire.TOPICS[topic]
@@ -69,7 +78,7 @@ def json_schema(topic: str) -> Json:
         "title": f"Events of topic {topic}",
         "description": spec.description,
         "oneOf": [{"$ref": f"#/$defs/{name}"} for name in names],
-        "$defs": {name: components[name] for name in (*names, "Id")},
+        "$defs": {name: components[name] for name in _reachable(names, components)},
     }
 
 

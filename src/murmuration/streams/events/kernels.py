@@ -14,26 +14,24 @@ WRONG_TOPIC, BAD_ID, BAD_TIME, IN_FUTURE, SELF_TARGET, BAD_VALUE, BAD_ROW = rang
 HAS_SUBJECT = 1
 TOWARDS_USER = 2
 VALUED = 4
-SIGNED = 8
-NEEDS_AUTHOR = 16
-NO_AUTHOR = 32
-ACTOR_IS_AUTHOR = 64
-ACTOR_IS_NOT_AUTHOR = 128
-NEEDS_CONTEXT = 256
-NO_CONTEXT = 512
-DERIVED = 1024
-IS_CREATE = 2048
+NEEDS_AUTHOR = 8
+NO_AUTHOR = 16
+ACTOR_IS_AUTHOR = 32
+ACTOR_IS_NOT_AUTHOR = 64
+NEEDS_CONTEXT = 128
+NO_CONTEXT = 256
+DERIVED = 512
+IS_CREATE = 1024
 
 
 def _traits() -> NDArray[np.uint16]:
     engagements, relationships, derived = set(ENGAGEMENT_KINDS), set(RELATIONSHIP_KINDS), set(DERIVED_KINDS)
     own = {Kind.CREATE, Kind.DELETE, Kind.HASHTAG, Kind.URL}
-    hashed = {Kind.MUTE_WORD, Kind.HASHTAG, Kind.URL, Kind.SERVED}
+    hashed = {Kind.MUTE_WORD, Kind.HASHTAG, Kind.URL}
     kinds_by_trait = {
         HAS_SUBJECT: set(Kind) - {Kind.MUTE_WORD},
         TOWARDS_USER: relationships - {Kind.MUTE_WORD},
-        VALUED: {Kind.DWELL, Kind.IMPRESSION, Kind.SERVED},
-        SIGNED: {Kind.SERVED},
+        VALUED: {Kind.DWELL, Kind.IMPRESSION},
         NEEDS_AUTHOR: own | derived,
         NO_AUTHOR: relationships,
         ACTOR_IS_AUTHOR: own,
@@ -107,7 +105,7 @@ def row_fault(
     if traits & TOWARDS_USER and user_id == subject_id:
         return SELF_TARGET
     # A NaN fails the first comparison.
-    if not (abs(value) <= VALUE_MAX) or (value != 0 and not traits & VALUED) or (value < 0 and not traits & SIGNED):
+    if not (0 <= value <= VALUE_MAX) or (value != 0 and not traits & VALUED):
         return BAD_VALUE
     if (author_id == 0 and traits & NEEDS_AUTHOR) or (author_id != 0 and traits & NO_AUTHOR):
         return BAD_ROW

@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.engine.errors import EventError
-from murmuration.engine.feed import Feed
 from murmuration.engine.types import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, Kind
 from murmuration.streams.events import kernels
 from murmuration.streams.events.columns import Columns
-from murmuration.streams.events.ids import mix_ids
 from murmuration.streams.events.reasons import Reason
 
 MAGIC = b"MURM"
@@ -61,7 +59,6 @@ PACKED_KINDS = {
     "engagements": _kind_table(*ENGAGEMENT_KINDS),
     "tweets": _kind_table(Kind.CREATE, Kind.DELETE, *DERIVED_KINDS),
     "relationships": _kind_table(*RELATIONSHIP_KINDS),
-    "served": _kind_table(Kind.SERVED),
 }
 _FAULT_REASONS = {
     kernels.WRONG_TOPIC: Reason.WRONG_TOPIC,
@@ -95,27 +92,6 @@ def make_rows(size: int, **columns: object) -> NDArray[np.void]:
             raise ValueError(f"a packed row has no field {name!r}")
         rows[name] = column
     return rows
-
-
-def served_rows(feed: Feed) -> NDArray[np.void]:
-    """One SERVED row for each entry of a feed: context = request, value = score.
-
-    The id mixes viewer, request and position: request ids may be chosen by clients, so that two viewers may use one.
-    """
-    size = len(feed.entries)
-    request_ids = np.full(size, feed.request_id, np.uint64)
-    positions = np.array([entry.position for entry in feed.entries], np.uint64)
-    return make_rows(
-        size,
-        id=mix_ids(mix_ids(np.full(size, feed.viewer_id, np.uint64), request_ids), positions),
-        user_id=feed.viewer_id,
-        subject_id=np.array([entry.tweet_id for entry in feed.entries], np.uint64),
-        author_id=np.array([entry.author_id for entry in feed.entries], np.uint64),
-        timestamp_ms=feed.time_ms,
-        context_id=request_ids,
-        value=np.array([entry.score for entry in feed.entries], np.float32),
-        kind=int(Kind.SERVED),
-    )
 
 
 def encode_events(rows: NDArray[np.void]) -> bytes:

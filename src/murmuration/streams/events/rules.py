@@ -10,7 +10,7 @@ from murmuration.streams.events.reasons import Reason
 #: Engagements whose ``value`` means something.
 VALUED_TYPES = frozenset({"dwell", "impression"})
 
-_ID_NAMES = ("id", "user_id", "tweet_id", "target_id", "author_id", "request_id")
+_ID_NAMES = ("id", "user_id", "tweet_id", "target_id", "author_id", "request_id", "incarnation")
 _TWEET_ID_NAMES = ("reply_to_id", "conversation_id", "quoted_id", "retweeted_id")
 
 
@@ -79,6 +79,14 @@ def _check_user(event: wire.User) -> None:
     country_code(event.country)
 
 
+def _check_served(event: wire.ServedFeed) -> None:
+    parse_id(event.request.request_id)
+    for entry in event.entries:
+        parse_id(entry.tweet_id)
+        if entry.author_id != 0:
+            parse_id(entry.author_id)
+
+
 def _check_promote(event: wire.Promote) -> None:
     if event.ends_ms <= event.starts_ms:
         raise EventError(Reason.VALUE_OUT_OF_RANGE, "ends_ms is not after starts_ms")
@@ -90,5 +98,6 @@ _RULES: dict[type[wire.Event], Callable[..., None]] = {
     wire.Create: _check_create,
     wire.Edit: _check_content,
     wire.User: _check_user,
+    wire.ServedFeed: _check_served,
     wire.Promote: _check_promote,
 }

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 import msgspec
 from msgspec import Meta
 
+from murmuration.engine.feed import Request, Why
 from murmuration.engine.types import Kind
 from murmuration.streams.events.ids import ID_MAX
 
@@ -40,6 +41,7 @@ Language = Annotated[
 ]
 Country = Annotated[str, Meta(min_length=2, max_length=2, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 Sha256 = Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
+Crc32 = Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
 
 EngagementType = Literal[
     "favorite",
@@ -155,16 +157,44 @@ class User(Event, kw_only=True, frozen=True):
     groups: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()
 
 
-class Served(Event, kw_only=True, frozen=True):
-    """A tweet was shown to a person, by the feed request ``request_id`` at ``position`` (from 0)."""
+class ServedEntry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True, gc=False):
+    """An entry of a served feed. ``why`` stands where the viewer was told it.
 
-    type: Literal["served"]
-    user_id: Id
+    ``digest`` says which part of an entry differs from another: the CRC-32 of when and where from (``created_ms``,
+    ``in_network``), text, counts and why, in this order; the text itself is not kept here.
+    """
+
     tweet_id: Id
-    request_id: Id
     author_id: Id = 0
-    position: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    score: Annotated[float, Meta(ge=-VALUE_MAX, le=VALUE_MAX)] = 0.0
+    position: Count
+    score: float
+    digest: Annotated[str, Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{8}){3}$")]
+    why: Why | msgspec.UnsetType = msgspec.UNSET
+
+
+class ServedFeed(Event, kw_only=True, frozen=True):
+    """A feed as a person was shown it: all it takes to compute it again and to tell whether it came out the same.
+
+    ``request`` has every term that was asked; ``timestamp_ms`` is its time, ``user_id`` its viewer. ``history`` and
+    ``version`` name the state, ``incarnation`` the start of the process, ``degraded`` the sources that failed or were
+    skipped. ``digest`` is the SHA-256 of the feed; ``cursor_digest`` and ``dropped_digest`` are the CRC-32 of these
+    parts of it.
+    """
+
+    type: Literal["served_feed"]
+    user_id: Id
+    request: Request
+    version: Count
+    history: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")] = ""
+    incarnation: Id = 0
+    config_hash: Name
+    model_version: Name
+    digest: Sha256
+    cursor_digest: Crc32 = ""
+    dropped_digest: Crc32 = ""
+    degraded: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
+    gap_records: Count = 0
+    entries: Annotated[tuple[ServedEntry, ...], Meta(max_length=4096)]
 
 
 class Promote(Event, kw_only=True, frozen=True, tag_field="type", tag="promote"):
@@ -256,7 +286,7 @@ TOPICS: dict[str, Topic] = {
         Topic("tweets", "author_id", (Create, Edit, Delete, Label, Unlabel), False, True, "Tweets and safety labels"),
         Topic("relationships", "user_id", (Relationship,), False, True, "Who follows, blocks, mutes whom"),
         Topic("users", "user_id", (User,), True, False, "Profiles, the newest a person"),
-        Topic("served", "user_id", (Served,), False, True, "What feeds showed"),
+        Topic("served", "user_id", (ServedFeed,), False, False, "Feeds as they were shown"),
         Topic("promoted", "", (Promote, Withdraw), False, False, "Paid tweets and their slots"),
         Topic("examples", "user_id", (Example,), False, False, "Joined training examples"),
         Topic("models", "model", (Model,), False, False, "Model versions"),
@@ -276,5 +306,7 @@ def type_names(struct: type[Event]) -> tuple[str, ...]:
 TOPIC_BY_TYPE = {name: topic.name for topic in TOPICS.values() for struct in topic.types for name in type_names(struct)}
 STRUCT_BY_TYPE = {name: struct for topic in TOPICS.values() for struct in topic.types for name in type_names(struct)}
 KIND_BY_TYPE = {name: Kind[name.upper()] for name in TOPIC_BY_TYPE if name.upper() in Kind.__members__}
+#: Of a served feed the engine applies its entries, one row each.
+KIND_BY_TYPE["served_feed"] = Kind.SERVED
 #: Topics whose events the engine applies: those that decode into columns.
 APPLIED_TOPICS = ("engagements", "tweets", "relationships", "users", "served")

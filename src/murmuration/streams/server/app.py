@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from murmuration.config.serving import IngestConfig, ServingConfig
 from murmuration.engine.errors import ConfigError
-from murmuration.engine.feed import Feed
-from murmuration.streams.events.packed import encode_events, served_rows
+from murmuration.engine.feed import Feed, Request
+from murmuration.streams.events.served import encode_served
 from murmuration.streams.log.base import EventLog
 from murmuration.streams.publish import classify as classify_event
 from murmuration.streams.server import http
@@ -52,11 +52,6 @@ def judge(raw: bytes) -> tuple[str, bytes, bytes]:
     return classify_event(raw, time_ms_max=time.time_ns() // 1_000_000 + IngestConfig().future_ms_max)
 
 
-def pack_served(feed: Feed) -> bytes:
-    """A served feed as the value of its log record."""
-    return encode_events(served_rows(feed))
-
-
 def build_app(
     config: ServingConfig,
     service: FeedService,
@@ -65,7 +60,6 @@ def build_app(
     registry: CollectorRegistry,
     config_view: Mapping[str, Any],
     classify: Classify = judge,
-    encode_served: Callable[[Feed], bytes] = pack_served,
     clock: Clock = time.monotonic,
     new_id: Callable[[], int] = random_id,
     intake: EventIntake | None = None,
@@ -73,7 +67,7 @@ def build_app(
     """The application that serves docs/protocol.md.
 
     ``config_view`` is what ``/config`` shows; ``classify`` judges events (see ``intake.Classify``);
-    ``encode_served`` packs a served feed; ``clock`` is monotonic seconds; ``new_id`` makes unique ids.
+    ``clock`` is monotonic seconds; ``new_id`` makes unique ids.
 
     Raises:
         ConfigError: the settings would serve people unsafely.
@@ -82,7 +76,11 @@ def build_app(
     metrics = ServingMetrics(registry)
     if intake is None:
         intake = LogIntake(event_log, classify, now_ms=service.now_ms, new_id=new_id)
-    served = ServedLog(event_log, encode_served, metrics)
+
+    def encode(feed: Feed, request: Request) -> bytes:
+        return encode_served(feed, request, history=service.origin.history, incarnation=service.origin.incarnation)
+
+    served = ServedLog(event_log, encode, metrics)
     feeds = Feeds(config, service, intake, metrics, new_id)
     rate = config.requests_per_s_max
     context = Context(

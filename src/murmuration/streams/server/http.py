@@ -34,7 +34,7 @@ async def users_feed(request: web.Request) -> web.Response:
         context.metrics.rate_limited.labels("http").inc()
         raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
     feed = await context.feeds.answer(asked, way="http")
-    context.served.offer(feed)
+    context.served.offer(feed, asked)
     return json_answer(encode_feed(feed, with_dropped=asked.explain is Explain.ALL))
 
 

@@ -41,7 +41,7 @@ class Subscription:
         interval_s: float,
         explain: Explain,
         seed: int,
-        on_sent: Callable[[Feed], None],
+        on_sent: Callable[[Feed, Request], None],
     ) -> None:
         self.connection = connection
         self.viewer_id = viewer_id
@@ -58,7 +58,7 @@ class Subscription:
         self._seq = 0
         self._sent: tuple[int, ...] | None = None
 
-    def render(self, feed: Feed) -> bytes | None:
+    def render(self, feed: Feed, request: Request) -> bytes | None:
         """The push for a feed, against what was really sent before; None when nothing changed or all is over."""
         ids = tuple(entry.tweet_id for entry in feed.entries)
         if self.ended or ids == self._sent:
@@ -66,22 +66,23 @@ class Subscription:
         before = set(self._sent or ())
         self._seq += 1
         self._sent = ids
-        self.on_sent(feed)
+        self.on_sent(feed, request)
         return new_tweets_frame(feed, seq=self._seq, new=[i for i in ids if i not in before])
 
 
 class FeedPush:
     """A computed feed in an outbox's push slot."""
 
-    __slots__ = ("_feed", "_subscription")
+    __slots__ = ("_feed", "_request", "_subscription")
 
-    def __init__(self, subscription: Subscription, feed: Feed) -> None:
+    def __init__(self, subscription: Subscription, feed: Feed, request: Request) -> None:
         self._subscription = subscription
         self._feed = feed
+        self._request = request
 
     def render(self) -> bytes | None:
         """The frame; None when the client already has this list."""
-        return self._subscription.render(self._feed)
+        return self._subscription.render(self._feed, self._request)
 
 
 class Pushes:
@@ -182,7 +183,7 @@ class Pushes:
         subscription.version = feed.version
         subscription.last_error = None
         if not subscription.ended:
-            subscription.connection.outbox.push(FeedPush(subscription, feed))
+            subscription.connection.outbox.push(FeedPush(subscription, feed, request))
 
     def _due(self, subscription: Subscription) -> None:
         subscription.timer = None

@@ -3,16 +3,15 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
-from murmuration.engine.feed import Feed
-from murmuration.streams.log.base import EventLog, Format, LogError, LogUnavailableError, NewRecord
+from murmuration.engine.feed import Feed, Request
+from murmuration.streams.events.served import TOPIC
+from murmuration.streams.log.base import EventLog, LogError, LogUnavailableError, NewRecord
 from murmuration.streams.server.metrics import ServingMetrics
 
-TOPIC: Final = "served"
 BATCH_FEEDS_MAX: Final = 256
 RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 5.0
@@ -20,18 +19,29 @@ RETRY_S_MAX: Final = 5.0
 _log = structlog.get_logger(__name__)
 
 
+class Encoder(Protocol):
+    """A served feed, and the request it answers, as the value of its log record."""
+
+    def __call__(self, feed: Feed, request: Request) -> bytes: ...
+
+
+class _Served(NamedTuple):
+    feed: Feed
+    request: Request
+
+
 class ServedLog:
     """Appends a record of topic ``served`` for each feed offered, without the feed's viewer waiting for it.
 
-    ``encoder`` packs a feed into a record's value. While the log is away the task tries again and the queue fills;
-    what does not fit any more is counted in ``murmuration_served_dropped_total``. A batch whose append failed halfway
-    may be written twice: the rows carry ids, and consumers deduplicate.
+    ``encoder`` makes a record's value. While the log is away the task tries again and the queue fills; what does not
+    fit any more is counted in ``murmuration_served_dropped_total``. A batch whose append failed halfway may be written
+    twice: the records carry ids, and consumers deduplicate.
     """
 
     def __init__(
         self,
         log: EventLog,
-        encoder: Callable[[Feed], bytes],
+        encoder: Encoder,
         metrics: ServingMetrics,
         *,
         feeds_max: int = 4096,
@@ -42,20 +52,18 @@ class ServedLog:
         self._metrics = metrics
         self._feeds_max = feeds_max
         self._retry_s_min = retry_s_min
-        self._queue: deque[Feed] = deque()
+        self._queue: deque[_Served] = deque()
         self._appending = 0
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def offer(self, feed: Feed) -> None:
-        """Queue a served feed; an empty one leaves no record."""
-        if not feed.entries:
-            return
+    def offer(self, feed: Feed, request: Request) -> None:
+        """Queue a served feed; an empty one too: that nothing was shown may be asked about as well."""
         if len(self._queue) + self._appending >= self._feeds_max:
             self._metrics.served_dropped.labels("queue_full").inc()
             return
-        self._queue.append(feed)
+        self._queue.append(_Served(feed, request))
         self._idle.clear()
         self._arrived.set()
 
@@ -80,8 +88,8 @@ class ServedLog:
             self._metrics.served_dropped.labels("closing").inc(len(self._queue) + self._appending)
             self._queue.clear()
 
-    async def _append(self, feeds: list[Feed]) -> None:
-        records = [record for feed in feeds if (record := self._record(feed)) is not None]
+    async def _append(self, feeds: list[_Served]) -> None:
+        records = [record for feed, request in feeds if (record := self._record(feed, request)) is not None]
         wait_s = self._retry_s_min
         while True:
             try:
@@ -96,11 +104,11 @@ class ServedLog:
                 self._metrics.served_dropped.labels("refused").inc(len(feeds))
                 return
 
-    def _record(self, feed: Feed) -> NewRecord | None:
+    def _record(self, feed: Feed, request: Request) -> NewRecord | None:
         try:
-            value = self._encoder(feed)
-        except Exception:  # one feed that cannot be packed must not stop the others' records
-            _log.exception("a served feed cannot be packed", request_id=feed.request_id, version=feed.version)
+            value = self._encoder(feed, request)
+        except Exception:  # one feed that cannot be encoded must not stop the others' records
+            _log.exception("a served feed cannot be recorded", request_id=feed.request_id, version=feed.version)
             self._metrics.served_dropped.labels("refused").inc()
             return None
-        return NewRecord(value=value, key=str(feed.viewer_id).encode(), format=Format.PACKED)
+        return NewRecord(value=value, key=str(feed.viewer_id).encode())

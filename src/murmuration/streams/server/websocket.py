@@ -221,7 +221,7 @@ class Conversation:
         except Exception as error:
             self._refuse(error, None, request.request_id)
         else:
-            self._context.served.offer(feed)
+            self._context.served.offer(feed, request)
 
     async def _engage(self, request_id: int | None, event: bytes) -> None:
         events_received = self._context.metrics.events_received
