@@ -15,6 +15,7 @@ import typer
 from murmuration import __version__
 from murmuration.engine.errors import ConfigError, MurmurationError
 from murmuration.streams.cli_bench import bench
+from murmuration.streams.cli_durable import durable
 from murmuration.streams.cli_query import query
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ config_app = typer.Typer(help="Show or check the configuration.", no_args_is_hel
 app.add_typer(config_app, name="config")
 app.add_typer(bench, name="bench")
 app.add_typer(query, name="query")
+app.add_typer(durable)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")

@@ -55,6 +55,8 @@ class Journal:
         #: An append failed: what it wrote of itself is still there.
         self._torn = False
         self._failure: str | None = None
+        #: Bytes behind the last whole entry that ``open`` found (and cut off, if it writes).
+        self.torn_bytes = 0
 
     @classmethod
     def open(
@@ -99,6 +101,11 @@ class Journal:
         """The oldest version whose entry is still there (one more than ``version`` when there is none)."""
         return self._bases[0] + 1
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the disk."""
+        return sum(self._disk.size(self._name(base)) for base in list(self._bases))
+
     # Writing
 
     def append(self, runs: Sequence[Run]) -> int:
@@ -115,32 +122,22 @@ class Journal:
             raise ValueError("a version has at least one run")
         self._make_room()
         cursor = self._cursor
-        moved: dict[TopicPartition, int] = {}
-        unknown: list[TopicPartition] = []
+        slots, positions = cursor.slots, cursor.positions.copy()
         body = b""
         for run in runs:
             partition, first, last, count = run
-            slot = cursor.slots.get(partition)
-            if slot is not None:
-                position = moved.get(partition)
-                if position is None:
-                    position = cursor.positions[slot]
-            else:
-                if partition not in moved:
-                    unknown.append(partition)
-                slot = len(cursor.partitions) + unknown.index(partition)
-                position = moved.get(partition, first)
-            longer = last - first + 1 - count
-            if first < position or count < 1 or longer < 0:
-                raise ValueError(f"{run} does not fit: {partition} stands at {position}")
-            body += encode_run(slot, count, first - position, longer)
-            moved[partition] = last + 1
-        notes = [PartitionNote(*partition, self._first_of(partition, runs)) for partition in unknown]
-        data, crc = self._encode(notes, cursor.crc)
-        entry, crc = seal(body, crc, note=False)
-        self._write(data + entry, crc)
-        for partition, position in moved.items():
-            cursor.move(partition, position)
+            slot = slots.get(partition)
+            if slot is None:
+                slot = len(positions)
+                positions.append(first)
+                self._note(PartitionNote(*partition, first))
+            skipped, longer = first - positions[slot], last - first + 1 - count
+            if skipped < 0 or longer < 0 or count < 1:
+                raise ValueError(f"{run} does not fit: {partition} stands at {positions[slot]}")
+            positions[slot] = last + 1
+            body += encode_run(slot, count, skipped, longer)
+        self._write(*seal(body, cursor.crc, note=False))
+        cursor.positions = positions
         cursor.version += 1
         return cursor.version
 
@@ -306,8 +303,9 @@ class Journal:
         self._cursor, items = self._segment(self._bases[-1], None)
         for _ in items:
             pass
+        self.torn_bytes = self._disk.size(name) - self._cursor.offset
         if self._writable:
-            if self._cursor.offset < self._disk.size(name):
+            if self.torn_bytes:
                 self._disk.truncate(name, self._cursor.offset)
             self._file = self._disk.open(name)
 
@@ -340,16 +338,9 @@ class Journal:
             self.sync()
             self._begin_segment(self._cursor.state())
 
-    def _encode(self, notes: Sequence[Note], crc: int) -> tuple[bytes, int]:
-        data = b""
-        for note in notes:
-            entry, crc = seal(msgspec.msgpack.encode(note), crc, note=True)
-            data += entry
-        return data, crc
-
     def _note(self, note: Note) -> None:
         self._make_room()
-        self._write(*self._encode([note], self._cursor.crc))
+        self._write(*seal(msgspec.msgpack.encode(note), self._cursor.crc, note=True))
         self._cursor.note(note)
 
     def _write(self, data: bytes, crc: int) -> None:
@@ -370,10 +361,6 @@ class Journal:
     def _require_writable(self) -> None:
         if not self._writable:
             raise JournalError(f"{self._prefix}: opened for reading")
-
-    @staticmethod
-    def _first_of(partition: TopicPartition, runs: Sequence[Run]) -> int:
-        return next(run.first for run in runs if run.partition == partition)
 
 
 def cursor_base(bases: Sequence[int], version: int) -> int:

@@ -98,6 +98,15 @@ class Snapshots:
         self._write(info, arrays)
         return Pending(self, info, None, time.perf_counter() - started)
 
+    def versions(self) -> list[int]:
+        """Versions of all files that are there, whole or not, oldest first."""
+        names = self._disk.names(self._prefix)
+        return [int(name.removeprefix(self._prefix)) for name in names if not name.endswith(TEMPORARY)]
+
+    def size(self, version: int) -> int:
+        """Bytes of the snapshot's file."""
+        return self._disk.size(self._name(version))
+
     def infos(self) -> list[SnapshotInfo]:
         """The snapshots that are there, newest first; those that cannot be read are left out (see ``problems``).
 
@@ -160,7 +169,7 @@ class Snapshots:
         self._disk.publish(name + TEMPORARY, name)
         info = read_info(self._disk.view(name), name)
         kept = self.infos()[: self._keep]
-        for other in self._versions():
+        for other in self.versions():
             if other < kept[-1].version:
                 self._disk.remove(self._name(other))
         return info
@@ -181,7 +190,7 @@ class Snapshots:
 
     def _survey(self) -> tuple[list[SnapshotInfo], list[SnapshotError]]:
         infos, problems = [], []
-        for version in reversed(self._versions()):
+        for version in reversed(self.versions()):
             name = self._name(version)
             try:
                 infos.append(read_info(self._disk.view(name), name))

@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 FORMAT = 1
 LOCK = "lock"
 CURRENT = "current"
+DESCRIPTION = "/history.json"
 
 
 class StoreError(MurmurationError):
@@ -68,7 +69,9 @@ class Store:
         self._writable = writable
 
     @classmethod
-    def open(cls, disk: Disk, *, segment_bytes: int, snapshots_keep: int, writable: bool = True) -> "Store":
+    def open(
+        cls, disk: Disk, *, segment_bytes: int = 16 << 20, snapshots_keep: int = 3, writable: bool = True
+    ) -> "Store":
         """Take the folder, and remove what a crash left half-written; ``writable=False`` only looks.
 
         Raises:
@@ -99,10 +102,13 @@ class Store:
             return None
         return self.history(bytes(self.disk.view(CURRENT)).decode(errors="replace").strip())
 
+    def history_ids(self) -> list[str]:
+        """Ids of all histories."""
+        return [name.removesuffix(DESCRIPTION) for name in self.disk.names() if name.endswith(DESCRIPTION)]
+
     def histories(self) -> list[HistoryInfo]:
         """All, oldest first; raises as ``history``."""
-        ids = {name.partition("/")[0] for name in self.disk.names() if name.endswith("/history.json")}
-        return sorted((self.history(name) for name in ids), key=lambda info: (info.created_ms, info.id))
+        return sorted(map(self.history, self.history_ids()), key=lambda info: (info.created_ms, info.id))
 
     def history(self, history: str) -> HistoryInfo:
         """What the history is of.
@@ -110,7 +116,7 @@ class Store:
         Raises:
             StoreError: there is none of this id, or it cannot be read.
         """
-        info = self._read_json(f"{history}/history.json", HistoryInfo)
+        info = self._read_json(history + DESCRIPTION, HistoryInfo)
         if info.format != FORMAT:
             raise StoreError(f"{history}: format {info.format}, this program reads format {FORMAT} only")
         return info
@@ -122,8 +128,8 @@ class Store:
         info = HistoryInfo(
             id=history, rooms_hash=rooms_hash, log=log, start=name_positions(start), created_ms=created_ms
         )
-        write_whole(self.disk, f"{history}/history.json", msgspec.json.format(msgspec.json.encode(info)))
         self.journal(info).close()
+        write_whole(self.disk, history + DESCRIPTION, msgspec.json.format(msgspec.json.encode(info)))
         write_whole(self.disk, CURRENT, history.encode())
         return info
 
@@ -136,6 +142,10 @@ class Store:
             start=info.start_positions,
             cut=self._writable if cut is None else cut,
         )
+
+    def has_journal(self, info: HistoryInfo) -> bool:
+        """Whether the history has a journal (a history that was being removed may have none)."""
+        return bool(self.disk.names(f"{info.id}/journal-"))
 
     def snapshots(self, info: HistoryInfo) -> Snapshots:
         """The history's snapshots."""
@@ -178,7 +188,7 @@ class Store:
 
     def remove(self, history: str) -> None:
         """Delete a history; its description last, so that a crash leaves it known."""
-        description = f"{history}/history.json"
+        description = history + DESCRIPTION
         for name in self.disk.names(f"{history}/"):
             if name != description:
                 self.disk.remove(name)
