@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer, make_mocked_request
 
 from murmuration.config.schema import Config
 from murmuration.config.serving import LogConfig, ServingConfig
+from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.engine.types import Kind, make_batch
 from murmuration.streams import cli, cli_query
 from murmuration.streams.serve import running
@@ -170,6 +171,6 @@ def test_every_parameter_of_the_server_is_an_option():
             "related": "/?tweet=1",
         }
         read = Parameters(make_mocked_request("GET", needed.get(name, "/")))
-        build(read, lambda: 9)
+        build(read, lambda: 9, HomeMixerConfig())
         options = {parameter.name for parameter in group.commands[name].params}
         assert options - {"url", "token", "json"} == read._known, name

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from murmuration.config.schema import Config, feed_hash, masked
 from murmuration.engine.errors import MurmurationError
 from murmuration.engine.feed import Feed, Product, Request
+from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.engine.home_mixer.products import build_products
 from murmuration.engine.kernels import warmup
 from murmuration.engine.pipeline.execute import Pipeline
@@ -104,6 +105,10 @@ class Engine:
             self.failed.cancel()
 
     # What the server asks (service.FeedService)
+
+    @property
+    def home_mixer(self) -> HomeMixerConfig:
+        return self.config.home_mixer
 
     @property
     def version(self) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from murmuration.engine.feed import Feed, Request
+from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.streams.graph_service import GraphQuery
 from murmuration.streams.log.base import TopicPartition
 
@@ -50,6 +51,10 @@ class FeedService(Protocol):
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
         """Next offsets to be applied."""
+
+    @property
+    def home_mixer(self) -> HomeMixerConfig:
+        """What the products run with; graph queries take from it what they are not told."""
 
     def now_ms(self) -> int:
         """The time of a request that does not name one (``serving.clock``)."""

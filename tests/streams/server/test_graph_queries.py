@@ -22,6 +22,7 @@ from yarl import URL
 from murmuration.config.schema import Config
 from murmuration.config.serving import LogConfig, ServingConfig
 from murmuration.engine.errors import RequestError
+from murmuration.engine.home_mixer.config import ForYouConfig, HomeMixerConfig, LikedByConfig, RelatedConfig, WalkConfig
 from murmuration.engine.interaction_graph import (
     queries,
     random_neighbors,
@@ -315,6 +316,37 @@ async def test_related_tweets_have_the_usual_limits(site):
     assert (asked["degree_min"], asked["age_s"] * 1000) == (usual.degree_min, usual.age_ms_max)
     assert (asked["cooccurrence_min"], asked["score_above"]) == (usual.author_cooccurrence_min, 0.0)
     assert asked["user_degree_max"] == usual.user_degree_max
+    assert asked["age_of"] == usual.age_of
+
+
+async def test_what_is_left_out_is_as_the_server_is_configured(tmp_path, small_rooms):
+    counting = related.RelatedTweetsConfig(
+        edge_kinds=("reply", "quote"), query_degree_min=2, sampled_users_max=30, user_degree_max=70, degree_min=4,
+        tweet_cooccurrence_min=2, tweet_score_above=0.125, age_of="last_edge", age_ms_max=5_000_000,
+        followers_max=1, follower_degree_min=1, author_cooccurrence_min=1,
+    )  # fmt: skip
+    for_you = ForYouConfig(
+        walk=WalkConfig(walks=300, length=3, reset=0.5, query_weight_fraction=0.25),
+        liked_by=LikedByConfig(edges_per_seed_max=7, people_min=2),
+        related=RelatedConfig(counting=counting),
+    )
+    config = settings(tmp_path, small_rooms)
+    config = msgspec.structs.replace(config, home_mixer=HomeMixerConfig(for_you=for_you, followees_max=3))
+    async with running_site(config) as site:
+        walked = (await site.ask("salsa", user=1))["request"]
+        assert [walked[name] for name in ("walks", "length", "reset", "query_weight")] == [300, 3, 0.5, 0.25]
+        counted = (await site.ask("second-degree", user=1))["request"]
+        assert (counted["edges_per_seed"], counted["users_min"], len(counted["seeds"])) == (7, 2, 3)
+        assert (await site.ask("proof", user=1, tweets="1001"))["stats"]["users"] == 3
+        asked = (await site.ask("related", tweet=1001))["request"]
+        given_ = {"types": ["reply", "quote"], "query_degree_min": 2, "sampled_users_max": 30, "user_degree_max": 70}
+        given_ |= {"degree_min": 4, "cooccurrence_min": 2, "score_above": 0.125, "age_of": "last_edge", "age_s": 5000.0}
+        assert {name: asked[name] for name in given_} == given_
+        # What no parameter says is configured too: with one follower taken, and that one of any degree, there are
+        # results, of which each is shared by one.
+        answer = await site.ask("related", author=2)
+        assert answer["results"]
+        assert {row["cooccurrences"] for row in answer["results"]} == {1}
 
 
 async def test_random_neighbours_are_the_engines(site):
@@ -495,7 +527,7 @@ VALUES = st.one_of(
 def built(query: str, terms: dict[str, str]):
     request = make_mocked_request("GET", str(URL.build(path=f"/v1/graph/{query}", query=terms)))
     given = parameters.Parameters(request)
-    made = graph_queries.QUERIES[query](given, lambda: 9)
+    made = graph_queries.QUERIES[query](given, lambda: 9, HomeMixerConfig())
     given.done()
     return made
 
@@ -514,7 +546,7 @@ READS = {
 def names_of(query: str) -> list[str]:
     """The parameters a query knows: those it reads."""
     read = parameters.Parameters(make_mocked_request("GET", READS[query]))
-    graph_queries.QUERIES[query](read, lambda: 9)
+    graph_queries.QUERIES[query](read, lambda: 9, HomeMixerConfig())
     return sorted(read._known)
 
 

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from aiohttp import web
 
+from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES
 from murmuration.engine.interaction_graph.random_neighbors import RandomNeighborsRequest
 from murmuration.engine.interaction_graph.related import RelatedTweetsConfig, RelatedTweetsRequest
@@ -39,10 +40,13 @@ AGES_OF: Final = {age_of.name.lower(): age_of for age_of in AgeOf}
 _KIND_OF_TYPE: Final = {"tweet": "create", "is_mentioned": "mention", "is_media_tagged": "media_tag"}
 
 NewId = Callable[[], int]
+#: Builds a query from its parameters, for a server whose products run with a configuration.
+Build = Callable[[Parameters, NewId, HomeMixerConfig], GraphQuery]
 
 
-def salsa_query(parameters: Parameters, new_id: NewId) -> SalsaQuery | SubgraphQuery:
-    """The parameters of ``/v1/graph/salsa``; those left out are as in the engine."""
+def salsa_query(parameters: Parameters, new_id: NewId, usual: HomeMixerConfig) -> SalsaQuery | SubgraphQuery:
+    """The parameters of ``/v1/graph/salsa``; those left out are as For You walks."""
+    walk = usual.for_you.walk
     seeds = parameters.weighted_ids("seeds")
     seed = parameters.seed("seed")
     subgraph = parameters.flag("subgraph")
@@ -50,10 +54,10 @@ def salsa_query(parameters: Parameters, new_id: NewId) -> SalsaQuery | SubgraphQ
         "query_user_id": parameters.id("user"),
         "seed_user_ids": id_array(list(seeds)),
         "seed_weights": np.array(list(seeds.values()), np.float64),
-        "walks": parameters.whole("walks", 10_000 if subgraph else 1000),
-        "length": parameters.whole("length", 5),
-        "reset": parameters.number("reset", 0.3),
-        "query_weight_fraction": parameters.number("query_weight", 0.9),
+        "walks": parameters.whole("walks", 10_000 if subgraph else walk.walks),
+        "length": parameters.whole("length", walk.length),
+        "reset": parameters.number("reset", walk.reset),
+        "query_weight_fraction": parameters.number("query_weight", walk.query_weight_fraction),
         "edge_types": _types(parameters),
         "results_max": parameters.whole("limit", LIMIT_DEFAULT),
         "seed": new_id() if seed is None else seed,
@@ -74,8 +78,9 @@ def salsa_query(parameters: Parameters, new_id: NewId) -> SalsaQuery | SubgraphQ
     return SalsaQuery(request)
 
 
-def second_degree_query(parameters: Parameters, _: NewId) -> SecondDegreeQuery:
-    """The parameters of ``/v1/graph/second-degree``; those left out are as in the engine."""
+def second_degree_query(parameters: Parameters, _: NewId, usual: HomeMixerConfig) -> SecondDegreeQuery:
+    """The parameters of ``/v1/graph/second-degree``; those left out are as For You counts, of any age."""
+    counting = usual.for_you.liked_by
     seeds = parameters.weighted_ids("seeds")
     return SecondDegreeQuery(
         SecondDegreeRequest(
@@ -83,8 +88,8 @@ def second_degree_query(parameters: Parameters, _: NewId) -> SecondDegreeQuery:
             seed_user_ids=id_array(list(seeds)),
             seed_weights=np.array(list(seeds.values()), np.float64),
             edge_types=_types(parameters),
-            edges_per_seed_max=parameters.whole("edges_per_seed", 500),
-            users_min=parameters.whole("users_min", 1),
+            edges_per_seed_max=parameters.whole("edges_per_seed", counting.edges_per_seed_max),
+            users_min=parameters.whole("users_min", counting.people_min),
             users_min_by_type=parameters.whole_by_code("users_min_by_type", TYPE_CODES),
             type_unions=parameters.masks("unions", TYPE_CODES),
             users_exact=parameters.whole("users_exact", 0),
@@ -97,11 +102,12 @@ def second_degree_query(parameters: Parameters, _: NewId) -> SecondDegreeQuery:
             author_ids=id_array(parameters.ids("authors")),
             proofs_max=parameters.whole("proofs", PROOFS_DEFAULT),
             results_max=parameters.whole("limit", LIMIT_DEFAULT),
-        )
+        ),
+        usual.followees_max,
     )
 
 
-def proof_query(parameters: Parameters, _: NewId) -> ProofQuery:
+def proof_query(parameters: Parameters, _: NewId, usual: HomeMixerConfig) -> ProofQuery:
     """The parameters of ``/v1/graph/proof``."""
     tweets, users, user = parameters.ids("tweets"), parameters.ids("users"), parameters.id("user")
     if not tweets:
@@ -112,12 +118,13 @@ def proof_query(parameters: Parameters, _: NewId) -> ProofQuery:
         tweet_ids=tweets,
         user_ids=users,
         user_id=user,
+        followees_max=usual.followees_max,
         proofs_max=parameters.whole("proofs", PROOFS_DEFAULT, within=(1, PROOFS_MAX)),
         edge_types=_types(parameters),
     )
 
 
-def similar_query(parameters: Parameters, new_id: NewId) -> SimilarQuery:
+def similar_query(parameters: Parameters, new_id: NewId, _: HomeMixerConfig) -> SimilarQuery:
     """The parameters of ``/v1/graph/similar``; those left out are as in the engine."""
     tweet, measure = parameters.id("tweet"), parameters.text("measure") or "cosine"
     if not tweet:
@@ -149,8 +156,8 @@ def similar_query(parameters: Parameters, new_id: NewId) -> SimilarQuery:
     )
 
 
-def related_query(parameters: Parameters, new_id: NewId) -> RelatedQuery:
-    """The parameters of ``/v1/graph/related``; those left out are as Twitter ran them (``RelatedTweetsConfig``)."""
+def related_query(parameters: Parameters, new_id: NewId, usual: HomeMixerConfig) -> RelatedQuery:
+    """The parameters of ``/v1/graph/related``; those left out are as For You counts."""
     tweet, author, users = parameters.id("tweet"), parameters.id("author"), parameters.ids("users")
     if (tweet > 0) + (author > 0) + (len(users) > 0) != 1:
         raise ProtocolError("bad_request", "tweet, author or users: one of the three")
@@ -163,20 +170,19 @@ def related_query(parameters: Parameters, new_id: NewId) -> RelatedQuery:
             results_max=parameters.whole("limit", LIMIT_DEFAULT, within=(1, RESULTS_MAX)),
             seed=new_id() if seed is None else seed,
         ),
-        config=_related_config(parameters, start),
+        config=_related_config(parameters, start, usual.for_you.related.counting),
         tweet_id=tweet,
         author_id=author,
         user_ids=users,
     )
 
 
-def _related_config(parameters: Parameters, start: str) -> RelatedTweetsConfig:
-    usual = RelatedTweetsConfig()
+def _related_config(parameters: Parameters, start: str, usual: RelatedTweetsConfig) -> RelatedTweetsConfig:
     mask = parameters.mask("types", TYPE_CODES, usual.edge_types)
     score_above = parameters.number("score_above", getattr(usual, f"{start}_score_above"))
-    fields = {
+    fields = msgspec.to_builtins(usual) | {
         "edge_kinds": [_KIND_OF_TYPE.get(name, name) for name in type_names(mask)],
-        "age_of": _age_of(parameters).name.lower(),
+        "age_of": _age_of(parameters, usual.age_of).name.lower(),
         "age_ms_max": _age_ms(parameters, "age_s") if parameters.text("age_s") else usual.age_ms_max,
         f"{start}_score_above": score_above,
     }
@@ -190,7 +196,9 @@ def _related_config(parameters: Parameters, start: str) -> RelatedTweetsConfig:
         raise ProtocolError("bad_request", str(error).replace("$.", "").replace(f"{start}_", "")) from None
 
 
-def neighbours_query(parameters: Parameters, new_id: NewId) -> NeighboursQuery | RandomNeighboursQuery:
+def neighbours_query(
+    parameters: Parameters, new_id: NewId, _: HomeMixerConfig
+) -> NeighboursQuery | RandomNeighboursQuery:
     """The parameters of ``/v1/graph/neighbours``: one node's edges, or random edges of several users."""
     user, tweet, seeds = parameters.id("user"), parameters.id("tweet"), parameters.weighted_ids("seeds")
     if (user > 0) + (tweet > 0) + (len(seeds) > 0) != 1:
@@ -216,7 +224,7 @@ def neighbours_query(parameters: Parameters, new_id: NewId) -> NeighboursQuery |
 
 
 #: What can be asked, by the last part of the path.
-QUERIES: Final[Mapping[str, Callable[[Parameters, NewId], GraphQuery]]] = {
+QUERIES: Final[Mapping[str, Build]] = {
     "salsa": salsa_query,
     "second-degree": second_degree_query,
     "proof": proof_query,
@@ -235,7 +243,7 @@ async def graph_query(request: web.Request) -> web.Response:
     if build is None:
         raise ProtocolError("not_found", f"no such query; there are {', '.join(QUERIES)}")
     parameters = Parameters(request)
-    query = build(parameters, context.new_id)
+    query = build(parameters, context.new_id, context.service.home_mixer)
     parameters.done()
     context.feeds.require_ready()
     return json_answer(await context.service.query(query))
@@ -245,8 +253,8 @@ def _types(parameters: Parameters, name: str = "types") -> int:
     return parameters.mask(name, TYPE_CODES, ALL_TYPES)
 
 
-def _age_of(parameters: Parameters) -> AgeOf:
-    name = parameters.text("age_of") or "snowflake"
+def _age_of(parameters: Parameters, usual: str = "snowflake") -> AgeOf:
+    name = parameters.text("age_of") or usual
     if name not in AGES_OF:
         raise ProtocolError("bad_request", f"age_of: one of {', '.join(AGES_OF)}")
     return AGES_OF[name]
