@@ -4,6 +4,7 @@ import hashlib
 
 import msgspec
 
+from murmuration.config.processors import ProcessorsConfig
 from murmuration.config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.engine.state import RoomsConfig
@@ -16,6 +17,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ingest: IngestConfig = IngestConfig()
     durable: DurableConfig = DurableConfig()
     serving: ServingConfig = ServingConfig()
+    processors: ProcessorsConfig = ProcessorsConfig()
     rooms: RoomsConfig = RoomsConfig()
     home_mixer: HomeMixerConfig = HomeMixerConfig()
 
