@@ -21,13 +21,15 @@ from murmuration.config.serving import LogConfig
 from murmuration.engine.state import EngineState
 from murmuration.loadtest.traffic import Traffic, make_traffic, to_json
 from murmuration.streams.app import compile_kernels
+from murmuration.streams.applier import Applier
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.events.packed import make_rows, pack
 from murmuration.streams.log import open_log
 from murmuration.streams.log.base import EventLog, Format, NewRecord, Records, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
+from murmuration.streams.ordering.pieces import Pieces, cut
 from murmuration.streams.rwlock import PhaseFairLock
-from murmuration.streams.state_thread import StateThread, slices
+from murmuration.streams.state_thread import StateThread
 
 TOPICS = ("tweets", "relationships", "engagements")
 #: Two hours ago, so that nothing is in the future and everything is inside the window.
@@ -148,7 +150,7 @@ def _decode_and_apply(polls: list[list[Records]], config: Config) -> tuple[float
     state = _new_state(config)
     decode_cpu = apply_cpu = longest = 0.0
     for runs in polls:
-        for piece in slices(runs, config.ingest.batch_events_max):
+        for piece in cut(runs, config.ingest.batch_events_max):
             start = time.process_time()
             decoded = decoder.decode(piece)
             middle = time.process_time()
@@ -171,19 +173,19 @@ def _new_state(config: Config) -> EngineState:
 async def _through_the_path(state: EngineState, event_log: EventLog, config: Config) -> int:
     failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     thread = StateThread(
-        state,
-        PhaseFairLock(),
-        Decoder(future_ms_max=config.ingest.future_ms_max),
-        EngineMetrics(CollectorRegistry()),
-        batch_events_max=config.ingest.batch_events_max,
+        Applier(
+            state,
+            PhaseFairLock(),
+            Decoder(future_ms_max=config.ingest.future_ms_max),
+            EngineMetrics(CollectorRegistry()),
+        ),
         queue_max=config.ingest.queue_batches_max,
         on_applied=lambda: None,
-        on_dead=lambda letters: None,
         on_failed=failed.set_exception,
     )
     thread.start()
     async for runs in _read_all(event_log, config):
-        await thread.put(runs)
+        await thread.put(Pieces(list(cut(runs, config.ingest.batch_events_max)), journaled=False))
     await thread.stop()
     if failed.done():
         failed.result()

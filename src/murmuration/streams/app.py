@@ -5,6 +5,7 @@ A background task that dies ends the process: half an engine is worse than none.
 
 import asyncio
 import os
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from murmuration.config.schema import Config, feed_hash, masked
+from murmuration.config.schema import Config, feed_hash, masked, rooms_hash
 from murmuration.engine.errors import MurmurationError
 from murmuration.engine.feed import Feed, Product, Request
 from murmuration.engine.home_mixer.config import HomeMixerConfig
@@ -21,15 +22,21 @@ from murmuration.engine.home_mixer.products import build_products
 from murmuration.engine.kernels import warmup
 from murmuration.engine.pipeline.execute import Pipeline
 from murmuration.engine.state import EngineState
+from murmuration.streams.applier import Applier
+from murmuration.streams.durable.folder import opened_store
+from murmuration.streams.durable.keeper import Keeper
+from murmuration.streams.durable.recovery import Recovered, recover
 from murmuration.streams.events import kernels as event_kernels
+from murmuration.streams.events.dead_letters import DeadLetter
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.events.wire import APPLIED_TOPICS
 from murmuration.streams.graph_service import GraphQuery, GraphService
 from murmuration.streams.log.base import EventLog, TopicPartition
-from murmuration.streams.metrics import EngineMetrics
+from murmuration.streams.metrics import DurableMetrics, EngineMetrics
+from murmuration.streams.ordering.own import OwnOrder
 from murmuration.streams.readers import Readers
 from murmuration.streams.rwlock import PhaseFairLock
-from murmuration.streams.service import Readiness, Viewer
+from murmuration.streams.service import Origin, Readiness, Viewer
 from murmuration.streams.state_thread import StateThread
 from murmuration.streams.tail import Ingest, apply_retention
 from murmuration.streams.topics import running_log
@@ -43,9 +50,9 @@ PROGRESS_AFTER_S = 1.5
 class Engine:
     """State, writer thread and reader pool; implements ``service.FeedService``."""
 
-    def __init__(self, config: Config, registry: CollectorRegistry) -> None:
+    def __init__(self, config: Config, registry: CollectorRegistry, state: EngineState | None = None) -> None:
         self.config = config
-        self.state = EngineState(config.rooms)
+        self.state = EngineState(config.rooms) if state is None else state
         self.lock = PhaseFairLock()
         self.metrics = EngineMetrics(registry)
         self.metrics.watch_rooms(self._gauges)
@@ -66,19 +73,34 @@ class Engine:
         self._published = asyncio.Event()
         self.ingest: Ingest | None = None
         self.state_thread: StateThread | None = None
+        self.keeper: Keeper | None = None
+        self._origin = Origin("", 0)
 
-    def start(self, event_log: EventLog) -> tuple[Ingest, StateThread]:
-        """Start the writer thread."""
-        self.ingest = Ingest(event_log, self.config.ingest, self.config.log, self.metrics)
-        self.state_thread = StateThread(
+    def start(self, event_log: EventLog, recovered: Recovered) -> tuple[Ingest, StateThread]:
+        """Start the writer thread where the recovery has brought the state."""
+        loop = asyncio.get_running_loop()
+        self.ingest = ingest = Ingest(event_log, self.config.ingest, self.config.log, self.metrics)
+
+        def on_dead(letters: list[DeadLetter]) -> None:
+            loop.call_soon_threadsafe(ingest.on_dead, letters)
+
+        applier = Applier(
             self.state,
             self.lock,
             Decoder(future_ms_max=self.config.ingest.future_ms_max),
             self.metrics,
-            batch_events_max=self.config.ingest.batch_events_max,
+            journal=recovered.journal,
+            journal_sync=self.config.durable.journal_sync,
+            on_dead=on_dead,
+        )
+        applier.positions.update(recovered.positions)
+        if recovered.journal is not None:
+            recovered.journal.note_models({str(p): pipeline.model_version for p, pipeline in self.products.items()})
+        self._origin = recovered.origin
+        self.state_thread = StateThread(
+            applier,
             queue_max=self.config.ingest.queue_batches_max,
             on_applied=self._publish,
-            on_dead=self.ingest.on_dead,
             on_failed=self._fail,
         )
         self.state_thread.start()
@@ -111,12 +133,16 @@ class Engine:
         return self.config.home_mixer
 
     @property
+    def origin(self) -> Origin:
+        return self._origin
+
+    @property
     def version(self) -> int:
         return self.state.version
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
-        return self.state_thread.positions if self.state_thread is not None else {}
+        return self.state_thread.applier.positions if self.state_thread is not None else {}
 
     def now_ms(self) -> int:
         if self.config.serving.clock == "event":
@@ -184,27 +210,53 @@ async def running_engine(
     config: Config,
     *,
     registry: CollectorRegistry | None = None,
+    accept_gap: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> AsyncIterator[tuple[Engine, EventLog]]:
     """An engine that follows its log, and the log; background tasks end with the block.
 
+    ``accept_gap``: go on where the log has lost records that the state needs.
+
     Raises:
         ConfigError, LogUnavailableError: it cannot start; the message says what to do.
+        LogGapError, LogBehindError, JournalError: what is on disk and what is in the log do not meet.
     """
     sys.setswitchinterval(config.serving.switch_interval_s)
     async with AsyncExitStack() as stack:
         event_log = await stack.enter_async_context(running_log(config.log))
-        engine = Engine(config, registry if registry is not None else new_registry())
         await asyncio.to_thread(compile_kernels, progress)
-        await asyncio.to_thread(engine.state.touch)
-        ingest, state_thread = engine.start(event_log)
+        store = stack.enter_context(opened_store(config))
+        recovered = await recover(
+            config,
+            store,
+            event_log,
+            incarnation=random.getrandbits(63) + 1,
+            now_ms=int(time.time() * 1000),
+            accept_gap=accept_gap,
+            progress=progress,
+        )
+        engine = Engine(config, registry if registry is not None else new_registry(), recovered.state)
+        ingest, state_thread = engine.start(event_log, recovered)
+        keeper = engine.keeper = Keeper(
+            store,
+            recovered,
+            state_thread,
+            config.durable,
+            DurableMetrics(engine.metrics.registry),
+            event_log,
+            rooms_hash=rooms_hash(config),
+        )
+        stack.push_async_callback(keeper.close)
         stack.push_async_callback(engine.close)
         await ingest.recall_dead_letters()
-        positions = await ingest.start_positions(config.rooms.interaction_graph.window_ms)
+        tail = await event_log.tail(recovered.positions, follow_new=True)
+        source = OwnOrder(tail, config.ingest, recovered.entries)
+        stack.push_async_callback(source.close)
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(ingest.run(state_thread, positions), name="tail"),
-                tasks.create_task(ingest.watch_lag(state_thread, positions), name="lag"),
+                tasks.create_task(ingest.run(state_thread, source), name="tail"),
+                tasks.create_task(ingest.watch_lag(state_thread), name="lag"),
+                tasks.create_task(keeper.run(), name="snapshots"),
                 tasks.create_task(apply_retention(event_log, config.log, RETENTION_INTERVAL_S), name="retention"),
                 tasks.create_task(_until_failed(engine), name="state thread"),
             ]

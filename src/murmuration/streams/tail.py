@@ -1,8 +1,7 @@
-"""From log to state thread: where to start, reading on, dead letters, lag and readiness."""
+"""From log to state thread: where a new history starts, reading on, dead letters, lag and readiness."""
 
 import asyncio
 import time
-from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -13,6 +12,7 @@ from murmuration.streams.events.dead_letters import DeadLetter, decode_dead_lett
 from murmuration.streams.events.wire import APPLIED_TOPICS, TOPICS
 from murmuration.streams.log.base import EventLog, LogUnavailableError, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
+from murmuration.streams.ordering.pieces import PieceSource
 from murmuration.streams.state_thread import StateThread
 
 log = structlog.get_logger("murmuration.tail")
@@ -79,24 +79,20 @@ class Ingest:
         where = TopicPartition(letter.topic, letter.partition)
         self._dead_until[where] = max(self._dead_until.get(where, -1), letter.offset)
 
-    async def run(self, state_thread: StateThread, positions: Mapping[TopicPartition, int]) -> None:
+    async def run(self, state_thread: StateThread, source: PieceSource) -> None:
         """Read on for ever. A log that is away is waited for; what was read stays."""
-        tail = await self._log.tail(positions)
-        async with tail:
-            while True:
-                try:
-                    runs = await tail.poll(
-                        records_max=self._config.poll_records_max, timeout_s=self._config.poll_timeout_s
-                    )
-                except LogUnavailableError as error:
-                    self._metrics.log_failures.labels("read").inc()
-                    self.problem = str(error)
-                    log.warning("the log is away, waiting", error=str(error))
-                    await asyncio.sleep(RETRY_S)
-                    continue
-                if runs:
-                    await state_thread.put(runs)
-                await self.flush_dead_letters()
+        while True:
+            try:
+                pieces = await source.next()
+            except LogUnavailableError as error:
+                self._metrics.log_failures.labels("read").inc()
+                self.problem = str(error)
+                log.warning("the log is away, waiting", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            if pieces.pieces:
+                await state_thread.put(pieces)
+            await self.flush_dead_letters()
 
     async def flush_dead_letters(self) -> None:
         """Write the dead letters collected so far; keeps trying while the log is away."""
@@ -123,26 +119,26 @@ class Ingest:
     def _is_fresh(self, letter: DeadLetter) -> bool:
         return letter.offset > self._dead_until.get(TopicPartition(letter.topic, letter.partition), -1)
 
-    async def watch_lag(self, state_thread: StateThread, starts: Mapping[TopicPartition, int]) -> None:
-        """Measure the lag for ever, twice a second."""
+    async def watch_lag(self, state_thread: StateThread) -> None:
+        """Measure the lag for ever, a few times a second."""
         while True:
             try:
-                await self._measure_lag(state_thread, starts)
+                await self._measure_lag(state_thread)
             except LogUnavailableError as error:
                 self.problem = str(error)
             await asyncio.sleep(LAG_INTERVAL_S)
 
-    async def _measure_lag(self, state_thread: StateThread, starts: Mapping[TopicPartition, int]) -> None:
+    async def _measure_lag(self, state_thread: StateThread) -> None:
+        applier = state_thread.applier
         now_ms = time.time() * 1000
         lag: dict[TopicPartition, int] = {}
         ends: dict[TopicPartition, int] = {}
         for topic in APPLIED_TOPICS:
             for partition, end in (await self._log.end_offsets(topic)).items():
                 where = TopicPartition(topic, partition)
-                position = state_thread.positions.get(where, starts.get(where, 0))
                 ends[where] = end
-                lag[where] = max(0, end - position)
-                applied_ms = state_thread.applied_append_ms.get(where, now_ms)
+                lag[where] = max(0, end - applier.positions.get(where, 0))
+                applied_ms = applier.applied_append_ms.get(where, now_ms)
                 labels = (topic, str(partition))
                 self._metrics.lag_records.labels(*labels).set(lag[where])
                 self._metrics.lag_seconds.labels(*labels).set(
@@ -151,15 +147,13 @@ class Ingest:
         self.lag_records = lag
         # A short log is under any lag bound before anything was applied: what was there at the start counts whole.
         self._ends_at_start = self._ends_at_start or ends
-        left = sum(
-            max(0, end - state_thread.positions.get(w, starts.get(w, 0))) for w, end in self._ends_at_start.items()
-        )
-        self.problem = None
+        left = sum(max(0, end - applier.positions.get(w, 0)) for w, end in self._ends_at_start.items())
+        self.problem = state_thread.problem
         if not self._replayed and left:
-            self.problem = f"replaying the log, {left} records to go"
+            self.problem = self.problem or f"replaying the log, {left} records to go"
         else:
             self._replayed = True
-            state_thread.live = True
+            applier.live = True
 
 
 async def apply_retention(event_log: EventLog, config: LogConfig, interval_s: float) -> None:

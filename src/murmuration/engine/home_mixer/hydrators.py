@@ -34,6 +34,8 @@ class _Safety:
 class LogGap:
     """Tells the query how many of the log's records were lost before this state could apply them."""
 
+    name = "log_gap"
+
     def __init__(self, state: EngineState) -> None:
         self._state = state
 

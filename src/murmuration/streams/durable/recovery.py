@@ -1,0 +1,248 @@
+"""Recovery: the newest whole snapshot and the journal's later entries, or the whole log; never something in between.
+
+What the journal says was applied is applied again, exactly (docs/durability.md). A state that cannot be reached so is
+refused by name, unless the operator accepts the gap.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from murmuration.config.schema import Config, feed_hash, rooms_hash
+from murmuration.config.serving import LogConfig
+from murmuration.engine.errors import MurmurationError
+from murmuration.engine.state import EngineState
+from murmuration.streams.durable.journal import Entry, Gap, Journal, JournalError
+from murmuration.streams.durable.snapshots import SnapshotError, Snapshots
+from murmuration.streams.durable.store import Store, new_history_id
+from murmuration.streams.events.decode import Decoder
+from murmuration.streams.events.wire import APPLIED_TOPICS
+from murmuration.streams.log.base import EventLog, TopicPartition
+from murmuration.streams.ordering.own import Replay
+from murmuration.streams.service import Origin
+
+log = structlog.get_logger("murmuration.recovery")
+
+Positions = dict[TopicPartition, int]
+
+
+class LogGapError(MurmurationError):
+    """The log has lost records that the state needs (retention)."""
+
+    code = "log_gap"
+
+
+class LogBehindError(MurmurationError):
+    """The log ends before what the state has applied: it is another log, or it has lost its end."""
+
+    code = "log_behind"
+
+
+class Recovered(NamedTuple):
+    """Where a start begins: a state, the journal's entries to be replayed on it, and what to read after them.
+
+    ``positions`` (next offsets) are those of the state as it is, before the entries. ``journal`` None: nothing is kept.
+    """
+
+    state: EngineState
+    positions: Positions
+    entries: Iterator[Entry]
+    journal: Journal | None
+    snapshots: Snapshots | None
+    origin: Origin
+
+
+async def recover(
+    config: Config,
+    store: Store | None,
+    event_log: EventLog,
+    *,
+    incarnation: int,
+    now_ms: int,
+    accept_gap: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Recovered:
+    """Bring a state as far as the disk has it, and say what is left to replay.
+
+    ``incarnation`` is a random number of this start; ``now_ms`` is used where ``ingest.start`` is ``window``.
+
+    Raises:
+        LogGapError: records are gone that the state needs, and ``accept_gap`` does not allow to go on without.
+        LogBehindError: the log ends before what was applied.
+        JournalError: the journal cannot be used; the message names the file.
+    """
+    if store is None:
+        positions = await first_positions(config, event_log, now_ms)
+        return Recovered(
+            await asyncio.to_thread(_touched, config), positions, iter(()), None, None, Origin("", incarnation)
+        )
+    info = store.current
+    if info is None or info.rooms_hash != rooms_hash(config):
+        # Other rooms are another state: it begins from nothing, and the old history stays for audits.
+        start = await first_positions(config, event_log, now_ms)
+        info = store.begin(
+            new_history_id(), rooms_hash=rooms_hash(config), log=log_name(config.log), start=start, created_ms=now_ms
+        )
+    elif info.log != log_name(config.log):
+        raise LogBehindError(f"history {info.id} is of the log {info.log}, not of {log_name(config.log)}")
+    store.save_config(feed_hash(config), saved_config(config))
+    journal, snapshots = store.journal(info), store.snapshots(info)
+    state, positions = await asyncio.to_thread(restore_newest, config, snapshots, journal, journal.version)
+    if state.version:
+        progress(f"the snapshot of version {state.version} is back, the journal goes to {journal.version}")
+    starts = await log_starts(event_log)
+    _check_ends(info.id, journal, await _bounds(event_log.end_offsets))
+    lost = {p: start for p, start in starts.items() if p in positions and positions[p] < start}
+    if lost and not accept_gap:
+        raise LogGapError(_describe(lost, positions, state.version))
+    if lost:
+        _pass_over(state, journal, positions, lost)
+    entries = (entry for entry in journal.entries(state.version, journal.version) if isinstance(entry, Entry))
+    journal.note_incarnation(incarnation)
+    return Recovered(state, starts | positions, entries, journal, snapshots, Origin(info.id, incarnation))
+
+
+def saved_config(config: Config) -> dict[str, Any]:
+    """What a feed depends on, as plain values: no sockets, paths or secrets."""
+    plain: dict[str, Any] = msgspec.to_builtins({"rooms": config.rooms, "home_mixer": config.home_mixer})
+    return plain
+
+
+def log_name(config: LogConfig) -> str:
+    """Which log it is; a name without secrets."""
+    return f"{config.url} {config.topic_prefix}".strip()
+
+
+async def rebuild(config: Config, store: Store, event_log: EventLog, history: str, version: int) -> EngineState:
+    """The state at a version of a history, made anew from snapshot, journal and log; beside a running process too.
+
+    ``config`` is the one under which the history was made (its rooms).
+
+    Raises:
+        JournalError: there is no such history, or its journal does not hold the version.
+        LogGapError: the log has lost records that it takes.
+        ReplayError: the log has other records than were applied.
+    """
+    info = store.history(history)
+    journal, snapshots = store.journal(info, cut=False), store.snapshots(info)
+    state, positions = await asyncio.to_thread(restore_newest, config, snapshots, journal, version)
+    await forward(state, positions, config, journal, event_log, version)
+    return state
+
+
+async def forward(
+    state: EngineState, positions: Positions, config: Config, journal: Journal, event_log: EventLog, version: int
+) -> None:
+    """Apply the journal's entries up to a version; ``positions`` moves along. Raises as ``rebuild``."""
+    if state.version >= version:
+        return
+    entries: list[Entry] = []
+    for item in journal.entries(state.version, version):
+        if isinstance(item, Gap):
+            raise LogGapError(f"records of {_name(item.partition)} were passed over at version {item.version}")
+        entries.append(item)
+    needed = {run.partition: run for entry in reversed(entries) for run in entry.runs}
+    starts = await log_starts(event_log)
+    lost = {p: starts[p] for p, run in needed.items() if starts.get(p, 0) > run.first}
+    if lost:
+        raise LogGapError(_describe(lost, {p: needed[p].first for p in lost}, state.version))
+    decoder = Decoder(future_ms_max=config.ingest.future_ms_max)
+    async with await event_log.tail({p: run.first for p, run in needed.items()}) as tail:
+        replay = Replay(iter(entries), tail, config.ingest)
+        while pieces := await replay.next():
+            for piece in pieces:
+                await asyncio.to_thread(state.apply, decoder.decode(piece).batch)
+    positions.update(journal.positions_at(version))
+
+
+def restore_newest(
+    config: Config, snapshots: Snapshots, journal: Journal, version: int
+) -> tuple[EngineState, Positions]:
+    """The state of the newest whole snapshot of at most this version (else the empty one), and its positions.
+
+    Raises:
+        JournalError: there is none, and the journal does not reach back to the beginning.
+    """
+    state = _touched(config)
+    for info in snapshots.infos():
+        if not journal.first_version - 1 <= info.version <= version:
+            continue
+        try:
+            snapshots.load_into(info.version, state.arrays())
+        except SnapshotError as error:
+            log.error("a snapshot cannot be used, the one before it is tried", error=str(error))
+            state = _touched(config)
+            continue
+        return state, dict(info.positions)
+    if journal.first_version > 1:
+        raise JournalError(
+            f"no whole snapshot of version {journal.first_version - 1} or later, where the journal begins"
+        )
+    return state, journal.positions_at(0)
+
+
+async def first_positions(config: Config, event_log: EventLog, now_ms: int) -> Positions:
+    """Where a new history begins to read each partition of the topics that make the state.
+
+    Raises:
+        LogUnavailableError: the log cannot be read.
+    """
+    positions = await log_starts(event_log)
+    if config.ingest.start == "window":
+        since_ms = now_ms - config.rooms.interaction_graph.window_ms
+        for topic in set(APPLIED_TOPICS) - set(config.log.kept_topics):
+            offsets = await event_log.offsets_for_time(topic, since_ms)
+            positions |= {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+    return positions
+
+
+async def log_starts(event_log: EventLog) -> Positions:
+    """The first offset that is still in the log, of every partition that makes the state."""
+    return await _bounds(event_log.start_offsets)
+
+
+async def _bounds(offsets: Callable[[str], Awaitable[dict[int, int]]]) -> Positions:
+    return {
+        TopicPartition(topic, partition): offset
+        for topic in APPLIED_TOPICS
+        for partition, offset in (await offsets(topic)).items()
+    }
+
+
+def _check_ends(history: str, journal: Journal, ends: Mapping[TopicPartition, int]) -> None:
+    for partition, position in journal.state.positions.items():
+        end = ends.get(partition, 0)
+        if end < position:
+            raise LogBehindError(
+                f"{_name(partition)}: the log ends at offset {end}, but history {history} has applied it up to "
+                f"{position}: it belongs to another log (move its folder away, or set durable.folder), or this one "
+                "has lost its end"
+            )
+
+
+def _pass_over(state: EngineState, journal: Journal, positions: Positions, lost: Mapping[TopicPartition, int]) -> None:
+    """Go on without the records that are gone: what was applied of later ones is taken back, and read again."""
+    journal.rewind(state.version)
+    for partition, earliest in lost.items():
+        journal.note_gap(Gap(state.version, partition, positions[partition], earliest))
+        state.note_gap(earliest - positions[partition])
+        log.error("records passed over", partition=_name(partition), records=earliest - positions[partition])
+        positions[partition] = earliest
+
+
+def _describe(lost: Mapping[TopicPartition, int], positions: Positions, version: int) -> str:
+    gone = ", ".join(f"{_name(p)} from {positions[p]} to {start - 1}" for p, start in sorted(lost.items()))
+    return f"the log no longer has records that follow version {version}: {gone}; --accept-gap goes on without them"
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}/{partition.partition}"
+
+
+def _touched(config: Config) -> EngineState:
+    state = EngineState(config.rooms)
+    state.touch()
+    return state

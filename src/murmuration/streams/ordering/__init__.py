@@ -1,0 +1,1 @@
+"""In which order records become versions: ``pieces`` (what a version is made of) and the sources of pieces."""
