@@ -26,6 +26,7 @@ from murmuration.streams.applier import Applier
 from murmuration.streams.durable.folder import opened_store
 from murmuration.streams.durable.keeper import Keeper
 from murmuration.streams.durable.recovery import Recovered, recover
+from murmuration.streams.durable.store import Store
 from murmuration.streams.events import kernels as event_kernels
 from murmuration.streams.events.dead_letters import DeadLetter
 from murmuration.streams.events.decode import Decoder
@@ -76,7 +77,9 @@ class Engine:
         self.keeper: Keeper | None = None
         self._origin = Origin("", 0)
 
-    def start(self, event_log: EventLog, recovered: Recovered) -> tuple[Ingest, StateThread]:
+    def start(
+        self, event_log: EventLog, recovered: Recovered, state_thread: type[StateThread] = StateThread
+    ) -> tuple[Ingest, StateThread]:
         """Start the writer thread where the recovery has brought the state."""
         loop = asyncio.get_running_loop()
         self.ingest = ingest = Ingest(event_log, self.config.ingest, self.config.log, self.metrics)
@@ -97,7 +100,7 @@ class Engine:
         if recovered.journal is not None:
             recovered.journal.note_models({str(p): pipeline.model_version for p, pipeline in self.products.items()})
         self._origin = recovered.origin
-        self.state_thread = StateThread(
+        self.state_thread = state_thread(
             applier,
             queue_max=self.config.ingest.queue_batches_max,
             on_applied=self._publish,
@@ -226,23 +229,56 @@ async def running_engine(
         event_log = await stack.enter_async_context(running_log(config.log))
         await asyncio.to_thread(compile_kernels, progress)
         store = stack.enter_context(opened_store(config))
+        engine = await stack.enter_async_context(
+            following_engine(
+                config,
+                event_log,
+                store,
+                incarnation=random.getrandbits(63) + 1,
+                now_ms=int(time.time() * 1000),
+                registry=registry if registry is not None else new_registry(),
+                accept_gap=accept_gap,
+                progress=progress,
+            )
+        )
+        yield engine, event_log
+
+
+@asynccontextmanager
+async def following_engine(
+    config: Config,
+    event_log: EventLog,
+    store: Store | None,
+    *,
+    incarnation: int,
+    now_ms: int,
+    registry: CollectorRegistry,
+    accept_gap: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+    state_thread: type[StateThread] = StateThread,
+) -> AsyncIterator[Engine]:
+    """An engine on an open log and folder: recovered, and following; what ``running_engine`` and simulations share.
+
+    ``incarnation`` and ``now_ms``: see ``recover``. Raises what ``running_engine`` does.
+    """
+    async with AsyncExitStack() as stack:
         recovered = await recover(
             config,
             store,
             event_log,
-            incarnation=random.getrandbits(63) + 1,
-            now_ms=int(time.time() * 1000),
+            incarnation=incarnation,
+            now_ms=now_ms,
             accept_gap=accept_gap,
             progress=progress,
         )
-        engine = Engine(config, registry if registry is not None else new_registry(), recovered.state)
-        ingest, state_thread = engine.start(event_log, recovered)
+        engine = Engine(config, registry, recovered.state)
+        ingest, writer = engine.start(event_log, recovered, state_thread)
         keeper = engine.keeper = Keeper(
             store,
             recovered,
-            state_thread,
+            writer,
             config.durable,
-            DurableMetrics(engine.metrics.registry),
+            DurableMetrics(registry),
             event_log,
             rooms_hash=rooms_hash(config),
         )
@@ -254,14 +290,14 @@ async def running_engine(
         stack.push_async_callback(source.close)
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(ingest.run(state_thread, source), name="tail"),
-                tasks.create_task(ingest.watch_lag(state_thread), name="lag"),
+                tasks.create_task(ingest.run(writer, source), name="tail"),
+                tasks.create_task(ingest.watch_lag(writer), name="lag"),
                 tasks.create_task(keeper.run(), name="snapshots"),
                 tasks.create_task(apply_retention(event_log, config.log, RETENTION_INTERVAL_S), name="retention"),
                 tasks.create_task(_until_failed(engine), name="state thread"),
             ]
             try:
-                yield engine, event_log
+                yield engine
             finally:
                 for task in background:
                     task.cancel()

@@ -94,20 +94,28 @@ class StateThread:
             self._loop.call_soon_threadsafe(self._on_failed, error)
 
     def _apply(self, piece: Piece, journaled: bool) -> None:
-        while True:
-            try:
-                self.applier.apply(piece, journaled=journaled)
-                break
-            except OSError as error:
-                # Feeds go on at the version there is; what the journal does not know is not applied.
-                if self.problem is None:
-                    log.error("the journal cannot be written, nothing is applied", error=str(error))
-                self.problem = f"the journal cannot be written: {error}"
-                if self._stopping.is_set():
-                    raise
-                time.sleep(JOURNAL_RETRY_S)
+        while not self.attempt(piece, journaled):
+            time.sleep(JOURNAL_RETRY_S)
+
+    def attempt(self, piece: Piece, journaled: bool) -> bool:
+        """Apply a piece; False when the journal cannot be written: to be tried again.
+
+        Raises:
+            OSError: it cannot, and this thread is to end.
+        """
+        try:
+            self.applier.apply(piece, journaled=journaled)
+        except OSError as error:
+            # Feeds go on at the version there is; what the journal does not know is not applied.
+            if self.problem is None:
+                log.error("the journal cannot be written, nothing is applied", error=str(error))
+            self.problem = f"the journal cannot be written: {error}"
+            if self._stopping.is_set():
+                raise
+            return False
         self.problem = None
         self._loop.call_soon_threadsafe(self._on_applied)
+        return True
 
     def _answer(self, call: _Call) -> None:
         def settle(result: object, error: BaseException | None) -> None:

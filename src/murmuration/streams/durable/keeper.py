@@ -52,11 +52,12 @@ class Keeper:
         """Sync the journal and write snapshots as configured, for ever. A disk that refuses is tried again later."""
         if self._store is None:
             await asyncio.Event().wait()
-        due_s = time.monotonic() + (self._config.snapshot_interval_s if self._version >= 0 else 0.0)
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + (self._config.snapshot_interval_s if self._version >= 0 else 0.0)
         while True:
             await self._sync_journal()
-            if time.monotonic() >= due_s:
-                due_s = time.monotonic() + self._config.snapshot_interval_s
+            if loop.time() >= due_s:
+                due_s = loop.time() + self._config.snapshot_interval_s
                 try:
                     await self.snapshot()
                 except OSError as error:

@@ -17,7 +17,7 @@ from murmuration.engine.errors import MurmurationError
 from murmuration.engine.state import EngineState
 from murmuration.streams.durable.journal import Entry, Gap, Journal, JournalError
 from murmuration.streams.durable.snapshots import SnapshotError, Snapshots
-from murmuration.streams.durable.store import Store, new_history_id
+from murmuration.streams.durable.store import Store
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.events.wire import APPLIED_TOPICS
 from murmuration.streams.log.base import EventLog, TopicPartition
@@ -83,8 +83,10 @@ async def recover(
     if info is None or info.rooms_hash != rooms_hash(config):
         # Other rooms are another state: it begins from nothing, and the old history stays for audits.
         start = await first_positions(config, event_log, now_ms)
+        # Named after the start that begins it.
+        history = f"{incarnation:016x}"
         info = store.begin(
-            new_history_id(), rooms_hash=rooms_hash(config), log=log_name(config.log), start=start, created_ms=now_ms
+            history, rooms_hash=rooms_hash(config), log=log_name(config.log), start=start, created_ms=now_ms
         )
     elif info.log != log_name(config.log):
         raise LogBehindError(f"history {info.id} is of the log {info.log}, not of {log_name(config.log)}")

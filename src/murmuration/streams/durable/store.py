@@ -10,7 +10,6 @@ Layout (docs/durability.md)::
     <history>/snapshot-<version>
 """
 
-import secrets
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -52,11 +51,6 @@ class HistoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     def start_positions(self) -> dict[TopicPartition, int]:
         """Next offsets at version 0."""
         return parse_positions(self.start)
-
-
-def new_history_id() -> str:
-    """64 random bits as 16 hex digits."""
-    return secrets.token_hex(8)
 
 
 class Store:
