@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from murmuration import __version__
-from murmuration.streams.metrics import EngineMetrics
+from murmuration.streams.metrics import DurableMetrics, EngineMetrics
 from murmuration.streams.server.metrics import ServingMetrics
 
 ROOT = Path(__file__).parents[1]
@@ -225,6 +225,7 @@ def registered() -> dict[str, set[str]]:
     registry = CollectorRegistry()
     EngineMetrics(registry).watch_rooms(lambda: {"room": (1, {"slots": 0.5}, {"added": 1})})
     ServingMetrics(registry)
+    DurableMetrics(registry)
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         found.setdefault(family.type, set()).update(family.name + suffix for suffix in SUFFIXES[family.type])

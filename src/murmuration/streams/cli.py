@@ -14,6 +14,7 @@ import typer
 
 from murmuration import __version__
 from murmuration.engine.errors import ConfigError, MurmurationError
+from murmuration.streams.cli_audit import audit
 from murmuration.streams.cli_bench import bench
 from murmuration.streams.cli_durable import durable
 from murmuration.streams.cli_query import query
@@ -31,6 +32,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(bench, name="bench")
 app.add_typer(query, name="query")
 app.add_typer(durable)
+app.command()(audit)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
@@ -84,11 +86,24 @@ def demo(
 
 
 @app.command()
-def serve(config: ConfigFile = None) -> None:
-    """Follow the log and serve feeds; SIGTERM drains and ends it."""
+def serve(
+    config: ConfigFile = None,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Go on where the log has lost records that the state needs.")
+    ] = False,
+) -> None:
+    """Follow the log and serve feeds; SIGTERM drains and ends it, SIGUSR1 writes a snapshot."""
     from murmuration.streams.serve import serve_forever
 
-    run(serve_forever(load_config(config)))
+    run(serve_forever(load_config(config), accept_gap=accept_gap))
+
+
+@app.command()
+def agents(config: ConfigFile = None) -> None:
+    """Run the slow path's processors on Kafka, sharing the work with other workers; SIGTERM ends it."""
+    from murmuration.streams.agents import run_agents
+
+    run(run_agents(load_config(config)))
 
 
 @app.command()

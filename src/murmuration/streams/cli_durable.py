@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 durable = typer.Typer()
 
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 
 @durable.command()
 def inspect(
@@ -34,6 +39,34 @@ def inspect(
     else:
         Console().print(Group(*_render(report)))
     raise typer.Exit(1 if report.problems else 0)
+
+
+@durable.command()
+def snapshot(
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Write a snapshot now: by the server that runs there, or, when none does, from journal and log."""
+    from murmuration.streams.cli import load_config, run
+    from murmuration.streams.cli_recover import take_snapshot
+
+    raise typer.Exit(run(take_snapshot(load_config(config), json=json)))
+
+
+@durable.command()
+def recover(
+    config: ConfigFile = None,
+    check: Annotated[bool, typer.Option("--check", help="Come to the newest version in two ways and compare.")] = False,
+    json: Json = False,
+) -> None:
+    """Rebuild the newest version from snapshot, journal and log, beside a server or without one; changes nothing.
+
+    With --check the state is rebuilt from an older snapshot (or the whole log) as well: exit code 1 when they differ.
+    """
+    from murmuration.streams.cli import load_config, run
+    from murmuration.streams.cli_recover import rebuild_newest
+
+    raise typer.Exit(run(rebuild_newest(load_config(config), check=check, json=json)))
 
 
 def _render(report: "FolderReport") -> list["RenderableType"]:

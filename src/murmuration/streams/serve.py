@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 import structlog
@@ -12,11 +12,16 @@ import structlog
 from murmuration import __version__
 from murmuration.config.schema import Config
 from murmuration.streams.app import Engine, running_engine, shown_config
+from murmuration.streams.durable.keeper import SNAPSHOT_SIGNAL
+from murmuration.streams.ending import force_end_after
 from murmuration.streams.log.base import EventLog
 from murmuration.streams.logs import configure_logging
 from murmuration.streams.publish import classify
 from murmuration.streams.server.app import build_app, start_server
 from murmuration.streams.server.auth import check_serving
+
+#: After the drain: the last snapshot on a slow disk, and the log closed with its broker away.
+CLOSE_TIMEOUT_S = 120.0
 
 log = structlog.get_logger("murmuration.serve")
 
@@ -30,12 +35,15 @@ class Running(NamedTuple):
 
 
 @asynccontextmanager
-async def running(config: Config, *, progress: Callable[[str], None] = lambda line: None) -> AsyncIterator[Running]:
+async def running(
+    config: Config, *, accept_gap: bool = False, progress: Callable[[str], None] = lambda line: None
+) -> AsyncIterator[Running]:
     """Engine and server; leaving the block drains connections first, then ends the rest.
 
     Raises:
         ConfigError: what cannot be served as configured (a busy port, open mode beyond loopback).
         LogUnavailableError: the log cannot be reached.
+        LogGapError, LogBehindError, JournalError: see ``running_engine``.
     """
     check_serving(config.serving)
     future_ms_max = config.ingest.future_ms_max
@@ -43,7 +51,10 @@ async def running(config: Config, *, progress: Callable[[str], None] = lambda li
     def judge(raw: bytes) -> tuple[str, bytes, bytes]:
         return classify(raw, time_ms_max=int(time.time() * 1000) + future_ms_max)
 
-    async with running_engine(config, progress=progress) as (engine, event_log), asyncio.TaskGroup() as tasks:
+    async with (
+        running_engine(config, accept_gap=accept_gap, progress=progress) as (engine, event_log),
+        asyncio.TaskGroup() as tasks,
+    ):
         app = build_app(
             config.serving,
             engine,
@@ -80,17 +91,44 @@ async def until_stopped() -> str:
             loop.remove_signal_handler(number)
 
 
-async def serve_forever(config: Config) -> None:
-    """Run until told to stop, then drain."""
+@contextmanager
+def snapshots_on_signal(engine: Engine) -> Iterator[None]:
+    """SIGUSR1 has a snapshot written."""
+    loop = asyncio.get_running_loop()
+    writing: set[asyncio.Task[None]] = set()
+
+    async def write() -> None:
+        assert engine.keeper is not None
+        try:
+            await engine.keeper.snapshot(again=True)
+        except OSError as error:
+            log.error("no snapshot was written", error=str(error))
+
+    def begin() -> None:
+        task = asyncio.create_task(write())
+        writing.add(task)
+        task.add_done_callback(writing.discard)
+
+    loop.add_signal_handler(SNAPSHOT_SIGNAL, begin)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(SNAPSHOT_SIGNAL)
+
+
+async def serve_forever(config: Config, *, accept_gap: bool = False) -> None:
+    """Run until told to stop, then drain; within a bounded time (``ending.force_end_after``)."""
     configure_logging()
     log.info("starting", version=__version__, log=config.log.url)
-    async with running(config, progress=lambda line: log.info(line)) as instance:
+    async with running(config, accept_gap=accept_gap, progress=lambda line: log.info(line)) as instance:
         log.info(
             "serving",
             url=instance.url,
             config_hash=instance.engine.config_hash,
             state_bytes=instance.engine.state.bytes_max,
         )
-        name = await until_stopped()
+        with snapshots_on_signal(instance.engine):
+            name = await until_stopped()
+        force_end_after(config.serving.drain_timeout_s + CLOSE_TIMEOUT_S)
         log.info("draining", signal=name)
     log.info("stopped")

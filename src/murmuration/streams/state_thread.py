@@ -41,6 +41,8 @@ class StateThread:
         on_failed: Callable[[BaseException], None],
     ) -> None:
         self.applier = applier
+        #: False once the thread has died of an error: the state may be half changed.
+        self.healthy = True
         #: Why nothing is applied now (the journal cannot be written); None when all is well.
         self.problem: str | None = None
         self._on_applied, self._on_failed = on_applied, on_failed
@@ -90,6 +92,7 @@ class StateThread:
                     self._apply(piece, job.journaled)
                 self._loop.call_soon_threadsafe(self._room.release)
         except BaseException as error:
+            self.healthy = False
             log.exception("state thread died")
             self._loop.call_soon_threadsafe(self._on_failed, error)
 

@@ -1,4 +1,4 @@
-"""From log to state thread: where a new history starts, reading on, dead letters, lag and readiness."""
+"""From the log to the state thread: reading on, dead letters, lag and readiness."""
 
 import asyncio
 import time
@@ -7,10 +7,11 @@ import msgspec
 import structlog
 
 from murmuration.config.serving import IngestConfig, LogConfig
+from murmuration.streams.applier import Applier
 from murmuration.streams.events.dead_letters import TOPIC as DEAD_LETTERS
 from murmuration.streams.events.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
 from murmuration.streams.events.wire import APPLIED_TOPICS, TOPICS
-from murmuration.streams.log.base import EventLog, LogUnavailableError, TopicPartition
+from murmuration.streams.log.base import EventLog, LogError, LogUnavailableError, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.ordering.pieces import PieceSource
 from murmuration.streams.state_thread import StateThread
@@ -19,6 +20,8 @@ log = structlog.get_logger("murmuration.tail")
 
 RETRY_S = 1.0
 LAG_INTERVAL_S = 0.25
+#: The log not answering for so long makes the lag unknown.
+LAG_TIMEOUT_S = 5.0
 
 
 class Ingest:
@@ -32,6 +35,9 @@ class Ingest:
         self.problem: str | None = "the log was not read yet"
         self._log, self._config, self._metrics = event_log, config, metrics
         self._log_config = log_config
+        self._source: PieceSource | None = None
+        #: Next offsets behind what the state thread was given.
+        self._handed: dict[TopicPartition, int] = {}
         self._ends_at_start: dict[TopicPartition, int] = {}
         self._replayed = False
         self._dead: list[DeadLetter] = []
@@ -40,22 +46,6 @@ class Ingest:
     def on_dead(self, letters: list[DeadLetter]) -> None:
         """Take dead letters from the state thread; they are written before more is read."""
         self._dead += letters
-
-    async def start_positions(self, window_ms: int) -> dict[TopicPartition, int]:
-        """Where to begin reading each partition of the topics that make the state.
-
-        Raises:
-            LogUnavailableError: the log cannot be read.
-        """
-        positions: dict[TopicPartition, int] = {}
-        since_ms = int(time.time() * 1000) - window_ms
-        for topic in APPLIED_TOPICS:
-            if self._config.start == "window" and topic not in self._log_config.kept_topics:
-                offsets = await self._log.offsets_for_time(topic, since_ms)
-            else:
-                offsets = await self._log.start_offsets(topic)
-            positions |= {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
-        return positions
 
     async def recall_dead_letters(self) -> None:
         """Learn which records have their dead letter already: a replay must not write them again.
@@ -81,6 +71,7 @@ class Ingest:
 
     async def run(self, state_thread: StateThread, source: PieceSource) -> None:
         """Read on for ever. A log that is away is waited for; what was read stays."""
+        self._source = source
         while True:
             try:
                 pieces = await source.next()
@@ -91,6 +82,8 @@ class Ingest:
                 await asyncio.sleep(RETRY_S)
                 continue
             if pieces.pieces:
+                for piece in pieces.pieces:
+                    self._handed |= {TopicPartition(r.topic, r.partition): r.offsets[-1] + 1 for r in piece}
                 await state_thread.put(pieces)
             await self.flush_dead_letters()
 
@@ -123,9 +116,12 @@ class Ingest:
         """Measure the lag for ever, a few times a second."""
         while True:
             try:
-                await self._measure_lag(state_thread)
-            except LogUnavailableError as error:
+                async with asyncio.timeout(LAG_TIMEOUT_S):
+                    await self._measure_lag(state_thread)
+            except LogError as error:
                 self.problem = str(error)
+            except TimeoutError:
+                self.problem = f"the log has not said for {LAG_TIMEOUT_S:g} s where it ends"
             await asyncio.sleep(LAG_INTERVAL_S)
 
     async def _measure_lag(self, state_thread: StateThread) -> None:
@@ -137,7 +133,7 @@ class Ingest:
             for partition, end in (await self._log.end_offsets(topic)).items():
                 where = TopicPartition(topic, partition)
                 ends[where] = end
-                lag[where] = max(0, end - applier.positions.get(where, 0))
+                lag[where] = max(0, end - self._position(applier, where))
                 applied_ms = applier.applied_append_ms.get(where, now_ms)
                 labels = (topic, str(partition))
                 self._metrics.lag_records.labels(*labels).set(lag[where])
@@ -147,13 +143,20 @@ class Ingest:
         self.lag_records = lag
         # A short log is under any lag bound before anything was applied: what was there at the start counts whole.
         self._ends_at_start = self._ends_at_start or ends
-        left = sum(max(0, end - applier.positions.get(w, 0)) for w, end in self._ends_at_start.items())
+        left = sum(max(0, end - self._position(applier, where)) for where, end in self._ends_at_start.items())
         self.problem = state_thread.problem
         if not self._replayed and left:
             self.problem = self.problem or f"replaying the log, {left} records to go"
         else:
             self._replayed = True
             applier.live = True
+
+    def _position(self, applier: Applier, where: TopicPartition) -> int:
+        """The next offset; once all that was read is applied, beyond offsets of no record too."""
+        applied = applier.positions.get(where, 0)
+        if self._source is None or applied < self._handed.get(where, applied):
+            return applied
+        return max(applied, self._source.positions.get(where, applied))
 
 
 async def apply_retention(event_log: EventLog, config: LogConfig, interval_s: float) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import time
 
 import structlog
@@ -16,6 +17,9 @@ from murmuration.streams.metrics import DurableMetrics
 from murmuration.streams.state_thread import StateThread
 
 log = structlog.get_logger("murmuration.snapshots")
+
+#: Tells a serving process to write a snapshot now.
+SNAPSHOT_SIGNAL = signal.SIGUSR1
 
 
 class Keeper:
@@ -44,9 +48,10 @@ class Keeper:
         self._metrics = metrics
         self._rooms_hash = rooms_hash
         #: The newest version that a snapshot has; -1 asks for one at once (a gap was passed over).
-        self._version = recovered.state.version if not recovered.state.gap_records else -1
+        self._version = recovered.state.version if recovered.on_disk else -1
         self._one_at_a_time = asyncio.Lock()
         self._pending: Pending | None = None
+        metrics.gap_records.set(recovered.state.gap_records)
 
     async def run(self) -> None:
         """Sync the journal and write snapshots as configured, for ever. A disk that refuses is tried again later."""
@@ -64,14 +69,14 @@ class Keeper:
                     log.error("no snapshot was written, the one before stays", error=str(error))
             await asyncio.sleep(self._config.journal_sync_interval_s)
 
-    async def snapshot(self) -> SnapshotInfo | None:
-        """Write a snapshot of the version there is now, unless the newest one is of it.
+    async def snapshot(self, *, again: bool = False) -> SnapshotInfo | None:
+        """Write a snapshot of the version there is now, unless the newest one is of it (``again``: even so).
 
         Raises:
             OSError: it could not be written; the one before stays in force.
         """
         async with self._one_at_a_time:
-            if self._store is None or self._recovered.state.version == self._version:
+            if self._store is None or (self._recovered.state.version == self._version and not again):
                 return None
             began = time.monotonic()
             try:
@@ -133,7 +138,11 @@ class Keeper:
                 self._pending.abandon()
                 with contextlib.suppress(OSError):
                     self._version = (await asyncio.to_thread(self._pending.finish)).version
-            if self._config.snapshot_at_stop and self._recovered.state.version != self._version:
+            if (
+                self._config.snapshot_at_stop
+                and self._state_thread.healthy
+                and self._recovered.state.version != self._version
+            ):
                 journal.sync()
                 await asyncio.to_thread(snapshots.write, self._info(), self._recovered.state.arrays())
         except (OSError, JournalError) as error:

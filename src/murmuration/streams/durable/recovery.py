@@ -45,6 +45,7 @@ class Recovered(NamedTuple):
     """Where a start begins: a state, the journal's entries to be replayed on it, and what to read after them.
 
     ``positions`` (next offsets) are those of the state as it is, before the entries. ``journal`` None: nothing is kept.
+    ``on_disk`` says that a snapshot of the state as it is exists (or would be of nothing).
     """
 
     state: EngineState
@@ -53,6 +54,7 @@ class Recovered(NamedTuple):
     journal: Journal | None
     snapshots: Snapshots | None
     origin: Origin
+    on_disk: bool = True
 
 
 async def recover(
@@ -91,20 +93,37 @@ async def recover(
     elif info.log != log_name(config.log):
         raise LogBehindError(f"history {info.id} is of the log {info.log}, not of {log_name(config.log)}")
     store.save_config(feed_hash(config), saved_config(config))
-    journal, snapshots = store.journal(info), store.snapshots(info)
+    journal = store.journal(info)
+    try:
+        recovered = await _resume(config, event_log, info.id, store.snapshots(info), journal, accept_gap, progress)
+        journal.note_incarnation(incarnation)
+    except BaseException:
+        journal.close()
+        raise
+    return recovered._replace(origin=Origin(info.id, incarnation))
+
+
+async def _resume(
+    config: Config,
+    event_log: EventLog,
+    history: str,
+    snapshots: Snapshots,
+    journal: Journal,
+    accept_gap: bool,
+    progress: Callable[[str], None],
+) -> Recovered:
     state, positions = await asyncio.to_thread(restore_newest, config, snapshots, journal, journal.version)
     if state.version:
         progress(f"the snapshot of version {state.version} is back, the journal goes to {journal.version}")
     starts = await log_starts(event_log)
-    _check_ends(info.id, journal, await _bounds(event_log.end_offsets))
+    _check_ends(history, journal, await _bounds(event_log.end_offsets))
     lost = {p: start for p, start in starts.items() if p in positions and positions[p] < start}
     if lost and not accept_gap:
         raise LogGapError(_describe(lost, positions, state.version))
     if lost:
         _pass_over(state, journal, positions, lost)
     entries = (entry for entry in journal.entries(state.version, journal.version) if isinstance(entry, Entry))
-    journal.note_incarnation(incarnation)
-    return Recovered(state, starts | positions, entries, journal, snapshots, Origin(info.id, incarnation))
+    return Recovered(state, starts | positions, entries, journal, snapshots, Origin(history, 0), on_disk=not lost)
 
 
 def saved_config(config: Config) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A node's own order: first what its journal says was applied, then the log as it is read."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from murmuration.config.serving import IngestConfig
 from murmuration.engine.errors import MurmurationError
@@ -115,6 +115,11 @@ class OwnOrder:
                 return Pieces(list(cut(left, config.batch_events_max)), journaled=False)
         runs = await self._tail.poll(records_max=config.poll_records_max, timeout_s=config.poll_timeout_s)
         return Pieces(list(cut(runs, config.batch_events_max)), journaled=False)
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """See ``PieceSource``."""
+        return {} if self._replay is not None else self._tail.positions
 
     async def close(self) -> None:
         """See ``PieceSource``."""

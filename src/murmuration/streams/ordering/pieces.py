@@ -5,7 +5,7 @@ refer to first: users, relationships, tweets, engagements), so that a piece is n
 between pieces is decided by a ``PieceSource``, and kept by the journal.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from murmuration.streams.durable.journal import Run
@@ -38,6 +38,13 @@ class PieceSource(Protocol):
         Raises:
             LogUnavailableError: the log went away; asking again later goes on where it stopped.
             LogError: what is to be read next is not in the log any more.
+        """
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The next offsets, once everything given is applied; where they are not known, what is missing.
+
+        They may be beyond the last record given: offsets of no record (transaction markers) are passed over.
         """
 
     async def close(self) -> None:
