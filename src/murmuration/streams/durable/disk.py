@@ -76,7 +76,11 @@ class Disk(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Delete the file."""
+        """Delete the file, durably.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
 
     def lock(self, name: str) -> None:  # noqa: B027 - most disks have no others
         """Keep other processes out until ``unlock`` or death. By default there are no others.
@@ -164,7 +168,9 @@ class RealDisk(Disk):
             _sync_folder(folder)
 
     def remove(self, name: str) -> None:
-        (self.folder / name).unlink()
+        path = self.folder / name
+        path.unlink()
+        _sync_folder(path.parent)
 
     def lock(self, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,7 @@ class Journal:
             if slot is None:
                 slot = len(positions)
                 positions.append(first)
-                self._note(PartitionNote(*partition, first))
+                self._write_note(PartitionNote(*partition, first))
             skipped, longer = first - positions[slot], last - first + 1 - count
             if skipped < 0 or longer < 0 or count < 1:
                 raise ValueError(f"{run} does not fit: {partition} stands at {positions[slot]}")
@@ -138,6 +138,7 @@ class Journal:
             body += encode_run(slot, count, skipped, longer)
         self._write(*seal(body, cursor.crc, note=False))
         cursor.positions = positions
+        cursor.entry_end = cursor.offset
         cursor.version += 1
         return cursor.version
 
@@ -176,7 +177,7 @@ class Journal:
                 raise
 
     def prune(self, before_version: int) -> None:
-        """Remove the segments that hold only versions before this one."""
+        """Remove the segments that hold only versions before this one. Callable from any thread."""
         while len(self._bases) > 1 and self._bases[1] < before_version:
             self._disk.remove(self._name(self._bases[0]))
             del self._bases[0]
@@ -198,6 +199,8 @@ class Journal:
             self._disk.truncate(self._name(self._bases[-1]), cursor.offset)
             self._cursor, self._torn = cursor, False
             self._file = self._disk.open(self._name(self._bases[-1]))
+            # Else a power loss could bring back what was cut off, behind what is written from now on.
+            self._file.sync()
 
     def close(self) -> None:
         """Sync and release; idempotent."""
@@ -245,6 +248,22 @@ class Journal:
     def incarnation_of(self, version: int) -> int | None:
         """Which process wrote the version's entry; raises as ``state_at``."""
         return self.state_at(version).incarnation
+
+    def incarnations(self) -> list[tuple[int, int]]:
+        """The processes that wrote: the version that each went on from, and its number, in order.
+
+        The first may have begun earlier than it says: where the oldest segment does. Raises as ``entries``.
+        """
+        bases = list(self._bases)
+        found: list[tuple[int, int]] = []
+        for i, base in enumerate(bases):
+            cursor, items = self._segment(base, bases[i + 1] if i + 1 < len(bases) else None)
+            if not i and cursor.incarnation is not None:
+                found.append((base, cursor.incarnation))
+            for _ in items:
+                pass
+            found += cursor.begun
+        return found
 
     def models_at(self, version: int) -> dict[str, str]:
         """Models in force at the version; raises as ``state_at``."""
@@ -334,12 +353,21 @@ class Journal:
             except OSError as error:
                 raise JournalError(f"{name}: what a failed write left cannot be cut off ({error})") from error
             self._torn = False
-        if self._cursor.offset >= self._segment_bytes and self._cursor.version > self._bases[-1]:
+        cursor = self._cursor
+        # Not behind a note: so the header says how things stood at the last entry, and the note is found after it.
+        if (
+            cursor.offset >= self._segment_bytes
+            and cursor.entry_end == cursor.offset
+            and cursor.version > self._bases[-1]
+        ):
             self.sync()
-            self._begin_segment(self._cursor.state())
+            self._begin_segment(cursor.state())
 
     def _note(self, note: Note) -> None:
         self._make_room()
+        self._write_note(note)
+
+    def _write_note(self, note: Note) -> None:
         self._write(*seal(msgspec.msgpack.encode(note), self._cursor.crc, note=True))
         self._cursor.note(note)
 

@@ -119,9 +119,13 @@ class Cursor:
         self.slots = {partition: slot for slot, partition in enumerate(self.partitions)}
         self.models = dict(state.models)
         self.incarnation = state.incarnation
+        #: Processes that began here: the version that each found, and its number.
+        self.begun: list[tuple[int, int]] = []
         self.gaps = list(state.gaps)
         self.offset = 0
         self.crc = 0
+        #: Where the last version's entry ends; notes may follow it.
+        self.entry_end = 0
 
     def state(self) -> JournalState:
         """As of this place."""
@@ -135,6 +139,7 @@ class Cursor:
                 self.move(TopicPartition(topic, number), position)
             case IncarnationNote(number):
                 self.incarnation = number
+                self.begun.append((self.version, number))
             case ModelsNote(models):
                 self.models = models
             case GapNote(topic, number, position, earliest):
@@ -197,7 +202,7 @@ def decode_header(data: bytes, name: str, history: str) -> Cursor:
             tuple(Gap(v, TopicPartition(topic, n), lost, first) for v, topic, n, lost, first in header.gaps),
         )
     )
-    cursor.offset = end + _CRC.size
+    cursor.offset = cursor.entry_end = end + _CRC.size
     cursor.crc = _CRC.unpack_from(data, end)[0]
     return cursor
 
@@ -270,7 +275,7 @@ def read(data: bytes, cursor: Cursor, name: str) -> Iterator[Entry | Gap]:
                 positions[slot] = last + 1
                 runs.append(new_run(run, (partitions[slot], first, last, count)))
             cursor.version += 1
-            cursor.offset = offset = stop + 4
+            cursor.offset = cursor.entry_end = offset = stop + 4
             cursor.crc = crc
             yield Entry(cursor.version, tuple(runs))
     except (IndexError, msgspec.ValidationError) as error:

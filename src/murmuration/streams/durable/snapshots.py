@@ -168,10 +168,11 @@ class Snapshots:
         name = self._name(version)
         self._disk.publish(name + TEMPORARY, name)
         info = read_info(self._disk.view(name), name)
-        kept = self.infos()[: self._keep]
-        for other in self.versions():
-            if other < kept[-1].version:
-                self._disk.remove(self._name(other))
+        oldest = self.infos()[: self._keep][-1].version
+        with contextlib.suppress(OSError):  # the next one tries again
+            for other in self.versions():
+                if other < oldest:
+                    self._disk.remove(self._name(other))
         return info
 
     def discard(self, version: int) -> None:
