@@ -38,6 +38,9 @@ class Model:
         self.tweets: dict[int, list[Edge]] = {}
         self.watermark = -1
         self.too_late = 0
+        self.came_after_undo = 0
+        #: (user, tweet, code) → the newest second of an undo, in order of arrival; deletes have user 0.
+        self.undone: dict[tuple[int, int, int], int] = {}
 
     def apply(self, op: Op) -> None:
         if op.second > self.watermark:
@@ -45,10 +48,12 @@ class Model:
             while self.log and self.log[0].second <= self.watermark - self.config.window_ms // 1000:
                 self.evict()
         if op.code == DELETE:
+            self.remember((0, op.tweet, DELETE), op.second)
             for edge in self.tweets.pop(op.tweet, []):
                 self.drop(self.users.get(edge.user, []), edge)
         elif op.code in (EdgeType.UNFAVORITE, EdgeType.UNRETWEET):
             code = EdgeType.FAVORITE if op.code == EdgeType.UNFAVORITE else EdgeType.RETWEET
+            self.remember((op.user, op.tweet, int(code)), op.second)
             for lists, node in ((self.users, op.user), (self.tweets, op.tweet)):
                 lists[node] = [
                     e
@@ -57,6 +62,11 @@ class Model:
                 ]
         else:
             self.add(Edge(*op))
+
+    def remember(self, what: tuple[int, int, int], second: int) -> None:
+        if what not in self.undone and len(self.undone) == self.config.undos_max:
+            del self.undone[next(iter(self.undone))]
+        self.undone[what] = max(second, self.undone.get(what, 0))
 
     def add(self, edge: Edge) -> None:
         second = edge.second
@@ -67,6 +77,10 @@ class Model:
         )
         if too_late:
             self.too_late += 1
+            return
+        undos = ((edge.user, edge.tweet, edge.code), (0, edge.tweet, DELETE))
+        if any(self.undone.get(what, -1) > second for what in undos):
+            self.came_after_undo += 1
             return
         if len(self.log) == self.config.edges_max:
             self.evict()

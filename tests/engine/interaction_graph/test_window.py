@@ -44,6 +44,7 @@ CONFIGS = st.builds(
     arena_slots_per_edge=st.just(64.0),
     window_ms=st.sampled_from([1_000, 50_000, 700_000]),
     late_ms_max=st.sampled_from([0, 10_000, 1_000_000]),
+    undos_max=st.sampled_from([1, 2, 5, 1000]),
     user_degree_max=st.sampled_from([1, 3, 10, 1000]),
     tweet_degree_max=st.sampled_from([1, 4, 1000]),
 )
@@ -60,6 +61,7 @@ def assert_same(graph: InteractionGraph, model: Model) -> None:
         assert listed(graph.neighbors_of_tweet(tweet, 10_000)) == expected
         assert graph.tweet_degree(tweet) == len(expected)
     assert graph.counters()["too_late"] == model.too_late
+    assert graph.counters()["came_after_undo"] == model.came_after_undo
     assert graph.fill()["edges"] * graph.config.edges_max == pytest.approx(len(model.log))
 
 
@@ -131,6 +133,29 @@ def test_random_churn_stays_exact_and_gives_back_everything() -> None:
     graph.check()
     fill = graph.fill()
     assert fill == {"edges": 0.0, "users": 0.0, "tweets": 0.0, "arena": 0.0}
+
+
+def test_an_act_that_comes_after_its_undo_is_not_stored() -> None:
+    graph = InteractionGraph(InteractionGraphConfig())
+    run(graph, [Op(1, 50, EdgeType.UNFAVORITE, 20), Op(9, 60, DELETE, 20), Op(3, 50, 1, 30)])
+    # A like of before the undo, one of the same second (what came last is true), one of after it, and a retweet.
+    run(graph, [Op(1, 50, 1, 19), Op(1, 50, 1, 20), Op(1, 50, 1, 21), Op(1, 50, 2, 19), Op(2, 60, 1, 19)])
+    assert listed(graph.neighbors_of_user(1, 9)) == [(50, 1, 21), (50, 1, 20), (50, 2, 19)]
+    assert graph.user_degree(2) == graph.tweet_degree(60) == 0
+    assert graph.counters()["came_after_undo"] == 2
+    run(graph, [Op(1, 50, EdgeType.UNFAVORITE, 25), Op(1, 50, 1, 24), Op(2, 60, 1, 26)])
+    assert listed(graph.neighbors_of_user(1, 9)) == [(50, 2, 19)]
+    assert graph.tweet_degree(60) == 1
+    graph.check()
+
+
+def test_the_first_undo_is_forgotten_for_the_newest() -> None:
+    graph = InteractionGraph(InteractionGraphConfig(undos_max=2))
+    # The second undo of 50 renews its second, not its turn.
+    undos = [Op(1, tweet, EdgeType.UNFAVORITE, second) for tweet, second in ((50, 20), (51, 21), (50, 22), (52, 23))]
+    run(graph, [*undos, Op(1, 50, 1, 10), Op(1, 51, 1, 10), Op(1, 52, 1, 10)])
+    assert listed(graph.neighbors_of_user(1, 9)) == [(50, 1, 10)]
+    graph.check()
 
 
 def test_indices_are_reused_under_endless_new_users_and_tweets() -> None:

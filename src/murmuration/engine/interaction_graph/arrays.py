@@ -65,6 +65,7 @@ class Scalar(IntEnum):
     TAKEN_BACK = 11
     TAKE_BACK_UNMATCHED = 12
     DELETED = 13
+    CAME_AFTER_UNDO = 14
 
 
 class Limit(IntEnum):
@@ -78,7 +79,8 @@ class Limit(IntEnum):
 
 class GraphArrays(NamedTuple):
     """The complete state. ``*_records``: (nodes,) see kernels/ring_slices.py. ``*_skips``: (nodes,) how many of the
-    node's entries in the log are no longer in its list (capped out or taken back)."""
+    node's entries in the log are no longer in its list (capped out or taken back). ``undone``, ``undone_seconds``
+    (places,) and ``undone_next`` (1,): see undone.py."""
 
     users: IdMap
     tweets: IdMap
@@ -88,4 +90,7 @@ class GraphArrays(NamedTuple):
     tweet_skips: NDArray[np.int32]
     arena: SliceArena
     log: CalendarLog
+    undone: IdMap
+    undone_seconds: NDArray[np.int64]
+    undone_next: NDArray[np.int64]
     scalars: NDArray[np.int64]

@@ -29,6 +29,7 @@ def check(state: GraphArrays, limits: Int64s) -> None:
     seconds, users, tweets = _log_edges(state, limits)
     _check_ids(state.users, "users")
     _check_ids(state.tweets, "tweets")
+    _check_undone(state)
     used = np.zeros(state.arena.entries.shape[0] // 4, np.uint8)
     _check_free_lists(state.arena, used)
     sides = (
@@ -68,6 +69,14 @@ def _check_ids(ids: IdMap, side: str) -> None:
     free = ids.free[: ids.header[id_map.FREE]]
     _require(len(np.unique(free)) == len(free) and not ids.keys[free].any(), f"{side}: the free list is wrong")
     _require(len(free) + len(live) == ids.header[id_map.HIGH], f"{side}: indices are lost")
+
+
+def _check_undone(state: GraphArrays) -> None:
+    _check_ids(state.undone, "undone")
+    size, places = int(state.undone.header[id_map.SIZE]), len(state.undone_seconds)
+    _require(state.undone_seconds.max() <= max(0, int(state.scalars[Scalar.WATERMARK_S])), "an undo is of the future")
+    _require(0 <= state.undone_next[0] < places, "the next place for an undo is none")
+    _require(size == places or state.undone_next[0] == size, "undos are not in order of arrival")
 
 
 def _check_free_lists(arena: SliceArena, used: NDArray[np.uint8]) -> None:

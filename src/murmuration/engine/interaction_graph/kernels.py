@@ -23,6 +23,7 @@ from murmuration.engine.interaction_graph.arrays import (
     Limit,
     Scalar,
 )
+from murmuration.engine.interaction_graph.undone import is_undone, remember
 from murmuration.engine.kernels import calendar_log, ring_slices
 from murmuration.engine.kernels.id_map import find, find_or_add, remove
 from murmuration.engine.kernels.jit import inlined, kernel
@@ -49,6 +50,7 @@ _TOO_LATE, _PLACED_LATE, _REFUSED, _DROPPED_FULL = (
     int(Scalar.REFUSED),
     int(Scalar.DROPPED_FULL),
 )
+_CAME_AFTER_UNDO = int(Scalar.CAME_AFTER_UNDO)
 _CAPPED_USER, _CAPPED_TWEET, _ARENA_FULL = int(Scalar.CAPPED_USER), int(Scalar.CAPPED_TWEET), int(Scalar.ARENA_FULL)
 _TAKEN_BACK, _UNMATCHED, _DELETED = int(Scalar.TAKEN_BACK), int(Scalar.TAKE_BACK_UNMATCHED), int(Scalar.DELETED)
 _WINDOW, _LATE, _USER_DEGREE, _TWEET_DEGREE = (
@@ -186,6 +188,9 @@ def _add(g: Any, limits: Any, user_id: Any, tweet_id: Any, edge_type: Any, secon
         if late or (full and second < calendar_log.oldest(g.log)):
             scalars[_TOO_LATE] += 1
             return
+        if is_undone(g, user_id, tweet_id, edge_type, second):
+            scalars[_CAME_AFTER_UNDO] += 1
+            return
         scalars[_PLACED_LATE] += 1
     user, tweet = _prepare(g, user_id, tweet_id)
     if user < 0:
@@ -234,6 +239,7 @@ def _take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any)
     Their log entries stay until their time comes and count as skipped. O(user degree), and O(tweet degree) when the
     user's list has let edges go.
     """
+    remember(g, user_id, tweet_id, edge_type, second)
     arena = g.arena
     user = np.int64(find(g.users, user_id))
     tweet = np.int64(find(g.tweets, tweet_id))
@@ -263,12 +269,13 @@ def _take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any)
 
 
 @kernel
-def _delete_tweet(g: Any, tweet_id: Any) -> None:
+def _delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
     """Remove every edge in the tweet's list from both sides. O(tweet degree · (log + user degree / 2 moves)).
 
     Both degrees are capped, so the work is bounded. Edges that the tweet's own cap had let go are not found and
     leave with their time.
     """
+    remember(g, np.uint64(0), tweet_id, DELETE_TWEET, second)
     tweet = np.int64(find(g.tweets, tweet_id))
     if tweet < 0:
         return
@@ -331,7 +338,7 @@ def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, opera
             continue
         advance(g, limits, second)
         if operation == DELETE_TWEET:
-            _delete_tweet(g, tweet_id)
+            _delete_tweet(g, tweet_id, second)
         elif operation >= TAKE_BACK:
             _take_back(g, user_id, tweet_id, operation - TAKE_BACK, second)
         else:

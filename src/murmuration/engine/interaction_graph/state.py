@@ -69,7 +69,8 @@ class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw
     """Capacities and rules; the defaults suit a small machine.
 
     ``edge_kinds``: the events that make edges. ``late_ms_max``: an event further behind the newest one than this is
-    not stored, nor is one outside the window. ``*_degree_max``: the newest edges a node's list keeps.
+    not stored, nor is one outside the window. ``undos_max``: so many undos and deletes are remembered, against older
+    acts that come after them. ``*_degree_max``: the newest edges a node's list keeps.
     ``arena_slots_per_edge``: both lists of an edge together; slices are powers of two, so 3.2 is tight and 4 easy.
     """
 
@@ -79,6 +80,7 @@ class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw
     arena_slots_per_edge: Annotated[float, Meta(ge=2, le=64)] = 4.0
     window_ms: Annotated[int, Meta(ge=1000, le=1 << 41)] = 48 * 3_600_000
     late_ms_max: Annotated[int, Meta(ge=0)] = 48 * 3_600_000
+    undos_max: Annotated[int, Meta(ge=1, le=1 << 24)] = 1 << 14
     user_degree_max: Annotated[int, Meta(ge=1, lt=1 << 26)] = 1024
     tweet_degree_max: Annotated[int, Meta(ge=1, lt=1 << 26)] = 8192
     edge_kinds: tuple[EdgeKind, ...] = (
@@ -108,6 +110,8 @@ def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
         + 12 * nodes
         + ring_slices.arena_bytes(_arena_slots(config))
         + calendar_log.calendar_bytes(config.edges_max, config.window_ms // 1000)
+        + id_map.id_map_bytes(config.undos_max)
+        + 8 * (config.undos_max + 1)
         + 8 * len(Scalar)
     )
 
@@ -149,6 +153,9 @@ class InteractionGraph:
             tweet_skips=np.zeros(config.tweets_max, np.int32),
             arena=ring_slices.make_arena(_arena_slots(config)),
             log=calendar_log.make_calendar_log(config.edges_max, config.window_ms // 1000),
+            undone=id_map.make_id_map(config.undos_max),
+            undone_seconds=np.zeros(config.undos_max, np.int64),
+            undone_next=np.zeros(1, np.int64),
             scalars=scalars,
         )
         #: What reading kernels take; the arrays are the state's own.
