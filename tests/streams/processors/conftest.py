@@ -1,0 +1,41 @@
+"""Records of served feeds and profiles, as the log has them."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from murmuration.streams.log.base import NewRecord
+
+
+class Make:
+    """Log records (the tests are no package, so it comes as a fixture)."""
+
+    @staticmethod
+    def feed(feed_id: int, viewer_id: int, time_ms: int, author_ids: Sequence[int]) -> NewRecord:
+        value = {
+            "v": 1,
+            "id": str(feed_id),
+            "type": "served_feed",
+            "user_id": str(viewer_id),
+            "timestamp_ms": time_ms,
+            "entries": [{"tweet_id": str(i + 1), "author_id": str(a)} for i, a in enumerate(author_ids)],
+        }
+        return NewRecord(msgspec.json.encode(value), key=str(viewer_id).encode())
+
+    @staticmethod
+    def user(user_id: int, time_ms: int, groups: Sequence[str]) -> NewRecord:
+        value = {
+            "v": 1,
+            "id": str(user_id * 10**6 + time_ms % 10**6),
+            "type": "user",
+            "user_id": str(user_id),
+            "timestamp_ms": time_ms,
+            "groups": list(groups),
+        }
+        return NewRecord(msgspec.json.encode(value), key=str(user_id).encode())
+
+
+@pytest.fixture(scope="session")
+def make() -> type[Make]:
+    return Make

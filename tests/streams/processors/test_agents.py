@@ -1,0 +1,174 @@
+"""Agents on a real Kafka: two workers share partitions, one is killed, and nothing is counted twice or lost."""
+
+import asyncio
+import os
+import random
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from murmuration.config.processors import ProcessorsConfig
+from murmuration.config.schema import Config
+from murmuration.config.serving import LogConfig
+from murmuration.engine.errors import ConfigError
+from murmuration.streams.agents import run_agents
+from murmuration.streams.processors.embedded import EmbeddedProcessors
+from murmuration.streams.topics import running_log
+
+TIMEOUT_S = 60.0
+PARTITIONS = 4
+NOW_MS = 1_760_000_000_000
+GROUPS = {1: ["press"], 2: ["press", "sport"], 3: []}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def exposures(text: str) -> dict[str, int]:
+    """The windows on a page of metrics, by their labels."""
+    return {labels: int(float(n)) for labels, n in re.findall(r"^murmuration_exposures\{(.*)\} (\S+)$", text, re.M)}
+
+
+def entries(exposures: dict[str, int]) -> int:
+    """How many entries of feeds they count: each is once in the day's window, for everybody and the one experiment."""
+    return sum(n for labels, n in exposures.items() if 'group="all",window="24h"' in labels)
+
+
+async def until(condition, what):
+    """Poll until the condition gives something true, and return that."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        found = await condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.1)
+
+
+class WorkerProcess:
+    """``murmuration agents`` in a process of its own."""
+
+    def __init__(self, config: Config, folder: Path):
+        self.port = free_port()
+        self.log = folder / f"worker-{self.port}.log"
+        environ = {
+            "MURMURATION__LOG__URL": config.log.url,
+            "MURMURATION__LOG__TOPIC_PREFIX": config.log.topic_prefix,
+            "MURMURATION__LOG__PARTITIONS_DEFAULT": str(PARTITIONS),
+            "MURMURATION__PROCESSORS__AGENTS_PORT": str(self.port),
+            "MURMURATION__PROCESSORS__AGENTS_SESSION_TIMEOUT_S": "6",
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "murmuration", "agents"], env=os.environ | environ, stdout=log, stderr=log
+            )
+
+    async def get(self, path: str) -> tuple[int, str]:
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{self.port}{path}") as answer,
+            ):
+                return answer.status, await answer.text()
+        except aiohttp.ClientError:
+            return 0, ""
+
+    async def partitions(self) -> list[int]:
+        status, text = await self.get("/readyz")
+        return [int(n) for n in re.findall(r"\d+", text)] if status == 200 else []
+
+    async def exposures(self) -> dict[str, int]:
+        return exposures((await self.get("/metrics"))[1])
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.mark.kafka
+async def test_the_kill_of_a_worker_counts_nothing_twice_and_loses_nothing(kafka, make, tmp_path):
+    draw = random.Random(7)
+    config = Config(
+        log=LogConfig(url=f"kafka://{kafka}", topic_prefix=f"t{secrets.token_hex(6)}.", partitions_default=PARTITIONS)
+    )
+    records = [
+        make.feed(i, draw.randint(1, 40), NOW_MS - draw.randint(0, 40 * 60_000), draw.choices([1, 2, 3, 4], k=5))
+        for i in range(1, 1501)
+    ]
+    workers: list[WorkerProcess] = []
+    async with running_log(config.log) as event_log:
+        await event_log.append("users", [make.user(user, NOW_MS - 10**8, groups) for user, groups in GROUPS.items()])
+        try:
+            workers += [WorkerProcess(config, tmp_path) for _ in range(2)]
+            first, second = workers
+
+            async def shared():
+                parts = [await worker.partitions() for worker in workers]
+                return len(parts[0]) == len(parts[1]) == PARTITIONS // 2 and not set(parts[0]) & set(parts[1])
+
+            await until(shared, "the workers do not share the partitions")
+            await event_log.append("served", records[:500])
+
+            async def both_count():
+                pages = [await worker.exposures() for worker in workers]
+                return all(pages) and sum(map(entries, pages)) == 500 * 5
+
+            await until(both_count, "the workers do not count")
+
+            # Killed while feeds stream in: some are counted whose offsets are not committed yet.
+            for start in range(500, 1000, 50):
+                await event_log.append("served", records[start : start + 50])
+                await asyncio.sleep(0.05)
+                if start == 800:
+                    second.end()
+            workers.remove(second)
+            # A producer's second attempt, too.
+            await event_log.append("served", records[900:1500] + records[1100:1200])
+
+            embedded = await embedded_exposures(config, event_log, tmp_path, len(records))
+
+            async def same():
+                return await first.exposures() == embedded
+
+            await until(same, "the workers' totals are not the embedded run's")
+            assert sorted(await first.partitions()) == list(range(PARTITIONS))
+        finally:
+            for worker in workers:
+                worker.end()
+
+
+async def embedded_exposures(config, event_log, folder, feeds):
+    """What the engine's own process reports of the same log, once it has counted that many feeds."""
+    registry = CollectorRegistry()
+    task = asyncio.create_task(EmbeddedProcessors(config, event_log, registry, folder).run())
+
+    async def shown():
+        assert not task.done(), task.result()
+        found = exposures(generate_latest(registry).decode())
+        return found if entries(found) == feeds * 5 else None
+
+    try:
+        return await until(shown, "the embedded processors do not count")
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_agents_say_where_they_do_not_belong():
+    with pytest.raises(ConfigError, match=r"log\.url"):
+        await run_agents(Config())
+    kafka = LogConfig(url="kafka://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="run_in"):
+        await run_agents(Config(log=kafka, processors=ProcessorsConfig(run_in="serve")))
