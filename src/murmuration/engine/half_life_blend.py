@@ -23,7 +23,8 @@ from murmuration.engine.kernels.ring_slices import degree, slot_of, time_of
 #: 5 minutes, 35 minutes, 4 hours, 1.2 days, 8.3 days, 58 days, 1.1 years, 7.8 years.
 HALF_LIVES_MS: tuple[float, ...] = tuple(300_000.0 * 7.0**k for k in range(8))
 #: Half-lives a walk is scored at. A walk holds ages at 64 of its longest half-life; with two that differ by less than
-#: a factor of 15 the weights at the shorter one stay normal numbers, however old everything is.
+#: a factor of 15 the weights at the shorter one stay normal numbers, however old everything is. With four to a walk
+#: they vanish where all is old, which costs more quality than the time saved is worth (docs/quality.md).
 GROUP = 2
 #: How many of the viewer's newest engagements, and of each one's newest people, the walk from recent company knows.
 OWN_NEWEST = 8
