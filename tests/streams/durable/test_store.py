@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from murmuration.streams.cli import app
 from murmuration.streams.durable.disk import FolderBusyError, RealDisk
 from murmuration.streams.durable.inspect import inspect
-from murmuration.streams.durable.journal import Run
+from murmuration.streams.durable.journal import JournalError, Run
 from murmuration.streams.durable.snapshots import SnapshotInfo
 from murmuration.streams.durable.store import Store, StoreError
 from murmuration.streams.log.base import TopicPartition
@@ -217,4 +217,6 @@ def test_a_history_in_force_without_a_journal_is_damaged(memory_disk):
     info = begin(Store.open(disk))
     for name in disk.names(f"{info.id}/journal-"):
         disk.remove(name)
+    with pytest.raises(JournalError, match="no journal"):
+        Store.open(disk).journal(info)
     assert inspect(Store.open(disk, writable=False)).problems == [f"{info.id} is in force and has no journal"]

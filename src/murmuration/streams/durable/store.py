@@ -17,7 +17,7 @@ import msgspec
 
 from murmuration.engine.errors import MurmurationError
 from murmuration.streams.durable.disk import TEMPORARY, Disk, write_whole
-from murmuration.streams.durable.journal import Journal
+from murmuration.streams.durable.journal import Journal, JournalError
 from murmuration.streams.durable.snapshot_file import name_positions, parse_positions
 from murmuration.streams.durable.snapshots import Snapshots
 from murmuration.streams.log.base import TopicPartition
@@ -75,9 +75,13 @@ class Store:
         store = cls(disk, segment_bytes=segment_bytes, snapshots_keep=snapshots_keep, writable=writable)
         if writable:
             disk.lock(LOCK)
-            for name in disk.names():
-                if name.endswith(TEMPORARY):
-                    disk.remove(name)
+            try:
+                for name in disk.names():
+                    if name.endswith(TEMPORARY):
+                        disk.remove(name)
+            except BaseException:
+                disk.unlock()
+                raise
         return store
 
     def close(self) -> None:
@@ -122,20 +126,20 @@ class Store:
         info = HistoryInfo(
             id=history, rooms_hash=rooms_hash, log=log, start=name_positions(start), created_ms=created_ms
         )
-        self.journal(info).close()
+        self._open_journal(info, cut=True).close()
         write_whole(self.disk, history + DESCRIPTION, msgspec.json.format(msgspec.json.encode(info)))
         write_whole(self.disk, CURRENT, history.encode())
         return info
 
     def journal(self, info: HistoryInfo, *, cut: bool | None = None) -> Journal:
-        """The history's journal, to append to if the store is writable; raises as ``Journal.open``."""
-        return Journal.open(
-            self.disk,
-            info.id,
-            segment_bytes=self._segment_bytes,
-            start=info.start_positions,
-            cut=self._writable if cut is None else cut,
-        )
+        """The history's journal, to append to if the store is writable.
+
+        Raises:
+            JournalError: as ``Journal.open``, and when it is missing: the same versions must not be made twice.
+        """
+        if not self.has_journal(info):
+            raise JournalError(f"history {info.id} has no journal")
+        return self._open_journal(info, cut=self._writable if cut is None else cut)
 
     def has_journal(self, info: HistoryInfo) -> bool:
         """Whether the history has a journal (a history that was being removed may have none)."""
@@ -187,6 +191,9 @@ class Store:
             if name != description:
                 self.disk.remove(name)
         self.disk.remove(description)
+
+    def _open_journal(self, info: HistoryInfo, *, cut: bool) -> Journal:
+        return Journal.open(self.disk, info.id, segment_bytes=self._segment_bytes, start=info.start_positions, cut=cut)
 
     def _read_json(self, name: str, kind: type[_T]) -> _T:
         try:
