@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "murmuration"
-STATE_ROOMS = ("interaction_graph", "social_graph", "tweet_store", "signals", "deduplication", "blend_learner")
+STATE_ROOMS = (
+    "interaction_graph",
+    "entity_names",
+    "social_graph",
+    "tweet_store",
+    "signals",
+    "deduplication",
+    "blend_learner",
+)
 BASE = ("engine.types", "engine.errors", "engine.room", "engine.kernels")
 
 #: What a part of the tree may import from the project, by prefix; the longest matching part decides.

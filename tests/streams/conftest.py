@@ -3,7 +3,10 @@
 import pytest
 
 from murmuration.engine.deduplication import DeduplicationConfig
+from murmuration.engine.entity_names import EntityNamesConfig
+from murmuration.engine.interaction_graph.entity_graph import EntityGraphConfig
 from murmuration.engine.interaction_graph.state import InteractionGraphConfig
+from murmuration.engine.interaction_graph.user_graph import UserGraphConfig
 from murmuration.engine.signals.state import SignalsConfig
 from murmuration.engine.social_graph.state import SocialGraphConfig
 from murmuration.engine.state import RoomsConfig
@@ -16,6 +19,9 @@ def small_rooms() -> RoomsConfig:
     return RoomsConfig(
         deduplication=DeduplicationConfig(events_max=1 << 12),
         interaction_graph=InteractionGraphConfig(users_max=1 << 10, tweets_max=1 << 10, edges_max=1 << 12),
+        user_graph=UserGraphConfig(users_max=1 << 10, edges_max=1 << 12),
+        entity_graph=EntityGraphConfig(entities_max=1 << 10, tweets_max=1 << 10, edges_max=1 << 12),
+        entity_names=EntityNamesConfig(names_max=1 << 10, text_bytes_max=1 << 16),
         social_graph=SocialGraphConfig(users_max=1 << 10, edges_max=1 << 12, list_entries_max=1 << 14),
         tweet_store=TweetStoreConfig(tweets_max=1 << 10, text_bytes_max=1 << 16),
         signals=SignalsConfig(users_max=1 << 10, blocks_max=1 << 12),

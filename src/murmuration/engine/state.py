@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from murmuration.engine.blend_learner import BlendLearner, BlendLearnerConfig
 from murmuration.engine.deduplication import Deduplication, DeduplicationConfig
+from murmuration.engine.entity_names import EntityNames, EntityNamesConfig
+from murmuration.engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from murmuration.engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
 from murmuration.engine.lessons import Lessons, LessonsConfig
 from murmuration.engine.room import Bounded, Room
 from murmuration.engine.signals.state import Signals, SignalsConfig
@@ -31,6 +34,9 @@ class RoomsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     deduplication: DeduplicationConfig = DeduplicationConfig()
     interaction_graph: InteractionGraphConfig = InteractionGraphConfig()
+    user_graph: UserGraphConfig = UserGraphConfig()
+    entity_graph: EntityGraphConfig = EntityGraphConfig()
+    entity_names: EntityNamesConfig = EntityNamesConfig()
     social_graph: SocialGraphConfig = SocialGraphConfig()
     tweet_store: TweetStoreConfig = TweetStoreConfig()
     signals: SignalsConfig = SignalsConfig()
@@ -45,6 +51,9 @@ class EngineState:
         self.config = config
         self.deduplication = Deduplication(config.deduplication)
         self.interaction_graph = InteractionGraph(config.interaction_graph)
+        self.user_graph = UserGraph(config.user_graph)
+        self.entity_graph = EntityGraph(config.entity_graph)
+        self.entity_names = EntityNames(config.entity_names)
         self.social_graph = SocialGraph(config.social_graph)
         self.tweet_store = TweetStore(config.tweet_store)
         self.signals = Signals(config.signals)
@@ -54,6 +63,9 @@ class EngineState:
         self.rooms: tuple[Room, ...] = (
             self.tweet_store,
             self.interaction_graph,
+            self.user_graph,
+            self.entity_graph,
+            self.entity_names,
             self.social_graph,
             self.signals,
             self.lessons,

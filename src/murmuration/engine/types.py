@@ -88,7 +88,8 @@ class EventBatch(NamedTuple):
 
     All arrays are C-contiguous, writable and of exactly these dtypes (one numba signature a kernel).
     The first nine have one entry an event (n); the ``tweet_*`` columns one entry a CREATE or EDIT that
-    carries content (p), reached through ``payload``; ``text`` is their UTF-8, end to end (m bytes).
+    carries content, or a HASHTAG or URL that carries its name (p), reached through ``payload``; ``text`` is
+    their UTF-8, end to end (m bytes).
 
     ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD and USER 0.
     ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``.

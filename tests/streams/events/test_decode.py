@@ -86,9 +86,10 @@ def test_tweet_rows(decode_json: DecodeJson) -> None:
         (Kind.MENTION, 5, 10, 70, 9, NOW_MS, 0, 0.0),
         (Kind.MEDIA_TAG, 5, 11, 70, 9, NOW_MS, 0, 0.0),
         (Kind.MEDIA_TAG, 5, 12, 70, 9, NOW_MS, 0, 0.0),
-        (Kind.HASHTAG, 5, 9, 70, 9, NOW_MS, text_hash("murmuration"), 0.0),
-        (Kind.HASHTAG, 5, 9, 70, 9, NOW_MS, text_hash("dusk"), 0.0),
-        (Kind.URL, 5, 9, 70, 9, NOW_MS, url_hash("https://example.org/A"), 0.0),
+        # Names come along, as they were first written.
+        (Kind.HASHTAG, 5, 9, 70, 9, NOW_MS, text_hash("murmuration"), 0.0, *[0] * 6, "Murmuration"),
+        (Kind.HASHTAG, 5, 9, 70, 9, NOW_MS, text_hash("dusk"), 0.0, *[0] * 6, "dusk"),
+        (Kind.URL, 5, 9, 70, 9, NOW_MS, url_hash("https://example.org/A"), 0.0, *[0] * 6, "https://example.org/A"),
         (Kind.EDIT, 5, 9, 70, 9, NOW_MS, 0, 0.0, 0, 0, 0, 0, german, TweetFlag.VIDEO, "Dawn"),
         (Kind.DELETE, 5, 9, 70, 9, NOW_MS, 0, 0.0),
         (Kind.LABEL, 5, 0, 70, 9, NOW_MS, text_hash("nsfw"), 0.0),

@@ -3,11 +3,14 @@
 A seed's list is read newest first. A small hash table of the request gives each tweet a row (one half of a cache
 line): which seed touched it last and with which types, its chain of proofs, its number of users, its index. So a
 repeated edge costs a look, and what a tweet was engaged with is kept without sorting anything.
+
+What is counted may be another right side (users), or what tweets carry (entity_kernels.py fills the same rows).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from murmuration.engine.interaction_graph.arrays import NODE_BITS, NODE_MASK, EdgeType
 from murmuration.engine.interaction_graph.walk_kernels import threshold
@@ -18,26 +21,109 @@ from murmuration.engine.kernels.ring_slices import degree, slot_of, time_of
 from murmuration.engine.kernels.top_k import top_k
 
 #: Fields of the statistics, at the start of ``ints``.
-SEEDS, EDGES_READ, TWEETS, RESULTS = 0, 1, 2, 3
+SEEDS, EDGES_READ, ROWS, PROOFS, RESULTS = 0, 1, 2, 3, 4
 STATS = 8
 BINS = 256
 TYPES = 16
 #: A row's fields: last seed and its types; newest proof + 1 (32 bits) | distinct users; tweet index; score (float64).
-_STAMP, _PROOFS, _NODE, _SCORE = 0, 1, 2, 3
+STAMP, CHAIN, NODE, SCORE = 0, 1, 2, 3
 ROW = 4
-_USER = 1 << 32
+USER = 1 << 32
 #: Table values that are no rank: never a result; may be a result but was not met yet.
 _BLOCKED, _ALLOWED = 0xFFFFFFFF, 0xFFFFFFFE
-_VALUE = 0xFFFFFFFF
-#: A proof: seed's number (28 bits) | type (4) | the proof before it + 1 (32).
+VALUE = 0xFFFFFFFF
+#: Who proves: an author is no proof of their own tweet by another type; everybody; everybody, and every type that
+#: needs users must have them, not one of them.
+BUT_AUTHORS, EVERYBODY, EVERY_TYPE = 0, 1, 2
 _AHEAD = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _TWEET = int(EdgeType.TWEET)
 _SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
 
 
+class Tally(NamedTuple):
+    """What is counted: buffers of a reader thread, all int64.
+
+    ``stats`` (8,). ``table``: hash slots (a power of two), node + 1 above its row. ``rows``: (``ROW`` · n,).
+    ``proofs``: (m,) seed's number (28 bits) | type (4) | the proof before it + 1 (32); a row's chain has those of one
+    seed together.
+    """
+
+    stats: NDArray[np.int64]
+    table: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    proofs: NDArray[np.int64]
+
+
+class Ranking(NamedTuple):
+    """The best of what was counted: buffers of a reader thread, int64 but for ``best`` (int32) and ``kept`` (float64).
+
+    By result: ``ids``, ``best`` (their rows), ``proof_counts`` (k,), ``links`` (k · p,): proofs + 1, the heaviest seeds
+    first. Scratch: ``bins``, and ``order``, ``candidates`` and ``kept``, as long as the rows are many.
+    """
+
+    ids: NDArray[np.int64]
+    best: NDArray[np.int32]
+    proof_counts: NDArray[np.int64]
+    links: NDArray[np.int64]
+    bins: NDArray[np.int64]
+    order: NDArray[np.int64]
+    candidates: NDArray[np.int64]
+    kept: NDArray[np.float64]
+
+
+class Sizes(NamedTuple):
+    """Lengths: hash slots (a power of two), rows, proofs, results, proofs a result."""
+
+    slots: int
+    rows: int
+    proofs: int
+    results: int
+    per_result: int
+
+
+def tally_size(sizes: Any) -> Any:
+    """Length of the buffer's first part, the tally."""
+    return STATS + sizes.slots + ROW * sizes.rows + sizes.proofs
+
+
+def ranking_size(sizes: Any) -> Any:
+    """Length of its second part, the ranking."""
+    return sizes.results * (3 + sizes.per_result) + BINS + 2 * sizes.rows
+
+
+def tally_in(ints: Any, sizes: Any) -> Tally:
+    """The tally at the start of a buffer."""
+    rows = STATS + sizes.slots
+    proofs = rows + ROW * sizes.rows
+    return Tally(ints[:STATS], ints[STATS:rows], ints[rows:proofs], ints[proofs : proofs + sizes.proofs])
+
+
+def ranking_in(ints: Any, floats: Any, sizes: Any) -> Ranking:
+    """The ranking behind the tally; ``floats`` as long as the rows are many."""
+    n, k = sizes.rows, sizes.results
+    at = STATS + sizes.slots + ROW * n + sizes.proofs
+    links = at + 3 * k
+    bins = links + k * sizes.per_result
+    order = bins + BINS
+    return Ranking(
+        ints[at : at + k],
+        ints[at + k : at + 2 * k].view(np.int32),
+        ints[at + 2 * k : links],
+        ints[links:bins],
+        ints[bins:order],
+        ints[order : order + n],
+        ints[order + n : order + 2 * n],
+        floats,
+    )
+
+
+#: The same for kernels.
+tally_of, ranking_of = inlined(tally_in), inlined(ranking_in)
+
+
 @inlined
-def _find_slot(table: Any, mask: Any, shift: Any, node: Any) -> Any:
+def find_slot(table: Any, mask: Any, shift: Any, node: Any) -> Any:
     """The table slot that holds a node, or the empty one where it goes (a used slot holds node + 1 and a value)."""
     at = np.int64((np.uint64(node) * _GOLDEN) >> shift)
     while table[at] != 0 and table[at] >> 32 != node + 1:
@@ -48,7 +134,7 @@ def _find_slot(table: Any, mask: Any, shift: Any, node: Any) -> Any:
 @inlined
 def _mark(table: Any, mask: Any, shift: Any, node: Any, value: Any) -> None:
     """Give a node a value; blocked stays blocked."""
-    at = _find_slot(table, mask, shift, node)
+    at = find_slot(table, mask, shift, node)
     if table[at] == 0 or value == _BLOCKED:
         table[at] = ((node + 1) << 32) | value
 
@@ -93,9 +179,10 @@ def _admit(g: Any, node: Any, limits: Any) -> Any:
 
 
 @inlined
-def _read_seed(g: Any, cut: Any, place: Any, seed: Any, user: Any, weight: Any, rules: Any, limits: Any) -> Any:
-    """Add up one seed's newest edges; returns (tweets with a row, proofs, edges read)."""
-    table, rows, scores, proofs = cut
+def _read_seed(g: Any, tally: Any, place: Any, seed: Any, user: Any, weight: Any, rules: Any, limits: Any) -> Any:
+    """Add up one seed's newest edges; returns (rows, proofs, edges read)."""
+    scores = tally.rows.view(np.float64)
+    table, rows, proofs = tally.table, tally.rows, tally.proofs
     mask, shift, n, proved = place
     types, edges_max, since, closed = rules
     record = g.user_records[user]
@@ -107,7 +194,7 @@ def _read_seed(g: Any, cut: Any, place: Any, seed: Any, user: Any, weight: Any, 
             ahead = g.entries[slot_of(record, j - 2 * _AHEAD)] & NODE_MASK
             prefetch(table, np.int64((np.uint64(ahead) * _GOLDEN) >> shift))
             near = g.entries[slot_of(record, j - _AHEAD)] & NODE_MASK
-            prefetch(rows, ROW * (table[np.int64((np.uint64(near) * _GOLDEN) >> shift)] & _VALUE))
+            prefetch(rows, ROW * (table[np.int64((np.uint64(near) * _GOLDEN) >> shift)] & VALUE))
         entry = g.entries[slot_of(record, j)]
         if time_of(entry) < since:
             break
@@ -116,8 +203,8 @@ def _read_seed(g: Any, cut: Any, place: Any, seed: Any, user: Any, weight: Any, 
         if not (types >> kind) & 1:
             continue
         node = entry & NODE_MASK
-        at = _find_slot(table, mask, shift, node)
-        rank = table[at] & _VALUE
+        at = find_slot(table, mask, shift, node)
+        rank = table[at] & VALUE
         if table[at] == 0 or rank == _ALLOWED:
             if (closed and rank != _ALLOWED) or not _admit(g, node, limits):
                 table[at] = ((node + 1) << 32) | _BLOCKED
@@ -125,126 +212,127 @@ def _read_seed(g: Any, cut: Any, place: Any, seed: Any, user: Any, weight: Any, 
             rank = n
             n += 1
             table[at] = ((node + 1) << 32) | rank
-            rows[ROW * rank + _STAMP] = 0
-            rows[ROW * rank + _PROOFS] = 0
-            rows[ROW * rank + _NODE] = node
-            scores[ROW * rank + _SCORE] = 0.0
+            rows[ROW * rank + STAMP] = 0
+            rows[ROW * rank + CHAIN] = 0
+            rows[ROW * rank + NODE] = node
+            scores[ROW * rank + SCORE] = 0.0
         elif rank == _BLOCKED:
             continue
         row = ROW * rank
-        stamp = rows[row + _STAMP]
+        stamp = rows[row + STAMP]
         if stamp >> TYPES != seed + 1:
             stamp = (seed + 1) << TYPES
-            rows[row + _PROOFS] += _USER
+            rows[row + CHAIN] += USER
         bit = np.int64(1) << kind
         if stamp & bit:
-            rows[row + _STAMP] = stamp
+            rows[row + STAMP] = stamp
             continue
-        rows[row + _STAMP] = stamp | bit
-        scores[row + _SCORE] += weight
-        held = rows[row + _PROOFS]
-        proofs[proved] = (seed << 36) | (kind << 32) | (held & _VALUE)
+        rows[row + STAMP] = stamp | bit
+        scores[row + SCORE] += weight
+        held = rows[row + CHAIN]
+        proofs[proved] = (seed << 36) | (kind << 32) | (held & VALUE)
         proved += 1
-        rows[row + _PROOFS] = (held & ~_VALUE) | proved
+        rows[row + CHAIN] = (held & ~VALUE) | proved
     return n, proved, read
 
 
 @kernel
-def _proven(rows: Any, proofs: Any, rank: Any, minimum: Any, unions: Any, union_min: Any, exact: Any) -> Any:
-    """Whether a tweet has enough proof: enough users of one type, or of one union of types.
+def _proven(rows: Any, proofs: Any, rank: Any, needs: Any) -> Any:
+    """Whether a row has enough proof: enough users of one type, or of one union of types; by ``EVERY_TYPE`` enough
+    users in all, and of every type that needs some.
 
-    The author's own (first of type TWEET) does not count among the users of another type. ``minimum`` (16,): users
-    needed by type, 0 = the type alone never suffices. ``exact`` > 0: exactly so many distinct users in all.
+    By ``BUT_AUTHORS`` the author's own (first of type TWEET) does not count among the users of another type.
+    ``needs``: ``minimum`` (16,), users by type, 0 = the type alone never suffices; ``unions``; users of a union, or in
+    all; ``exact`` > 0: exactly so many distinct users in all; who proves; whether any proof will do.
     """
-    if exact > 0 and rows[ROW * rank + _PROOFS] >> 32 != exact:
+    minimum, unions, union_min, exact, who, _ = needs
+    users = rows[ROW * rank + CHAIN] >> 32
+    if (exact > 0 and users != exact) or (who == EVERY_TYPE and users < union_min):
         return False
     author = np.int64(-1)
-    link = rows[ROW * rank + _PROOFS] & _VALUE
-    while link > 0:
+    link = rows[ROW * rank + CHAIN] & VALUE
+    while who == BUT_AUTHORS and link > 0:
         proof = proofs[link - 1]
         if (proof >> 32) & 15 == _TWEET:
             author = proof >> 36
-        link = proof & _VALUE
+        link = proof & VALUE
     for kind in range(TYPES):
         if minimum[kind] == 0:
             continue
         count = np.int64(0)
-        link = rows[ROW * rank + _PROOFS] & _VALUE
+        link = rows[ROW * rank + CHAIN] & VALUE
         while link > 0:
             proof = proofs[link - 1]
             if (proof >> 32) & 15 == kind and (kind == _TWEET or proof >> 36 != author):
                 count += 1
-            link = proof & _VALUE
-        if count >= minimum[kind]:
+            link = proof & VALUE
+        if count >= minimum[kind] and who != EVERY_TYPE:
             return True
+        if count < minimum[kind] and who == EVERY_TYPE:
+            return False
     for i in range(unions.shape[0]):
         # A seed's proofs lie together in the chain, so distinct users are changes of the seed.
         count = np.int64(0)
         before = np.int64(-1)
-        link = rows[ROW * rank + _PROOFS] & _VALUE
+        link = rows[ROW * rank + CHAIN] & VALUE
         while link > 0:
             proof = proofs[link - 1]
             if (unions[i] >> ((proof >> 32) & 15)) & 1 and proof >> 36 != before:
                 before = proof >> 36
                 count += 1
-            link = proof & _VALUE
+            link = proof & VALUE
         if count >= union_min:
             return True
-    return False
+    return bool(who == EVERY_TYPE)
 
 
 @inlined
-def _list_proofs(
-    chain: Any, proofs: Any, seeds: Any, weights: Any, at: Any, limit: Any, people: Any, kinds: Any
-) -> Any:
+def _list_proofs(chain: Any, proofs: Any, seeds: Any, weights: Any, at: Any, limit: Any, links: Any) -> Any:
     """A result's proofs, the heaviest seeds first, then by user id and type; returns how many there are."""
     size = np.int64(0)
     link = chain
     while link > 0:
         proof = proofs[link - 1]
-        link = proof & _VALUE
         seed = proof >> 36
-        kind = (proof >> 32) & 15
         i = size
         while i > 0:
-            other = people[at + i - 1]
+            before = proofs[links[at + i - 1] - 1]
+            other = before >> 36
             if weights[other] > weights[seed] or (
                 weights[other] == weights[seed]
-                and (seeds[other] < seeds[seed] or (other == seed and kinds[at + i - 1] < kind))
+                and (seeds[other] < seeds[seed] or (other == seed and (before >> 32) & 15 < (proof >> 32) & 15))
             ):
                 break
             i -= 1
-        if i == limit:
-            continue
-        size = min(size + 1, limit)
-        for j in range(size - 1, i, -1):
-            people[at + j] = people[at + j - 1]
-            kinds[at + j] = kinds[at + j - 1]
-        people[at + i] = seed
-        kinds[at + i] = kind
+        if i < limit:
+            size = min(size + 1, limit)
+            for j in range(size - 1, i, -1):
+                links[at + j] = links[at + j - 1]
+            links[at + i] = link
+        link = proof & VALUE
     return size
 
 
 @inlined
-def _choose(g: Any, cut: Any, n: Any, results: Any, options: Any, picked: Any) -> Any:
-    """The best tweets with enough proof, best first, then by id: their rows into ``best``, ids into ``ids``."""
-    rows, scores, proofs = cut
-    minimum, unions, union_min, exact, plain = options
-    bins, order, kept, candidates, best, ids = picked
+def _choose(keys: Any, tally: Any, ranking: Any, needs: Any) -> Any:
+    """The best rows with enough proof, best first, then by id: their numbers into ``best``, their ids into ``ids``."""
+    rows, scores = tally.rows, tally.rows.view(np.float64)
+    kept, candidates, results = ranking.kept, ranking.candidates, ranking.ids.shape[0]
+    n = tally.stats[ROWS]
     eligible = np.int64(0)
-    if plain:
+    if needs[5]:
         eligible = n
         for r in range(n):
             candidates[r] = r
-            kept[r] = scores[ROW * r + _SCORE]
+            kept[r] = scores[ROW * r + SCORE]
     else:
         for r in range(n):
-            if _proven(rows, proofs, r, minimum, unions, union_min, exact):
+            if _proven(rows, tally.proofs, r, needs):
                 candidates[eligible] = r
-                kept[eligible] = scores[ROW * r + _SCORE]
+                kept[eligible] = scores[ROW * r + SCORE]
                 eligible += 1
-    least = threshold(kept, eligible, results, bins)
-    keys = order.view(np.uint64)
+    least = threshold(kept, eligible, results, ranking.bins)
+    order = ranking.order.view(np.uint64)
     m = np.int64(0)
     for i in range(eligible):
         if kept[i] >= least:
@@ -252,12 +340,24 @@ def _choose(g: Any, cut: Any, n: Any, results: Any, options: Any, picked: Any) -
             candidates[m] = candidates[i]
             m += 1
     for i in range(m):
-        keys[i] = g.tweet_keys[rows[ROW * candidates[i] + _NODE]]
-    size = np.int64(top_k(kept, keys, m, results, best))
+        order[i] = keys[rows[ROW * candidates[i] + NODE]]
+    size = np.int64(top_k(kept, order, m, results, ranking.best))
     for k in range(size):
-        ids[k] = order[best[k]]
-        best[k] = np.int32(candidates[best[k]])
+        ranking.ids[k] = ranking.order[ranking.best[k]]
+        ranking.best[k] = np.int32(candidates[ranking.best[k]])
     return size
+
+
+@inlined
+def rank_best(keys: Any, tally: Any, ranking: Any, per_result: Any, seeds: Any, weights: Any, needs: Any) -> None:
+    """Choose the best rows and list their proofs. ``keys``: uint64, the ids of nodes."""
+    size = _choose(keys, tally, ranking, needs)
+    tally.stats[RESULTS] = size
+    for k in range(size):
+        chain = tally.rows[ROW * ranking.best[k] + CHAIN] & VALUE
+        ranking.proof_counts[k] = _list_proofs(
+            chain, tally.proofs, seeds, weights, k * per_result, per_result, ranking.links
+        )
 
 
 @inlined
@@ -272,12 +372,53 @@ def _table_size(g: Any, users: Any, seeds: Any, query: Any, lists: Any, edges_ma
         users[i] = np.int64(find_in(g.user_slots, seeds[i]))
         if users[i] >= 0:
             total += min(degree(g.user_records[users[i]]), edges_max)
+    return slots_for(total, slots_max)
+
+
+@inlined
+def slots_for(entries: Any, slots_max: Any) -> Any:
+    """Hash slots for so many entries, at most half full, and the shift of the hash."""
     shift = np.uint64(60)
     slots = np.int64(16)
-    while slots < 2 * total and slots < slots_max:
+    while slots < 2 * entries and slots < slots_max:
         slots *= 2
         shift -= np.uint64(1)
     return slots, shift
+
+
+@kernel
+def count(g: Any, tally: Any, users: Any, seeds: Any, weights: Any, lists: Any, rules: Any, limits: Any) -> None:
+    """Read the seeds' newest edges and add up what they point to.
+
+    ``users``: int64 (n,) scratch. ``seeds`` uint64 and ``weights`` float64 (n,), distinct. ``lists``: (query id to
+    leave out what they engaged with, or 0; tweet ids never to give; authors never; authors alone). ``rules``: (type
+    mask, edges a seed, least second). ``limits``: creation from and before in ms (0 = any), least degree. The buffers
+    of ``tally`` are long enough for all of it; they need not be cleared.
+    """
+    stats = tally.stats
+    stats[:] = 0
+    query_id, blocked_tweets, blocked_authors, allowed_authors = lists
+    types, edges_max, since = rules
+    closed = allowed_authors.shape[0] > 0
+    query = np.int64(find_in(g.user_slots, query_id))
+    slots, shift = _table_size(g, users, seeds, query, lists, edges_max, tally.table.shape[0])
+    tally.table[:slots] = 0
+    mask = slots - 1
+    _mark_lists(g, tally.table, mask, shift, (query, blocked_tweets, blocked_authors, allowed_authors), edges_max)
+    n, proved = np.int64(0), np.int64(0)
+    for i in range(seeds.shape[0]):
+        if i + 1 < seeds.shape[0] and users[i + 1] >= 0:
+            record = g.user_records[users[i + 1]]
+            for j in range(0, min(degree(record), 8 * _AHEAD), 8):
+                prefetch(g.entries, slot_of(record, degree(record) - 1 - j))
+        if users[i] >= 0:
+            place = (mask, shift, n, proved)
+            rule = (types, edges_max, since, closed)
+            n, proved, read = _read_seed(g, tally, place, i, users[i], weights[i], rule, limits)
+            stats[SEEDS] += read > 0
+            stats[EDGES_READ] += read
+    stats[ROWS] = n
+    stats[PROOFS] = proved
 
 
 @kernel
@@ -293,61 +434,11 @@ def second_degree(
     limits: Any,
     needs: Any,
 ) -> None:
-    """A whole request: mark, count, choose, list proofs.
+    """A whole request: count, choose, list proofs. In the buffer: tally, ranking, and at its end one place a seed.
 
-    ``sizes``: (hash slots (power of two) at most, rows, proofs, results, proofs a result). ``seeds`` uint64 and
-    ``weights`` float64 (n,), distinct. ``lists``: (query id to leave out what they engaged with, or 0; tweet ids never
-    to give; authors never; authors alone). ``rules``: (type mask, edges a seed, least second). ``limits``: creation
-    from and before in ms (0 = any), least degree. ``needs``: (users by type (16,), unions, users of a union, exact
-    users, whether any proof will do). Left in the buffers: statistics, then ids, rows and numbers of proofs, then
-    seeds and types of the proofs.
+    The other arguments are those of ``count`` and ``_proven``.
     """
-    slots_max, rows_max, proofs_max, results, per_result = sizes
-    stats = ints[:STATS]
-    stats[:] = 0
-    ids = ints[STATS : STATS + results]
-    best = ints[STATS + results : STATS + 2 * results].view(np.int32)
-    found = ints[STATS + 2 * results : STATS + 3 * results]
-    at = STATS + 3 * results
-    each = results * per_result
-    people, kinds = ints[at : at + each], ints[at + each : at + 2 * each]
-    at += 2 * each
-    bins = ints[at : at + BINS]
-    users = ints[at + BINS : at + BINS + seeds.shape[0]]
-    at += BINS + seeds.shape[0]
-    rows = ints[at : at + ROW * rows_max]
-    at += ROW * rows_max
-    proofs = ints[at : at + proofs_max]
-    at += proofs_max
-    order, candidates = ints[at : at + rows_max], ints[at + rows_max : at + 2 * rows_max]
-    at += 2 * rows_max
-    query_id, blocked_tweets, blocked_authors, allowed_authors = lists
-    types, edges_max, since = rules
-    closed = allowed_authors.shape[0] > 0
-    query = np.int64(find_in(g.user_slots, query_id))
-    slots, shift = _table_size(g, users, seeds, query, lists, edges_max, slots_max)
-    table = ints[at : at + slots]
-    table[:] = 0
-    mask = slots - 1
-    _mark_lists(g, table, mask, shift, (query, blocked_tweets, blocked_authors, allowed_authors), edges_max)
-
-    scores = rows.view(np.float64)
-    n, proved = np.int64(0), np.int64(0)
-    cut = (table, rows, scores, proofs)
-    for i in range(seeds.shape[0]):
-        if i + 1 < seeds.shape[0] and users[i + 1] >= 0:
-            record = g.user_records[users[i + 1]]
-            for j in range(0, min(degree(record), 8 * _AHEAD), 8):
-                prefetch(g.entries, slot_of(record, degree(record) - 1 - j))
-        if users[i] >= 0:
-            place = (mask, shift, n, proved)
-            rule = (types, edges_max, since, closed)
-            n, proved, read = _read_seed(g, cut, place, i, users[i], weights[i], rule, limits)
-            stats[SEEDS] += read > 0
-            stats[EDGES_READ] += read
-    stats[TWEETS] = n
-    picked = (bins, order, floats, candidates, best, ids)
-    stats[RESULTS] = _choose(g, (rows, scores, proofs), n, results, needs, picked)
-    for k in range(stats[RESULTS]):
-        chain = rows[ROW * best[k] + _PROOFS] & _VALUE
-        found[k] = _list_proofs(chain, proofs, seeds, weights, k * per_result, per_result, people, kinds)
+    tally = tally_of(ints, sizes)
+    ranking = ranking_of(ints, floats, sizes)
+    count(g, tally, ints[ints.shape[0] - seeds.shape[0] :], seeds, weights, lists, rules, limits)
+    rank_best(g.tweet_keys, tally, ranking, sizes.per_result, seeds, weights, needs)

@@ -5,7 +5,7 @@ has to a tweet, and only its newest edges are read. The definition is that of Gr
 exact: repeated edges never count twice, undone ones are not in the graph.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,12 +14,27 @@ from numpy.typing import NDArray
 from murmuration.engine.errors import RequestError
 from murmuration.engine.interaction_graph import count_kernels
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES
-from murmuration.engine.interaction_graph.count_kernels import BINS, ROW, STATS, TYPES
+from murmuration.engine.interaction_graph.count_kernels import (
+    BUT_AUTHORS,
+    CHAIN,
+    EDGES_READ,
+    RESULTS,
+    ROW,
+    ROWS,
+    SCORE,
+    SEEDS,
+    TYPES,
+    Sizes,
+    ranking_in,
+    ranking_size,
+    tally_in,
+    tally_size,
+)
 from murmuration.engine.interaction_graph.salsa import PROOFS_MAX, RESULTS_MAX, SalsaScratch, SeedsError
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
 Ids = NDArray[np.uint64]
-_NO_IDS: Ids = np.empty(0, np.uint64)
+NO_IDS: Ids = np.empty(0, np.uint64)
 
 #: A request's budget: edges read, of seeds and of listed authors.
 EDGES_MAX = 4_000_000
@@ -68,9 +83,9 @@ class SecondDegreeRequest(msgspec.Struct, frozen=True, kw_only=True):
     tweet_age_ms_max: int = 0
     engagement_age_ms_max: int = 0
     degree_min: int = 0
-    exclude_tweet_ids: Ids = msgspec.field(default_factory=lambda: _NO_IDS)
-    exclude_author_ids: Ids = msgspec.field(default_factory=lambda: _NO_IDS)
-    author_ids: Ids = msgspec.field(default_factory=lambda: _NO_IDS)
+    exclude_tweet_ids: Ids = msgspec.field(default_factory=lambda: NO_IDS)
+    exclude_author_ids: Ids = msgspec.field(default_factory=lambda: NO_IDS)
+    author_ids: Ids = msgspec.field(default_factory=lambda: NO_IDS)
 
 
 class SecondDegreeResult(NamedTuple):
@@ -91,7 +106,12 @@ class SecondDegreeResult(NamedTuple):
     tweets: int
 
 
-def _validate(request: SecondDegreeRequest) -> None:
+def validate(request: SecondDegreeRequest) -> None:
+    """Check a request.
+
+    Raises:
+        RequestError: named by its ``code``: bad_seeds, bad_count_option, too_many_seeds.
+    """
     weights = request.seed_weights
     seeds = len(request.seed_user_ids)
     if not seeds or seeds != len(weights) or len(np.unique(request.seed_user_ids)) != seeds:
@@ -111,8 +131,8 @@ def _validate(request: SecondDegreeRequest) -> None:
         raise CountBudgetError(f"{lists} seeds and authors with {request.edges_per_seed_max} edges each are too many")
 
 
-def _needs(request: SecondDegreeRequest) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int, bool]:
-    """Users needed by type, unions, users of a union, exact users, and whether any proof will do."""
+def needs_of(request: SecondDegreeRequest, who: int = BUT_AUTHORS) -> tuple[Any, ...]:
+    """What a result needs (the last argument of ``count_kernels.rank_best``)."""
     minimum = np.full(TYPES, max(1, request.users_min), np.int64)
     for edge_type, users in request.users_min_by_type.items():
         minimum[edge_type] = users
@@ -120,7 +140,32 @@ def _needs(request: SecondDegreeRequest) -> tuple[NDArray[np.int64], NDArray[np.
     wanted = [m for t, m in enumerate(minimum.tolist()) if request.edge_types >> t & 1]
     plain = all(m == 1 for m in wanted) and request.users_exact == 0
     unions = np.array([u & request.edge_types for u in request.type_unions], np.int64)
-    return minimum, unions, max(1, request.users_min), request.users_exact, plain
+    return minimum, unions, max(1, request.users_min), request.users_exact, who, plain
+
+
+def sizes_of(graph: InteractionGraph, request: SecondDegreeRequest) -> Sizes:
+    """Buffers that are long enough for a checked request."""
+    cap = request.edges_per_seed_max
+    edges = len(request.seed_user_ids) * min(cap, graph.config.user_degree_max)
+    authors = len(request.exclude_author_ids) + len(request.author_ids)
+    marks = len(request.exclude_tweet_ids) + authors * cap + graph.config.user_degree_max
+    slots = 1 << max(4, (2 * min(edges + marks, graph.config.tweets_max) - 1).bit_length())
+    return Sizes(slots, min(edges, graph.config.tweets_max), edges, request.results_max, request.proofs_max)
+
+
+def count_terms(graph: InteractionGraph, request: SecondDegreeRequest) -> tuple[Any, ...]:
+    """Seeds, weights, lists, rules and limits of a request, as ``count_kernels.count`` takes them."""
+    now_ms = request.time_ms or graph.watermark_ms
+    engaged_s = max(0, -(-(now_ms - request.engagement_age_ms_max) // 1000)) if request.engagement_age_ms_max else 0
+    created_ms = max(0, now_ms - request.tweet_age_ms_max) if request.tweet_age_ms_max else 0
+    lists = (request.exclude_tweet_ids, request.exclude_author_ids, request.author_ids)
+    return (
+        np.array(request.seed_user_ids, np.uint64),
+        np.array(request.seed_weights, np.float64),
+        (np.uint64(request.query_user_id), *(np.array(ids, np.uint64) for ids in lists)),
+        (request.edge_types & ALL_TYPES, request.edges_per_seed_max, engaged_s),
+        (created_ms, 0, request.degree_min),
+    )
 
 
 def second_degree(graph: InteractionGraph, request: SecondDegreeRequest, scratch: SalsaScratch) -> SecondDegreeResult:
@@ -131,62 +176,40 @@ def second_degree(graph: InteractionGraph, request: SecondDegreeRequest, scratch
     Raises:
         RequestError: named by its ``code``: bad_seeds, bad_count_option, too_many_seeds.
     """
-    _validate(request)
-    seeds = np.array(request.seed_user_ids, np.uint64)
-    k, p, cap = request.results_max, request.proofs_max, request.edges_per_seed_max
-    edges = len(seeds) * min(cap, graph.config.user_degree_max)
-    rows = min(edges, graph.config.tweets_max)
-    marks = len(request.exclude_tweet_ids) + (len(request.exclude_author_ids) + len(request.author_ids)) * cap
-    slots = 1 << max(4, (2 * (edges + marks + graph.config.user_degree_max) - 1).bit_length())
-    slots = min(slots, 1 << max(4, (2 * graph.config.tweets_max - 1).bit_length()))
-    scratch.reserve(STATS + 3 * k + 2 * k * p + BINS + len(seeds) + (ROW + 2) * rows + edges + slots, rows)
-    now_ms = request.time_ms or graph.watermark_ms
-    engaged_s = max(0, -(-(now_ms - request.engagement_age_ms_max) // 1000)) if request.engagement_age_ms_max else 0
-    created_ms = max(0, now_ms - request.tweet_age_ms_max) if request.tweet_age_ms_max else 0
-    count_kernels.second_degree(
-        graph.read_arrays,
-        scratch.ints,
-        scratch.floats,
-        (slots, rows, edges, k, p),
-        seeds,
-        np.array(request.seed_weights, np.float64),
-        (
-            np.uint64(request.query_user_id),
-            np.array(request.exclude_tweet_ids, np.uint64),
-            np.array(request.exclude_author_ids, np.uint64),
-            np.array(request.author_ids, np.uint64),
-        ),
-        (request.edge_types & ALL_TYPES, cap, engaged_s),
-        (created_ms, 0, request.degree_min),
-        _needs(request),
-    )
-    return _collect(scratch, seeds, k, p, rows)
+    validate(request)
+    return count_and_rank(graph, request, scratch, needs_of(request))
 
 
-def _collect(scratch: SalsaScratch, seeds: Ids, k: int, p: int, rows: int) -> SecondDegreeResult:
-    """Copy the results out of the buffers."""
-    ints = scratch.ints
-    known, read, tweets, n = ints[:4].tolist()
-    ranks = ints[STATS + k : STATS + 2 * k].view(np.int32)[:n]
-    proofs_at = STATS + 3 * k
-    rows_at = proofs_at + 2 * k * p + BINS + len(seeds)
-    counts = ints[STATS + 2 * k : STATS + 2 * k + n].astype(np.int32)
-    proofs = ints[proofs_at : proofs_at + n * p].reshape(n, p)
-    kinds = ints[proofs_at + k * p : proofs_at + k * p + n * p].reshape(n, p)
-    beyond = np.arange(p) >= counts[:, None]
-    people = seeds[np.where(beyond, 0, proofs)]
-    people[beyond] = 0
-    table = ints[rows_at : rows_at + ROW * rows].reshape(rows, ROW)[ranks]
-    return SecondDegreeResult(
-        ints[STATS : STATS + n].view(np.uint64).copy(),
-        table[:, 3].copy().view(np.float64),
-        (table[:, 1] >> 32).astype(np.int32),
+def count_and_rank(
+    graph: InteractionGraph, request: SecondDegreeRequest, scratch: SalsaScratch, needs: tuple[Any, ...]
+) -> SecondDegreeResult:
+    """``second_degree`` of a checked request, whose results need what ``needs`` says."""
+    sizes = sizes_of(graph, request)
+    seeds, weights, *terms = count_terms(graph, request)
+    scratch.reserve(tally_size(sizes) + ranking_size(sizes) + len(seeds), sizes.rows)
+    count_kernels.second_degree(graph.read_arrays, scratch.ints, scratch.floats, sizes, seeds, weights, *terms, needs)
+    return SecondDegreeResult(*ranked(scratch, sizes, seeds), *scratch.ints[[SEEDS, EDGES_READ, ROWS]].tolist())
+
+
+#: The columns of a result that ``ranked`` gives.
+Ranked = tuple[Ids, NDArray[np.float64], NDArray[np.int32], NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint8]]
+
+
+def ranked(scratch: SalsaScratch, sizes: Sizes, seeds: Ids) -> Ranked:
+    """Copies of the n results: ids, scores, users, numbers of proofs, and (n, p) the proofs' user ids and types."""
+    tally, ranking = tally_in(scratch.ints, sizes), ranking_in(scratch.ints, scratch.floats, sizes)
+    n, p = int(tally.stats[RESULTS]), sizes.per_result
+    rows = tally.rows.reshape(-1, ROW)[ranking.best[:n]]
+    counts = ranking.proof_counts[:n].astype(np.int32)
+    there = np.arange(p) < counts[:, None]
+    proofs = tally.proofs[np.where(there, ranking.links[: n * p].reshape(n, p) - 1, 0)]
+    return (
+        ranking.ids[:n].view(np.uint64).copy(),
+        rows[:, SCORE].copy().view(np.float64),
+        (rows[:, CHAIN] >> 32).astype(np.int32),
         counts,
-        people,
-        np.where(beyond, 0, kinds).astype(np.uint8),
-        known,
-        read,
-        tweets,
+        np.where(there, seeds[proofs >> 36], np.uint64(0)),
+        np.where(there, (proofs >> 32) & 15, 0).astype(np.uint8),
     )
 
 

@@ -21,6 +21,7 @@ MODULES = (
     "interaction_graph.salsa",
     "interaction_graph.queries",
     "interaction_graph.second_degree",
+    "interaction_graph.second_degree_entities",
     "interaction_graph.subgraph_salsa",
     "interaction_graph.similarity",
     "interaction_graph.related",
@@ -29,6 +30,7 @@ MODULES = (
     "tweet_store.kernels",
     "signals.kernels",
     "deduplication",
+    "entity_names",
     "half_life_blend",
     "blend_learner",
 )

@@ -4,7 +4,7 @@ Engagements are many: their columns are built and checked field by field, whole 
 rule the whole list is refused here, and the caller looks at the events one by one (decode.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,9 @@ _MEDIA_FLAGS = {"photo": int(TweetFlag.PHOTO), "video": int(TweetFlag.VIDEO), "g
 _REPLY, _QUOTE, _RETWEET, _LINK = map(int, (TweetFlag.REPLY, TweetFlag.QUOTE, TweetFlag.RETWEET, TweetFlag.LINK))
 _CREATE, _EDIT, _DELETE, _LABEL, _UNLABEL = map(int, (Kind.CREATE, Kind.EDIT, Kind.DELETE, Kind.LABEL, Kind.UNLABEL))
 _MENTION, _MEDIA_TAG, _HASHTAG, _URL = map(int, (Kind.MENTION, Kind.MEDIA_TAG, Kind.HASHTAG, Kind.URL))
+
+#: The tweet columns before the text's place, of a row that has none but a name.
+_NO_CONTENT = (0,) * (len(TWEET_COLUMNS) - 2)
 
 #: One row: the event columns in the order of EVENT_COLUMNS.
 Row = tuple[int, int, int, int, int, int, int, float, int]
@@ -198,7 +201,13 @@ def _tweets(events: Sequence[wire.Event]) -> Columns:
             texts.append(text)
             text_bytes += len(text)
             if isinstance(event, wire.Create):
-                rows.extend(_derived_rows(event))
+                for row, name in _derived_rows(event):
+                    if name:
+                        payloads.append((*_NO_CONTENT, text_bytes, len(name)))
+                        texts.append(name)
+                        text_bytes += len(name)
+                        row = (*row[:-1], len(payloads) - 1)
+                    rows.append(row)
         else:
             rows.append(_bare_row(event))  # type: ignore[arg-type]
         source.extend([index] * (len(rows) - before))
@@ -237,20 +246,27 @@ def _payload(event: wire.Create | wire.Edit) -> tuple[int, ...]:
     return (*references, language_code(event.lang), flags)
 
 
-def _derived_rows(event: wire.Create) -> list[Row]:
-    """One row each for the people, hashtags and links of a new tweet; the author and repetitions left out."""
+def _derived_rows(event: wire.Create) -> Iterator[tuple[Row, bytes]]:
+    """One row each for the people, hashtags and links of a new tweet; the author and repetitions left out.
+
+    With the name, in UTF-8, that a hashtag or a link is hashed from; its row's payload is still to be set.
+    """
     event_id, tweet_id, author_id, time_ms = (
         int(event.id),
         int(event.tweet_id),
         int(event.author_id),
         event.timestamp_ms,
     )
-    rows: list[Row] = []
     for kind, people in ((_MENTION, event.mentions), (_MEDIA_TAG, event.media_tags)):
         named = dict.fromkeys(map(int, people))
         named.pop(author_id, None)
-        rows += [(kind, event_id, person, tweet_id, author_id, time_ms, 0, 0, -1) for person in named]
+        for person in named:
+            yield (kind, event_id, person, tweet_id, author_id, time_ms, 0, 0, -1), b""
     for kind, names, name_hash in ((_HASHTAG, event.hashtags, text_hash), (_URL, event.urls, url_hash)):
-        hashes = dict.fromkeys(map(name_hash, names))
-        rows += [(kind, event_id, author_id, tweet_id, author_id, time_ms, h, 0, -1) for h in hashes]
-    return rows
+        by_hash: dict[int, str] = {}
+        for name in names:
+            # Of names that hash alike the first is told.
+            by_hash.setdefault(name_hash(name), name)
+        for code, name in by_hash.items():
+            row = (kind, event_id, author_id, tweet_id, author_id, time_ms, code, 0, -1)
+            yield row, (name.removeprefix("#") if kind == _HASHTAG else name).encode()
