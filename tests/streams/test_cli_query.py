@@ -26,7 +26,7 @@ T0 = 1_760_000_000_000
 
 @pytest.fixture
 async def server(tmp_path, small_rooms, request):
-    """A server where users 2, 3 and 4 liked tweets, and user 1 follows 2 and 3."""
+    """A server where users 2, 3 and 4 liked tweets, and user 1 follows 2 and 3; 501 has a hashtag and a URL."""
     settings = Config(
         log=LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}"),
         rooms=small_rooms,
@@ -34,11 +34,17 @@ async def server(tmp_path, small_rooms, request):
     )
     pairs = [(2, 500), (2, 501), (3, 501), (3, 502), (4, 502), (4, 503)]
     batch = make_batch(
-        kind=[Kind.FAVORITE] * 6 + [Kind.FOLLOW] * 2,
-        id=range(1, 9),
-        user_id=[user for user, _ in pairs] + [1, 1],
-        subject_id=[tweet for _, tweet in pairs] + [2, 3],
-        timestamp_ms=[T0 + 1000 * i for i in range(8)],
+        b"birds",
+        kind=[Kind.FAVORITE] * 6 + [Kind.FOLLOW] * 2 + [Kind.HASHTAG, Kind.URL],
+        id=[*range(1, 9), 8, 8],
+        user_id=[user for user, _ in pairs] + [1, 1, 9, 9],
+        subject_id=[tweet for _, tweet in pairs] + [2, 3, 501, 501],
+        author_id=[0] * 8 + [9, 9],
+        context_id=[0] * 8 + [71, 72],
+        payload=[-1] * 8 + [0, -1],
+        tweet_text_start=[0],
+        tweet_text_bytes=[5],
+        timestamp_ms=[T0 + 1000 * i for i in range(10)],
     )
     async with running(settings) as instance:
         while not instance.engine.readiness().ready:
@@ -75,6 +81,9 @@ CALLS = [
     (("salsa", "--seeds", "2", "--half-life-s", "60,600", "--proofs", "2", "--seed", "1", "--reset", "0"), "salsa"),
     (("salsa", "--seeds", "2,3", "--subgraph", "--seed", "1"), "salsa"),
     (("second-degree", "1", "--users-min", "2", "--unions", "favorite|reply"), "second-degree"),
+    (("second-degree", "1", "--of", "hashtags", "--proof-tweets", "1"), "second-degree"),
+    (("second-degree", "1", "--of", "urls", "--proofs", "0"), "second-degree"),
+    (("second-degree", "--of", "users", "--seeds", "1", "--types", "follow"), "second-degree"),
     (("proof", "501,502", "--users", "2,3,4", "--types", "favorite"), "proof"),
     (("proof", "501", "--user", "1", "--proofs", "1"), "proof"),
     (("neighbours", "--user", "2", "--limit", "1"), "neighbours"),
@@ -99,7 +108,7 @@ async def test_prints_what_the_server_answers(server, murmuration, words, name):
     assert len(lines) == len(answer["results"]) + 2
     assert lines[0].split() == list(answer["results"][0])
     for line, result in zip(lines[1:], answer["results"], strict=False):
-        assert str(result.get("tweet_id", result.get("user_id"))) in line.split()
+        assert str(result.get("tweet_id", result.get("user_id", result.get("hash")))) in line.split()
     assert f"{name}, version 1" in lines[-1]
 
 
@@ -108,6 +117,10 @@ async def test_tables_show_proof_times_and_nothing(server, murmuration):
     assert "favorite by 3, 2" in out
     _, out, _ = await murmuration("query", "neighbours", "--tweet", "500", "--url", server.url)
     assert "2025-10-09 08:53:20" in out
+    _, out, _ = await murmuration("query", "second-degree", "1", "--of", "hashtags", "--url", server.url)
+    assert out.splitlines()[1].split() == ["1", "birds", "71", "2", "2", "1", "favorite", "by", "2,", "3"]
+    _, out, _ = await murmuration("query", "second-degree", "1", "--of", "urls", "--url", server.url)
+    assert out.splitlines()[1].split()[1:3] == ["?", "72"]
     _, out, _ = await murmuration("query", "second-degree", "--seeds", "2", "--users-min", "9", "--url", server.url)
     assert out.startswith("nothing found")
 

@@ -69,6 +69,7 @@ def salsa(
 @query.command("second-degree")
 def second_degree(
     user: Annotated[str | None, typer.Argument(help="The viewer; their followees are the seeds by default.")] = None,
+    of: Annotated[str | None, typer.Option(help="tweets (default), users, hashtags or urls.")] = None,
     seeds: Seeds = None,
     types: Types = None,
     edges_per_seed: Annotated[int | None, typer.Option(help="Newest edges read by seed; default 500.")] = None,
@@ -84,18 +85,20 @@ def second_degree(
     exclude_authors: Annotated[str | None, typer.Option(help="Authors to leave out.")] = None,
     authors: Annotated[str | None, typer.Option(help="Only tweets of these authors.")] = None,
     proofs: Proofs = None,
+    proof_tweets: Annotated[int | None, typer.Option(help="Tweets to name by user; default 3.")] = None,
     limit: Limit = None,
     url: Url = URL_DEFAULT,
     token: Token = None,
     json: Json = False,
 ) -> None:
-    """Tweets that the seeds themselves engaged with, by the sum of their weights."""
+    """What the seeds themselves engaged with, by the sum of their weights: tweets, what they carry, or users."""
     terms = {
-        "user": user, "seeds": seeds, "types": types, "edges_per_seed": edges_per_seed, "users_min": users_min,
+        "user": user, "of": of, "seeds": seeds, "types": types, "edges_per_seed": edges_per_seed,
+        "users_min": users_min,
         "users_min_by_type": users_min_by_type, "unions": unions, "users_exact": users_exact,
         "tweet_age_s": tweet_age_s, "engagement_age_s": engagement_age_s, "time_ms": time_ms,
         "degree_min": degree_min, "exclude": exclude, "exclude_authors": exclude_authors, "authors": authors,
-        "proofs": proofs, "limit": limit,
+        "proofs": proofs, "proof_tweets": proof_tweets, "limit": limit,
     }  # fmt: skip
     ask("second-degree", terms, url=url, token=token, json=json)
 

@@ -1,6 +1,6 @@
 """What the graph's queries share: names of edge types, errors, and how ids, weights and proofs read in JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from murmuration.engine.errors import RequestError
 from murmuration.engine.interaction_graph.arrays import EdgeType
 from murmuration.engine.interaction_graph.state import InteractionGraph
+from murmuration.engine.interaction_graph.user_graph import UserEdgeType
 
 #: Names of the edge types that are stored, by code.
 TYPE_NAMES: Final = {
@@ -17,7 +18,11 @@ TYPE_NAMES: Final = {
     if edge_type not in (EdgeType.UNFAVORITE, EdgeType.UNRETWEET)
 }
 
+#: The same of the edges between users.
+USER_TYPE_NAMES: Final = {int(edge_type): edge_type.name.lower() for edge_type in UserEdgeType}
+
 Ids = NDArray[np.uint64]
+Names = Mapping[int, str]
 
 
 class UnknownUserError(RequestError):
@@ -37,9 +42,9 @@ def id_array(ids: Sequence[int] | Ids) -> Ids:
     return np.array(ids, np.uint64)
 
 
-def type_names(mask: int) -> list[str]:
+def type_names(mask: int, names: Names = TYPE_NAMES) -> list[str]:
     """The names of a mask's edge types."""
-    return [name for code, name in TYPE_NAMES.items() if mask >> code & 1]
+    return [name for code, name in names.items() if mask >> code & 1]
 
 
 def age_time_ms(time_ms: int, graph: InteractionGraph) -> int:
@@ -57,9 +62,9 @@ def weights_by_id(ids: Ids, weights: NDArray[np.float64]) -> dict[str, float]:
     return dict(zip(id_strings(ids), weights.tolist(), strict=True))
 
 
-def users_by_type(user_ids: Ids, types: NDArray[np.uint8]) -> dict[str, list[str]]:
+def users_by_type(user_ids: Ids, types: NDArray[np.uint8], names: Names = TYPE_NAMES) -> dict[str, list[str]]:
     """One result's proofs: user ids by edge type, in the order given."""
     proof: dict[str, list[str]] = {}
     for user, code in zip(user_ids.tolist(), types.tolist(), strict=True):
-        proof.setdefault(TYPE_NAMES[code], []).append(str(user))
+        proof.setdefault(names[code], []).append(str(user))
     return proof

@@ -9,7 +9,6 @@ import numpy as np
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES
 from murmuration.engine.interaction_graph.queries import social_proof
 from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult, salsa
-from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, SecondDegreeResult, second_degree
 from murmuration.engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 from murmuration.engine.pipeline.scratch import Scratch
 from murmuration.engine.state import EngineState
@@ -114,66 +113,6 @@ class SubgraphQuery(msgspec.Struct, frozen=True):
             "limit": asked.results_max,
             "seed": str(asked.seed),
         }
-
-
-class SecondDegreeQuery(msgspec.Struct, frozen=True):
-    """Counting: ``engine.interaction_graph.second_degree``.
-
-    Without seeds the newest ``followees_max`` followees of the query user are the seeds, with weight 1 each.
-    """
-
-    name: ClassVar[str] = "second-degree"
-    request: SecondDegreeRequest
-    followees_max: int = 1000
-
-    def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
-        graph = state.interaction_graph
-        asked = msgspec.structs.replace(self.request, time_ms=age_time_ms(self.request.time_ms, graph))
-        if not len(asked.seed_user_ids) and asked.query_user_id:
-            people = state.social_graph.followees(asked.query_user_id, self.followees_max)
-            asked = msgspec.structs.replace(asked, seed_user_ids=people, seed_weights=np.ones(len(people)))
-        found = second_degree(graph, asked, scratch.walks)
-        if not found.seeds:
-            raise UnknownUserError("no seed has an edge in the window")
-
-        def shape() -> Answer:
-            stats = {"seeds": found.seeds, "edges_read": found.edges_read, "tweets": found.tweets}
-            return Answer(self._terms(asked), self._results(asked, found), stats)
-
-        return shape
-
-    @staticmethod
-    def _terms(asked: SecondDegreeRequest) -> dict[str, Any]:
-        return {
-            "user": str(asked.query_user_id),
-            "seeds": weights_by_id(asked.seed_user_ids, asked.seed_weights),
-            "types": type_names(asked.edge_types),
-            "edges_per_seed": asked.edges_per_seed_max,
-            "users_min": asked.users_min,
-            "users_min_by_type": {TYPE_NAMES[code]: users for code, users in asked.users_min_by_type.items()},
-            "unions": ["|".join(type_names(union)) for union in asked.type_unions],
-            "users_exact": asked.users_exact,
-            "tweet_age_s": asked.tweet_age_ms_max / 1000.0,
-            "engagement_age_s": asked.engagement_age_ms_max / 1000.0,
-            "time_ms": asked.time_ms,
-            "degree_min": asked.degree_min,
-            "exclude": id_strings(asked.exclude_tweet_ids),
-            "exclude_authors": id_strings(asked.exclude_author_ids),
-            "authors": id_strings(asked.author_ids),
-            "proofs": asked.proofs_max,
-            "limit": asked.results_max,
-        }
-
-    @staticmethod
-    def _results(asked: SecondDegreeRequest, found: SecondDegreeResult) -> list[dict[str, Any]]:
-        rows = []
-        for i, tweet in enumerate(found.tweet_ids.tolist()):
-            row = {"tweet_id": str(tweet), "score": float(found.scores[i]), "users": int(found.users[i])}
-            if asked.proofs_max:
-                n = found.proof_counts[i]
-                row["proof"] = users_by_type(found.proof_user_ids[i, :n], found.proof_types[i, :n])
-            rows.append(row)
-        return rows
 
 
 class ProofQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from murmuration.streams.client_render import plain
 
-_TEXTS = frozenset({"tweet_id", "user_id", "type", "proof"})
+_TEXTS = frozenset({"tweet_id", "user_id", "hashtag", "url", "hash", "type", "proof"})
 
 
 def render_answer(answer: dict[str, Any]) -> RenderableType:
@@ -42,6 +42,8 @@ def _cell(column: str, value: Any) -> str:
             return "; ".join(f"{kind} by {', '.join(map(_user, users))}" for kind, users in value.items())
         case list():
             return " ".join(_cell(column, part) for part in value)
+        case None:
+            return "?"
         case _:
             return plain(str(value))
 

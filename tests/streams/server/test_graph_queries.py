@@ -104,10 +104,10 @@ async def site(tmp_path, small_rooms):
         yield made
 
 
-def by_type(users, types, count):
+def by_type(users, types, count, edge_type=EdgeType):
     proof = {}
     for user, code in list(zip(users.tolist(), types.tolist(), strict=True))[:count]:
-        proof.setdefault(EdgeType(code).name.lower(), []).append(str(user))
+        proof.setdefault(edge_type(code).name.lower(), []).append(str(user))
     return proof
 
 
@@ -195,6 +195,7 @@ async def test_second_degree_is_the_engines(site):
     ]  # fmt: skip
     assert answer["stats"] == {"seeds": found.seeds, "edges_read": found.edges_read, "tweets": found.tweets}
     assert answer["request"] == {
+        "of": "tweets",
         "user": "1", "seeds": {"2": 0.5, "3": 1.0, "4": 1.0, "5": 1.0}, "types": ["favorite", "retweet", "reply"],
         "edges_per_seed": 9, "users_min": 2, "users_min_by_type": {"reply": 0}, "unions": ["favorite|retweet"],
         "users_exact": 0, "tweet_age_s": 0.0, "engagement_age_s": 7000.0, "time_ms": site.graph.watermark_ms,

@@ -9,14 +9,17 @@ from aiohttp import web
 
 from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES
+from murmuration.engine.interaction_graph.entity_graph import EntityType
 from murmuration.engine.interaction_graph.random_neighbors import RandomNeighborsRequest
 from murmuration.engine.interaction_graph.related import RelatedTweetsConfig, RelatedTweetsRequest
 from murmuration.engine.interaction_graph.salsa import RESULTS_MAX, SalsaRequest
 from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest
+from murmuration.engine.interaction_graph.second_degree_users import UsersRequest
 from murmuration.engine.interaction_graph.similarity import AgeOf, Measure, SimilarityRequest
 from murmuration.engine.interaction_graph.subgraph_salsa import SubgraphRequest
-from murmuration.streams.graph_answers import TYPE_NAMES, id_array, type_names
-from murmuration.streams.graph_requests import NeighboursQuery, ProofQuery, SalsaQuery, SecondDegreeQuery, SubgraphQuery
+from murmuration.streams.graph_answers import TYPE_NAMES, USER_TYPE_NAMES, id_array, type_names
+from murmuration.streams.graph_counts import SecondDegreeEntitiesQuery, SecondDegreeQuery, SecondDegreeUsersQuery
+from murmuration.streams.graph_requests import NeighboursQuery, ProofQuery, SalsaQuery, SubgraphQuery
 from murmuration.streams.graph_service import GraphQuery
 from murmuration.streams.graph_similar import RandomNeighboursQuery, RelatedQuery, SimilarQuery
 from murmuration.streams.server.auth import require_querier
@@ -30,8 +33,13 @@ NEIGHBOURS_MAX: Final = 10_000
 AGE_S_MAX: Final = 1e10
 PROOFS_DEFAULT: Final = 10
 PROOFS_MAX: Final = 100
+#: Tweets of each proof of a hashtag or URL.
+PROOF_TWEETS_DEFAULT: Final = 3
 
 TYPE_CODES: Final = {name: code for code, name in TYPE_NAMES.items()}
+USER_TYPE_CODES: Final = {name: code for code, name in USER_TYPE_NAMES.items()}
+#: What the second degree can be of, and which of it tweets carry.
+COUNTED: Final = {"tweets": None, "users": None, "hashtags": EntityType.HASHTAG, "urls": EntityType.URL}
 
 #: Measures of similarity; the last one is the score of related tweets only.
 MEASURES: Final = {measure.name.lower(): measure for measure in Measure if measure is not Measure.LOG_DEGREE}
@@ -63,9 +71,7 @@ def salsa_query(parameters: Parameters, new_id: NewId, usual: HomeMixerConfig) -
         "seed": new_id() if seed is None else seed,
     }
     if subgraph:
-        for name in ("half_life_s", "blend", "time_ms", "proofs", "proof_types"):
-            if parameters.text(name):
-                raise ProtocolError("bad_request", f"{name}: not on a subgraph")
+        _refuse(parameters, ("half_life_s", "blend", "time_ms", "proofs", "proof_types"), "not on a subgraph")
         return SubgraphQuery(SubgraphRequest(**shared))
     request = SalsaRequest(
         **shared,
@@ -78,32 +84,53 @@ def salsa_query(parameters: Parameters, new_id: NewId, usual: HomeMixerConfig) -
     return SalsaQuery(request)
 
 
-def second_degree_query(parameters: Parameters, _: NewId, usual: HomeMixerConfig) -> SecondDegreeQuery:
+def second_degree_query(
+    parameters: Parameters, _: NewId, usual: HomeMixerConfig
+) -> SecondDegreeQuery | SecondDegreeUsersQuery | SecondDegreeEntitiesQuery:
     """The parameters of ``/v1/graph/second-degree``; those left out are as For You counts, of any age."""
     counting = usual.for_you.liked_by
-    seeds = parameters.weighted_ids("seeds")
-    return SecondDegreeQuery(
-        SecondDegreeRequest(
-            query_user_id=parameters.id("user"),
-            seed_user_ids=id_array(list(seeds)),
-            seed_weights=np.array(list(seeds.values()), np.float64),
-            edge_types=_types(parameters),
-            edges_per_seed_max=parameters.whole("edges_per_seed", counting.edges_per_seed_max),
-            users_min=parameters.whole("users_min", counting.people_min),
-            users_min_by_type=parameters.whole_by_code("users_min_by_type", TYPE_CODES),
-            type_unions=parameters.masks("unions", TYPE_CODES),
-            users_exact=parameters.whole("users_exact", 0),
-            tweet_age_ms_max=_age_ms(parameters, "tweet_age_s"),
-            engagement_age_ms_max=_age_ms(parameters, "engagement_age_s"),
-            time_ms=_time_ms(parameters),
-            degree_min=parameters.whole("degree_min", 0),
-            exclude_tweet_ids=id_array(parameters.ids("exclude")),
-            exclude_author_ids=id_array(parameters.ids("exclude_authors")),
-            author_ids=id_array(parameters.ids("authors")),
-            proofs_max=parameters.whole("proofs", PROOFS_DEFAULT),
-            results_max=parameters.whole("limit", LIMIT_DEFAULT),
-        ),
-        usual.followees_max,
+    of = parameters.text("of") or "tweets"
+    if of not in COUNTED:
+        raise ProtocolError("bad_request", f"of: one of {', '.join(COUNTED)}")
+    codes = USER_TYPE_CODES if of == "users" else TYPE_CODES
+    user, seeds = parameters.id("user"), parameters.weighted_ids("seeds")
+    engagement_age_ms_max, exclude = _age_ms(parameters, "engagement_age_s"), id_array(parameters.ids("exclude"))
+    shared: dict[str, Any] = {
+        "seed_user_ids": id_array(list(seeds)),
+        "seed_weights": np.array(list(seeds.values()), np.float64),
+        "edge_types": parameters.mask("types", codes, ALL_TYPES),
+        "edges_per_seed_max": parameters.whole("edges_per_seed", counting.edges_per_seed_max),
+        "users_min": parameters.whole("users_min", 1 if of == "users" else counting.people_min),
+        "users_min_by_type": parameters.whole_by_code("users_min_by_type", codes),
+        "users_exact": parameters.whole("users_exact", 0),
+        "time_ms": _time_ms(parameters),
+        "degree_min": parameters.whole("degree_min", 0),
+        "proofs_max": parameters.whole("proofs", PROOFS_DEFAULT),
+        "results_max": parameters.whole("limit", LIMIT_DEFAULT),
+    }
+    if of == "users":
+        _refuse(parameters, ("unions", "tweet_age_s", "exclude_authors", "authors", "proof_tweets"), "not of users")
+        request = UsersRequest(**shared, edge_age_ms_max=engagement_age_ms_max, exclude_user_ids=exclude)
+        return SecondDegreeUsersQuery(request, usual.followees_max, query_user_id=user)
+    about_tweets = SecondDegreeRequest(
+        **shared,
+        query_user_id=user,
+        type_unions=parameters.masks("unions", TYPE_CODES),
+        tweet_age_ms_max=_age_ms(parameters, "tweet_age_s"),
+        engagement_age_ms_max=engagement_age_ms_max,
+        exclude_tweet_ids=exclude,
+        exclude_author_ids=id_array(parameters.ids("exclude_authors")),
+        author_ids=id_array(parameters.ids("authors")),
+    )
+    entity_type = COUNTED[of]
+    if entity_type is None:
+        _refuse(parameters, ("proof_tweets",), "of hashtags and urls only")
+        return SecondDegreeQuery(about_tweets, usual.followees_max)
+    return SecondDegreeEntitiesQuery(
+        request=about_tweets,
+        followees_max=usual.followees_max,
+        entity_type=entity_type,
+        tweets_per_proof_max=parameters.whole("proof_tweets", PROOF_TWEETS_DEFAULT),
     )
 
 
@@ -247,6 +274,13 @@ async def graph_query(request: web.Request) -> web.Response:
     parameters.done()
     context.feeds.require_ready()
     return json_answer(await context.service.query(query))
+
+
+def _refuse(parameters: Parameters, names: tuple[str, ...], why: str) -> None:
+    """Refuse parameters that do not go with the others."""
+    for name in names:
+        if parameters.text(name):
+            raise ProtocolError("bad_request", f"{name}: {why}")
 
 
 def _types(parameters: Parameters, name: str = "types") -> int:
