@@ -6,16 +6,10 @@ request, the websocket and this process's scheduling.
 """
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
-import socket
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from murmuration.config.serving import LogConfig
 from murmuration.engine.errors import MurmurationError
 from murmuration.engine.types import snowflake_id
+from murmuration.loadtest.server_process import server_process
 from murmuration.loadtest.traffic import make_traffic, to_json
 from murmuration.streams.log.base import EventLog, NewRecord
 from murmuration.streams.metrics import LATENCY_S, quantile
@@ -35,7 +30,6 @@ from murmuration.streams.topics import running_log
 STEP_S = 0.02
 PROBES_PER_S = 4
 PROBE_VIEWER, PROBE_AUTHOR = 11, 12
-START_TIMEOUT_S = 120.0
 
 
 async def run(
@@ -52,7 +46,14 @@ async def run(
             url=log_url or f"sqlite:///{Path(folder) / 'events.db'}", topic_prefix=f"bench-{time.time_ns()}-"
         )
         progress("starting the server")
-        async with _server(log, _free_port()) as url, running_log(log) as event_log:
+        environment = {
+            "MURMURATION__LOG__URL": log.url,
+            "MURMURATION__LOG__TOPIC_PREFIX": log.topic_prefix,
+            "MURMURATION__DURABLE__FOLDER": str(Path(folder) / "state"),
+            "MURMURATION__SERVING__REQUESTS_PER_S_MAX": "10000",
+        }
+        async with server_process(environment) as server, running_log(log) as event_log:
+            url = server.url
             await _follow(event_log)
             load = asyncio.create_task(_publish(event_log, events_per_s))
             async with aiohttp.ClientSession() as session:
@@ -92,48 +93,6 @@ def _report(
         "feed_p99_ms": round(float(np.percentile(feed_ms, 99)), 2),
         "publisher_late_ms_max": round(late_s * 1e3, 1),
     }
-
-
-@asynccontextmanager
-async def _server(log: LogConfig, port: int) -> AsyncIterator[str]:
-    environment = os.environ | {
-        "MURMURATION__LOG__URL": log.url,
-        "MURMURATION__LOG__TOPIC_PREFIX": log.topic_prefix,
-        "MURMURATION__SERVING__PORT": str(port),
-        "MURMURATION__SERVING__REQUESTS_PER_S_MAX": "10000",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "murmuration", "serve", env=environment, stderr=asyncio.subprocess.PIPE
-    )
-    output = asyncio.create_task(_drain(process))
-    url = f"http://127.0.0.1:{port}"
-    try:
-        await _until_ready(url, process, output)
-        yield url
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
-        await output
-
-
-async def _drain(process: asyncio.subprocess.Process) -> list[str]:
-    assert process.stderr is not None
-    return [line.decode("utf-8", "replace") async for line in process.stderr]
-
-
-async def _until_ready(url: str, process: asyncio.subprocess.Process, output: "asyncio.Task[list[str]]") -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    async with aiohttp.ClientSession() as session:
-        while time.monotonic() < deadline:
-            if process.returncode is not None:
-                raise MurmurationError("the server ended: " + "".join((await output)[-5:]))
-            with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(f"{url}/readyz") as answer:
-                    if answer.status == 200:
-                        return
-            await asyncio.sleep(0.1)
-    raise MurmurationError("the server was not ready in time")
 
 
 async def _follow(event_log: EventLog) -> None:
@@ -249,8 +208,3 @@ async def _scrape(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
                 cumulative.append(sample.value)
     return {"applied": applied, "buckets": np.diff([0.0, *cumulative]).astype(np.int64)}
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
