@@ -62,9 +62,10 @@ class Readers:
         self._source_deadline_ns = int(source_deadline_s * 1e9)
         self._waiting = 0
         self._local = threading.local()
-        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="murmuration-reader", initializer=self._prepare)
+        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="murmuration-reader", initializer=self.prepare)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Give the calling thread its buffers; the pool's threads do it by themselves."""
         self._local.scratch = Scratch()
 
     @property

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from murmuration.streams.events.wire import APPLIED_TOPICS
 from murmuration.streams.log.base import (
     EventLog,
     Format,
@@ -76,6 +77,15 @@ class Broker:
         self.time_ms = time_ms
         self.topics: dict[str, list[Partition]] = {}
         self.bells: list[asyncio.Event] = []
+
+    def create_topics(self, partitions: Mapping[str, int]) -> None:
+        """Create those that do not exist yet, by full name."""
+        for topic, count in partitions.items():
+            self.topics.setdefault(topic, [Partition() for _ in range(count)])
+
+    def applied_partitions(self) -> list[tuple[str, int, Partition]]:
+        """Topic, number and records of every partition that makes the state."""
+        return [(topic, n, p) for topic in APPLIED_TOPICS for n, p in enumerate(self.topics.get(topic, []))]
 
     def ring(self) -> None:
         """Wake every waiting tail."""
@@ -158,8 +168,7 @@ class MemoryLog(EventLog):
 
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
         await self.ask("create topics")
-        for topic, count in partitions.items():
-            self._broker.topics.setdefault(self._prefix + topic, [Partition() for _ in range(count)])
+        self._broker.create_topics({self._prefix + topic: count for topic, count in partitions.items()})
 
     async def partitions(self, topic: str) -> int:
         await self.ask("partitions")

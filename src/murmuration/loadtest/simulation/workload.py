@@ -63,6 +63,7 @@ class Workload:
                 events_per_s=1.5,
                 tweets_max=1024,
                 seen_max=1024,
+                step_ms_max=5000,
             )
         )
         self._tweets: list[tuple[int, int]] = []

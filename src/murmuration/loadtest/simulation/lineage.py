@@ -1,0 +1,158 @@
+"""What was applied, version by version, as seen from outside: the reference that every state and feed is held against.
+
+A lineage is written down while the run goes on: each piece that a state applied, each gap it passed over, and what was
+observed at each version (a state's digest, a feed). A power cut can take versions back; what was observed of those
+stays in a lineage of its own. At the end each lineage is applied to an empty state, piece by piece, by nothing but
+``Decoder`` and ``EngineState.apply``, and everything observed must come out again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import NamedTuple
+
+from murmuration.config.schema import Config, feed_hash
+from murmuration.engine.errors import MurmurationError
+from murmuration.engine.feed import Feed, Request
+from murmuration.engine.home_mixer.products import build_products
+from murmuration.engine.pipeline.execute import Unwatched, execute
+from murmuration.engine.pipeline.scratch import Scratch
+from murmuration.engine.state import EngineState
+from murmuration.streams.durable.journal import Gap, Run
+from murmuration.streams.events.decode import Decoded, Decoder
+from murmuration.streams.feed_fields import feed_digest
+from murmuration.streams.log.base import Records
+from murmuration.streams.ordering.pieces import Piece, runs_of
+
+
+class CheckError(MurmurationError):
+    """Something is not as it must be: the run has failed."""
+
+    code = "simulation_failed"
+
+
+class Version(NamedTuple):
+    """One version: gaps passed over before it, and what it applied."""
+
+    gaps: tuple[Gap, ...]
+    runs: tuple[Run, ...]
+
+
+class Observed(NamedTuple):
+    """What was seen at a version: the digest of the state, and of feeds by their request. ``where`` says by whom."""
+
+    digests: list[tuple[str, str]]
+    feeds: list[tuple[Request, str]]
+
+
+class Lineage:
+    """A line of versions from the empty state."""
+
+    def __init__(self) -> None:
+        self.versions: list[Version] = []
+        self.observed: dict[int, Observed] = {}
+        self._gaps: tuple[Gap, ...] = ()
+
+    @property
+    def version(self) -> int:
+        """The newest version."""
+        return len(self.versions)
+
+    def applied(self, version: int, piece: Piece) -> None:
+        """A state has applied this piece as this version, for the first time or again.
+
+        Raises:
+            CheckError: it does not follow, or is another piece than the first time.
+        """
+        runs = tuple(runs_of(piece))
+        if version <= self.version:
+            if self.versions[version - 1].runs != runs:
+                raise CheckError(f"version {version} was {self.versions[version - 1].runs} and is replayed as {runs}")
+            return
+        if version != self.version + 1:
+            raise CheckError(f"version {version} is applied after version {self.version}")
+        self.versions.append(Version(self._gaps, runs))
+        self._gaps = ()
+
+    def passed_over(self, gap: Gap) -> None:
+        """Records are passed over before the next version."""
+        self._gaps = (*self._gaps, gap)
+
+    def saw_state(self, version: int, digest: str, where: str) -> None:
+        """A state at this version has this digest."""
+        self._at(version).digests.append((digest, where))
+
+    def saw_feed(self, feed: Feed, request: Request) -> None:
+        """A feed was served."""
+        self._at(feed.version).feeds.append((request, feed_digest(feed)))
+
+    def take_back(self, version: int) -> "Lineage | None":
+        """Go on from this version; what was behind it is returned as a lineage of its own, for its checks."""
+        if version >= self.version:
+            return None
+        lost = Lineage()
+        lost.versions = list(self.versions)
+        lost.observed = {v: seen for v, seen in self.observed.items() if v > version}
+        del self.versions[version:]
+        self.observed = {v: seen for v, seen in self.observed.items() if v <= version}
+        self._gaps = ()
+        return lost
+
+    def _at(self, version: int) -> Observed:
+        return self.observed.setdefault(version, Observed([], []))
+
+
+class Replayed(NamedTuple):
+    """A version of the reference: what its piece decoded to, and the state after it."""
+
+    version: int
+    decoded: Decoded
+    state: EngineState
+
+
+def replay(lineage: Lineage, config: Config, read: Callable[[Run], Records], upto: int) -> Iterator[Replayed]:
+    """Apply a lineage to an empty state, up to a version. ``read`` gives the records of a run."""
+    state, decoder = EngineState(config.rooms), Decoder(future_ms_max=config.ingest.future_ms_max)
+    yield Replayed(0, decoder.decode([]), state)
+    for number, version in enumerate(lineage.versions[:upto], 1):
+        for gap in version.gaps:
+            state.note_gap(gap.earliest - gap.position)
+        decoded = decoder.decode([read(run) for run in version.runs])
+        state.apply(decoded.batch)
+        yield Replayed(number, decoded, state)
+
+
+class Asking:
+    """Asks a state for feeds again, at the version it is at."""
+
+    def __init__(self, config: Config, state: EngineState) -> None:
+        self._state = state
+        self._products = build_products(state, config.home_mixer, feed_hash(config))
+        self._scratch = Scratch()
+
+    def ask(self, request: Request) -> Feed:
+        """The feed at this version."""
+        return execute(
+            self._products[request.product],
+            request,
+            scratch=self._scratch,
+            reading=nullcontext(self._state.version),
+            watcher=Unwatched(),
+        )
+
+
+def check_observed(observed: Mapping[int, Observed], at: Replayed, asking: Asking) -> int:
+    """Hold what was seen at a version against the reference; returns how many things were seen.
+
+    Raises:
+        CheckError: something differs.
+    """
+    seen = observed.get(at.version)
+    if seen is None:
+        return 0
+    for digest, where in seen.digests:
+        if digest != at.state.digest():
+            raise CheckError(f"version {at.version}: {where} is not the state of an uninterrupted run")
+    for request, digest in seen.feeds:
+        if feed_digest(asking.ask(request)) != digest:
+            raise CheckError(f"version {at.version}: request {request.request_id} gives another feed when asked again")
+    return len(seen.digests) + len(seen.feeds)

@@ -1,0 +1,313 @@
+"""The simulated process: the engine as a server wires it, on a faulty log and disk, through all its lives.
+
+What is not the real thing: the writer's work is a task of the loop and no thread, and so is what a server would give
+to its reader threads and to its pool.
+"""
+
+import asyncio
+import queue
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from murmuration.config.schema import Config
+from murmuration.engine.feed import Feed, Request
+from murmuration.loadtest.simulation.chance import Chance
+from murmuration.loadtest.simulation.faults import ClientFaults, ProcessFaults, Rates, Weather
+from murmuration.loadtest.simulation.life import Crash, Life
+from murmuration.loadtest.simulation.lineage import CheckError, Lineage
+from murmuration.loadtest.simulation.memory_disk import FaultyDisk, Platter
+from murmuration.loadtest.simulation.memory_log import Broker, MemoryLog
+from murmuration.loadtest.simulation.workload import EPOCH_MS
+from murmuration.streams.app import Engine, following_engine
+from murmuration.streams.applier import Applier
+from murmuration.streams.durable.journal import JournalError
+from murmuration.streams.durable.recovery import LogGapError
+from murmuration.streams.durable.store import Store
+from murmuration.streams.events.served import encode_served
+from murmuration.streams.events.wire import TOPICS
+from murmuration.streams.log.base import LogUnavailableError, OffsetOutOfRangeError
+from murmuration.streams.ordering.pieces import Piece
+from murmuration.streams.server.metrics import ServingMetrics
+from murmuration.streams.server.served import ServedLog
+from murmuration.streams.state_thread import JOURNAL_RETRY_S, StateThread, _Call
+
+#: How long a life may take to come to its end once it is told to.
+STOP_S_MAX = 300.0
+SERVED_MAX = 64
+
+
+class Witness:
+    """Follows what states are and apply, over all lives (``lineage``), and what they may forget."""
+
+    def __init__(self, config: Config, chance: Chance) -> None:
+        self.lineage = Lineage()
+        #: Versions that power cuts and gaps took back, with what was observed of them.
+        self.lost: list[Lineage] = []
+        #: No later start may be behind this version: it was synced, or nothing but the process has ended since.
+        self.kept_version = 0
+        self._sync_always = config.durable.journal_sync == "always"
+        self._gaps_known = 0
+        self._chance = chance
+
+    def began(self, applier: Applier) -> int:
+        """A life has recovered; returns the version up to which it will replay.
+
+        Raises:
+            CheckError: it has lost what it had to keep.
+        """
+        state, journal = applier.state, applier.journal
+        assert journal is not None
+        version, gaps = journal.version, journal.state.gaps[self._gaps_known :]
+        self._chance.note(f"version {state.version} is back, the journal is at {version} of {self.lineage.version}")
+        if version < self.kept_version and not gaps:
+            raise CheckError(f"the journal is at version {version}, but {self.kept_version} was safe")
+        lost = self.lineage.take_back(version)
+        if lost is not None:
+            self._chance.note(f"versions {version + 1} to {lost.version} are lost")
+            self.lost.append(lost)
+        self._gaps_known += len(gaps)
+        for gap in gaps:
+            self._chance.note(f"{gap} is passed over")
+            self.lineage.passed_over(gap)
+        self.kept_version = version
+        if not gaps:
+            self.lineage.saw_state(state.version, state.digest(), "what was recovered")
+        return version
+
+    def applied(self, applier: Applier, piece: Piece) -> None:
+        """A life has applied a piece."""
+        self.lineage.applied(applier.state.version, piece)
+        if self._sync_always:
+            self.kept_version = max(self.kept_version, applier.state.version)
+
+    def synced(self, name: str) -> None:
+        """A file has reached the disk: with the journal, all versions so far."""
+        if "/journal-" in name and not name.endswith(".tmp"):
+            self.kept_version = max(self.kept_version, self.lineage.version)
+
+    def killed(self) -> None:
+        """The process has ended, and nothing else: what it had written is there."""
+        self.kept_version = max(self.kept_version, self.lineage.version)
+
+
+class _Jobs(queue.SimpleQueue[Any]):
+    """A queue that rings."""
+
+    def __init__(self) -> None:
+        self.bell = asyncio.Event()
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item)
+        self.bell.set()
+
+
+class InlineStateThread(StateThread):
+    """The writer's work as a task, with pauses of ``pause_s`` between pieces."""
+
+    def __init__(
+        self, applier: Applier, *, witness: Witness, life: Life, pause_s: Callable[[], float], **options: Any
+    ) -> None:
+        super().__init__(applier, **options)
+        self._jobs: _Jobs = _Jobs()
+        self._witness, self._life, self._pause_s = witness, life, pause_s
+        self._replayed_to = witness.began(applier)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = self._loop.create_task(self._work())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._stopping.set()
+            self._jobs.put(None)
+            await self._task
+
+    def alive(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def attempt(self, piece: Piece, journaled: bool) -> bool:
+        self._life.check()
+        done = super().attempt(piece, journaled)
+        if done:
+            self._witness.applied(self.applier, piece)
+            state = self.applier.state
+            if journaled and state.version == self._replayed_to:
+                self._witness.lineage.saw_state(state.version, state.digest(), "what was replayed")
+        return done
+
+    async def _work(self) -> None:
+        try:
+            while (job := await self._next()) is not None:
+                if isinstance(job, _Call):
+                    self._answer(job)
+                    continue
+                for piece in job.pieces:
+                    await asyncio.sleep(self._pause_s())
+                    while not self.attempt(piece, job.journaled):  # noqa: ASYNC110 - nothing says when there is room
+                        await asyncio.sleep(JOURNAL_RETRY_S)
+                self._room.release()
+        except BaseException as error:
+            self._on_failed(error)
+
+    async def _next(self) -> Any:
+        while self._jobs.empty():
+            self._jobs.bell.clear()
+            await self._jobs.bell.wait()
+        return self._jobs.get_nowait()
+
+
+class Process:
+    """Starts the engine again and again. ``engine`` is the living one, when it serves."""
+
+    def __init__(
+        self, config: Config, broker: Broker, weather: Weather, rates: Rates, chance: Chance, platter: Platter
+    ) -> None:
+        self.config, self.broker = config, broker
+        self.witness = Witness(config, chance.stream("witness"))
+        self.platter = platter
+        self.engine: Engine | None = None
+        self.served: ServedLog | None = None
+        self.life = Life(0)
+        self.lives = 0
+        self.deaths = 0
+        self._weather, self._rates, self._chance = weather, rates, chance
+        self._accept_gap = False
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Live until the weather is calm and ``stop`` was called; each life ends as the seed says.
+
+        Raises:
+            CheckError: a life ended as none may.
+        """
+        while True:
+            self.lives += 1
+            calm = self._weather.calm
+            await self._live_and_die(Life(self.lives))
+            if calm and self._stop.is_set():
+                return
+            await asyncio.sleep(self._chance.seconds(0.1, 5.0))
+
+    def stop(self) -> None:
+        """Let the life that runs be the last."""
+        self._stop.set()
+
+    async def _live_and_die(self, life: Life) -> None:
+        self.life = life
+        chance = self._chance.stream(str(life.number))
+        last = self._weather.calm or self.deaths >= self._rates.deaths
+        told = asyncio.Event()
+        living = asyncio.create_task(self._live(life, chance, told, faulty=not last), name=f"life {life.number}")
+        try:
+            if last:
+                stopping = asyncio.create_task(self._stop.wait())
+                await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+            else:
+                await asyncio.wait((living,), timeout=chance.seconds(0.5, 40.0))
+            if not living.done() and (last or chance.happens(0.3)):
+                chance.note("is told to stop")
+                told.set()
+                await asyncio.wait((living,), timeout=STOP_S_MAX)
+            if not living.done():
+                if last:
+                    raise CheckError(f"life {life.number} does not stop")
+                life.kill("kill -9")
+                living.cancel()
+                await asyncio.wait((living,))
+        finally:
+            self.engine = self.served = None
+            living.cancel()
+        self._bury(life, living, chance)
+
+    def _bury(self, life: Life, living: asyncio.Task[None], chance: Chance) -> None:
+        """What the end of a life means for the next.
+
+        Raises:
+            CheckError: no life may end so.
+        """
+        error = None if living.cancelled() else living.exception()
+        causes = _causes(error)
+        for cause in causes:
+            if isinstance(cause, CheckError):
+                raise cause
+            if not self._may_end(cause):
+                raise CheckError(f"life {life.number} ended by {cause!r}") from cause
+        if life.dead:
+            self.deaths += 1
+            chance.note(f"ends: {life.cause}")
+            if chance.happens(self._rates.power_cuts):
+                chance.note("the power is cut")
+                self.platter.lose_power()
+                return
+        else:
+            chance.note(f"ends: {causes[0] if causes else 'stopped'}")
+            self._accept_gap = any(isinstance(cause, LogGapError) for cause in causes)
+        life.kill("it has ended")
+        self.witness.killed()
+
+    def _may_end(self, cause: BaseException) -> bool:
+        """Whether the world was such that a process could not go on."""
+        if isinstance(cause, OffsetOutOfRangeError | LogGapError):
+            return True
+        return not self._weather.calm and isinstance(cause, OSError | JournalError | LogUnavailableError)
+
+    async def _live(self, life: Life, chance: Chance, told: asyncio.Event, *, faulty: bool) -> None:
+        config, durable = self.config, self.config.durable
+        faults = ProcessFaults(self._weather, chance.stream("disk"), mortal=faulty)
+        disk = FaultyDisk(self.platter, faults, chance.stream("tears"), life, self.witness.synced)
+        log = MemoryLog(self.broker, ClientFaults(self._weather, self._rates, chance.stream("log"), life))
+        pauses = chance.stream("writer")
+        slowness_s = pauses.choice([0.0, 0.01, 0.2])
+
+        def writer(applier: Applier, **options: Any) -> StateThread:
+            return InlineStateThread(
+                applier,
+                witness=self.witness,
+                life=life,
+                pause_s=lambda: pauses.seconds(0.0, slowness_s),
+                **options,
+            )
+
+        accept_gap, self._accept_gap = self._accept_gap, False
+        async with log:
+            await log.ensure_topics(dict.fromkeys(TOPICS, config.log.partitions_default))
+            store = Store.open(disk, segment_bytes=durable.journal_segment_bytes, snapshots_keep=durable.snapshots_keep)
+            async with following_engine(
+                config,
+                log,
+                store,
+                incarnation=chance.integer(1, 1 << 60),
+                now_ms=EPOCH_MS,
+                registry=CollectorRegistry(),
+                accept_gap=accept_gap,
+                state_thread=writer,
+            ) as engine:
+                await self._serve(engine, log, told)
+
+    async def _serve(self, engine: Engine, log: MemoryLog, told: asyncio.Event) -> None:
+        engine.readers.prepare()
+
+        def encode(feed: Feed, request: Request) -> bytes:
+            return encode_served(feed, request, history=engine.origin.history, incarnation=engine.origin.incarnation)
+
+        served = ServedLog(log, encode, ServingMetrics(CollectorRegistry()), feeds_max=SERVED_MAX)
+        running = asyncio.create_task(served.run())
+        try:
+            self.engine, self.served = engine, served
+            await told.wait()
+            self.engine = None
+            await served.drain(60.0)
+        finally:
+            running.cancel()
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The errors in an exception, groups taken apart; Crash left out."""
+    if error is None:
+        return []
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for part in error.exceptions for cause in _causes(part)]
+    return [] if isinstance(error, Crash) else [error]
