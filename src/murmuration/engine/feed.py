@@ -24,7 +24,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     """What a viewer asks. With the state version, the configuration hash and the model version it determines the feed.
 
     ``time_ms`` is the request's own time; ``seed`` (64-bit) drives every random draw; ``sources_skipped`` names
-    sources that were not asked (a spent deadline), so that the same feed can be computed again.
+    sources (and hydrators that safety does not rest on) that are not to be asked: with what an answer names as
+    ``degraded`` skipped, the same feed comes out again.
     """
 
     viewer_id: int

@@ -84,12 +84,12 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "degraded": ["popular"],
         "gap_records": 3,
         "entries": [
-            {"tweet_id": "2", "author_id": 3, "position": 5, "score": -0.5, "digest": "-".join(["00c0ffee"] * 4)},
+            {"tweet_id": "2", "author_id": 3, "position": 5, "score": -0.5, "digest": "-".join(["00c0ffee"] * 3)},
             {
                 "tweet_id": ID_MAX,
                 "position": 6,
                 "score": 1.76e12,
-                "digest": "-".join(["00c0ffee"] * 4),
+                "digest": "-".join(["00c0ffee"] * 3),
                 "why": {
                     "sources": [{"name": "own_walk", "score": 0.5, "rank": 0}],
                     "social_proof": {"favorite": [ID_MAX]},
@@ -189,7 +189,7 @@ _served_entries = st.fixed_dictionaries(
         "tweet_id": wire_ids,
         "position": st.integers(0, 100),
         "score": st.floats(-1e13, 1e13),
-        "digest": st.just("-".join(["00c0ffee"] * 4)),
+        "digest": st.just("-".join(["00c0ffee"] * 3)),
     },
     optional={"author_id": wire_ids},
 )

@@ -198,6 +198,11 @@ def _hydrate(
     hydrators: Sequence[Hydrator], query: Query, candidates: Candidates, watcher: Watcher, degraded: list[str]
 ) -> None:
     for hydrator in hydrators:
+        if hydrator.name in query.request.sources_skipped and not hydrator.safety:
+            degraded.append(hydrator.name)
+            watcher.count("hydrator", hydrator.name, "skipped", 1)
+            candidates.add(hydrator.defaults(len(candidates)))
+            continue
         try:
             candidates.add(hydrator.hydrate(query, candidates))
         except Exception as error:

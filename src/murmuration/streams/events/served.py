@@ -18,7 +18,6 @@ ENTRY_PARTS: Final = {
     "origin": ("created_ms", "in_network"),
     "text": ("text",),
     "counts": ("counts",),
-    "why": ("why",),
 }
 
 _decoder = msgspec.json.Decoder(ServedFeed)
@@ -76,7 +75,7 @@ def served_feed(feed: Feed, request: Request, *, history: str, incarnation: int)
 
 def entry_digest(fields: Mapping[str, Any]) -> str:
     """The parts' digests of an entry's fields, in the order of ENTRY_PARTS."""
-    return "-".join(part_digest([fields.get(name) for name in names]) for names in ENTRY_PARTS.values())
+    return "-".join(part_digest([fields[name] for name in names]) for names in ENTRY_PARTS.values())
 
 
 def part_digest(value: Any) -> str:

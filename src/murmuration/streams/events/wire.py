@@ -160,15 +160,15 @@ class User(Event, kw_only=True, frozen=True):
 class ServedEntry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True, gc=False):
     """An entry of a served feed. ``why`` stands where the viewer was told it.
 
-    ``digest`` says which part of an entry differs from another: the CRC-32 of when and where from (``created_ms``,
-    ``in_network``), text, counts and why, in this order; the text itself is not kept here.
+    ``digest`` tells which part of an entry differs from another: the CRC-32 of when and where from (``created_ms``,
+    ``in_network``), of the text and of the counts, in this order. The text itself is not kept here.
     """
 
     tweet_id: Id
     author_id: Id = 0
     position: Count
     score: float
-    digest: Annotated[str, Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{8}){3}$")]
+    digest: Annotated[str, Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{8}){2}$")]
     why: Why | msgspec.UnsetType = msgspec.UNSET
 
 
