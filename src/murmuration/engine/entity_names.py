@@ -111,7 +111,9 @@ class EntityNames:
 
     def apply(self, batch: EventBatch) -> None:
         """Keep the names of a batch's hashtags and URLs (``Room.apply``)."""
-        _apply(self._names, batch)
+        # Packed events carry no text: nothing to look for.
+        if batch.text.size:
+            _apply(self._names, batch)
 
     def names_of(self, hashes: NDArray[np.uint64]) -> list[str | None]:
         """The names (n) as they were first written, or first again after they were lost; None where not known."""

@@ -70,10 +70,11 @@ class EntityGraph(InteractionGraph):
         self._operations[Kind.HASHTAG] = EntityType.HASHTAG
         self._operations[Kind.URL] = EntityType.URL
         self._operations[Kind.DELETE] = DELETE_TWEET
+        self._wanted = self._operations != IGNORE
 
     def apply(self, batch: EventBatch) -> None:
         """Apply a batch's hashtags, URLs and deletes (``Room.apply``)."""
-        rows = np.flatnonzero(self._operations[batch.kind] != IGNORE)
+        rows = np.flatnonzero(self._wanted[batch.kind])
         if len(rows):
             kernels.ingest(
                 self.state,

@@ -67,19 +67,22 @@ class UserGraph(InteractionGraph):
         self._operations[Kind.MENTION] = UserEdgeType.MENTION
         self._operations[Kind.MEDIA_TAG] = UserEdgeType.MEDIA_TAG
         self._operations[[Kind.UNFOLLOW, Kind.BLOCK]] = TAKE_BACK + UserEdgeType.FOLLOW
+        self._wanted = self._operations != IGNORE
 
     def apply(self, batch: EventBatch) -> None:
         """Apply a batch's follows, unfollows, blocks, mentions and media tags (``Room.apply``)."""
-        rows = np.flatnonzero(self._operations[batch.kind] != IGNORE)
+        rows = np.flatnonzero(self._wanted[batch.kind])
         if not len(rows):
             return
-        # A block ends the follows both ways: two rows.
-        blocks = batch.kind[rows] == Kind.BLOCK
-        first = np.flatnonzero(blocks) + np.arange(np.count_nonzero(blocks))
-        rows = np.repeat(rows, 1 + blocks)
         kind = batch.kind[rows]
-        named = (kind == Kind.MENTION) | (kind == Kind.MEDIA_TAG)
+        # Mentions and media tags: who is named is the row's user.
+        named = kind < Kind.FOLLOW
         source = np.where(named, batch.author_id[rows], batch.user_id[rows])
         target = np.where(named, batch.user_id[rows], batch.subject_id[rows])
-        source[first + 1], target[first + 1] = target[first], source[first]
-        kernels.ingest(self.state, self._limits, source, target, kind, self._operations, batch.timestamp_ms[rows])
+        times_ms = batch.timestamp_ms[rows]
+        blocks = np.flatnonzero(kind == Kind.BLOCK)
+        if len(blocks):
+            # A block ends the follows both ways.
+            source, target = np.insert(source, blocks, target[blocks]), np.insert(target, blocks, source[blocks])
+            kind, times_ms = np.insert(kind, blocks, kind[blocks]), np.insert(times_ms, blocks, times_ms[blocks])
+        kernels.ingest(self.state, self._limits, source, target, kind, self._operations, times_ms)
