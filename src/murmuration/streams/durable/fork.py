@@ -18,6 +18,8 @@ from collections.abc import Callable
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 10
 _FAILED = 255
+#: Not the system's limit, which is a billion in some containers: without close_range(2) each is a call.
+_DESCRIPTORS_MAX = 1 << 20
 #: Loaded before any fork: loading takes locks.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -107,5 +109,5 @@ def _detach(parent: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(3, _DESCRIPTORS_MAX)
     os.nice(_NICENESS)
