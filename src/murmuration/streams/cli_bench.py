@@ -118,6 +118,29 @@ def estimators(
 
 
 @bench.command()
+def recovery(
+    edges: Annotated[
+        Path | None, typer.Option(help="Raw little-endian int64 pairs (user, tweet); default: a made list.")
+    ] = None,
+    made_edges: Annotated[int, typer.Option(min=10_000, help="How many the made list has.")] = 10_000_000,
+    tail_events: Annotated[int, typer.Option(min=1000, help="JSON events after the snapshot.")] = 1_000_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long feeds are timed, with and without snapshots.")] = 20.0,
+    json: Json = False,
+) -> None:
+    """Snapshots beside feeds, recovery after a kill, and one audit, on a state of many edges."""
+    from murmuration.loadtest.bench_recovery import edges_of, run
+
+    try:
+        users, tweets = edges_of(edges, made_edges)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="--edges") from None
+    figures = with_status(
+        lambda progress: asyncio.run(run(users, tweets, tail_events=tail_events, seconds=seconds, progress=progress))
+    )
+    show(figures, json=json)
+
+
+@bench.command()
 def graph_scaling(json: Json = False) -> None:
     """How the graph's costs grow from 1 M to 30 M edges (takes minutes, and 2 GB)."""
     from murmuration.loadtest.bench_graph_scaling import run
