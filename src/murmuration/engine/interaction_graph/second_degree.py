@@ -133,14 +133,13 @@ def validate(request: SecondDegreeRequest) -> None:
 
 def needs_of(request: SecondDegreeRequest, who: int = BUT_AUTHORS) -> tuple[Any, ...]:
     """What a result needs (the last argument of ``count_kernels.rank_best``)."""
-    minimum = np.full(TYPES, max(1, request.users_min), np.int64)
-    for edge_type, users in request.users_min_by_type.items():
-        minimum[edge_type] = users
-    minimum[[not request.edge_types >> t & 1 for t in range(TYPES)]] = 0
-    wanted = [m for t, m in enumerate(minimum.tolist()) if request.edge_types >> t & 1]
-    plain = all(m == 1 for m in wanted) and request.users_exact == 0
+    least, exact = max(1, request.users_min), request.users_exact
+    wanted = [t for t in range(TYPES) if request.edge_types >> t & 1]
+    by_type = {t: request.users_min_by_type.get(t, least) for t in wanted}
+    minimum = np.array([by_type.get(t, 0) for t in range(TYPES)], np.int64)
+    plain = exact == 0 and all(users == 1 for users in by_type.values())
     unions = np.array([u & request.edge_types for u in request.type_unions], np.int64)
-    return minimum, unions, max(1, request.users_min), request.users_exact, who, plain
+    return minimum, unions, least, exact, who, plain
 
 
 def sizes_of(graph: InteractionGraph, request: SecondDegreeRequest) -> Sizes:
@@ -199,14 +198,14 @@ def ranked(scratch: SalsaScratch, sizes: Sizes, seeds: Ids) -> Ranked:
     """Copies of the n results: ids, scores, users, numbers of proofs, and (n, p) the proofs' user ids and types."""
     tally, ranking = tally_in(scratch.ints, sizes), ranking_in(scratch.ints, scratch.floats, sizes)
     n, p = int(tally.stats[RESULTS]), sizes.per_result
-    rows = tally.rows.reshape(-1, ROW)[ranking.best[:n]]
+    rows = ROW * ranking.best[:n].astype(np.int64)
     counts = ranking.proof_counts[:n].astype(np.int32)
     there = np.arange(p) < counts[:, None]
     proofs = tally.proofs[np.where(there, ranking.links[: n * p].reshape(n, p) - 1, 0)]
     return (
         ranking.ids[:n].view(np.uint64).copy(),
-        rows[:, SCORE].copy().view(np.float64),
-        (rows[:, CHAIN] >> 32).astype(np.int32),
+        tally.rows.view(np.float64)[rows + SCORE],
+        (tally.rows[rows + CHAIN] >> 32).astype(np.int32),
         counts,
         np.where(there, seeds[proofs >> 36], np.uint64(0)),
         np.where(there, (proofs >> 32) & 15, 0).astype(np.uint8),
