@@ -35,6 +35,7 @@ from murmuration.streams.graph_service import GraphQuery, GraphService
 from murmuration.streams.log.base import EventLog, TopicPartition
 from murmuration.streams.metrics import DurableMetrics, EngineMetrics
 from murmuration.streams.ordering.own import OwnOrder
+from murmuration.streams.processors.embedded import processors_beside
 from murmuration.streams.readers import Readers
 from murmuration.streams.rwlock import PhaseFairLock
 from murmuration.streams.service import Origin, Readiness, Viewer
@@ -241,6 +242,7 @@ async def running_engine(
                 progress=progress,
             )
         )
+        await stack.enter_async_context(processors_beside(config, event_log, engine.metrics.registry))
         yield engine, event_log
 
 

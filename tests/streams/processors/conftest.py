@@ -19,7 +19,7 @@ class Make:
             "type": "served_feed",
             "user_id": str(viewer_id),
             "timestamp_ms": time_ms,
-            "entries": [{"tweet_id": str(i + 1), "author_id": str(a)} for i, a in enumerate(author_ids)],
+            "entries": [{"tweet_id": "7"} | ({"author_id": str(author)} if author else {}) for author in author_ids],
         }
         return NewRecord(msgspec.json.encode(value), key=str(viewer_id).encode())
 

@@ -1,15 +1,16 @@
 """Processors in the engine's own process: follows the log from its own positions, over a state in its own file."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from murmuration.config.schema import Config
+from murmuration.streams.durable.folder import durable_folder
 from murmuration.streams.log.base import EventLog, LogUnavailableError, OffsetOutOfRangeError, Records, TopicPartition
 from murmuration.streams.processors.counting import SERVED, Counting, ServedRecord
 from murmuration.streams.processors.exposures import totals
@@ -89,3 +90,23 @@ class EmbeddedProcessors:
             records = map(ServedRecord, run.formats, run.values, run.append_ms)
             self._counting.count(run.partition, records, self._groups.groups.of, state)
         state.save(positions)
+
+
+@asynccontextmanager
+async def processors_beside(config: Config, event_log: EventLog, registry: CollectorRegistry) -> AsyncIterator[None]:
+    """Run the processors while the block runs, where they belong into the engine's process (``processors.run_in``).
+
+    Raises:
+        ConfigError: their state cannot be used.
+    """
+    run_in = config.processors.run_in
+    if run_in == "agents" or (run_in == "auto" and config.log.url.lower().startswith("kafka:")):
+        yield
+        return
+    processors = EmbeddedProcessors(config, event_log, registry, durable_folder(config))
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(processors.run(), name="processors")
+        try:
+            yield
+        finally:
+            task.cancel()

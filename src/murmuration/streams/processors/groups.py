@@ -55,7 +55,7 @@ class AuthorGroups:
     def _learn(self, user_id: int, time_ms: int, groups: tuple[str, ...]) -> None:
         changes = self._changes.get(user_id)
         if changes is None:
-            # Most people are in no group, and cost nothing.
+            # Most people are in no group and cost nothing: nothing is known of them before they are.
             if not groups or len(self._changes) >= self._authors_max:
                 return
             changes = self._changes[user_id] = []
