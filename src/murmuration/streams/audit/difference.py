@@ -30,10 +30,12 @@ class _Part(NamedTuple):
     """Something that is recorded by its digest alone; the value is known where it was computed again."""
 
     digest: str
-    value: Any = None
+    value: Any
 
     def shown(self) -> Any:
-        return f"(recorded by its digest only: {self.digest or 'absent'})" if self.value is None else self.value
+        if not self.digest:
+            return "(absent)"
+        return f"(not recorded but for its digest {self.digest})" if self.value is None else self.value
 
 
 def first_difference(served: ServedFeed, feed: Feed) -> Difference | None:

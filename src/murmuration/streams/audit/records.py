@@ -79,6 +79,8 @@ async def _values(
 ) -> AsyncIterator[bytes]:
     """The values from ``firsts`` to before ``stops``, by partition; of all partitions at most ``records``."""
     wanted = {TopicPartition(TOPIC, p): first for p, first in firsts.items() if first < stops[p]}
+    if not wanted:
+        return
     left = records
     async with await event_log.tail(wanted) as tail:
         while any(tail.positions[where] < stops[where.partition] for where in wanted):

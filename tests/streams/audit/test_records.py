@@ -1,0 +1,101 @@
+"""Records of served feeds are found from the newest on, however long the topic; samples are the seed's."""
+
+import pytest
+
+from murmuration.config.serving import LogConfig
+from murmuration.engine.feed import Feed, Product, Request
+from murmuration.streams.audit import records
+from murmuration.streams.audit.records import find_served, sample_served
+from murmuration.streams.events.served import TOPIC, encode_served
+from murmuration.streams.log.base import NewRecord
+from murmuration.streams.topics import running_log
+
+
+def record(viewer: int, request_id: int, time_ms: int = 5) -> NewRecord:
+    request = Request(viewer_id=viewer, request_id=request_id, time_ms=time_ms, seed=1)
+    feed = Feed(
+        request_id=request_id,
+        viewer_id=viewer,
+        product=Product.FOR_YOU,
+        version=1,
+        seed=1,
+        time_ms=time_ms,
+        config_hash="c",
+        model_version="m",
+        entries=(),
+    )
+    return NewRecord(value=encode_served(feed, request, history="", incarnation=0), key=str(viewer).encode())
+
+
+@pytest.fixture
+async def event_log(tmp_path):
+    async with running_log(LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}")) as log:
+        yield log
+
+
+def requests_of(found):
+    return sorted((served.request.viewer_id, served.request.request_id) for served in found)
+
+
+async def test_a_request_is_found_wherever_it_stands(event_log, monkeypatch):
+    monkeypatch.setattr(records, "_STEP_RECORDS", 3)
+    made = [record(1 + n % 7, 1000 + n) for n in range(200)]
+    await event_log.append(TOPIC, made)
+    for n in (0, 1, 99, 150, 199):
+        found = await find_served(event_log, 1000 + n)
+        assert requests_of(found) == [(1 + n % 7, 1000 + n)]
+    # One that begins or ends like another is not that other.
+    assert await find_served(event_log, 100) == []
+    assert await find_served(event_log, 10000) == []
+    assert await find_served(event_log, 1000, viewer_id=2) == []
+    assert requests_of(await find_served(event_log, 1000, viewer_id=1)) == [(1, 1000)]
+
+
+async def test_a_recent_request_is_found_without_reading_the_topic(event_log, monkeypatch):
+    await event_log.append(TOPIC, [record(1 + n % 7, 1000 + n) for n in range(6000)])
+    read = 0
+    values = records._values
+
+    async def counted(*args, **options):
+        nonlocal read
+        async for value in values(*args, **options):
+            read += 1
+            yield value
+
+    monkeypatch.setattr(records, "_values", counted)
+    assert await find_served(event_log, 6999)
+    assert read <= 4 * 512
+
+
+async def test_viewers_who_chose_the_same_id_are_all_found_once(event_log):
+    garbage = NewRecord(value=b'{"request_id":7,"not":"a feed"}', key=b"1")
+    await event_log.append(TOPIC, [record(1, 7), record(2, 7), record(2, 8), garbage, record(2, 7), record(2, 7, 6)])
+    assert requests_of(await find_served(event_log, 7)) == [(1, 7), (2, 7), (2, 7)]
+    assert requests_of(await find_served(event_log, 7, viewer_id=2)) == [(2, 7), (2, 7)]
+
+
+async def test_nothing_served_is_nothing_found(event_log):
+    assert await find_served(event_log, 7) == []
+    assert await sample_served(event_log, 5, 1) == []
+
+
+async def test_a_sample_is_the_seeds_and_leaves_nothing_out(event_log):
+    await event_log.append(TOPIC, [record(1 + n % 7, 1000 + n) for n in range(40)])
+    first = requests_of(await sample_served(event_log, 10, 3))
+    assert first == requests_of(await sample_served(event_log, 10, 3))
+    assert len(set(first)) == 10
+    assert first != requests_of(await sample_served(event_log, 10, 4))
+    assert len(await sample_served(event_log, 1000, 1)) == 40
+    seen = set()
+    for seed in range(40):
+        seen.update(requests_of(await sample_served(event_log, 10, seed)))
+    # Each is drawn with probability 1/4, 40 times: none is never drawn (p = 40 · 0.75⁴⁰ ≈ 4e-4 for a fair draw).
+    assert len(seen) == 40
+
+
+async def test_what_retention_took_is_not_looked_for(event_log):
+    await event_log.append(TOPIC, [record(1, n) for n in range(1, 5)])
+    await event_log.apply_retention(TOPIC, before_ms=2**62)
+    await event_log.append(TOPIC, [record(1, 9)])
+    assert requests_of(await sample_served(event_log, 9, 1)) == [(1, 9)]
+    assert await find_served(event_log, 2) == []
