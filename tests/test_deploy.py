@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from murmuration import __version__
 from murmuration.streams.metrics import DurableMetrics, EngineMetrics
+from murmuration.streams.processors.exposures import Label
+from murmuration.streams.processors.metrics import ProcessorMetrics
 from murmuration.streams.server.metrics import ServingMetrics
 
 ROOT = Path(__file__).parents[1]
@@ -226,6 +228,7 @@ def registered() -> dict[str, set[str]]:
     EngineMetrics(registry).watch_rooms(lambda: {"room": (1, {"slots": 0.5}, {"added": 1})})
     ServingMetrics(registry)
     DurableMetrics(registry)
+    ProcessorMetrics(registry)
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         found.setdefault(family.type, set()).update(family.name + suffix for suffix in SUFFIXES[family.type])
@@ -290,7 +293,8 @@ class TestMetrics:
 
     def test_labels_on_the_page_are_the_metrics_labels(self):
         registry = CollectorRegistry()
-        metrics = [*vars(EngineMetrics(registry)).values(), *vars(ServingMetrics(registry)).values()]
+        parts = (EngineMetrics(registry), ServingMetrics(registry), ProcessorMetrics(registry))
+        metrics = [metric for part in parts for metric in vars(part).values()]
         page = (ROOT / "docs" / "metrics.md").read_text()
         rows = {
             row[1].removesuffix("_total"): tuple(re.findall(r"`(\w+)`", row[2]))
@@ -303,6 +307,7 @@ class TestMetrics:
                 assert rows[name] == metric._labelnames, name
                 checked += 1
         assert checked > 20
+        assert rows["murmuration_exposures"] == Label._fields
 
 
 @pytest.fixture(scope="module")
