@@ -192,20 +192,20 @@ def test_a_tail_of_rubbish_is_torn(memory_disk, tail):
     assert whole(disk) == items
 
 
-@SLOW
-@given(st.data(), st.integers(1, 255))
-def test_damage_before_the_last_entry_is_an_error_and_in_it_a_cut(memory_disk, data, flip):
+@pytest.mark.parametrize("flip", [0x01, 0x02, 0x80, 0xFF])
+def test_damage_before_the_last_entry_is_an_error_and_in_it_a_cut(memory_disk, flip):
     disk = memory_disk()
     filled(disk)
     (name,) = disk.names()
     items, ends = whole(disk), ends_of_entries(disk)
-    at = data.draw(st.integers(0, disk.size(name) - 1))
-    disk.files[name][at] ^= flip
-    if at < ends[-2]:
-        with pytest.raises(JournalError, match=name):
-            open_journal(disk)
-    else:
-        assert whole(disk) == items[:-1]
+    for at in range(disk.size(name)):
+        disk.files[name][at] ^= flip
+        if at < ends[-2]:
+            with pytest.raises(JournalError, match=name):
+                open_journal(disk)
+        else:
+            assert whole(disk) == items[:-1]
+        disk.files[name][at] ^= flip
 
 
 def test_damage_in_an_older_segment_is_found_when_it_is_read(memory_disk):
