@@ -1,23 +1,17 @@
 """A node's own order: first what its journal says was applied, then the log as it is read."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from murmuration.config.serving import IngestConfig
-from murmuration.engine.errors import MurmurationError
 from murmuration.streams.durable.journal import Entry, Run
 from murmuration.streams.log.base import Records, Tail, TopicPartition
-from murmuration.streams.log.merge import slice_records
-from murmuration.streams.ordering.pieces import Piece, Pieces, cut, join
+from murmuration.streams.ordering.pieces import Piece, Pieces, cut
+from murmuration.streams.ordering.waiting import ReplayError, Waiting
+
+__all__ = ["OwnOrder", "Replay", "ReplayError"]
 
 #: Versions replayed before others get their turn.
 _REPLAYED_MAX = 64
-
-
-class ReplayError(MurmurationError):
-    """The log does not give the records again that the journal says were applied."""
-
-    code = "replay_failed"
 
 
 class Replay:
@@ -32,7 +26,7 @@ class Replay:
         self._tail = tail
         self._config = config
         self._entry: Entry | None = None
-        self._waiting: dict[TopicPartition, deque[Records]] = {}
+        self._waiting = Waiting()
 
     async def next(self) -> list[Piece]:
         """The next pieces; none when every entry was replayed.
@@ -46,10 +40,10 @@ class Replay:
             self._entry = self._entry or next(self._entries, None)
             if self._entry is None:
                 break
-            if not all(self._has(run) for run in self._entry.runs):
+            if missing := self._waiting.missing(self._entry.runs):
                 if pieces:
                     break
-                await self._read()
+                await self._read(missing)
                 continue
             pieces.append([self._take(run) for run in self._entry.runs])
             self._entry = None
@@ -57,43 +51,28 @@ class Replay:
 
     def left(self) -> list[Records]:
         """What was read beyond the entries; to be applied next. It is given once."""
-        left = [run for waiting in self._waiting.values() for run in waiting]
+        left = self._waiting.all()
         self._waiting.clear()
         return left
 
-    async def _read(self) -> None:
+    async def _read(self, missing: list[Run]) -> None:
         config = self._config
-        for missing in (run for run in self._entry.runs if not self._has(run)) if self._entry else ():
-            if self._tail.positions[missing.partition] > missing.last:
+        for run in missing:
+            if self._tail.positions[run.partition] > run.last:
                 raise ReplayError(
-                    f"{missing.partition.topic}/{missing.partition.partition}: the log does not give the record at "
-                    f"offset {missing.last} any more, which the journal applied"
+                    f"{run.partition.topic}/{run.partition.partition}: the log does not give the record at "
+                    f"offset {run.last} any more, which the journal applied"
                 )
-        for run in await self._tail.poll(records_max=config.poll_records_max, timeout_s=config.poll_timeout_s):
-            self._waiting.setdefault(TopicPartition(run.topic, run.partition), deque()).append(run)
-
-    def _has(self, run: Run) -> bool:
-        waiting = self._waiting.get(run.partition)
-        return bool(waiting) and waiting[-1].offsets[-1] >= run.last  # type: ignore[index]
+        self._waiting.add(await self._tail.poll(records_max=config.poll_records_max, timeout_s=config.poll_timeout_s))
 
     def _take(self, run: Run) -> Records:
-        waiting = self._waiting[run.partition]
-        taken: list[Records] = []
-        while waiting and waiting[0].offsets[0] <= run.last:
-            records = waiting.popleft()
-            if records.offsets[-1] > run.last:
-                size = next(i for i, offset in enumerate(records.offsets) if offset > run.last)
-                waiting.appendleft(slice_records(records, size, len(records.offsets)))
-                records = slice_records(records, 0, size)
-            taken.append(records)
-        found = Run(run.partition, taken[0].offsets[0], taken[-1].offsets[-1], sum(len(r.offsets) for r in taken))
-        if found != run:
-            where = f"{run.partition.topic}/{run.partition.partition}"
+        records = self._waiting.take(run.partition, run.last, run.count)
+        if records.offsets[0] != run.first:
             raise ReplayError(
-                f"{where}: the journal applied {run.count} records from offset {run.first} to {run.last}, "
-                f"the log now has {found.count} from {found.first} to {found.last}"
+                f"{run.partition.topic}/{run.partition.partition}: the journal applied records from offset "
+                f"{run.first} on, the log now has {records.offsets[0]}"
             )
-        return join(taken)
+        return records
 
 
 class OwnOrder:
