@@ -17,7 +17,7 @@ from murmuration.engine.interaction_graph.second_degree_entities import Entities
 from murmuration.engine.interaction_graph.second_degree_users import UsersRequest, UsersResult, second_degree_users
 from murmuration.engine.interaction_graph.state import InteractionGraph
 from murmuration.engine.interaction_graph.user_graph import UserEdgeType, UserGraph, UserGraphConfig
-from murmuration.engine.types import Kind, make_batch
+from murmuration.engine.types import Kind, make_batch, snowflake_id
 
 from .model import Op, small_graph_of
 from .test_second_degree import OPS, REQUESTS, START, START_MS, TWEETS, brute, ids
@@ -266,6 +266,24 @@ def test_a_seed_counts_once_a_tweet_and_type_and_is_one_user() -> None:
     assert found == [(7, 3.0, 1, 2, expected[0][4][:2])]
     result = second_degree_entities(graph, entities, request, URL, 9, SCRATCH)
     assert (result.seeds, result.edges_read, result.tweets_counted, result.entities) == (2, 5, 2, 1)
+
+
+def test_many_entities_are_the_brute_force_too() -> None:
+    rng = np.random.default_rng(4)
+    tweets = [snowflake_id(START_MS, i) for i in range(400)]
+    pairs = zip(rng.integers(1, 60, 3000).tolist(), rng.integers(0, 400, 3000).tolist(), strict=True)
+    graph = small_graph_of([Op(user, tweets[t], 1 + t % 2, START + i) for i, (user, t) in enumerate(pairs)])
+    carried = [(tweets[t], HASHTAG, int(e)) for t in range(400) for e in rng.integers(1, 300, 3)]
+    entities = entity_graph_of(carried, entities_max=512, tweets_max=512, edges_max=2048)
+    scratch = (SalsaScratch(), SalsaScratch())
+    for seeds in (40, 3):
+        request = SecondDegreeRequest(
+            seed_user_ids=ids(list(range(1, seeds + 1))), seed_weights=np.ones(seeds), results_max=500, proofs_max=7
+        )
+        result = second_degree_entities(graph, entities, request, HASHTAG, 2, scratch)
+        assert result.entities == len(result.hashes)
+        assert entity_rows(result) == brute_entities(graph, entities, request, HASHTAG, 2)
+    assert len(scratch[0].ints) < 1 << 20
 
 
 @pytest.mark.parametrize(("tweets_max", "results_max", "proofs_max"), [(-1, 5, 5), (101, 5, 5), (100, 2500, 100)])

@@ -1,5 +1,9 @@
 """The second degree of users, hashtags and URLs over HTTP: its answers are those of direct calls of the engine."""
 
+import asyncio
+from pathlib import Path
+
+import aiohttp
 import numpy as np
 import pytest
 
@@ -9,9 +13,12 @@ from murmuration.engine.interaction_graph.second_degree import SecondDegreeReque
 from murmuration.engine.interaction_graph.second_degree_entities import second_degree_entities
 from murmuration.engine.interaction_graph.second_degree_users import UsersRequest, second_degree_users
 from murmuration.engine.interaction_graph.user_graph import UserEdgeType
+from murmuration.engine.state import RoomsConfig
 from murmuration.engine.types import Kind, make_batch
+from murmuration.streams.events.ids import text_hash, url_hash
+from murmuration.streams.serve import running
 
-from .test_graph_queries import T0, TWEETS, Site, by_type, site  # noqa: F401
+from .test_graph_queries import T0, TWEETS, Site, by_type, settings, site  # noqa: F401
 
 HASHTAGS = {11: "Birds", 12: "murmuration", 13: "日本"}
 URLS = {14: "https://example.org/a?b=c", 15: "https://example.org/d"}
@@ -133,3 +140,24 @@ async def test_what_does_not_go_together_is_refused(counted: Site) -> None:
         status, answer = await counted.get("second-degree", **terms)
         assert (status, answer["error"]) == (400, name), terms
         assert said in answer["message"], terms
+
+
+async def test_what_was_published_can_be_asked_for(tmp_path: Path, small_rooms: RoomsConfig) -> None:
+    create = {"v": 1, "id": 70, "type": "create", "tweet_id": 5000, "author_id": 7, "timestamp_ms": T0}
+    create |= {"text": "Dusk #Starlings", "hashtags": ["Starlings", "#starlings"], "urls": ["https://example.org/Dusk"]}
+    like = {"v": 1, "id": 71, "type": "favorite", "user_id": 77, "tweet_id": 5000, "timestamp_ms": T0 + 7_200_000}
+    async with running(settings(tmp_path, small_rooms)) as instance, aiohttp.ClientSession() as http:
+        site = Site(instance, http)
+        async with http.post(instance.url + "/v1/events", json=[create, like]) as posted:
+            assert (await posted.json())["accepted"] == 2
+        async with asyncio.timeout(60):
+            while (await site.get("second-degree", seeds="77"))[0] != 200:
+                await asyncio.sleep(0.01)
+        proof = {"favorite": [{"user_id": "77", "tweet_ids": ["5000"]}]}
+        shared = {"score": 1.0, "users": 1, "tweets": 1, "proof": proof}
+        for of, name, name_hash in (
+            ("hashtags", "Starlings", text_hash("STARLINGS")),
+            ("urls", "https://example.org/Dusk", url_hash("https://EXAMPLE.org/Dusk")),
+        ):
+            answer = await site.ask("second-degree", of=of, seeds="77")
+            assert answer["results"] == [{of[:-1]: name, "hash": str(name_hash), **shared}]
