@@ -86,7 +86,7 @@ nodes = st.integers(0, 2)
 sizes = st.integers(1, 9)
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("append"), st.sampled_from(PARTITIONS), st.lists(st.integers(1, 3), min_size=1, max_size=6)),
+        st.tuples(st.just("append"), st.sampled_from(PARTITIONS), st.lists(st.integers(1, 3), min_size=1, max_size=9)),
         st.tuples(st.just("read"), nodes, st.sampled_from(PARTITIONS), sizes),
         st.tuples(st.just("order"), nodes, sizes),
         st.tuples(st.just("take"), nodes),
@@ -95,11 +95,12 @@ steps = st.lists(
         st.tuples(st.just("restart"), nodes, st.booleans()),
         st.tuples(st.just("noise"), st.sampled_from([b"", b"[]", b'{"type":"proposal"}', b"\xff\xfe", b"[" * 5000])),
     ),
-    max_size=60,
+    min_size=20,
+    max_size=100,
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=400)
 @given(steps, nodes)
 def test_all_nodes_come_to_the_same_pieces_and_one_alone_goes_on(plan, survivor):
     log = Log()
