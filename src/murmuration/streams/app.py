@@ -79,7 +79,7 @@ class Engine:
         self._origin = Origin("", 0)
 
     def start(
-        self, event_log: EventLog, recovered: Recovered, state_thread: type[StateThread] = StateThread
+        self, event_log: EventLog, recovered: Recovered, state_thread: Callable[..., StateThread] = StateThread
     ) -> tuple[Ingest, StateThread]:
         """Start the writer thread where the recovery has brought the state."""
         loop = asyncio.get_running_loop()
@@ -257,7 +257,7 @@ async def following_engine(
     registry: CollectorRegistry,
     accept_gap: bool = False,
     progress: Callable[[str], None] = lambda line: None,
-    state_thread: type[StateThread] = StateThread,
+    state_thread: Callable[..., StateThread] = StateThread,
 ) -> AsyncIterator[Engine]:
     """An engine on an open log and folder: recovered, and following; what ``running_engine`` and simulations share.
 
@@ -283,8 +283,10 @@ async def following_engine(
             DurableMetrics(registry),
             event_log,
             rooms_hash=rooms_hash(config),
+            settled=lambda: writer.applier.dead_letters == ingest.dead_letters_written,
         )
         stack.push_async_callback(keeper.close)
+        stack.push_async_callback(ingest.close)
         stack.push_async_callback(engine.close)
         await ingest.recall_dead_letters()
         tail = await event_log.tail(recovered.positions, follow_new=True)

@@ -52,6 +52,8 @@ class Applier:
         self.live = False
         self.positions: dict[TopicPartition, int] = {}
         self.applied_append_ms: dict[TopicPartition, int] = {}
+        #: How many dead letters ``on_dead`` was given.
+        self.dead_letters = 0
         self._lock = lock
         self._decoder = decoder
         self._metrics = metrics
@@ -81,6 +83,7 @@ class Applier:
             self.applied_append_ms[partition] = run.append_ms[-1]
         self._count(decoded, keep)
         if decoded.dead:
+            self.dead_letters += len(decoded.dead)
             self._on_dead(decoded.dead)
 
     def _note(self, piece: Piece) -> None:

@@ -1,6 +1,7 @@
 """From the log to the state thread: reading on, dead letters, lag and readiness."""
 
 import asyncio
+import contextlib
 import time
 
 import msgspec
@@ -20,6 +21,8 @@ log = structlog.get_logger("murmuration.tail")
 
 RETRY_S = 1.0
 LAG_INTERVAL_S = 0.25
+#: How long a stop waits for the log to take the last dead letters.
+CLOSE_TIMEOUT_S = 5.0
 #: The log not answering for so long makes the lag unknown.
 LAG_TIMEOUT_S = 5.0
 
@@ -33,6 +36,8 @@ class Ingest:
         self.lag_records: dict[TopicPartition, int] = {}
         #: None until the lag is known; the reason why it is not, otherwise.
         self.problem: str | None = "the log was not read yet"
+        #: How many dead letters of the state thread's are in the log.
+        self.dead_letters_written = 0
         self._log, self._config, self._metrics = event_log, config, metrics
         self._log_config = log_config
         self._source: PieceSource | None = None
@@ -89,25 +94,30 @@ class Ingest:
 
     async def flush_dead_letters(self) -> None:
         """Write the dead letters collected so far; keeps trying while the log is away."""
-        while self._dead:
-            letters, self._dead = self._dead, []
+        while letters := list(self._dead):
             fresh = [letter for letter in letters if self._is_fresh(letter)]
             records = [
                 encode_dead_letter(letter, record_bytes_max=self._log_config.record_bytes_max) for letter in fresh
             ]
-            if not records:
-                continue
-            try:
-                await self._log.append(DEAD_LETTERS, records)
-            except LogUnavailableError as error:
-                self._metrics.log_failures.labels("append").inc()
-                log.warning("dead letters wait for the log", waiting=len(letters), error=str(error))
-                self._dead = letters + self._dead
-                await asyncio.sleep(RETRY_S)
-                continue
+            if records:
+                try:
+                    await self._log.append(DEAD_LETTERS, records)
+                except LogUnavailableError as error:
+                    self._metrics.log_failures.labels("append").inc()
+                    log.warning("dead letters wait for the log", waiting=len(letters), error=str(error))
+                    await asyncio.sleep(RETRY_S)
+                    continue
             for letter in fresh:
                 self._note_dead(letter)
                 self._metrics.dead_letters.labels(letter.reason).inc()
+            del self._dead[: len(letters)]
+            self.dead_letters_written += len(letters)
+
+    async def close(self) -> None:
+        """After the writer thread has ended: write the last dead letters, if the log takes them soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.flush_dead_letters()
 
     def _is_fresh(self, letter: DeadLetter) -> bool:
         return letter.offset > self._dead_until.get(TopicPartition(letter.topic, letter.partition), -1)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -39,7 +40,10 @@ class Keeper:
         event_log: EventLog,
         *,
         rooms_hash: str,
+        settled: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``settled``: whether everything that follows from what was applied, dead letters, is in the log. Only then
+        may a snapshot stand for it: what it holds is not read again, and what was not written would never be."""
         self._event_log = event_log
         self._store = store
         self._recovered = recovered
@@ -47,6 +51,7 @@ class Keeper:
         self._config = config
         self._metrics = metrics
         self._rooms_hash = rooms_hash
+        self._settled = settled
         #: The newest version that a snapshot has; -1 asks for one at once (a gap was passed over).
         self._version = recovered.state.version if recovered.on_disk else -1
         self._one_at_a_time = asyncio.Lock()
@@ -61,7 +66,7 @@ class Keeper:
         due_s = loop.time() + (self._config.snapshot_interval_s if self._version >= 0 else 0.0)
         while True:
             await self._sync_journal()
-            if loop.time() >= due_s:
+            if loop.time() >= due_s and self._settled():
                 due_s = loop.time() + self._config.snapshot_interval_s
                 try:
                     await self.snapshot()
@@ -80,7 +85,11 @@ class Keeper:
                 return None
             began = time.monotonic()
             try:
-                self._pending = pending = await self._state_thread.call(self._start)
+                pending = await self._state_thread.call(self._start)
+                if pending is None:
+                    log.warning("no snapshot now: dead letters wait for the log")
+                    return None
+                self._pending = pending
                 info = await asyncio.to_thread(pending.finish)
             except OSError:
                 self._metrics.snapshot_failures.inc()
@@ -91,8 +100,10 @@ class Keeper:
             log.info("snapshot", version=info.version, bytes=info.bytes, seconds=round(time.monotonic() - began, 2))
             return info
 
-    def _start(self) -> Pending:
+    def _start(self) -> Pending | None:
         """On the writer thread: nothing changes until the fork is done."""
+        if not self._settled():
+            return None
         assert self._store is not None
         assert self._recovered.journal is not None
         self._recovered.journal.sync()
@@ -141,6 +152,7 @@ class Keeper:
             if (
                 self._config.snapshot_at_stop
                 and self._state_thread.healthy
+                and self._settled()
                 and self._recovered.state.version != self._version
             ):
                 journal.sync()
