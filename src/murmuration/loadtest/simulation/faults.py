@@ -153,5 +153,7 @@ class ProcessFaults:
         return self._weather.disk_full()
 
     def dies(self, operation: str) -> bool:
+        if self._weather.calm:
+            return False
         self._left -= 1
         return self._left == 0

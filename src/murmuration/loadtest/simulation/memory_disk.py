@@ -5,7 +5,8 @@ life's view of it, and where the process dies: at any operation, before, after o
 
 What survives. A killed process leaves everything that was written, the last write perhaps in part. A power cut leaves
 what was synced; of what came after, a drawn part, perhaps with zeros at its end where the length reached the disk
-before the bytes; names that were made, replaced or removed since are drawn either way.
+before the bytes. Names are made, replaced and removed on the disk in that order, as journaling file systems do, but
+how many of those since the last sync of a folder are there after a power cut is drawn.
 """
 
 import errno
@@ -38,24 +39,35 @@ class Inode:
 
 
 class Platter:
-    """Files by name, as seen (``names``) and as a power cut would leave them (``synced_names``)."""
+    """Files by name, as seen; ``change`` and ``sync_names`` say what a power cut leaves of the names."""
 
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
         self.names: dict[str, Inode] = {}
-        self.synced_names: dict[str, Inode] = {}
+        self._synced_names: dict[str, Inode] = {}
+        #: Names given (or taken: None) since the last sync of a folder, together what happens at once.
+        self._unsynced: list[dict[str, Inode | None]] = []
+
+    def change(self, changes: dict[str, Inode | None]) -> None:
+        """Give names to files, or take them away (None); all at once."""
+        self._unsynced.append(changes)
+        _change(self.names, changes)
+
+    def sync_names(self) -> None:
+        """All names are on the disk as they are."""
+        self._synced_names = dict(self.names)
+        self._unsynced.clear()
 
     def lose_power(self) -> None:
         """Forget what was not synced, but for a drawn part of it."""
-        names = {}
-        for name in sorted(self.names.keys() | self.synced_names.keys()):
-            seen, synced = self.names.get(name), self.synced_names.get(name)
-            inode = synced if seen is synced or self._chance.happens(0.5) else seen
-            if inode is not seen:
-                self._chance.note(f"{name} is as before the last sync of its folder")
-            if inode is not None:
-                names[name] = Inode(self._survivor(name, inode))
-        self.names, self.synced_names = names, dict(names)
+        kept = self._chance.integer(0, len(self._unsynced))
+        names = self._synced_names
+        for changes in self._unsynced[:kept]:
+            _change(names, changes)
+        for changes in self._unsynced[kept:]:
+            self._chance.note(f"the names {', '.join(changes)} are as before")
+        self.names = {name: Inode(self._survivor(name, inode)) for name, inode in sorted(names.items())}
+        self.sync_names()
 
     def _survivor(self, name: str, inode: Inode) -> bytes:
         seen, synced = bytes(inode.content), inode.synced
@@ -68,6 +80,14 @@ class Platter:
         solid = self._chance.integer(inode.common, kept) if self._chance.happens(0.3) else kept
         self._chance.note(f"{name} keeps {kept} of {len(seen)} bytes ({inode.common} synced), zeros from {solid}")
         return seen[:solid] + bytes(kept - solid)
+
+
+def _change(names: dict[str, Inode], changes: dict[str, Inode | None]) -> None:
+    for name, inode in changes.items():
+        if inode is None:
+            names.pop(name, None)
+        else:
+            names[name] = inode
 
 
 class DiskFaults(Protocol):
@@ -110,7 +130,7 @@ class FaultyDisk(Disk):
         self._step("open", name)
         if name not in self._platter.names:
             self._refuse_when_full(name)
-            self._platter.names[name] = Inode()
+            self._platter.change({name: Inode()})
         return _OpenFile(self, name, self._platter.names[name])
 
     def truncate(self, name: str, size: int) -> None:
@@ -119,20 +139,19 @@ class FaultyDisk(Disk):
 
     def publish(self, temporary: str, name: str) -> None:
         self._step("publish", name)
-        inode = self._platter.names.pop(temporary)
+        inode = self._inode(temporary)
         if inode.content != inode.synced:
             raise AssertionError(f"{temporary} is published before it is synced")
-        self._platter.names[name] = inode
+        self._platter.change({temporary: None, name: inode})
         self._step("sync the folder of", name)
-        self._platter.synced_names.pop(temporary, None)
-        self._platter.synced_names[name] = inode
+        self._platter.sync_names()
 
     def remove(self, name: str) -> None:
         self._step("remove", name)
         self._inode(name)
-        del self._platter.names[name]
+        self._platter.change({name: None})
         self._step("sync the folder of", name)
-        self._platter.synced_names.pop(name, None)
+        self._platter.sync_names()
 
     # What open files do
 

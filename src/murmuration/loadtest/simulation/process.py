@@ -45,8 +45,10 @@ class Witness:
         self.lineage = Lineage()
         #: Versions that power cuts and gaps took back, with what was observed of them.
         self.lost: list[Lineage] = []
-        #: No later start may be behind this version: it was synced, or nothing but the process has ended since.
-        self.kept_version = 0
+        #: Even without power, no later start may be behind this version.
+        self.synced_version = 0
+        #: Whether the power has stayed since the last version was written: then nothing of the journal is lost.
+        self.powered = True
         self._sync_always = config.durable.journal_sync == "always"
         self._gaps_known = 0
         self._chance = chance
@@ -61,8 +63,12 @@ class Witness:
         assert journal is not None
         version, gaps = journal.version, journal.state.gaps[self._gaps_known :]
         self._chance.note(f"version {state.version} is back, the journal is at {version} of {self.lineage.version}")
-        if version < self.kept_version and not gaps:
-            raise CheckError(f"the journal is at version {version}, but {self.kept_version} was safe")
+        safe = self.lineage.version if self.powered else self.synced_version
+        if version < safe and not gaps:
+            raise CheckError(f"the journal is at version {version}, but {safe} was safe")
+        if gaps or not self.powered:
+            self.synced_version = version
+        self.powered = True
         lost = self.lineage.take_back(version)
         if lost is not None:
             self._chance.note(f"versions {version + 1} to {lost.version} are lost")
@@ -71,7 +77,6 @@ class Witness:
         for gap in gaps:
             self._chance.note(f"{gap} is passed over")
             self.lineage.passed_over(gap)
-        self.kept_version = version
         if not gaps:
             self.lineage.saw_state(state.version, state.digest(), "what was recovered")
         return version
@@ -80,16 +85,12 @@ class Witness:
         """A life has applied a piece."""
         self.lineage.applied(applier.state.version, piece)
         if self._sync_always:
-            self.kept_version = max(self.kept_version, applier.state.version)
+            self.synced_version = max(self.synced_version, applier.state.version)
 
     def synced(self, name: str) -> None:
         """A file has reached the disk: with the journal, all versions so far."""
-        if "/journal-" in name and not name.endswith(".tmp"):
-            self.kept_version = max(self.kept_version, self.lineage.version)
-
-    def killed(self) -> None:
-        """The process has ended, and nothing else: what it had written is there."""
-        self.kept_version = max(self.kept_version, self.lineage.version)
+        if self.powered and "/journal-" in name and not name.endswith(".tmp"):
+            self.synced_version = max(self.synced_version, self.lineage.version)
 
 
 class _Jobs(queue.SimpleQueue[Any]):
@@ -174,21 +175,26 @@ class Process:
         self.deaths = 0
         self._weather, self._rates, self._chance = weather, rates, chance
         self._accept_gap = False
+        self._calm = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Live until the weather is calm and ``stop`` was called; each life ends as the seed says.
+        """Live until ``stop``; until ``calm`` each life ends as the seed says.
 
         Raises:
             CheckError: a life ended as none may.
         """
         while True:
             self.lives += 1
-            calm = self._weather.calm
             await self._live_and_die(Life(self.lives))
-            if calm and self._stop.is_set():
+            if self._stop.is_set():
                 return
             await asyncio.sleep(self._chance.seconds(0.1, 5.0))
+
+    def calm(self) -> None:
+        """Nothing fails any more."""
+        self._weather.calm = True
+        self._calm.set()
 
     def stop(self) -> None:
         """Let the life that runs be the last."""
@@ -196,17 +202,17 @@ class Process:
 
     async def _live_and_die(self, life: Life) -> None:
         self.life = life
+        stormy = not self._weather.calm
         chance = self._chance.stream(str(life.number))
-        last = self._weather.calm or self.deaths >= self._rates.deaths
+        mortal = not self._weather.calm and self.deaths < self._rates.deaths
         told = asyncio.Event()
-        living = asyncio.create_task(self._live(life, chance, told, faulty=not last), name=f"life {life.number}")
+        living = asyncio.create_task(self._live(life, chance, told, mortal=mortal), name=f"life {life.number}")
         try:
+            if mortal:
+                await _first(living, self._calm, timeout_s=chance.seconds(0.5, 40.0))
+            last = not mortal or self._calm.is_set()
             if last:
-                stopping = asyncio.create_task(self._stop.wait())
-                await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
-                stopping.cancel()
-            else:
-                await asyncio.wait((living,), timeout=chance.seconds(0.5, 40.0))
+                await _first(living, self._stop)
             if not living.done() and (last or chance.happens(0.3)):
                 chance.note("is told to stop")
                 told.set()
@@ -220,10 +226,10 @@ class Process:
         finally:
             self.engine = self.served = None
             living.cancel()
-        self._bury(life, living, chance)
+        self._bury(life, living, chance, stormy=stormy)
 
-    def _bury(self, life: Life, living: asyncio.Task[None], chance: Chance) -> None:
-        """What the end of a life means for the next.
+    def _bury(self, life: Life, living: asyncio.Task[None], chance: Chance, *, stormy: bool) -> None:
+        """What the end of a life means for the next. ``stormy``: it has seen bad weather.
 
         Raises:
             CheckError: no life may end so.
@@ -233,7 +239,7 @@ class Process:
         for cause in causes:
             if isinstance(cause, CheckError):
                 raise cause
-            if not self._may_end(cause):
+            if not _may_end(cause, stormy=stormy):
                 raise CheckError(f"life {life.number} ended by {cause!r}") from cause
         if life.dead:
             self.deaths += 1
@@ -241,22 +247,15 @@ class Process:
             if chance.happens(self._rates.power_cuts):
                 chance.note("the power is cut")
                 self.platter.lose_power()
-                return
+                self.witness.powered = False
         else:
             chance.note(f"ends: {causes[0] if causes else 'stopped'}")
             self._accept_gap = any(isinstance(cause, LogGapError) for cause in causes)
         life.kill("it has ended")
-        self.witness.killed()
 
-    def _may_end(self, cause: BaseException) -> bool:
-        """Whether the world was such that a process could not go on."""
-        if isinstance(cause, OffsetOutOfRangeError | LogGapError):
-            return True
-        return not self._weather.calm and isinstance(cause, OSError | JournalError | LogUnavailableError)
-
-    async def _live(self, life: Life, chance: Chance, told: asyncio.Event, *, faulty: bool) -> None:
+    async def _live(self, life: Life, chance: Chance, told: asyncio.Event, *, mortal: bool) -> None:
         config, durable = self.config, self.config.durable
-        faults = ProcessFaults(self._weather, chance.stream("disk"), mortal=faulty)
+        faults = ProcessFaults(self._weather, chance.stream("disk"), mortal=mortal)
         disk = FaultyDisk(self.platter, faults, chance.stream("tears"), life, self.witness.synced)
         log = MemoryLog(self.broker, ClientFaults(self._weather, self._rates, chance.stream("log"), life))
         pauses = chance.stream("writer")
@@ -302,6 +301,20 @@ class Process:
             await served.drain(60.0)
         finally:
             running.cancel()
+
+
+async def _first(living: asyncio.Task[None], event: asyncio.Event, timeout_s: float | None = None) -> None:
+    """Wait for the end of a life or an event, whichever comes first."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait((living, waiting), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+def _may_end(cause: BaseException, *, stormy: bool) -> bool:
+    """Whether a process may end by this: what the world did to it, nothing of its own."""
+    if isinstance(cause, OffsetOutOfRangeError | LogGapError):
+        return True
+    return stormy and isinstance(cause, OSError | JournalError | LogUnavailableError)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -100,7 +100,7 @@ class World:
             asyncio.create_task(work) for work in self._people(workload, process, weather, acknowledged, feeds, seconds)
         ]
         await _all(living, busy)
-        weather.calm = True
+        process.calm()
         chance.note("the weather calms")
         await self._rest(living, process, broker)
         checks = Checks(config, broker)

@@ -155,8 +155,12 @@ class Workload:
             timestamp_ms=time_ms,
             kind=np.array([self._chance.choice(kinds) for _ in range(size)], np.uint8),
         )
+        refused = [i for i in range(size) if self._chance.happens(0.05)]
+        rows["user_id"][refused] = 0
         (value,) = pack(rows)
-        return Publication("engagements", [NewRecord(value, key=b"packed", format=Format.PACKED)], ids, 0)
+        used = [event_id for i, event_id in enumerate(ids) if i not in refused]
+        record = NewRecord(value, key=b"packed", format=Format.PACKED)
+        return Publication("engagements", [record], used, len(refused))
 
     def _between_people(self, time_ms: int) -> Publication:
         one = self._person()
