@@ -54,7 +54,8 @@ class WalkBuffers:
     """Buffers for one walk at a time, cut as the engine's walk cuts its own."""
 
     def __init__(self, walks: int, reached: int, results: int) -> None:
-        self.cut = tuple(np.zeros(walks, np.int64) for _ in range(4))
+        # The last is the budget of entries counted for rare types, which nothing here asks for.
+        self.cut = (*(np.zeros(walks, np.int64) for _ in range(4)), np.zeros(1, np.int64))
         self.nodes, self.visits, order, places, rows = (np.zeros(reached + 1, np.int64) for _ in range(5))
         self.table = np.zeros(1 << (2 * reached - 1).bit_length(), np.int64)
         self.shift = np.uint64(64 - (len(self.table).bit_length() - 1))

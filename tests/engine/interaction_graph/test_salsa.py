@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from murmuration.engine.errors import RequestError
 from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, salsa
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from murmuration.engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 
 from .conftest import ORACLES
 from .model import Op, make_graph, run, small_graph_of
@@ -192,6 +194,39 @@ def test_rare_types_are_found_by_counting() -> None:
     result = ask(graph, 1, [1], [1.0], walks=10_000, edge_types=1 << 2, length=1, reset=0.0)
     assert sorted(result.tweet_ids.tolist()) == [1000, 1001]
     assert abs(result.scores[0] - 0.5) < 0.03
+
+
+def test_a_search_for_rare_types_has_a_budget() -> None:
+    """User 1 and the tweets have one wanted edge among a thousand: nearly every step counts a list."""
+    ops = [Op(1, t, 1, 5) for t in range(100, 1100)] + [Op(u, 100, 1, 5) for u in range(2, 1000)]
+    graph = small_graph_of([*ops, Op(1, 100, 2, 6)], edges_max=4096)
+    found = ask(graph, 1, [1], [1.0], walks=1000, length=5, reset=0.0, edge_types=1 << 2)
+    assert found.tweet_ids.tolist() == [100]
+    assert found.stats.steps == 5000
+    # 5,000 steps of a thousand entries are 5 M; thirty times as many are over the budget of 67 M.
+    with pytest.raises(RequestError) as caught:
+        ask(graph, 1, [1], [1.0], walks=30_000, length=5, reset=0.0, edge_types=1 << 2)
+    assert caught.value.code == "too_many_walks"
+
+
+def test_a_search_on_the_subgraph_has_the_same_budget() -> None:
+    """Seeds of a thousand edges each, of which one is wanted; a draw counts a thousand entries."""
+    seeds = np.arange(1, 81, dtype=np.uint64)
+    users, tweets = np.repeat(seeds, 1000), np.tile(np.arange(100, 1100, dtype=np.uint64), 80)
+    types = np.where(tweets == 100, 2, 1).astype(np.uint8)
+    graph = InteractionGraph(InteractionGraphConfig(users_max=80, tweets_max=1000, edges_max=len(users)))
+    graph.ingest(users, tweets, types, np.full(len(users), 5000))
+    request = SubgraphRequest(
+        query_user_id=0, seed_user_ids=seeds, seed_weights=np.ones(80), length=1, edge_types=1 << 2, walks=80 * 900
+    )
+    with pytest.raises(RequestError) as caught:
+        salsa_on_subgraph(graph, request, SCRATCH)
+    assert caught.value.code == "too_many_walks"
+    fewer = msgspec.structs.replace(request, walks=80 * 100)
+    assert salsa_on_subgraph(graph, fewer, SCRATCH).tweet_ids.tolist() == [100]
+    # Lists within a seed's share are read, not drawn from.
+    whole = msgspec.structs.replace(request, walks=80 * 1000)
+    assert salsa_on_subgraph(graph, whole, SCRATCH).edges == 80
 
 
 def test_same_request_same_bytes_and_other_seed_other_walk(small_graph: InteractionGraph) -> None:

@@ -23,14 +23,14 @@ from murmuration.engine.errors import RequestError
 from murmuration.engine.interaction_graph import walk_kernels
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from murmuration.engine.interaction_graph.walk_kernels import LANES, Layout
+from murmuration.engine.interaction_graph.walk_kernels import ENTRIES_MAX, LANES, STATS, Layout
 
 RESULTS_MAX = 2500
 _NO_TIMES = np.empty((0, 0))
 _NO_PROOF_IDS = np.empty((0, 0), np.uint64)
 _NO_PROOF_TYPES = np.empty((0, 0), np.uint8)
 PROOFS_MAX = 100
-#: A request's budget: walkers times length.
+#: A request's budget: walkers times length. Entries counted to find rare types have one of their own.
 STEPS_MAX = 2_000_000
 #: A request may be so much later than the newest event before ages stop growing.
 AGE_SLACK_S = 86_400
@@ -43,7 +43,7 @@ class WalkLengthError(RequestError):
 
 
 class WalkCountError(RequestError):
-    """No walks, or more than the step budget allows."""
+    """No walks, or more than the step budget allows (among rare types: more than the budget of entries counted)."""
 
     code = "too_many_walks"
 
@@ -208,7 +208,8 @@ def _blend(request: SalsaRequest) -> tuple[float, ...]:
 def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch) -> SalsaResult:
     """Walk, count and rank in one kernel call without the GIL; nothing is found from unknown users.
 
-    ``scratch`` belongs to the calling thread. O(walks · length), within ``STEPS_MAX``.
+    ``scratch`` belongs to the calling thread. O(walks · length), within ``STEPS_MAX``, and at most ``ENTRIES_MAX``
+    entries counted where wanted types are rare.
 
     Raises:
         RequestError: named by its ``code``: bad_walk_length, too_many_walks, bad_seeds, bad_walk_option.
@@ -242,9 +243,11 @@ def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch)
 def _collect(scratch: SalsaScratch, layout: Layout) -> SalsaResult:
     """Copy the results out of the buffers."""
     ints, floats = scratch.ints, scratch.floats
-    walkers, seeds, total, reached, steps, n, bad_weights = ints[:7].tolist()
+    walkers, seeds, total, reached, steps, n, bad_weights, budget = ints[:STATS].tolist()
     if bad_weights:
         raise SeedsError("weights are finite and not negative")
+    if budget < 0:
+        raise WalkCountError(f"so many walks among types so rare count more than {ENTRIES_MAX} entries")
     at, k, p = layout.results_at, layout.results, layout.proofs
     scores_at = 3 * layout.reached
     timed = _NO_TIMES

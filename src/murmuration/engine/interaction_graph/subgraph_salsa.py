@@ -25,7 +25,7 @@ from murmuration.engine.interaction_graph.salsa import (
     WalkOptionError,
 )
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from murmuration.engine.interaction_graph.walk_kernels import BINS, count_visit, draw_typed, threshold
+from murmuration.engine.interaction_graph.walk_kernels import BINS, ENTRIES_MAX, count_visit, draw_typed, threshold
 from murmuration.engine.kernels.id_map import find_in
 from murmuration.engine.kernels.jit import inlined, kernel
 from murmuration.engine.kernels.ring_slices import degree, slot_of
@@ -33,7 +33,7 @@ from murmuration.engine.kernels.rng import draw64, stream
 from murmuration.engine.kernels.top_k import top_k
 
 #: Statistics at the start of ``ints``.
-SEEDS, EDGES, TWEETS, RESULTS, BAD_WEIGHTS = 0, 1, 2, 3, 4
+SEEDS, EDGES, TWEETS, RESULTS, BAD_WEIGHTS, BUDGET = 0, 1, 2, 3, 4, 5
 STATS = 8
 
 
@@ -116,14 +116,14 @@ def _choose(g: Any, cut: Any, reached: Any, results: Any) -> Any:
 @inlined
 def _freeze(g: Any, cut: Any, i: Any, share: Any, types: Any, seed: Any, first: Any, reached: Any) -> Any:
     """Freeze seed i's edges behind ``first``; returns (end, tweets of the subgraph)."""
-    users, table, shift, nodes, degrees, edges = cut
+    users, table, shift, nodes, degrees, edges, budget = cut
     record = g.user_records[users[i]]
     count = degree(record)
     bits = stream(seed, np.uint64(i))
     n = first
     for j in range(min(count, share)):
         if count > share:
-            slot = draw_typed(g.entries, record, types, draw64(bits, np.uint64(j)))
+            slot = draw_typed(g.entries, record, types, draw64(bits, np.uint64(j)), budget)
             if slot < 0:
                 break
         else:
@@ -184,6 +184,7 @@ def subgraph_salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weigh
     seats = seeds.shape[0] + 1
     stats = ints[:STATS]
     stats[:] = 0
+    stats[BUDGET] = ENTRIES_MAX
     ids = ints[STATS : STATS + results]
     best = ints[STATS + results : STATS + 2 * results].view(np.int32)
     counts = ints[STATS + 2 * results : STATS + 3 * results]
@@ -214,7 +215,8 @@ def subgraph_salsa(g: Any, ints: Any, floats: Any, sizes: Any, seeds: Any, weigh
     reached = np.int64(0)
     for i in range(n):
         share = min(np.int64(np.ceil(mass[i] * walks)), edges_max - end)
-        end, reached = _freeze(g, (users, table, shift, nodes, degrees, edges), i, share, types, seed, end, reached)
+        cut = (users, table, shift, nodes, degrees, edges, stats[BUDGET : BUDGET + 1])
+        end, reached = _freeze(g, cut, i, share, types, seed, end, reached)
         ends[i] = end
     _propagate((ends, edges, degrees, mass, moving, arrived, scores), n, reached, (length + 1) // 2, reset, own)
     stats[SEEDS] = n
@@ -266,9 +268,11 @@ def salsa_on_subgraph(graph: InteractionGraph, request: SubgraphRequest, scratch
         ),
         (float(request.reset), float(request.query_weight_fraction)),
     )
-    seeds, frozen, met, n, bad_weights = ints[:5].tolist()
+    seeds, frozen, met, n, bad_weights, budget = ints[:6].tolist()
     if bad_weights:
         raise SeedsError("weights are finite and not negative")
+    if budget < 0:
+        raise WalkCountError(f"so many walks among types so rare count more than {ENTRIES_MAX} entries")
     return SubgraphResult(
         ints[STATS : STATS + n].view(np.uint64).copy(),
         floats[:n].copy(),

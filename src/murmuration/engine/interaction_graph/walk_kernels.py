@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from murmuration.engine.interaction_graph.arrays import ALL_TYPES, NODE_BITS, NODE_MASK
+from murmuration.engine.interaction_graph.walk_proof import prove
 from murmuration.engine.kernels.id_map import find_in
 from murmuration.engine.kernels.jit import inlined, kernel
 from murmuration.engine.kernels.prefetch import prefetch
@@ -21,7 +22,7 @@ from murmuration.engine.kernels.rng import bounded, draw64, stream
 from murmuration.engine.kernels.top_k import top_k
 
 #: Fields of the statistics, at the start of ``ints``.
-WALKERS, SEEDS, VISITS, REACHED, STEPS, RESULTS, BAD_WEIGHTS = 0, 1, 2, 3, 4, 5, 6
+WALKERS, SEEDS, VISITS, REACHED, STEPS, RESULTS, BAD_WEIGHTS, BUDGET = 0, 1, 2, 3, 4, 5, 6, 7
 STATS = 8
 #: Bins of the histogram that bounds the results' scores from below.
 BINS = 256
@@ -29,6 +30,8 @@ BINS = 256
 LANES = 4
 #: A step looks for an edge of a wanted type so often before it counts them all.
 _TRIES = 8
+#: So many entries may be counted for a request's steps: about the time of the longest walk that counts none.
+ENTRIES_MAX = 1 << 26
 _LOW32 = np.uint64(0xFFFFFFFF)
 
 
@@ -116,16 +119,22 @@ def _draw_slot(record: Any, bits: Any) -> Any:
 
 
 @kernel
-def draw_typed(entries: Any, record: Any, types: Any, bits: Any) -> Any:
+def draw_typed(entries: Any, record: Any, types: Any, bits: Any, budget: Any) -> Any:
     """A slot drawn uniformly among the list's entries of wanted types (bit mask), -1 if there is none.
 
-    A few blind draws, then a count of all: exact either way, since each is uniform over the wanted.
+    A few blind draws, then a count of all: exact either way, since each is uniform over the wanted. ``budget``: int64
+    (1,), entries that may still be counted; where it is used up there is none either, and it is left negative.
     """
+    if budget[0] < 0:
+        return np.int64(-1)
     count = degree(record)
     for i in range(_TRIES):
         slot = slot_of(record, bounded(draw64(bits, np.uint64(i)), count))
         if (types >> ((entries[slot] >> NODE_BITS) & 15)) & 1:
             return slot
+    budget[0] -= count
+    if budget[0] < 0:
+        return np.int64(-1)
     wanted = np.int64(0)
     for i in range(count):
         wanted += (types >> ((entries[slot_of(record, i)] >> NODE_BITS) & 15)) & 1
@@ -170,7 +179,7 @@ def _step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, star
     Fills ``movers`` (their users), ``slots`` and ``found`` (their entries), moves the waiting to the front of
     ``users``; returns how many moved and how many wait.
     """
-    users, movers, slots, found = cut
+    users, movers, slots, found, budget = cut
     entries = g.entries
     moved = np.int64(0)
     waiting = np.int64(0)
@@ -193,7 +202,7 @@ def _step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, star
         for m in range(moved):
             if not (types >> ((found[m] >> NODE_BITS) & 15)) & 1:
                 again = draw64(start, np.uint64(n + m))
-                slot = draw_typed(entries, g.user_records[movers[m]], types, again)
+                slot = draw_typed(entries, g.user_records[movers[m]], types, again, budget)
                 if slot < 0:
                     continue
                 found[m] = entries[slot]
@@ -207,7 +216,7 @@ def _step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, star
 @inlined
 def _step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: Any) -> Any:
     """Tweets back to users, placed behind the waiting; returns how many walkers there are now."""
-    users, _, slots, found = cut
+    users, _, slots, found, budget = cut
     entries = g.entries
     n = 0
     for m in range(moved):
@@ -216,7 +225,7 @@ def _step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: A
             bits = draw64(start, np.uint64(m))
             slots[n] = _draw_slot(record, bits)
             if types != ALL_TYPES and not (types >> ((entries[slots[n]] >> NODE_BITS) & 15)) & 1:
-                slots[n] = draw_typed(entries, record, types, bits)
+                slots[n] = draw_typed(entries, record, types, bits, budget)
                 if slots[n] < 0:
                     continue
             n += 1
@@ -347,54 +356,6 @@ def _blend(weights: Any, reached: Any, blend: Any, totals: Any, scores: Any) -> 
 
 
 @inlined
-def _prove(g: Any, cut: Any, moved: Any, query: Any, types: Any, proofs: Any, sizes: Any, lists: Any) -> None:
-    """Who stood on a result's other side at the last left step: distinct (user, type), the most active first.
-
-    Order: user's degree descending, then user id ascending, then type. The query user is no proof.
-    """
-    movers, found, ranks, places = cut
-    people, kinds, degrees = lists
-    keys = g.user_keys.view(np.int64)
-    for m in range(moved):
-        place = places[ranks[m]]
-        kind = (found[m] >> NODE_BITS) & 15
-        if place < 0 or movers[m] == query or not (types >> kind) & 1:
-            continue
-        person = keys[movers[m]]
-        weight = degree(g.user_records[movers[m]])
-        first = place * proofs
-        size = sizes[place]
-        at = size
-        known = False
-        for i in range(size):
-            j = first + i
-            if people[j] == person and kinds[j] == kind:
-                known = True
-                break
-            if at == size and (
-                weight > degrees[j]
-                or (
-                    weight == degrees[j]
-                    and (np.uint64(person) < np.uint64(people[j]) or (person == people[j] and kind < kinds[j]))
-                )
-            ):
-                at = i
-        if known or at == proofs:
-            continue
-        if size < proofs:
-            sizes[place] += 1
-        else:
-            size -= 1
-        for i in range(size, at, -1):
-            people[first + i] = people[first + i - 1]
-            kinds[first + i] = kinds[first + i - 1]
-            degrees[first + i] = degrees[first + i - 1]
-        people[first + at] = person
-        kinds[first + at] = kind
-        degrees[first + at] = weight
-
-
-@inlined
 def _walk(g: Any, cut: Any, counted: Any, timed: Any, stats: Any, options: Any) -> Any:
     """All steps of the walk; counts visits, and weighs them if half-lives are asked; returns the last step's movers."""
     users, movers, slots, found, ranks = cut
@@ -404,7 +365,7 @@ def _walk(g: Any, cut: Any, counted: Any, timed: Any, stats: Any, options: Any) 
     shift = np.uint64(64)
     while np.int64(1) << np.int64(np.uint64(64) - shift) < table.shape[0]:
         shift -= np.uint64(1)
-    paths = (users, movers, slots, found)
+    paths = (users, movers, slots, found, stats[BUDGET : BUDGET + 1])
     n = stats[WALKERS]
     moved = np.int64(0)
     reached = np.int64(0)
@@ -445,6 +406,7 @@ def salsa(
     now, tables, lows, bits, blend = timed
     stats = ints[:STATS]
     stats[:] = 0
+    stats[BUDGET] = ENTRIES_MAX
     at = STATS
     users = ints[at : at + walkers]
     movers = ints[at + walkers : at + 2 * walkers]
@@ -492,4 +454,4 @@ def salsa(
         each = results * proofs
         ints[at : at + 3 * each] = 0
         lists = (ints[at : at + each], ints[at + each : at + 2 * each], ints[at + 2 * each : at + 3 * each])
-        _prove(g, (movers, found, ranks, places), moved, query, np.int64(proof_types), proofs, proof_sizes, lists)
+        prove(g, (movers, found, ranks, places), moved, query, np.int64(proof_types), proofs, proof_sizes, lists)
