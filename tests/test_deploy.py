@@ -15,6 +15,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from murmuration import __version__
+from murmuration.config.processors import ProcessorsConfig
 from murmuration.streams.metrics import DurableMetrics, EngineMetrics
 from murmuration.streams.processors.exposures import Label
 from murmuration.streams.processors.metrics import ProcessorMetrics
@@ -203,6 +204,17 @@ class TestCompose:
 
         assert parse_options(config.log).servers == "kafka:9092"
 
+    def test_agents_share_the_engines_image_log_and_file(self, services):
+        from murmuration.config.load import load
+
+        engine, agents = services["engine"], services["agents"]
+        assert (agents["image"], agents["volumes"]) == (engine["image"], engine["volumes"])
+        assert agents["command"] == ["agents", *engine["command"][1:]]
+        config = load(DEPLOY / "murmuration.toml", agents["environment"])
+        assert config.log.url == engine["environment"]["MURMURATION__LOG__URL"]
+        assert config.processors.agents_host == "0.0.0.0"
+        assert config.processors.run_in == "auto"
+
     def test_no_secret_is_in_the_file(self, services):
         environment = services["engine"]["environment"]
         assert environment["MURMURATION__SERVING__TOKEN_KEY"].startswith("${MURMURATION_TOKEN_KEY:?")
@@ -212,8 +224,11 @@ class TestCompose:
 
     def test_prometheus_and_grafana_find_each_other(self, services):
         prometheus = load_yaml(DEPLOY / "prometheus" / "prometheus.yml")
-        targets = [t for job in prometheus["scrape_configs"] for s in job["static_configs"] for t in s["targets"]]
-        assert targets == ["engine:8400"]
+        jobs = {job.pop("job_name"): job for job in prometheus["scrape_configs"]}
+        assert jobs["murmuration"] == {"static_configs": [{"targets": ["engine:8400"]}]}
+        port = ProcessorsConfig().agents_port
+        assert jobs["murmuration-agents"] == {"dns_sd_configs": [{"names": ["agents"], "type": "A", "port": port}]}
+        assert f"127.0.0.1:{port}/healthz" in services["agents"]["healthcheck"]["test"][-1]
         assert prometheus["rule_files"] == [ALERTS.name]
         (source,) = load_yaml(DEPLOY / "grafana/provisioning/datasources/prometheus.yaml")["datasources"]
         assert source["url"] == "http://prometheus:9090"

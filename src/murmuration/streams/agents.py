@@ -8,7 +8,7 @@ no feed is lost when a worker dies, and the state itself knows which feeds it ho
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import faust
@@ -37,6 +37,7 @@ log = structlog.get_logger("murmuration.agents")
 GATHER_S = 0.25
 RETRY_S = 1.0
 SHOW_INTERVAL_S = 1.0
+PARTITIONS_INTERVAL_S = 10.0
 
 _FORMATS = {content: format_ for format_, content in CONTENT_TYPES.items()}
 
@@ -89,7 +90,9 @@ class Worker:
             by_partition: dict[int, list[ServedRecord]] = {}
             for event in events:
                 by_partition.setdefault(event.message.partition, []).append(_record(event.message))
-            for partition, records in by_partition.items():
+            # What was taken away meanwhile is another worker's: writing to its changelog would spoil it.
+            for partition in by_partition.keys() & set(self.partitions()):
+                records = by_partition[partition]
                 self._counting.count(partition, records, self._groups.groups.of, self._table)
             await self._table.written()
             for event in events:
@@ -245,8 +248,19 @@ async def run_agents(config: Config) -> None:
         await _ensure_changelog(config, worker.changelog, partitions)
         url = await stack.enter_async_context(_answering(config, worker, registry))
         log.info("working", url=url, group=worker.app.conf.id, partitions=partitions)
-        await _until_first([worker.run(), worker.show(), until_stopped()])
+        await _until_first([worker.run(), worker.show(), _until_grown(event_log, partitions), until_stopped()])
     log.info("stopped")
+
+
+async def _until_grown(event_log: EventLog, partitions: int) -> None:
+    """Raises:
+    MurmurationError: ``served`` has more partitions than the worker was made for.
+    """
+    while True:
+        await asyncio.sleep(PARTITIONS_INTERVAL_S)
+        with suppress(LogUnavailableError):
+            if (count := await event_log.partitions(SERVED)) != partitions:
+                raise MurmurationError(f"topic {SERVED!r} has {count} partitions now, not {partitions}: start again")
 
 
 async def _until_first(works: Sequence[Any]) -> None:

@@ -18,8 +18,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from murmuration.config.processors import ProcessorsConfig
 from murmuration.config.schema import Config
 from murmuration.config.serving import LogConfig
-from murmuration.engine.errors import ConfigError
-from murmuration.streams.agents import run_agents
+from murmuration.engine.errors import ConfigError, MurmurationError
+from murmuration.streams import agents
+from murmuration.streams.log.base import LogUnavailableError
+from murmuration.streams.log.kafka_options import parse_options
 from murmuration.streams.processors.embedded import EmbeddedProcessors
 from murmuration.streams.topics import running_log
 
@@ -168,7 +170,53 @@ async def embedded_exposures(config, event_log, folder, feeds):
 
 async def test_agents_say_where_they_do_not_belong():
     with pytest.raises(ConfigError, match=r"log\.url"):
-        await run_agents(Config())
+        await agents.run_agents(Config())
     kafka = LogConfig(url="kafka://127.0.0.1:1")
     with pytest.raises(ConfigError, match="run_in"):
-        await run_agents(Config(log=kafka, processors=ProcessorsConfig(run_in="serve")))
+        await agents.run_agents(Config(log=kafka, processors=ProcessorsConfig(run_in="serve")))
+
+
+async def test_a_worker_ends_when_partitions_were_added(monkeypatch):
+    monkeypatch.setattr(agents, "PARTITIONS_INTERVAL_S", 0.001)
+
+    class Log:
+        answers = iter([4, LogUnavailableError("away"), 4, 6])
+
+        async def partitions(self, topic):
+            answer = next(self.answers)
+            if isinstance(answer, LogUnavailableError):
+                raise answer
+            return answer
+
+    with pytest.raises(MurmurationError, match="6 partitions now, not 4"):
+        await agents._until_grown(Log(), 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "protocol"),
+    [
+        ({}, None),
+        ({"security_protocol": "SSL"}, "SSL"),
+        (
+            {
+                "security_protocol": "SASL_SSL",
+                "sasl_mechanism": "SCRAM-SHA-512",
+                "sasl_plain_username": "feed",
+                "sasl_plain_password": "secret",
+            },
+            "SASL_SSL",
+        ),
+        ({"security_protocol": "SASL_PLAINTEXT", "sasl_plain_username": "feed"}, "SASL_PLAINTEXT"),
+    ],
+)
+def test_credentials_are_the_logs(options, protocol):
+    found = agents._credentials(parse_options(LogConfig(url="kafka://127.0.0.1:1", kafka=options)))
+    if protocol is None:
+        assert found is None
+        return
+    assert found.protocol.value == protocol
+    if protocol.startswith("SASL"):
+        assert found.mechanism.value == options.get("sasl_mechanism", "PLAIN")
+        assert found.username == "feed"
+        assert found.password == options.get("sasl_plain_password")
+    assert (found.ssl_context is not None) == protocol.endswith("SSL") if protocol != "SSL" else found.context
