@@ -7,7 +7,7 @@ import msgspec
 from murmuration.config.processors import ProcessorsConfig
 from murmuration.config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from murmuration.engine.home_mixer.config import HomeMixerConfig
-from murmuration.engine.state import RoomsConfig
+from murmuration.engine.state import LAYOUT, RoomsConfig
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,7 +30,8 @@ def feed_hash(config: Config) -> str:
 
 def rooms_hash(config: Config) -> str:
     """Names the part of the configuration that the state's arrays depend on: what a snapshot must fit."""
-    return hashlib.sha256(msgspec.json.encode(config.rooms, order="sorted")).hexdigest()[:16]
+    parts = {"layout": LAYOUT, "rooms": config.rooms}
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()[:16]
 
 
 SECRETS = frozenset({"token_key", "sasl_plain_password", "ssl_password"})

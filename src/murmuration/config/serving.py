@@ -24,6 +24,11 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retention_h: Annotated[float, Meta(gt=0)] = 168.0
     #: Never removed by age: a start rebuilds follows, blocks and profiles from the log alone.
     kept_topics: tuple[str, ...] = ("relationships", "users", "models")
+    #: In which order records become versions: as this node reads them (``own``), or as all nodes of a cluster agree
+    #: through topic ``order`` (``shared``, docs/scaling.md), so that their versions are the same.
+    order: Literal["own", "shared"] = "own"
+    #: Records that stand unordered for so long (up to twice, each node its own time) make another node take over.
+    order_patience_s: Seconds = 0.1
     #: docs/operations.md lists the options.
     kafka: dict[str, str | int | float | bool] = {}
 
@@ -65,7 +70,7 @@ class DurableConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     journal_sync: Literal["interval", "always"] = "interval"
     journal_sync_interval_s: Seconds = 1.0
     #: The journal goes on in another file after so much.
-    journal_segment_bytes: Positive = 16_777_216
+    journal_segment_bytes: Positive = 4_194_304
 
 
 class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

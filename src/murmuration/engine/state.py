@@ -26,6 +26,8 @@ from murmuration.engine.tweet_store.state import TweetStore, TweetStoreConfig
 from murmuration.engine.types import EVENT_COLUMNS, EventBatch
 
 PAGE_BYTES = 4096
+#: To be raised when the same arrays come to mean something else: older snapshots are then not loaded.
+LAYOUT = 1
 VERSION, CLOCK_MS, EVENTS, DUPLICATES, GAP_RECORDS, GAP_MS = range(6)
 
 
