@@ -162,6 +162,13 @@ def test_a_plain_hydrator_fails_open_with_its_defaults():
     assert len(feed.entries) == 1
 
 
+def test_a_plain_hydrator_that_failed_is_skipped_when_asked_again_and_safety_never_is():
+    again = Request(viewer_id=1, request_id=2, time_ms=3, seed=4, explain=Explain.ALL, sources_skipped=("faces",))
+    failed = run([FakeSource("a", [1])], hydrators=[FakeHydrator("faces", False, ValueError("x"))])
+    assert run([FakeSource("a", [1])], hydrators=[FakeHydrator("faces", False)], request=again) == failed
+    assert run([FakeSource("a", [1])], hydrators=[FakeHydrator("faces", True)], request=again).degraded == ()
+
+
 @pytest.mark.parametrize(
     "broken",
     [

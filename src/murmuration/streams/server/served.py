@@ -12,7 +12,8 @@ from murmuration.streams.events.served import TOPIC
 from murmuration.streams.log.base import EventLog, LogError, LogUnavailableError, NewRecord
 from murmuration.streams.server.metrics import ServingMetrics
 
-BATCH_FEEDS_MAX: Final = 256
+#: Encoded between two turns of the event loop: some milliseconds.
+BATCH_FEEDS_MAX: Final = 64
 RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 5.0
 
