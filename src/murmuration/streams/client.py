@@ -18,6 +18,7 @@ import orjson
 import structlog
 
 from murmuration.engine.errors import MurmurationError
+from murmuration.streams.ending import end_tasks
 
 SUBPROTOCOL: Final = "murmuration.v1.json"
 BACKOFF_S_MIN: Final = 0.1
@@ -131,8 +132,7 @@ class FeedClient:
         """Close the connection; what waits for an answer gets an ``UnreachableError``. Idempotent."""
         for task in (self._task, self._retry):
             if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+                await end_tasks([task])
         self._task = self._retry = None
         if self._session is not None:
             await self._session.close()

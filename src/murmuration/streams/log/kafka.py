@@ -11,6 +11,7 @@ from contextlib import suppress
 from aiokafka import TopicPartition as KafkaPartition
 
 from murmuration.config.serving import LogConfig
+from murmuration.streams.ending import end_tasks
 from murmuration.streams.log.base import EventLog, LogError, LogUnavailableError, NewRecord, Tail, TopicPartition
 from murmuration.streams.log.kafka_client import KafkaClient
 from murmuration.streams.log.kafka_options import parse_options, quiet_retries
@@ -52,11 +53,9 @@ class KafkaLog(EventLog):
         self._appender.open()
 
     async def close(self) -> None:
-        for tail in list(self._tails):
-            await tail.close()
+        await asyncio.gather(*(tail.close() for tail in self._tails))
         if self._recount is not None:
-            self._recount.cancel()
-            await asyncio.wait({self._recount})
+            await end_tasks([self._recount])
             self._recount = None
         await self._appender.close()
         await self._client.close()

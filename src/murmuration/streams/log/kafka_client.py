@@ -10,12 +10,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import BrokerResponseError, KafkaError, for_code
 
 from murmuration.engine.errors import ConfigError
+from murmuration.streams.ending import end_tasks, wait_ended
 from murmuration.streams.log.base import LogError, LogUnavailableError
 from murmuration.streams.log.kafka_options import KafkaOptions, last_refusal
 
 _TOPIC_EXISTS = 36
 _RETRY_S = 0.3
-_STOP_TIMEOUT_S = 5.0
+#: What a client may take to stop by itself, and then again once it is cancelled.
+_STOP_TIMEOUT_S = 3.0
 
 
 async def start(make: Callable[[], Any], options: KafkaOptions, *, timeout_s: float) -> Any:
@@ -57,11 +59,11 @@ async def stop(client: Any) -> None:
     # The connections are closed by themselves again: a stop that fails half-way leaves them open.
     for owner in (client, getattr(client, "client", None) or client._client):
         # In tasks of their own: with a broker away, a fetcher's cancelled retries come out of its stop as our own.
-        closing = asyncio.ensure_future(owner.stop() if hasattr(owner, "stop") else owner.close())
-        await asyncio.wait({closing}, timeout=_STOP_TIMEOUT_S)
+        end = owner.stop() if hasattr(owner, "stop") else owner.close()
+        closing = asyncio.create_task(end, name=f"stop {type(owner).__name__}")
+        await wait_ended([closing], timeout_s=_STOP_TIMEOUT_S)
         if not closing.done():
-            closing.cancel()
-            await asyncio.wait({closing}, timeout=_STOP_TIMEOUT_S)
+            await end_tasks([closing], timeout_s=_STOP_TIMEOUT_S)
         if closing.done() and not closing.cancelled():
             closing.exception()  # taken note of: there is nobody to whom it would matter
 
@@ -112,9 +114,7 @@ class KafkaClient:
         """Disconnect; idempotent."""
         admin, self._admin = self._admin, None
         offsets, self._offsets = self._offsets, None
-        for client in (admin, offsets):
-            if client is not None:
-                await stop(client)
+        await asyncio.gather(*(stop(client) for client in (admin, offsets) if client is not None))
 
     async def topics(self) -> dict[str, int]:
         """Partitions by topic, of all topics (asking for one by name could create it)."""

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from murmuration.streams.ending import end_tasks, wait_ended
 from murmuration.streams.log.base import (
     CONTENT_TYPES,
     Format,
@@ -226,20 +227,18 @@ class KafkaAppender:
     async def close(self) -> None:
         """Send what waits, as far as the time allows, and disconnect; idempotent."""
         self._is_open = False
+        deadline = asyncio.get_running_loop().time() + self._options.append_timeout_s
         pumps = [lane.pump for lane in self._lanes.values() if lane.pump is not None and not lane.pump.done()]
         if pumps:
             await asyncio.wait(pumps, timeout=self._options.append_timeout_s)
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        await end_tasks(pumps)
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._options.append_timeout_s):
+                async with asyncio.timeout_at(deadline):
                     await producer.flush()
             await _abandon(producer)
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await wait_ended(self._tasks, timeout_s=self._options.append_timeout_s)
 
 
 class _Forgiving(set[Any]):

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from murmuration.config.serving import IngestConfig, ServingConfig
 from murmuration.engine.errors import ConfigError
 from murmuration.engine.feed import Feed, Request
+from murmuration.streams.ending import end_tasks
 from murmuration.streams.events.served import encode_served
 from murmuration.streams.log.base import EventLog
 from murmuration.streams.publish import classify as classify_event
@@ -132,9 +133,7 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     for task in context.background:
         task.add_done_callback(_report_death)
     yield
-    for task in context.background:
-        task.cancel()
-    await asyncio.wait(context.background)
+    await end_tasks(context.background)
 
 
 def _report_death(task: asyncio.Task[None]) -> None:

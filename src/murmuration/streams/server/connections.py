@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
 from murmuration.config.serving import ServingConfig
+from murmuration.streams.ending import end_tasks, wait_ended
 from murmuration.streams.server.errors import CLOSE_CODES, ProtocolError
 from murmuration.streams.server.metrics import ServingMetrics
 from murmuration.streams.server.outbox import Outbox, SlowConsumerError
@@ -160,14 +161,9 @@ class Connection:
         """Stop every task and timer of the connection."""
         for timer in self._timers.values():
             timer.cancel()
-        if self._ends:
-            await asyncio.wait(self._ends)
+        await wait_ended(self._ends)
         self.ending = True
-        tasks = list(self._requests)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(list(self._requests))
         await self._stop_sender()
         await self.outbox.close()
 
@@ -186,8 +182,7 @@ class Connection:
 
     async def _stop_sender(self) -> None:
         if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.wait([self._sender])
+            await end_tasks([self._sender])
 
     async def _farewell(self, frame: bytes, code: int, reason: bytes) -> None:
         with contextlib.suppress(TimeoutError, ConnectionError):

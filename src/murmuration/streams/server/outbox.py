@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
+from murmuration.streams.ending import end_tasks
 from murmuration.streams.server.metrics import ServingMetrics
 
 #: Answers that may wait, whatever their size.
@@ -58,7 +59,7 @@ class Outbox:
         self._push: Push | None = None
         self._arrived = asyncio.Event()
         self._full = False
-        self._drain: asyncio.Future[None] | None = None
+        self._drain: asyncio.Task[None] | None = None
 
     def answer(self, frame: bytes) -> None:
         """Queue an answer; one that does not fit ends the connection as too slow."""
@@ -137,8 +138,7 @@ class Outbox:
     async def close(self) -> None:
         """Give up waiting for the client; for when the transport is closed or aborted."""
         if self._drain is not None and not self._drain.done():
-            self._drain.cancel()
-            await asyncio.wait([self._drain])
+            await end_tasks([self._drain])
 
     async def _send(self, frame: bytes, kind: WSMsgType) -> None:
         await self._socket.send_frame(frame, kind)
@@ -147,7 +147,7 @@ class Outbox:
             return
         # The wait is a task of its own: cancelling aiohttp's drain would cancel whoever drains after it.
         if self._drain is None or self._drain.done():
-            self._drain = asyncio.ensure_future(self._writer.drain())
+            self._drain = asyncio.create_task(self._writer.drain(), name="drain")
         await asyncio.wait([self._drain], timeout=self._send_timeout_s)
         if not self._drain.done():
             raise SlowConsumerError
