@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from murmuration.loadtest import bench_graph, bench_graph_scaling
+from murmuration.loadtest import bench_graph, bench_graph_limits, bench_graph_scaling
 
 KEYS = {
     "ingest_edges_per_s",
@@ -24,11 +24,15 @@ KEYS = {
     "paced_reader_share",
     "random_reads_dependent_per_s",
     "random_reads_independent_per_s",
+    "phase_left_cycles_per_walker",
+    "phase_call_cycles_per_request",
 }
+#: Figures that are no rate of work.
+NO_RATE = {"bytes_per_edge", "paced_reader_share", "cycles_per_ns"}
 
 
 def test_all_figures_come_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_graph, "_READ_BITS", 16)
+    monkeypatch.setattr(bench_graph_limits, "_READ_BITS", 16)
     rng = np.random.default_rng(1)
     path = tmp_path / "edges.bin"
     np.stack([rng.integers(1, 3000, 20_000), rng.integers(1, 900, 20_000)], 1).astype("<i8").tofile(path)
@@ -36,6 +40,19 @@ def test_all_figures_come_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert figures.keys() >= KEYS
     assert all(math.isfinite(value) and value >= 0 for value in figures.values())
     assert figures["edges_let_go_for_lack_of_room"] == 0
+    rates = {key for key in KEYS if not key.startswith(("phase_", "random_"))} - NO_RATE
+    assert {key for key in figures if key.endswith(".share_of_limit")} == {f"{key}.share_of_limit" for key in rates}
+    limit = figures["random_reads_independent_per_s"]
+    assert figures["salsa_steps_per_s.share_of_limit"] == pytest.approx(2 * figures["salsa_steps_per_s"] / limit)
+    # 3,500 steps of two reads each: two of three left steps' walkers move, and all of these step back.
+    reads = figures["salsa_requests_per_s_1000_walks.share_of_limit"] * limit
+    assert 6000 < reads / figures["salsa_requests_per_s_1000_walks"] < 8000
+    clock = figures["cycles_per_ns"]
+    assert 0.3 < clock < 10
+    assert figures["phase_left_cycles_per_walker"] == pytest.approx(figures["phase_left_ns_per_walker"] * clock)
+    assert figures["phase_select_cycles_per_request"] == pytest.approx(
+        figures["phase_select_us_per_request"] * 1000 * clock
+    )
 
 
 def test_scaling_fits_a_slope() -> None:

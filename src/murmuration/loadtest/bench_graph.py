@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
 from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig, warm
-from murmuration.engine.kernels.jit import kernel
-from murmuration.engine.kernels.rng import mix64
 from murmuration.loadtest import bench_graph_phases
+from murmuration.loadtest.bench_graph_limits import cycles, machine, per_second, shares
 from murmuration.streams.rwlock import PhaseFairLock
 
 Ids = NDArray[np.uint64]
@@ -29,58 +28,12 @@ Progress = Callable[[str], Any]
 BATCH = 2048
 PACED_EDGES_PER_S = 200_000
 HALF_LIVES_MS = (1_800_000.0, 3_600_000.0, 21_600_000.0, 86_400_000.0)
-_READ_BITS = 27  # 1 GiB of int64
 _GAP_MS = 10  # between edges: 10 M edges span 28 hours
-
-
-@kernel
-def _fill_random(cells: Any) -> None:
-    for i in range(cells.shape[0]):
-        cells[i] = np.int64(mix64(np.uint64(i)) & np.uint64(cells.shape[0] - 1))
-
-
-@kernel
-def _read_dependent(cells: Any, count: Any) -> Any:
-    """Each address comes out of the read before it."""
-    at = np.int64(0)
-    for i in range(count):
-        at = (cells[at] + i) & (cells.shape[0] - 1)
-    return at
-
-
-@kernel
-def _read_independent(cells: Any, count: Any) -> Any:
-    """Addresses are known beforehand: as many reads in flight as the CPU can hold."""
-    total = np.int64(0)
-    for i in range(count):
-        total += cells[np.int64(mix64(np.uint64(i)) & np.uint64(cells.shape[0] - 1))]
-    return total
-
-
-def _per_second(work: Callable[[], int], seconds: float) -> float:
-    """Units of work per CPU second of this thread, over at least ``seconds``."""
-    work()
-    done = 0
-    start = time.thread_time()
-    while (elapsed := time.thread_time() - start) < seconds:
-        done += work()
-    return done / elapsed
-
-
-def _physical_limit(seconds: float) -> Figures:
-    cells = np.empty(1 << _READ_BITS, np.int64)
-    _fill_random(cells)
-    figures = {}
-    for name, read in (("dependent", _read_dependent), ("independent", _read_independent)):
-        count = 1_000_000
-
-        def work(read: Any = read, count: int = count) -> int:
-            read(cells, np.int64(count))
-            return count
-
-        figures[f"random_reads_{name}_per_s"] = _per_second(work, seconds)
-    return figures
-
+#: Random reads of an edge that enters (both sides' hash slot, record and end of the list), and of one that leaves
+#: (record and head); of a step (record and entry); of a seed that is counted (hash slot, record, list).
+_READS_IN, _READS_OUT, _READS_STEP, _READS_SEED = 6, 4, 2, 3
+#: Entries in a cache line.
+_LINE = 8
 
 #: The largest query set needs so many distinct users.
 USERS_MIN = 501
@@ -110,6 +63,8 @@ class GraphBench:
         )
         warm()  # compilation is no ingest
         self.at = 0
+        #: Random reads that a unit of each figure's work makes at least.
+        self.reads: dict[str, float] = {}
         self.rng = np.random.default_rng(7)
         self.queries = self.query_set("query_single_4000.bin", 4000, 1)
 
@@ -150,8 +105,9 @@ class GraphBench:
         while self.at < self.size:
             self.ingest_batch()
         filled = time.thread_time() - start
-        evicting = _per_second(self.ingest_batch, max(self.seconds, 2.0))
+        evicting = per_second(self.ingest_batch, max(self.seconds, 2.0))
         counters = self.graph.counters()
+        self.reads |= {"ingest_edges_per_s": _READS_IN, "ingest_evicting_edges_per_s": _READS_IN + _READS_OUT}
         return {
             "edges": self.size,
             "ingest_edges_per_s": self.size / filled,
@@ -195,8 +151,10 @@ class GraphBench:
                 tally[1] += salsa(self.graph, request, scratch).stats.steps
                 return 1
 
-            figures[key] = _per_second(work, self.seconds)
+            figures[key] = per_second(work, self.seconds)
+            self.reads[key] = _READS_STEP * tally[1] / tally[0]
             if count == 10_000:
+                self.reads["salsa_steps_per_s"] = _READS_STEP
                 figures["salsa_steps_per_s"] = figures[key] * tally[1] / tally[0]
         return figures
 
@@ -207,15 +165,18 @@ class GraphBench:
         for count in (100, 500):
             sets = self.query_set(f"query_seeds_1000x{count + 1}.bin", 1000, count + 1)
             weights = 1 / np.sqrt(np.arange(1, count + 1))
-            turn = [0]
+            tally = [0, 0]
 
-            def work(sets: Ids = sets, weights: NDArray[np.float64] = weights, turn: list[int] = turn) -> int:
-                seeds = sets[turn[0] % len(sets), 1:]
-                second_degree(self.graph, SecondDegreeRequest(seed_user_ids=seeds, seed_weights=weights), scratch)
-                turn[0] += 1
+            def work(sets: Ids = sets, weights: NDArray[np.float64] = weights, tally: list[int] = tally) -> int:
+                seeds = sets[tally[0] % len(sets), 1:]
+                request = SecondDegreeRequest(seed_user_ids=seeds, seed_weights=weights)
+                tally[1] += second_degree(self.graph, request, scratch).edges_read
+                tally[0] += 1
                 return 1
 
-            figures[f"second_degree_requests_per_s_{count}_seeds"] = _per_second(work, self.seconds)
+            key = f"second_degree_requests_per_s_{count}_seeds"
+            figures[key] = per_second(work, self.seconds)
+            self.reads[key] = _READS_SEED * count + tally[1] / tally[0] / _LINE
         return figures
 
     def beside(self, *, writer: bool, pace: float | None) -> tuple[float, float]:
@@ -257,6 +218,8 @@ class GraphBench:
         writer, reader = self.beside(writer=True, pace=None)
         _, alone = self.beside(writer=False, pace=None)
         _, paced = self.beside(writer=True, pace=PACED_EDGES_PER_S)
+        self.reads["mixed_writer_edges_per_s"] = _READS_IN + _READS_OUT
+        self.reads["mixed_reader_requests_per_s"] = self.reads["salsa_requests_per_s_1000_walks"]
         return {
             "mixed_writer_edges_per_s": writer,
             "mixed_reader_requests_per_s": reader,
@@ -286,11 +249,8 @@ def run(edges_path: Path, seconds: float = 2.0, progress: Progress = _nothing) -
     figures |= bench.second_degree()
     progress("a writer beside a reader")
     figures |= bench.mixed()
+    reads = bench.reads
     del bench
     progress("the machine's own limit")
-    figures |= _physical_limit(min(seconds, 1.0))
-    # A step of a walk is two dependent reads, made independent by walking many at once.
-    figures["salsa_share_of_independent_reads"] = (
-        2 * figures["salsa_steps_per_s"] / figures["random_reads_independent_per_s"]
-    )
-    return figures
+    figures |= machine(min(seconds, 1.0))
+    return figures | cycles(figures) | shares(figures, reads)

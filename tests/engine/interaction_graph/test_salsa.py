@@ -203,7 +203,7 @@ def test_a_search_for_rare_types_has_a_budget() -> None:
     found = ask(graph, 1, [1], [1.0], walks=1000, length=5, reset=0.0, edge_types=1 << 2)
     assert found.tweet_ids.tolist() == [100]
     assert found.stats.steps == 5000
-    # 5,000 steps of a thousand entries are 5 M; thirty times as many are over the budget of 67 M.
+    # 5,000 steps of a thousand entries are 5 M; thirty times as many are over the budget of 34 M.
     with pytest.raises(RequestError) as caught:
         ask(graph, 1, [1], [1.0], walks=30_000, length=5, reset=0.0, edge_types=1 << 2)
     assert caught.value.code == "too_many_walks"

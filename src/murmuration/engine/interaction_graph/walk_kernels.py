@@ -31,7 +31,7 @@ LANES = 4
 #: A step looks for an edge of a wanted type so often before it counts them all.
 _TRIES = 8
 #: So many entries may be counted for a request's steps: about the time of the longest walk that counts none.
-ENTRIES_MAX = 1 << 26
+ENTRIES_MAX = 1 << 25
 _LOW32 = np.uint64(0xFFFFFFFF)
 
 
