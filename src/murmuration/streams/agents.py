@@ -7,6 +7,7 @@ no feed is lost when a worker dies, and the state itself knows which feeds it ho
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -20,14 +21,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from murmuration.config.schema import Config
 from murmuration.engine.errors import ConfigError, MurmurationError
 from murmuration.streams.app import new_registry
+from murmuration.streams.events.served import TOPIC as SERVED
 from murmuration.streams.log.base import CONTENT_TYPES, EventLog, Format, LogUnavailableError
 from murmuration.streams.log.kafka_client import KafkaClient
 from murmuration.streams.log.kafka_options import KafkaOptions, parse_options
 from murmuration.streams.logs import configure_logging
-from murmuration.streams.processors.counting import SERVED, Counting, ServedRecord
+from murmuration.streams.processors.counting import Counting, ServedRecord
 from murmuration.streams.processors.exposures import totals
 from murmuration.streams.processors.groups import GroupsTail
-from murmuration.streams.processors.metrics import ProcessorMetrics
+from murmuration.streams.processors.metrics import ProcessorMetrics, show_pause_s
 from murmuration.streams.serve import until_stopped
 from murmuration.streams.topics import running_log
 
@@ -36,7 +38,6 @@ log = structlog.get_logger("murmuration.agents")
 #: Feeds gather for so long before they are counted together: a batch costs one write a minute that it touches.
 GATHER_S = 0.25
 RETRY_S = 1.0
-SHOW_INTERVAL_S = 1.0
 PARTITIONS_INTERVAL_S = 10.0
 
 _FORMATS = {content: format_ for format_, content in CONTENT_TYPES.items()}
@@ -118,8 +119,9 @@ class Worker:
     async def show(self) -> None:
         """Report the windows for ever. While partitions move nothing is reported: each belongs to one worker only."""
         while True:
+            began_s = time.monotonic()
             self.metrics.show(totals(self._table, self.partitions()) if self.ready else {})
-            await asyncio.sleep(SHOW_INTERVAL_S)
+            await asyncio.sleep(show_pause_s(time.monotonic() - began_s))
 
     async def run(self) -> None:
         """Work until stopped.

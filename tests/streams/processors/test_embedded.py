@@ -16,7 +16,7 @@ from murmuration.config.schema import Config
 from murmuration.config.serving import DurableConfig, LogConfig
 from murmuration.engine.errors import ConfigError
 from murmuration.streams.log.base import LogUnavailableError, TopicPartition
-from murmuration.streams.processors import embedded
+from murmuration.streams.processors import embedded, metrics
 from murmuration.streams.processors.embedded import EmbeddedProcessors, processors_beside
 from murmuration.streams.processors.saved_state import SavedState
 from murmuration.streams.topics import running_log
@@ -110,7 +110,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded, "SHOW_INTERVAL_S", 0.02)
+    monkeypatch.setattr(metrics, "SHOW_INTERVAL_S", 0.02)
     monkeypatch.setattr(embedded, "POLL_TIMEOUT_S", 0.05)
     config = Config(
         log=LogConfig(url=f"sqlite:///{tmp_path}/log.db", partitions_default=2),

@@ -9,8 +9,6 @@ from murmuration.streams.processors.base import Batch, GroupsOf, State, decode_f
 from murmuration.streams.processors.exposures import count_exposures
 from murmuration.streams.processors.metrics import ProcessorMetrics
 
-SERVED = "served"
-
 
 class ServedRecord(NamedTuple):
     """A record of topic ``served``, from either client."""

@@ -11,18 +11,18 @@ from prometheus_client import CollectorRegistry
 
 from murmuration.config.schema import Config
 from murmuration.streams.durable.folder import durable_folder
+from murmuration.streams.events.served import TOPIC as SERVED
 from murmuration.streams.log.base import EventLog, LogUnavailableError, OffsetOutOfRangeError, Records, TopicPartition
-from murmuration.streams.processors.counting import SERVED, Counting, ServedRecord
+from murmuration.streams.processors.counting import Counting, ServedRecord
 from murmuration.streams.processors.exposures import totals
 from murmuration.streams.processors.groups import GroupsTail
-from murmuration.streams.processors.metrics import ProcessorMetrics
+from murmuration.streams.processors.metrics import ProcessorMetrics, show_pause_s
 from murmuration.streams.processors.saved_state import SavedState
 
 log = structlog.get_logger("murmuration.processors")
 
 RETRY_S = 1.0
 POLL_TIMEOUT_S = 0.5
-SHOW_INTERVAL_S = 1.0
 
 
 class EmbeddedProcessors:
@@ -62,7 +62,7 @@ class EmbeddedProcessors:
 
     async def _follow(self, thread: ThreadPoolExecutor, state: SavedState) -> None:
         loop = asyncio.get_running_loop()
-        changed, shown_s = True, float("-inf")
+        changed, show_at_s = True, loop.time()
         async with await self._log.tail(await self._positions(state), follow_new=True) as tail:
             while True:
                 runs = await tail.poll(records_max=self._config.batch_feeds_max, timeout_s=POLL_TIMEOUT_S)
@@ -70,9 +70,9 @@ class EmbeddedProcessors:
                     await self._groups.catch_up()
                     await loop.run_in_executor(thread, self._count, state, runs, dict(tail.positions))
                     changed = True
-                if changed and loop.time() - shown_s >= SHOW_INTERVAL_S:
+                if changed and (began_s := loop.time()) >= show_at_s:
                     self._metrics.show(await loop.run_in_executor(thread, totals, state))
-                    changed, shown_s = False, loop.time()
+                    changed, show_at_s = False, loop.time() + show_pause_s(loop.time() - began_s)
 
     async def _positions(self, state: SavedState) -> dict[TopicPartition, int]:
         """Where the state ends, or the log begins."""

@@ -10,7 +10,7 @@ set of feeds. A window ends with the newest minute of its partition, so that a p
 records only, wherever they are counted; the windows of all partitions add up.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -114,26 +114,34 @@ def _forget(state: State, partition: int, before: int, newest: int, late_minutes
 
 
 def totals(state: Mapping[bytes, bytes], partitions: Iterable[int] | None = None) -> dict[Label, int]:
-    """Exposures by label, summed over partitions (all, or these)."""
+    """Exposures by label, summed over partitions (all, or these). Costs as much as the state has counts."""
     items = list(state.items())
     clocks = {int(key): int(value) for key, value in items if b"/" not in key}
     if partitions is not None:
         clocks = {partition: clocks[partition] for partition in partitions if partition in clocks}
-    found: defaultdict[Label, int] = defaultdict(int)
+    sums: dict[str, dict[str, dict[str, int]]] = {window: {} for window in WINDOWS}
     for key, value in items:
         partition, slash, number = key.partition(b"/")
         newest = clocks.get(int(partition))
         if not slash or newest is None:
             continue
-        windows = [window for window, minutes in WINDOWS.items() if int(number) > newest - minutes]
-        if not windows:
-            continue
-        for group, counts in _decode(value).counts.items():
-            for arm, exposures in counts.items():
-                experiment, _, bucket = arm.rpartition("/")
-                for window in windows:
-                    found[Label(window, group, experiment, bucket)] += exposures
-    return dict(found)
+        inside = [sums[window] for window, minutes in WINDOWS.items() if int(number) > newest - minutes]
+        if inside:
+            _add(inside, _decode(value).counts)
+    return {
+        Label(window, group, *_arm_of(name)): exposures
+        for window, groups in sums.items()
+        for group, arms in groups.items()
+        for name, exposures in arms.items()
+    }
+
+
+def _add(sums: Iterable[dict[str, dict[str, int]]], counts: Mapping[str, Mapping[str, int]]) -> None:
+    for groups in sums:
+        for group, arms in counts.items():
+            into = groups.setdefault(group, {})
+            for name, exposures in arms.items():
+                into[name] = into.get(name, 0) + exposures
 
 
 def buckets_of(viewer_ids: Sequence[int], experiment: str, salt: str, buckets: int) -> list[int]:
@@ -147,10 +155,19 @@ def _arms(feeds: Sequence[FeedShown], config: ProcessorsConfig) -> list[tuple[st
     """The arms ("experiment/bucket") that each feed's viewer is in."""
     viewers = [feed.viewer_id for feed in feeds]
     columns = [
-        [f"{name}/{bucket}" for bucket in buckets_of(viewers, name, config.salt, buckets)]
+        [_arm(name, bucket) for bucket in buckets_of(viewers, name, config.salt, buckets)]
         for name, buckets in config.experiments.items()
     ]
     return list(zip(*columns, strict=True)) if columns else [()] * len(feeds)
+
+
+def _arm(experiment: str, bucket: int) -> str:
+    return f"{experiment}/{bucket}"
+
+
+def _arm_of(name: str) -> tuple[str, str]:
+    experiment, _, bucket = name.rpartition("/")
+    return experiment, bucket
 
 
 def _groups(batch: Batch, feed: FeedShown) -> Counter[str]:

@@ -9,6 +9,15 @@ from prometheus_client.registry import Collector
 from murmuration.streams.processors.base import Outcome
 from murmuration.streams.processors.exposures import Label
 
+SHOW_INTERVAL_S = 1.0
+#: Summing the windows up takes at most this share of a core.
+SHOW_SHARE_MAX = 0.05
+
+
+def show_pause_s(took_s: float) -> float:
+    """How long to wait before the windows are summed up again, when it took so long."""
+    return max(SHOW_INTERVAL_S, took_s / SHOW_SHARE_MAX)
+
 
 class _Exposures(Collector):
     """The windows as they were last summed."""

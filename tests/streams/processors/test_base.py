@@ -1,0 +1,73 @@
+"""Records of topic ``served`` as feeds that were shown."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from murmuration.engine.feed import Entry, Feed, Product, Request
+from murmuration.streams.events.served import encode_served
+from murmuration.streams.log.base import Format
+from murmuration.streams.processors.base import FeedShown, decode_feed
+
+NOW_MS = 1_760_000_000_000
+ids = st.integers(1, 2**64 - 1)
+
+
+def entry(position, author_id):
+    return Entry(
+        tweet_id=position + 1,
+        author_id=author_id,
+        created_ms=1,
+        text="turn",
+        position=position,
+        score=0.5,
+        in_network=True,
+        counts={},
+    )
+
+
+@given(ids, ids, st.integers(1, NOW_MS), st.lists(st.just(0) | ids, max_size=5))
+def test_the_engines_own_records_are_read(viewer_id, request_id, time_ms, authors):
+    request = Request(viewer_id=viewer_id, request_id=request_id, time_ms=time_ms, seed=1)
+    feed = Feed(
+        request_id=request_id,
+        viewer_id=viewer_id,
+        product=Product.FOR_YOU,
+        version=7,
+        seed=1,
+        time_ms=time_ms,
+        config_hash="c",
+        model_version="m",
+        entries=tuple(entry(position, author) for position, author in enumerate(authors)),
+    )
+    value = encode_served(feed, request, history="", incarnation=0)
+    feed_id = int(msgspec.json.decode(value)["id"])
+    assert decode_feed(Format.JSON, value, NOW_MS) == FeedShown(feed_id, viewer_id, time_ms, tuple(authors))
+    # Served again it is another feed only if something in it is different.
+    assert encode_served(feed, request, history="", incarnation=0) == value
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"type": "served"},
+        {"id": 0},
+        {"id": "x"},
+        {"user_id": 2**64},
+        {"timestamp_ms": NOW_MS + 1},
+        {"timestamp_ms": 0},
+        {"entries": [{"author_id": "-1"}]},
+        {"entries": 3},
+    ],
+)
+def test_what_is_no_feed_is_none(make, changes):
+    value = msgspec.json.decode(make.feed(1, 2, NOW_MS, [3]).value)
+    assert decode_feed(Format.JSON, msgspec.json.encode(value), NOW_MS) is not None
+    assert decode_feed(Format.JSON, msgspec.json.encode(value | changes), NOW_MS) is None
+    assert decode_feed(Format.PACKED, msgspec.json.encode(value), NOW_MS) is None
+
+
+@given(st.binary(max_size=30))
+def test_no_bytes_are_too_odd(value):
+    assert decode_feed(Format.JSON, value, NOW_MS) is None
