@@ -1,5 +1,7 @@
 """Records of served feeds are found from the newest on, however long the topic; samples are the seed's."""
 
+import secrets
+
 import pytest
 
 from murmuration.config.serving import LogConfig
@@ -27,9 +29,13 @@ def record(viewer: int, request_id: int, time_ms: int = 5) -> NewRecord:
     return NewRecord(value=encode_served(feed, request, history="", incarnation=0), key=str(viewer).encode())
 
 
-@pytest.fixture
-async def event_log(tmp_path):
-    async with running_log(LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}")) as log:
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def event_log(request, tmp_path):
+    config = LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}")
+    if request.param == "kafka":
+        kafka = request.getfixturevalue("kafka")
+        config = LogConfig(url=f"kafka://{kafka}", topic_prefix=f"t{secrets.token_hex(6)}.")
+    async with running_log(config) as log:
         yield log
 
 
@@ -80,17 +86,13 @@ async def test_nothing_served_is_nothing_found(event_log):
 
 
 async def test_a_sample_is_the_seeds_and_leaves_nothing_out(event_log):
-    await event_log.append(TOPIC, [record(1 + n % 7, 1000 + n) for n in range(40)])
-    first = requests_of(await sample_served(event_log, 10, 3))
-    assert first == requests_of(await sample_served(event_log, 10, 3))
-    assert len(set(first)) == 10
-    assert first != requests_of(await sample_served(event_log, 10, 4))
-    assert len(await sample_served(event_log, 1000, 1)) == 40
-    seen = set()
-    for seed in range(40):
-        seen.update(requests_of(await sample_served(event_log, 10, seed)))
-    # Each is drawn with probability 1/4, 40 times: none is never drawn (p = 40 · 0.75⁴⁰ ≈ 4e-4 for a fair draw).
-    assert len(seen) == 40
+    await event_log.append(TOPIC, [record(1 + n % 7, 1000 + n) for n in range(12)])
+    samples = [requests_of(await sample_served(event_log, 3, seed)) for seed in range(40)]
+    assert all(len(set(sample)) == 3 for sample in samples)
+    assert samples[3] == requests_of(await sample_served(event_log, 3, 3)) != samples[4]
+    assert len(await sample_served(event_log, 1000, 1)) == 12
+    # Each is drawn with probability 1/4, 40 times: none is never drawn (p = 12 · 0.75⁴⁰ ≈ 1e-4 for a fair draw).
+    assert len({request for sample in samples for request in sample}) == 12
 
 
 async def test_what_retention_took_is_not_looked_for(event_log):
