@@ -33,7 +33,7 @@ class LikedByConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     seeds_max: Annotated[int, Meta(ge=1, le=1000)] = 300
     edges_per_seed_max: Annotated[int, Meta(ge=1, le=10_000)] = 500
-    candidates_max: Annotated[int, Meta(ge=1, le=2500)] = 300
+    candidates_max: Annotated[int, Meta(ge=1, le=2500)] = 800
     #: Acts older than this do not count. (How old the tweet may be is the filter's: ids need not carry their time.)
     engagement_age_ms_max: Ms = 24 * 3_600_000
     #: So many followees must have engaged, the author left out.
