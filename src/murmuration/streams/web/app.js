@@ -18,8 +18,9 @@ const STAY_MS = 7000;
 /** When to look for the answer to an action, after its acknowledgement. */
 const LOOKS_MS = [30, 80, 160, 320, 640, 1200, 2400];
 
-/** Refusals that pass by themselves. */
-const PASSING = new Set(["not_ready", "overloaded", "too_fast"]);
+/** Refusals that pass by themselves, and when to ask again. */
+const PASSING = new Set(["not_ready", "overloaded", "too_fast", "timeout"]);
+const AGAIN_MS = 1000;
 
 const connection = new Connection();
 const turnFlock = makeFlock(byId("flock"));
@@ -37,6 +38,7 @@ const state = {
   cursor: null,
   asking: false,
   askAgain: false,
+  again: 0, // the timer that asks again after a refusal
   generation: 0,
   clockMs: 0, // the server's clock less ours
   pointerMs: -Infinity,
@@ -70,19 +72,26 @@ async function refresh() {
       if (feed) receive(feed);
     } while (state.askAgain);
   } catch (error) {
-    if (PASSING.has(error.name) && !state.feed) waitFor(error);
-    else complain(error);
+    refused(error);
   } finally {
     state.asking = false;
   }
 }
 
-/** The server is not there yet: say so where the feed will be, and ask again. */
-function waitFor(error) {
+/**
+ * What passes by itself is asked for again, the subscription too: which of the two was refused, and whether the other
+ * one was, is all the same. Until there is a feed, its place says what it waits for.
+ */
+function refused(error) {
+  if (!PASSING.has(error.name) || state.feed) complain(error);
+  else {
+    byId("empty").hidden = false;
+    byId("empty").textContent = `The engine is not ready yet: ${error.message.replace(/\.$/, "")}.`;
+  }
+  if (!PASSING.has(error.name)) return;
   const { generation } = state;
-  byId("empty").hidden = false;
-  byId("empty").textContent = `The engine is not ready yet: ${error.message}.`;
-  setTimeout(() => generation === state.generation && follow(), 1000);
+  clearTimeout(state.again);
+  state.again = setTimeout(() => generation === state.generation && follow(), AGAIN_MS);
 }
 
 function receive(feed) {
@@ -374,13 +383,12 @@ function tellConnection({ state: how, in_ms, reason }) {
 connection.addEventListener("state", ({ detail }) => tellConnection(detail));
 connection.addEventListener("hello", ({ detail }) => {
   name(detail.viewer_id);
+  state.shownMs = -Infinity; // after a loss the list is old: what comes is shown at once
   follow();
   if (!connection.hasToken) people.load();
 });
 connection.addEventListener("new_tweets", ({ detail }) => detail.product === state.product && refresh());
-connection.addEventListener("refused", ({ detail }) => {
-  if (state.feed || !PASSING.has(detail.error)) complain(new Refusal(detail.error, detail.message));
-});
+connection.addEventListener("refused", ({ detail }) => refused(new Refusal(detail.error, detail.message)));
 
 const people = showPeople({ onChoose: view, mark, person, plural });
 
