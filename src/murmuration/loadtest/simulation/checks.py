@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from murmuration.config.schema import Config
+from murmuration.engine.state import EngineState
 from murmuration.engine.types import EventBatch
-from murmuration.loadtest.simulation.lineage import Asking, CheckError, Lineage, Replayed, check_observed, replay
+from murmuration.loadtest.simulation.lineage import Asking, CheckError, Lineage, check_observed, replay
 from murmuration.loadtest.simulation.memory_log import Broker, Stored
 from murmuration.streams.durable.journal import Run
 from murmuration.streams.events.dead_letters import TOPIC as DEAD_LETTERS
@@ -93,10 +94,11 @@ class Checks:
         asking: Asking | None = None
         for at in replay(lineage, self._config, self._reader.read, lineage.version):
             asking = asking or Asking(self._config, at.state)
-            self._check_kept(at, horizon)
-            letters |= {(dead.topic, dead.partition, dead.offset, dead.row) for dead in at.decoded.dead}
+            if at.decoded is not None:
+                self._check_kept(at.version, at.state, at.decoded, horizon)
+                letters |= {(dead.topic, dead.partition, dead.offset, dead.row) for dead in at.decoded.dead}
             self.observed += check_observed(lineage.observed, at, asking)
-            if at.version == lineage.version:
+            if (at.version, at.gaps) == (lineage.version, len(lineage.gaps)):
                 at.state.check()
                 digest = at.state.digest()
         for line in lost:
@@ -107,7 +109,7 @@ class Checks:
 
     def _check_lost(self, lost: Lineage) -> None:
         asking: Asking | None = None
-        for at in replay(lost, self._config, self._reader.read, max(lost.observed, default=0)):
+        for at in replay(lost, self._config, self._reader.read, max(lost.observed, default=(0, 0))[0]):
             asking = asking or Asking(self._config, at.state)
             self.observed += check_observed(lost.observed, at, asking)
 
@@ -115,15 +117,17 @@ class Checks:
         """The versions have every record exactly once, in order, but for gaps; returns what was passed over."""
         applied: dict[TopicPartition, list[int]] = {partition: [] for partition in self._reader.records}
         passed_over: list[Run] = []
-        for version in lineage.versions:
-            for gap in version.gaps:
-                records = self._reader.records[gap.partition]
-                offsets = [offset for offset in sorted(records) if gap.position <= offset < gap.earliest]
-                applied[gap.partition] += offsets
-                if offsets:
-                    passed_over.append(Run(gap.partition, offsets[0], offsets[-1], len(offsets)))
-            for run in version.runs:
+        for number in range(lineage.version + 1):
+            for run in lineage.versions[number - 1] if number else ():
                 applied[run.partition] += self._reader.read(run).offsets
+            for gap in lineage.gaps:
+                if gap.version == number:
+                    offsets = [
+                        o for o in sorted(self._reader.records[gap.partition]) if gap.position <= o < gap.earliest
+                    ]
+                    applied[gap.partition] += offsets
+                    if offsets:
+                        passed_over.append(Run(gap.partition, offsets[0], offsets[-1], len(offsets)))
         for partition, records in self._reader.records.items():
             if applied[partition] != sorted(records):
                 raise CheckError(
@@ -132,13 +136,13 @@ class Checks:
                 )
         return passed_over
 
-    def _check_kept(self, at: Replayed, horizon: Horizon) -> None:
-        keep = horizon.keep(at.decoded.batch)
+    def _check_kept(self, version: int, state: EngineState, decoded: Decoded, horizon: Horizon) -> None:
+        keep = horizon.keep(decoded.batch)
         self.events += int(keep.sum())
         self.duplicates += int((~keep).sum())
-        if (at.state.events, at.state.duplicates) != (self.events, self.duplicates):
+        if (state.events, state.duplicates) != (self.events, self.duplicates):
             raise CheckError(
-                f"version {at.version}: {at.state.events} events kept and {at.state.duplicates} not, "
+                f"version {version}: {state.events} events kept and {state.duplicates} not, "
                 f"the model says {self.events} and {self.duplicates}"
             )
 

@@ -30,11 +30,8 @@ class CheckError(MurmurationError):
     code = "simulation_failed"
 
 
-class Version(NamedTuple):
-    """One version: gaps passed over before it, and what it applied."""
-
-    gaps: tuple[Gap, ...]
-    runs: tuple[Run, ...]
+#: A version, and how many gaps were passed over until then: after a gap, a state is another at the same version.
+Place = tuple[int, int]
 
 
 class Observed(NamedTuple):
@@ -45,12 +42,12 @@ class Observed(NamedTuple):
 
 
 class Lineage:
-    """A line of versions from the empty state."""
+    """A line of versions from the empty state: what each applied, and the gaps passed over between them."""
 
     def __init__(self) -> None:
-        self.versions: list[Version] = []
-        self.observed: dict[int, Observed] = {}
-        self._gaps: tuple[Gap, ...] = ()
+        self.versions: list[tuple[Run, ...]] = []
+        self.gaps: tuple[Gap, ...] = ()
+        self.observed: dict[Place, Observed] = {}
 
     @property
     def version(self) -> int:
@@ -65,17 +62,12 @@ class Lineage:
         """
         runs = tuple(runs_of(piece))
         if version <= self.version:
-            if self.versions[version - 1].runs != runs:
-                raise CheckError(f"version {version} was {self.versions[version - 1].runs} and is replayed as {runs}")
+            if self.versions[version - 1] != runs:
+                raise CheckError(f"version {version} was {self.versions[version - 1]} and is replayed as {runs}")
             return
         if version != self.version + 1:
             raise CheckError(f"version {version} is applied after version {self.version}")
-        self.versions.append(Version(self._gaps, runs))
-        self._gaps = ()
-
-    def passed_over(self, gap: Gap) -> None:
-        """Records are passed over before the next version."""
-        self._gaps = (*self._gaps, gap)
+        self.versions.append(runs)
 
     def saw_state(self, version: int, digest: str, where: str) -> None:
         """A state at this version has this digest."""
@@ -85,40 +77,46 @@ class Lineage:
         """A feed was served."""
         self._at(feed.version).feeds.append((request, feed_digest(feed)))
 
-    def take_back(self, version: int) -> "Lineage | None":
-        """Go on from this version; what was behind it is returned as a lineage of its own, for its checks."""
-        if version >= self.version:
-            return None
-        lost = Lineage()
-        lost.versions = list(self.versions)
-        lost.observed = {v: seen for v, seen in self.observed.items() if v > version}
+    def take_back(self, version: int, gaps: tuple[Gap, ...]) -> "Lineage | None":
+        """Go on from this version and with these gaps; what is lost is returned as a lineage of its own."""
+        lost = None
+        if version < self.version:
+            lost = Lineage()
+            lost.versions, lost.gaps = list(self.versions), self.gaps
+            lost.observed = {place: seen for place, seen in self.observed.items() if place[0] > version}
         del self.versions[version:]
-        self.observed = {v: seen for v, seen in self.observed.items() if v <= version}
-        self._gaps = ()
+        self.gaps = gaps
+        self.observed = {place: seen for place, seen in self.observed.items() if place[0] <= version}
         return lost
 
     def _at(self, version: int) -> Observed:
-        return self.observed.setdefault(version, Observed([], []))
+        return self.observed.setdefault((version, len(self.gaps)), Observed([], []))
 
 
 class Replayed(NamedTuple):
-    """A version of the reference: what its piece decoded to, and the state after it."""
+    """A place of the reference, and the state there. ``decoded`` is None where only a gap was passed over."""
 
     version: int
-    decoded: Decoded
+    gaps: int
+    decoded: Decoded | None
     state: EngineState
 
 
 def replay(lineage: Lineage, config: Config, read: Callable[[Run], Records], upto: int) -> Iterator[Replayed]:
     """Apply a lineage to an empty state, up to a version. ``read`` gives the records of a run."""
     state, decoder = EngineState(config.rooms), Decoder(future_ms_max=config.ingest.future_ms_max)
-    yield Replayed(0, decoder.decode([]), state)
-    for number, version in enumerate(lineage.versions[:upto], 1):
-        for gap in version.gaps:
-            state.note_gap(gap.earliest - gap.position)
-        decoded = decoder.decode([read(run) for run in version.runs])
-        state.apply(decoded.batch)
-        yield Replayed(number, decoded, state)
+    gaps = 0
+    yield Replayed(0, gaps, None, state)
+    for number in range(upto + 1):
+        if number:
+            decoded = decoder.decode([read(run) for run in lineage.versions[number - 1]])
+            state.apply(decoded.batch)
+            yield Replayed(number, gaps, decoded, state)
+        for gap in lineage.gaps:
+            if gap.version == number:
+                gaps += 1
+                state.note_gap(gap.earliest - gap.position)
+                yield Replayed(number, gaps, None, state)
 
 
 class Asking:
@@ -140,13 +138,13 @@ class Asking:
         )
 
 
-def check_observed(observed: Mapping[int, Observed], at: Replayed, asking: Asking) -> int:
+def check_observed(observed: Mapping[Place, Observed], at: Replayed, asking: Asking) -> int:
     """Hold what was seen at a version against the reference; returns how many things were seen.
 
     Raises:
         CheckError: something differs.
     """
-    seen = observed.get(at.version)
+    seen = observed.get((at.version, at.gaps))
     if seen is None:
         return 0
     for digest, where in seen.digests:

@@ -208,3 +208,18 @@ class _OpenFile(File):
 
     def close(self) -> None:
         pass
+
+
+class NoDiskFaults:
+    """A good disk (``DiskFaults``)."""
+
+    def full(self) -> bool:
+        return False
+
+    def dies(self, operation: str) -> bool:
+        return False
+
+
+def reading_disk(platter: Platter, chance: Chance) -> FaultyDisk:
+    """The files as they are now, for those who only look."""
+    return FaultyDisk(platter, NoDiskFaults(), chance, Life(0))

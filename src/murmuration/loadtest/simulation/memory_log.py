@@ -87,6 +87,10 @@ class Broker:
         """Topic, number and records of every partition that makes the state."""
         return [(topic, n, p) for topic in APPLIED_TOPICS for n, p in enumerate(self.topics.get(topic, []))]
 
+    def removed_any(self) -> bool:
+        """Whether retention has taken any record."""
+        return any(partition.removed for partitions in self.topics.values() for partition in partitions)
+
     def ring(self) -> None:
         """Wake every waiting tail."""
         for bell in self.bells:

@@ -50,7 +50,6 @@ class Witness:
         #: Whether the power has stayed since the last version was written: then nothing of the journal is lost.
         self.powered = True
         self._sync_always = config.durable.journal_sync == "always"
-        self._gaps_known = 0
         self._chance = chance
 
     def began(self, applier: Applier) -> int:
@@ -61,23 +60,21 @@ class Witness:
         """
         state, journal = applier.state, applier.journal
         assert journal is not None
-        version, gaps = journal.version, journal.state.gaps[self._gaps_known :]
+        version, gaps = journal.version, journal.state.gaps
         self._chance.note(f"version {state.version} is back, the journal is at {version} of {self.lineage.version}")
+        # Passing over a gap begins at a snapshot: what was applied since is taken back.
+        passed_over = len(gaps) > len(self.lineage.gaps)
         safe = self.lineage.version if self.powered else self.synced_version
-        if version < safe and not gaps:
+        if version < safe and not passed_over:
             raise CheckError(f"the journal is at version {version}, but {safe} was safe")
-        if gaps or not self.powered:
+        if passed_over or not self.powered:
             self.synced_version = version
         self.powered = True
-        lost = self.lineage.take_back(version)
+        lost = self.lineage.take_back(version, gaps)
         if lost is not None:
-            self._chance.note(f"versions {version + 1} to {lost.version} are lost")
+            self._chance.note(f"versions {version + 1} to {lost.version} are lost, there are gaps {gaps}")
             self.lost.append(lost)
-        self._gaps_known += len(gaps)
-        for gap in gaps:
-            self._chance.note(f"{gap} is passed over")
-            self.lineage.passed_over(gap)
-        if not gaps:
+        if not self.lineage.gaps:
             self.lineage.saw_state(state.version, state.digest(), "what was recovered")
         return version
 
@@ -134,7 +131,7 @@ class InlineStateThread(StateThread):
         if done:
             self._witness.applied(self.applier, piece)
             state = self.applier.state
-            if journaled and state.version == self._replayed_to:
+            if journaled and state.version == self._replayed_to and not state.gap_records:
                 self._witness.lineage.saw_state(state.version, state.digest(), "what was replayed")
         return done
 

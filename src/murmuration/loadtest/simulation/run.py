@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from murmuration.engine.feed import Feed
+from murmuration.loadtest.simulation.audits import check_audits
 from murmuration.loadtest.simulation.chance import Chance, Trace
 from murmuration.loadtest.simulation.checks import Checks
 from murmuration.loadtest.simulation.clock import VirtualLoop
@@ -17,6 +18,7 @@ from murmuration.loadtest.simulation.faults import Rates, Weather
 from murmuration.loadtest.simulation.lineage import CheckError
 from murmuration.loadtest.simulation.memory_disk import Platter
 from murmuration.loadtest.simulation.memory_log import Broker
+from murmuration.loadtest.simulation.operator import Operator
 from murmuration.loadtest.simulation.people import Producer, Viewer
 from murmuration.loadtest.simulation.process import Process
 from murmuration.loadtest.simulation.settings import draw_config
@@ -80,7 +82,7 @@ class World:
             CheckError: something is not as it must be.
         """
         chance, rates, loop = self._chance, self._rates, asyncio.get_running_loop()
-        seconds = chance.choice([20.0, 60.0, 120.0])
+        seconds = chance.choice([15.0, 30.0, 60.0])
         chance.note(f"{seconds} s, {rates}")
         config = draw_config(chance.stream("config"))
         chance.note(f"{config.ingest} {config.durable}")
@@ -99,6 +101,8 @@ class World:
         busy = [
             asyncio.create_task(work) for work in self._people(workload, process, weather, acknowledged, feeds, seconds)
         ]
+        operator = Operator(broker, platter, chance.stream("operator"))
+        busy.append(asyncio.create_task(operator.work(seconds)))
         await _all(living, busy)
         process.calm()
         chance.note("the weather calms")
@@ -106,11 +110,16 @@ class World:
         checks = Checks(config, broker)
         witness = process.witness
         self.state_digest = checks.run(witness.lineage, witness.lost, acknowledged)
+        audited = await check_audits(
+            config, broker, platter, witness.lineage, log_lost=broker.removed_any(), chance=chance.stream("audits")
+        )
         self.figures = {
             "lives": process.lives,
             "versions": witness.lineage.version,
             "observed": checks.observed,
             "feeds": len(feeds),
+            "audited": audited["identical"],
+            "audited_lost": audited["lost_version"],
             "events": checks.events,
             "duplicates": checks.duplicates,
             "virtual_s": int(loop.time()),
@@ -141,7 +150,7 @@ class World:
             viewer_chance = chance.stream(f"viewer {person}")
             producer = Producer(broker, weather, self._rates, viewer_chance.stream("log"), acknowledged)
             viewer = Viewer(person, process, producer, workload, viewer_chance, feeds)
-            yield viewer.look(seconds / 6, seconds)
+            yield viewer.look(seconds / 5, seconds)
 
     async def _rest(self, living: asyncio.Task[None], process: Process, broker: Broker) -> None:
         """Wait until a life has applied everything, then stop it."""
