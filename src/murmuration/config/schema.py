@@ -1,6 +1,8 @@
 """The whole configuration: one frozen tree, composed from the structs of the parts that use them."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -24,13 +26,39 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def feed_hash(config: Config) -> str:
     """Names the part of the configuration that a feed depends on: rooms and mixing, not sockets and paths."""
-    parts = msgspec.json.encode({"rooms": config.rooms, "home_mixer": config.home_mixer}, order="sorted")
-    return hashlib.sha256(parts).hexdigest()[:16]
+    return _hash(feed_settings(config))
+
+
+def feed_settings(config: Config) -> dict[str, object]:
+    """The part of the configuration that a feed depends on, by name; ``with_feed_settings`` is the contrary."""
+    return {
+        "rooms": config.rooms,
+        "home_mixer": config.home_mixer,
+        # Which events are refused.
+        "future_ms_max": config.ingest.future_ms_max,
+    }
+
+
+def with_feed_settings(config: Config, saved: Mapping[str, Any]) -> Config:
+    """The configuration with this part (as plain values) in place of its own.
+
+    Raises:
+        KeyError, msgspec.ValidationError: it is not one of this program's.
+    """
+    return msgspec.structs.replace(
+        config,
+        rooms=msgspec.convert(saved["rooms"], RoomsConfig),
+        home_mixer=msgspec.convert(saved["home_mixer"], HomeMixerConfig),
+        ingest=msgspec.structs.replace(config.ingest, future_ms_max=msgspec.convert(saved["future_ms_max"], int)),
+    )
 
 
 def rooms_hash(config: Config) -> str:
     """Names the part of the configuration that the state's arrays depend on: what a snapshot must fit."""
-    parts = {"layout": LAYOUT, "rooms": config.rooms}
+    return _hash({"layout": LAYOUT, "rooms": config.rooms, "future_ms_max": config.ingest.future_ms_max})
+
+
+def _hash(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()[:16]
 
 

@@ -7,14 +7,13 @@ from enum import StrEnum
 
 import msgspec
 
-from murmuration.config.schema import Config, feed_hash
+from murmuration.config.schema import Config, feed_hash, with_feed_settings
 from murmuration.engine.errors import MurmurationError
 from murmuration.engine.feed import Product
-from murmuration.engine.home_mixer.config import HomeMixerConfig
 from murmuration.engine.home_mixer.products import build_products
 from murmuration.engine.pipeline.execute import Pipeline, Unwatched, execute
 from murmuration.engine.pipeline.scratch import Scratch
-from murmuration.engine.state import EngineState, RoomsConfig
+from murmuration.engine.state import EngineState
 from murmuration.streams.audit.difference import Difference, first_difference
 from murmuration.streams.durable.journal import JournalError
 from murmuration.streams.durable.recovery import LogGapError, forward, restore_newest
@@ -180,12 +179,7 @@ class Auditor:
         if served.history not in self._store.history_ids():
             raise _UnavailableError(Outcome.NO_HISTORY, f"history {served.history} is not in this folder")
         try:
-            saved = self._store.config(served.config_hash)
-            config = msgspec.structs.replace(
-                self._config,
-                rooms=msgspec.convert(saved["rooms"], RoomsConfig),
-                home_mixer=msgspec.convert(saved["home_mixer"], HomeMixerConfig),
-            )
+            config = with_feed_settings(self._config, self._store.config(served.config_hash))
         except (StoreError, KeyError, msgspec.ValidationError) as error:
             raise _UnavailableError(Outcome.CONFIG_UNKNOWN, f"configuration {served.config_hash}: {error}") from None
         if (now := feed_hash(config)) != served.config_hash:

@@ -16,6 +16,8 @@ from murmuration.streams.log.merge import slice_records
 #: One run a partition, in canonical order.
 Piece = list[Records]
 
+#: A served feed's record has an event for every entry, in about so many bytes.
+_SERVED_ENTRY_BYTES: Final = 160
 #: A tweet before what refers to it, even when both come in one piece.
 _TOPIC_ORDER: Final = {
     topic: i for i, topic in enumerate(("models", "users", "relationships", "tweets", "engagements", "served"))
@@ -105,6 +107,9 @@ def _place(partition: TopicPartition) -> tuple[int, str, int]:
 
 
 def _sizes(run: Records) -> list[int]:
+    """About how many events each record has; the same for the same bytes."""
+    if run.topic == "served":
+        return [1 + len(value) // _SERVED_ENTRY_BYTES for value in run.values]
     if run.formats.count(Format.JSON) == len(run.formats):
         return [1] * len(run.formats)
     return [
