@@ -114,27 +114,31 @@ class Checks:
             self.observed += check_observed(lost.observed, at, asking)
 
     def _check_coverage(self, lineage: Lineage) -> list[Run]:
-        """The versions have every record exactly once, in order, but for gaps; returns what was passed over."""
-        applied: dict[TopicPartition, list[int]] = {partition: [] for partition in self._reader.records}
+        """Each record was applied exactly once, in order, unless it was gone before; returns what was passed over."""
         passed_over: list[Run] = []
+        applied: dict[TopicPartition, list[int]] = {}
+        for where in self._reader.records:
+            applied[where] = self._pass_over(where, 0, lineage.start.get(where, 0), passed_over)
         for number in range(lineage.version + 1):
             for run in lineage.versions[number - 1] if number else ():
                 applied[run.partition] += self._reader.read(run).offsets
             for gap in lineage.gaps:
                 if gap.version == number:
-                    offsets = [
-                        o for o in sorted(self._reader.records[gap.partition]) if gap.position <= o < gap.earliest
-                    ]
-                    applied[gap.partition] += offsets
-                    if offsets:
-                        passed_over.append(Run(gap.partition, offsets[0], offsets[-1], len(offsets)))
-        for partition, records in self._reader.records.items():
-            if applied[partition] != sorted(records):
+                    applied[gap.partition] += self._pass_over(gap.partition, gap.position, gap.earliest, passed_over)
+        for where, records in self._reader.records.items():
+            if applied[where] != sorted(records):
                 raise CheckError(
-                    f"{partition.topic}/{partition.partition}: {len(applied[partition])} records were applied "
-                    f"of {len(records)}, or not in order"
+                    f"{where.topic}/{where.partition}: {len(applied[where])} records were applied of {len(records)}, "
+                    "or not in order"
                 )
         return passed_over
+
+    def _pass_over(self, where: TopicPartition, first: int, end: int, passed_over: list[Run]) -> list[int]:
+        """Offsets that there were in the range; noted as passed over."""
+        offsets = [offset for offset in sorted(self._reader.records[where]) if first <= offset < end]
+        if offsets:
+            passed_over.append(Run(where, offsets[0], offsets[-1], len(offsets)))
+        return offsets
 
     def _check_kept(self, version: int, state: EngineState, decoded: Decoded, horizon: Horizon) -> None:
         keep = horizon.keep(decoded.batch)

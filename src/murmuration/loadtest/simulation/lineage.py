@@ -20,7 +20,7 @@ from murmuration.engine.state import EngineState
 from murmuration.streams.durable.journal import Gap, Run
 from murmuration.streams.events.decode import Decoded, Decoder
 from murmuration.streams.feed_fields import feed_digest
-from murmuration.streams.log.base import Records
+from murmuration.streams.log.base import Records, TopicPartition
 from murmuration.streams.ordering.pieces import Piece, runs_of
 
 
@@ -47,6 +47,8 @@ class Lineage:
     def __init__(self) -> None:
         self.versions: list[tuple[Run, ...]] = []
         self.gaps: tuple[Gap, ...] = ()
+        #: Where the log was when the history began, by partition: 0 where it does not say.
+        self.start: dict[TopicPartition, int] = {}
         self.observed: dict[Place, Observed] = {}
 
     @property
@@ -82,7 +84,7 @@ class Lineage:
         lost = None
         if version < self.version:
             lost = Lineage()
-            lost.versions, lost.gaps = list(self.versions), self.gaps
+            lost.versions, lost.gaps, lost.start = list(self.versions), self.gaps, self.start
             lost.observed = {place: seen for place, seen in self.observed.items() if place[0] > version}
         del self.versions[version:]
         self.gaps = gaps

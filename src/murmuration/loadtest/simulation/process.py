@@ -52,8 +52,11 @@ class Witness:
         self._sync_always = config.durable.journal_sync == "always"
         self._chance = chance
 
-    def began(self, applier: Applier) -> int:
+    def began(self, applier: Applier, *, gap_accepted: bool) -> int:
         """A life has recovered; returns the version up to which it will replay.
+
+        ``gap_accepted``: it was told to pass over what the log has lost. That begins at a snapshot, and what was
+        applied since is taken back.
 
         Raises:
             CheckError: it has lost what it had to keep.
@@ -62,15 +65,15 @@ class Witness:
         assert journal is not None
         version, gaps = journal.version, journal.state.gaps
         self._chance.note(f"version {state.version} is back, the journal is at {version} of {self.lineage.version}")
-        # Passing over a gap begins at a snapshot: what was applied since is taken back.
-        passed_over = len(gaps) > len(self.lineage.gaps)
         safe = self.lineage.version if self.powered else self.synced_version
-        if version < safe and not passed_over:
+        if version < safe and not gap_accepted:
             raise CheckError(f"the journal is at version {version}, but {safe} was safe")
-        if passed_over or not self.powered:
+        if gap_accepted or not self.powered:
             self.synced_version = version
         self.powered = True
         lost = self.lineage.take_back(version, gaps)
+        if not version:
+            self.lineage.start = journal.positions_at(0)
         if lost is not None:
             self._chance.note(f"versions {version + 1} to {lost.version} are lost, there are gaps {gaps}")
             self.lost.append(lost)
@@ -105,12 +108,19 @@ class InlineStateThread(StateThread):
     """The writer's work as a task, with pauses of ``pause_s`` between pieces."""
 
     def __init__(
-        self, applier: Applier, *, witness: Witness, life: Life, pause_s: Callable[[], float], **options: Any
+        self,
+        applier: Applier,
+        *,
+        witness: Witness,
+        life: Life,
+        pause_s: Callable[[], float],
+        gap_accepted: bool,
+        **options: Any,
     ) -> None:
         super().__init__(applier, **options)
         self._jobs: _Jobs = _Jobs()
         self._witness, self._life, self._pause_s = witness, life, pause_s
-        self._replayed_to = witness.began(applier)
+        self._replayed_to = witness.began(applier, gap_accepted=gap_accepted)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -258,16 +268,18 @@ class Process:
         pauses = chance.stream("writer")
         slowness_s = pauses.choice([0.0, 0.01, 0.2])
 
+        accept_gap, self._accept_gap = self._accept_gap, False
+
         def writer(applier: Applier, **options: Any) -> StateThread:
             return InlineStateThread(
                 applier,
                 witness=self.witness,
                 life=life,
                 pause_s=lambda: pauses.seconds(0.0, slowness_s),
+                gap_accepted=accept_gap,
                 **options,
             )
 
-        accept_gap, self._accept_gap = self._accept_gap, False
         async with log:
             await log.ensure_topics(dict.fromkeys(TOPICS, config.log.partitions_default))
             store = Store.open(disk, segment_bytes=durable.journal_segment_bytes, snapshots_keep=durable.snapshots_keep)
