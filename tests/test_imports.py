@@ -37,7 +37,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "__main__": ("streams",),
     "streams": ("streams", "config", "engine"),
     # The command line is above everything that it runs.
-    **{f"streams.{cli}": ("streams", "config", "engine", "loadtest") for cli in ("cli", "cli_bench")},
+    **{f"streams.{cli}": ("streams", "config", "engine", "loadtest") for cli in ("cli", "cli_bench", "cli_simulate")},
     "loadtest": ("loadtest", "streams", "config", "engine"),
 }
 

@@ -4,9 +4,7 @@ Exit codes: 0 done; 1 it ran, and something was refused or failed; 2 a usage or 
 line that says what to do.
 """
 
-import asyncio
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +14,10 @@ from murmuration import __version__
 from murmuration.engine.errors import ConfigError, MurmurationError
 from murmuration.streams.cli_audit import audit
 from murmuration.streams.cli_bench import bench
+from murmuration.streams.cli_common import ConfigFile, Json, Url, load_config, run
 from murmuration.streams.cli_durable import durable
 from murmuration.streams.cli_query import query
+from murmuration.streams.cli_simulate import simulate
 
 app = typer.Typer(
     name="murmuration",
@@ -33,20 +33,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(query, name="query")
 app.add_typer(durable)
 app.command()(audit)
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Url = Annotated[str, typer.Option("--url", help="The server's address.", envvar="MURMURATION_URL")]
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run on uvloop; Ctrl-C ends it with 130."""
-    from murmuration.streams.app import new_event_loop
-
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(work)
+app.command()(simulate)
 
 
 @app.callback(invoke_without_command=True)
@@ -200,18 +187,6 @@ def config_check(config: ConfigFile = None) -> None:
     settings = load_config(config)
     check_serving(settings.serving)
     typer.echo(f"ok, hash {feed_hash(settings)}")
-
-
-def load_config(path: Path | None, *, log: str | None = None) -> Any:
-    """The configuration, with the log's URL replaced where one is given on the command line."""
-    import msgspec
-
-    from murmuration.config.load import load
-
-    settings = load(path)
-    if log is not None:
-        settings = msgspec.structs.replace(settings, log=msgspec.structs.replace(settings.log, url=log))
-    return settings
 
 
 def main() -> None:
