@@ -31,9 +31,6 @@ config_app = typer.Typer(help="Show or check the configuration.", no_args_is_hel
 app.add_typer(config_app, name="config")
 app.add_typer(bench, name="bench")
 app.add_typer(query, name="query")
-app.add_typer(durable)
-app.command()(audit)
-app.command()(simulate)
 
 
 @app.callback(invoke_without_command=True)
@@ -187,6 +184,11 @@ def config_check(config: ConfigFile = None) -> None:
     settings = load_config(config)
     check_serving(settings.serving)
     typer.echo(f"ok, hash {feed_hash(settings)}")
+
+
+app.command()(audit)
+app.add_typer(durable)
+app.command()(simulate)
 
 
 def main() -> None:

@@ -5,10 +5,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from murmuration.streams.cli_common import ConfigFile, Json, load_config, run
 
 if TYPE_CHECKING:
     from murmuration.config.schema import Config
@@ -24,14 +25,10 @@ def audit(
     sample: Annotated[int, typer.Option(min=0, help="Instead: so many of the feeds served.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Which: the same seed chooses the same ones.")] = 1,
     viewer: Annotated[str, typer.Option(help="Of this viewer alone: two may have used one request id.")] = "",
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigFile = None,
+    json: Json = False,
 ) -> None:
     """Compute a served feed again and compare; exit code 1 when it differs or cannot be had any more."""
-    from murmuration.streams.cli import load_config, run
-
     if bool(request_id) == bool(sample) or (sample and viewer):
         raise typer.BadParameter("give a REQUEST_ID (with --viewer if wanted) or --sample N")
     settings = load_config(config)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from murmuration.streams.cli_common import Json
+
 bench = typer.Typer(help="Measure: every command prints figures, with --json as JSON.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def show(figures: Mapping[str, float], *, json: bool) -> None:

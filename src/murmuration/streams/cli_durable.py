@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from murmuration.streams.cli_common import ConfigFile, Json, load_config, run
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -12,16 +14,11 @@ if TYPE_CHECKING:
 
 durable = typer.Typer()
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @durable.command()
 def inspect(
     folder: Annotated[Path, typer.Argument(help="The folder of journal and snapshots (durable.folder).")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Show what a durable folder holds, every checksum verified; exit code 1 when something is damaged."""
     import msgspec
@@ -47,7 +44,6 @@ def snapshot(
     json: Json = False,
 ) -> None:
     """Write a snapshot now: by the server that runs there, or, when none does, from journal and log."""
-    from murmuration.streams.cli import load_config, run
     from murmuration.streams.cli_recover import take_snapshot
 
     raise typer.Exit(run(take_snapshot(load_config(config), json=json)))
@@ -63,7 +59,6 @@ def recover(
 
     With --check the state is rebuilt from an older snapshot (or the whole log) as well: exit code 1 when they differ.
     """
-    from murmuration.streams.cli import load_config, run
     from murmuration.streams.cli_recover import rebuild_newest
 
     raise typer.Exit(run(rebuild_newest(load_config(config), check=check, json=json)))

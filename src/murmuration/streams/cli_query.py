@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from murmuration.streams.cli_common import Json
+
 query = typer.Typer(
     help="Ask a running server about its interaction graph: who engaged with what, and what that leads to.",
     no_args_is_help=True,
@@ -18,7 +20,6 @@ Url = Annotated[str, typer.Option("--url", help="The server's address.", envvar=
 Token = Annotated[
     str | None, typer.Option("--token", help="A token with query in its scope.", envvar="MURMURATION_TOKEN")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Types = Annotated[str | None, typer.Option(help="Edge types, separated by commas (favorite,retweet,…); default all.")]
 Limit = Annotated[int | None, typer.Option(help="Results to ask for.")]
 Seeds = Annotated[str | None, typer.Option(help="Users to start from, with weights if wanted: 1,2:0.5.")]

@@ -1,0 +1,34 @@
+"""What the commands share: options, the configuration, the event loop."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Url = Annotated[str, typer.Option("--url", help="The server's address.", envvar="MURMURATION_URL")]
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run on uvloop; Ctrl-C ends it with 130."""
+    from murmuration.streams.app import new_event_loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
+
+
+def load_config(path: Path | None, *, log: str | None = None) -> Any:
+    """The configuration, with the log's URL replaced where one is given on the command line."""
+    import msgspec
+
+    from murmuration.config.load import load
+
+    settings = load(path)
+    if log is not None:
+        settings = msgspec.structs.replace(settings, log=msgspec.structs.replace(settings.log, url=log))
+    return settings
