@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from murmuration import __version__
 from murmuration.config.processors import ProcessorsConfig
-from murmuration.streams.metrics import DurableMetrics, EngineMetrics
+from murmuration.streams.metrics import DurableMetrics, EngineMetrics, OrderMetrics
 from murmuration.streams.processors.exposures import Label
 from murmuration.streams.processors.metrics import ProcessorMetrics
 from murmuration.streams.server.metrics import ServingMetrics
@@ -243,6 +243,7 @@ def registered() -> dict[str, set[str]]:
     EngineMetrics(registry).watch_rooms(lambda: {"room": (1, {"slots": 0.5}, {"added": 1})})
     ServingMetrics(registry)
     DurableMetrics(registry)
+    OrderMetrics(registry)
     ProcessorMetrics(registry)
     found: dict[str, set[str]] = {}
     for family in registry.collect():
@@ -308,7 +309,7 @@ class TestMetrics:
 
     def test_labels_on_the_page_are_the_metrics_labels(self):
         registry = CollectorRegistry()
-        parts = (EngineMetrics(registry), ServingMetrics(registry), ProcessorMetrics(registry))
+        parts = (EngineMetrics(registry), ServingMetrics(registry), ProcessorMetrics(registry), OrderMetrics(registry))
         metrics = [metric for part in parts for metric in vars(part).values()]
         page = (ROOT / "docs" / "metrics.md").read_text()
         rows = {

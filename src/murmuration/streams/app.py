@@ -27,14 +27,17 @@ from murmuration.streams.durable.folder import opened_store
 from murmuration.streams.durable.keeper import Keeper
 from murmuration.streams.durable.recovery import Recovered, recover
 from murmuration.streams.durable.store import Store
+from murmuration.streams.ending import end_tasks
 from murmuration.streams.events import kernels as event_kernels
 from murmuration.streams.events.dead_letters import DeadLetter
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.events.wire import APPLIED_TOPICS
 from murmuration.streams.graph_service import GraphQuery, GraphService
 from murmuration.streams.log.base import EventLog, TopicPartition
-from murmuration.streams.metrics import DurableMetrics, EngineMetrics
+from murmuration.streams.metrics import DurableMetrics, EngineMetrics, OrderMetrics
 from murmuration.streams.ordering.own import OwnOrder
+from murmuration.streams.ordering.pieces import PieceSource
+from murmuration.streams.ordering.shared_source import SharedSource
 from murmuration.streams.processors.embedded import processors_beside
 from murmuration.streams.readers import Readers
 from murmuration.streams.rwlock import PhaseFairLock
@@ -289,8 +292,7 @@ async def following_engine(
         stack.push_async_callback(ingest.close)
         stack.push_async_callback(engine.close)
         await ingest.recall_dead_letters()
-        tail = await event_log.tail(recovered.positions, follow_new=True)
-        source = OwnOrder(tail, config.ingest, recovered.entries)
+        source = await open_source(config, event_log, recovered, registry)
         stack.push_async_callback(source.close)
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -303,8 +305,26 @@ async def following_engine(
             try:
                 yield engine
             finally:
-                for task in background:
-                    task.cancel()
+                await end_tasks(background)
+
+
+async def open_source(
+    config: Config, event_log: EventLog, recovered: Recovered, registry: CollectorRegistry
+) -> PieceSource:
+    """What is to be applied to the recovered state, in the order that ``log.order`` says; raises ``LogError``."""
+    if config.log.order == "shared":
+        return await SharedSource.open(
+            event_log,
+            config.log,
+            config.ingest,
+            OrderMetrics(registry),
+            line=recovered.origin.history,
+            node=recovered.origin.incarnation,
+            positions=recovered.positions,
+            entries=recovered.entries,
+        )
+    tail = await event_log.tail(recovered.positions, follow_new=True)
+    return OwnOrder(tail, config.ingest, recovered.entries)
 
 
 def compile_kernels(progress: Callable[[str], None] = lambda line: None) -> None:

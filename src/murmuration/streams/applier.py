@@ -20,6 +20,7 @@ from murmuration.streams.events.wire import APPLIED_TOPICS, KIND_BY_TYPE, TOPIC_
 from murmuration.streams.log.base import TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.ordering.pieces import Piece, runs_of
+from murmuration.streams.ordering.proposals import events_only
 from murmuration.streams.rwlock import PhaseFairLock
 
 #: Topic by kind, for counting; derived rows (a create's mentions, hashtags, …) are not events of their own.
@@ -68,7 +69,7 @@ class Applier:
             InvariantError: journal and state do not agree on the version.
         """
         started = time.perf_counter()
-        decoded = self._decoder.decode(piece)
+        decoded = self._decoder.decode(events_only(piece))
         self._metrics.decode.observe(time.perf_counter() - started)
         if self.journal is not None and not journaled:
             self._note(piece)

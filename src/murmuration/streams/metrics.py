@@ -190,3 +190,16 @@ class DurableMetrics:
         self.snapshot_bytes.set(info.bytes)
         self.snapshot_seconds.set(seconds)
         self.snapshot_pause.set(pause_s)
+
+
+class OrderMetrics:
+    """The order that nodes share (``log.order = "shared"``)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.proposals = Counter(
+            "murmuration_order_proposals_total",
+            "Proposals read from the shared order, by result (accepted, ignored)",
+            ["result"],
+            registry=registry,
+        )
+        self.leads = Gauge("murmuration_order_leads", "1 on the node whose proposals are accepted", registry=registry)

@@ -15,6 +15,7 @@ from murmuration.streams.events.wire import APPLIED_TOPICS, TOPICS
 from murmuration.streams.log.base import EventLog, LogError, LogUnavailableError, TopicPartition
 from murmuration.streams.metrics import EngineMetrics
 from murmuration.streams.ordering.pieces import PieceSource
+from murmuration.streams.ordering.proposals import ORDER
 from murmuration.streams.state_thread import StateThread
 
 log = structlog.get_logger("murmuration.tail")
@@ -173,7 +174,7 @@ async def apply_retention(event_log: EventLog, config: LogConfig, interval_s: fl
     """Remove what is older than the retention, for ever, every ``interval_s``."""
     retention_ms = int(config.retention_h * 3_600_000)
     while True:
-        for topic in TOPICS.keys() - set(config.kept_topics):
+        for topic in {*TOPICS, *((ORDER.topic,) if config.order == "shared" else ())} - set(config.kept_topics):
             try:
                 await event_log.apply_retention(topic, before_ms=int(time.time() * 1000) - retention_ms)
             except LogUnavailableError as error:

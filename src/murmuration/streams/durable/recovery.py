@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from murmuration.config.schema import Config, feed_hash, rooms_hash
+from murmuration.config.schema import Config, feed_hash, feed_settings, rooms_hash
 from murmuration.config.serving import LogConfig
 from murmuration.engine.errors import MurmurationError
 from murmuration.engine.state import EngineState
 from murmuration.streams.durable.journal import Entry, Gap, Journal, JournalError
 from murmuration.streams.durable.snapshots import SnapshotError, Snapshots
-from murmuration.streams.durable.store import Store
+from murmuration.streams.durable.store import HistoryInfo, Store
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.events.wire import APPLIED_TOPICS
 from murmuration.streams.log.base import EventLog, TopicPartition
+from murmuration.streams.ordering.line import Line, find_line
 from murmuration.streams.ordering.own import Replay
+from murmuration.streams.ordering.proposals import ORDER
 from murmuration.streams.service import Origin
 
 log = structlog.get_logger("murmuration.recovery")
@@ -71,31 +73,74 @@ async def recover(
 
     ``incarnation`` is a random number of this start; ``now_ms`` is used where ``ingest.start`` is ``window``.
 
+    With ``log.order`` ``shared`` the history is the nodes' common line. It has no gaps: ``accept_gap`` begins another.
+
     Raises:
         LogGapError: records are gone that the state needs, and ``accept_gap`` does not allow to go on without.
+        LineLostError: the same of the shared order.
         LogBehindError: the log ends before what was applied.
         JournalError: the journal cannot be used; the message names the file.
     """
+
+    async def begin(*, replace: bool) -> Line:
+        if config.log.order == "own":
+            # Named after the start that begins it.
+            return Line(f"{incarnation:016x}", await first_positions(config, event_log, now_ms))
+        line = await find_line(
+            event_log,
+            rooms_hash(config),
+            number=incarnation,
+            start=lambda: first_positions(config, event_log, now_ms),
+            replace=replace,
+        )
+        _check_gap(await _bounds(event_log.start_offsets, config), line.start, 0)
+        return line
+
     if store is None:
-        positions = await first_positions(config, event_log, now_ms)
-        return Recovered(
-            await asyncio.to_thread(_touched, config), positions, iter(()), None, None, Origin("", incarnation)
-        )
+        line = await begin(replace=accept_gap)
+        state = await asyncio.to_thread(_touched, config)
+        origin = Origin(line.id if config.log.order == "shared" else "", incarnation)
+        return Recovered(state, line.start, iter(()), None, None, origin)
     info = store.current
-    if info is None or info.rooms_hash != rooms_hash(config):
-        # Other rooms are another state: it begins from nothing, and the old history stays for audits.
-        start = await first_positions(config, event_log, now_ms)
-        # Named after the start that begins it.
-        history = f"{incarnation:016x}"
-        info = store.begin(
-            history, rooms_hash=rooms_hash(config), log=log_name(config.log), start=start, created_ms=now_ms
-        )
+    if info is None or not _goes_on(info, config):
+        # Other rooms, or another order, are another state: it begins from nothing; the old history stays for audits.
+        info = _begun(config, store, await begin(replace=accept_gap), now_ms)
     elif info.log != log_name(config.log):
         raise LogBehindError(f"history {info.id} is of the log {info.log}, not of {log_name(config.log)}")
     store.save_config(feed_hash(config), saved_config(config))
+    pass_over = accept_gap and config.log.order == "own"
+    try:
+        return await _recover_history(config, store, event_log, info, incarnation, pass_over, progress)
+    except LogGapError:
+        if pass_over or not accept_gap:
+            raise
+        info = _begun(config, store, await begin(replace=True), now_ms)
+        return await _recover_history(config, store, event_log, info, incarnation, False, progress)
+
+
+def _goes_on(info: HistoryInfo, config: Config) -> bool:
+    shared = config.log.order == "shared"
+    return info.rooms_hash == rooms_hash(config) and (ORDER in info.start_positions) == shared
+
+
+def _begun(config: Config, store: Store, line: Line, now_ms: int) -> HistoryInfo:
+    return store.begin(
+        line.id, rooms_hash=rooms_hash(config), log=log_name(config.log), start=line.start, created_ms=now_ms
+    )
+
+
+async def _recover_history(
+    config: Config,
+    store: Store,
+    event_log: EventLog,
+    info: HistoryInfo,
+    incarnation: int,
+    pass_over: bool,
+    progress: Callable[[str], None],
+) -> Recovered:
     journal = store.journal(info)
     try:
-        recovered = await _resume(config, event_log, info.id, store.snapshots(info), journal, accept_gap, progress)
+        recovered = await _resume(config, event_log, info.id, store.snapshots(info), journal, pass_over, progress)
         journal.note_incarnation(incarnation)
     except BaseException:
         journal.close()
@@ -109,26 +154,28 @@ async def _resume(
     history: str,
     snapshots: Snapshots,
     journal: Journal,
-    accept_gap: bool,
+    pass_over: bool,
     progress: Callable[[str], None],
 ) -> Recovered:
     state, positions = await asyncio.to_thread(restore_newest, config, snapshots, journal, journal.version)
     if state.version:
         progress(f"the snapshot of version {state.version} is back, the journal goes to {journal.version}")
-    starts = await log_starts(event_log)
-    _check_ends(history, journal, await _bounds(event_log.end_offsets))
-    lost = {p: start for p, start in starts.items() if p in positions and positions[p] < start}
-    if lost and not accept_gap:
-        raise LogGapError(_describe(lost, positions, state.version))
-    if lost:
+    starts = await _bounds(event_log.start_offsets, config)
+    _check_ends(history, journal, await _bounds(event_log.end_offsets, config))
+    lost = _lost(starts, positions)
+    if lost and pass_over:
         _pass_over(state, journal, positions, lost)
+    else:
+        _check_gap(starts, positions, state.version)
     entries = (entry for entry in journal.entries(state.version, journal.version) if isinstance(entry, Entry))
-    return Recovered(state, starts | positions, entries, journal, snapshots, Origin(history, 0), on_disk=not lost)
+    # A partition that was added since: in a shared order, from offset 0 on every node.
+    positions = positions if ORDER in positions else starts | positions
+    return Recovered(state, positions, entries, journal, snapshots, Origin(history, 0), on_disk=not lost)
 
 
 def saved_config(config: Config) -> dict[str, Any]:
     """What a feed depends on, as plain values: no sockets, paths or secrets."""
-    plain: dict[str, Any] = msgspec.to_builtins({"rooms": config.rooms, "home_mixer": config.home_mixer})
+    plain: dict[str, Any] = msgspec.to_builtins(feed_settings(config))
     return plain
 
 
@@ -164,7 +211,8 @@ async def forward(
     for item in journal.entries(state.version, version):
         if isinstance(item, Gap):
             raise LogGapError(f"records of {_name(item.partition)} were passed over at version {item.version}")
-        entries.append(item)
+        # What a shared order was is in the journal; its topic is not read again.
+        entries.append(item._replace(runs=tuple(run for run in item.runs if run.partition != ORDER)))
     needed = {run.partition: run for entry in reversed(entries) for run in entry.runs}
     starts = await log_starts(event_log)
     lost = {p: starts[p] for p, run in needed.items() if starts.get(p, 0) > run.first}
@@ -225,10 +273,12 @@ async def log_starts(event_log: EventLog) -> Positions:
     return await _bounds(event_log.start_offsets)
 
 
-async def _bounds(offsets: Callable[[str], Awaitable[dict[int, int]]]) -> Positions:
+async def _bounds(offsets: Callable[[str], Awaitable[dict[int, int]]], config: Config | None = None) -> Positions:
+    """By partition, of all topics that make the state; with a configuration that says so, of the shared order too."""
+    shared = config is not None and config.log.order == "shared"
     return {
         TopicPartition(topic, partition): offset
-        for topic in APPLIED_TOPICS
+        for topic in (*APPLIED_TOPICS, *((ORDER.topic,) if shared else ()))
         for partition, offset in (await offsets(topic)).items()
     }
 
@@ -244,6 +294,16 @@ def _check_ends(history: str, journal: Journal, ends: Mapping[TopicPartition, in
             )
 
 
+def _lost(starts: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> Positions:
+    """Where the log begins, of the partitions of which it does not reach back to ``positions``."""
+    return {where: start for where, start in starts.items() if where in positions and positions[where] < start}
+
+
+def _check_gap(starts: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], version: int) -> None:
+    if lost := _lost(starts, positions):
+        raise LogGapError(_describe(lost, positions, version))
+
+
 def _pass_over(state: EngineState, journal: Journal, positions: Positions, lost: Mapping[TopicPartition, int]) -> None:
     """Go on without the records that are gone: what was applied of later ones is taken back, and read again."""
     journal.rewind(state.version)
@@ -254,9 +314,12 @@ def _pass_over(state: EngineState, journal: Journal, positions: Positions, lost:
         positions[partition] = earliest
 
 
-def _describe(lost: Mapping[TopicPartition, int], positions: Positions, version: int) -> str:
+def _describe(lost: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], version: int) -> str:
     gone = ", ".join(f"{_name(p)} from {positions[p]} to {start - 1}" for p, start in sorted(lost.items()))
-    return f"the log no longer has records that follow version {version}: {gone}; --accept-gap goes on without them"
+    return (
+        f"the log no longer has records that follow version {version}: {gone}; --accept-gap goes on without them "
+        "(a shared order begins anew then: rather copy the durable folder of another node)"
+    )
 
 
 def _name(partition: TopicPartition) -> str:
