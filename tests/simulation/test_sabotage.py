@@ -1,0 +1,164 @@
+"""The simulation must catch what it is there to catch: each planted bug makes some seed fail, with the right words."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from murmuration.engine.feed import Feed
+from murmuration.engine.state import EngineState
+from murmuration.loadtest.simulation.memory_log import MemoryTail
+from murmuration.loadtest.simulation.run import simulate
+from murmuration.streams import readers
+from murmuration.streams.applier import Applier
+from murmuration.streams.durable import recovery
+from murmuration.streams.durable.journal import Journal
+from murmuration.streams.durable.keeper import Keeper
+from murmuration.streams.durable.snapshots import Snapshots
+from murmuration.streams.ordering.own import Replay
+from murmuration.streams.tail import Ingest
+
+SEEDS = 40
+
+
+def caught(words: str, *, first: int = 0) -> None:
+    """Some seed fails with these words (a pattern), and none before with others."""
+    for seed in range(first, first + SEEDS):
+        failure = simulate(seed).failure
+        if failure is not None:
+            assert re.search(words, failure), f"seed {seed}: {failure}"
+            return
+    pytest.fail(f"none of {SEEDS} seeds noticed")
+
+
+def test_without_sabotage_the_same_seeds_are_well():
+    assert [simulate(seed).failure for seed in range(3)] == [None] * 3
+
+
+def test_a_journal_that_leaves_out_a_run(monkeypatch):
+    append = Journal.append
+    monkeypatch.setattr(
+        Journal, "append", lambda self, runs: append(self, runs[:-1] if self.version % 7 == 3 and runs[1:] else runs)
+    )
+    caught("ReplayError|is replayed as")
+
+
+def test_a_journal_that_keeps_another_order(monkeypatch):
+    append = Journal.append
+    monkeypatch.setattr(Journal, "append", lambda self, runs: append(self, list(reversed(runs))))
+    caught("is replayed as")
+
+
+def test_a_sync_that_does_nothing(monkeypatch):
+    """Only a power cut shows it."""
+    monkeypatch.setattr(Journal, "sync", lambda self: None)
+    caught("was safe|JournalError|LogBehind")
+
+
+def test_an_apply_that_runs_twice(monkeypatch):
+    apply = Applier.apply
+
+    def twice(self, piece, *, journaled):
+        apply(self, piece, journaled=journaled)
+        if self.state.version % 5 == 0:
+            self.state.signals.apply(self._decoder.decode(piece).batch)
+
+    monkeypatch.setattr(Applier, "apply", twice)
+    caught("another feed|not the state of an uninterrupted run|is audited as different")
+
+
+def test_an_event_that_is_applied_again_when_it_comes_again(monkeypatch):
+    keep = EngineState.__init__
+
+    def forgetful(self, config):
+        keep(self, config)
+        self.deduplication.keep = lambda kind, event_id, timestamp_ms: event_id == event_id
+
+    monkeypatch.setattr(EngineState, "__init__", forgetful)
+    caught("the model says")
+
+
+def test_a_snapshot_that_comes_back_with_one_byte_changed(monkeypatch):
+    load_into = Snapshots.load_into
+
+    def flipped(self, version, arrays):
+        live = dict(arrays)
+        info = load_into(self, version, live.items())
+        live["engine.header"][2] += 1
+        return info
+
+    monkeypatch.setattr(Snapshots, "load_into", flipped)
+    caught("not the state of an uninterrupted run|is audited as different")
+
+
+def test_a_snapshot_with_the_positions_of_another_version(monkeypatch):
+    info = Keeper._info
+
+    def behind(self):
+        made = info(self)
+        return msgspec.structs.replace(made, positions={p: max(0, o - 1) for p, o in made.positions.items()})
+
+    monkeypatch.setattr(Keeper, "_info", behind)
+    caught("does not fit|ReplayError|is applied after|not in order")
+
+
+def test_a_recovery_that_forgets_the_journal(monkeypatch):
+    restore = recovery.restore_newest
+
+    def hasty(config, snapshots, journal, version):
+        state, positions = restore(config, snapshots, journal, version)
+        if state.version < journal.version == version:
+            journal.rewind(state.version)
+        return state, positions
+
+    monkeypatch.setattr(recovery, "restore_newest", hasty)
+    caught("was safe")
+
+
+def test_a_replay_that_loses_what_it_read_too_far(monkeypatch):
+    monkeypatch.setattr(Replay, "left", lambda self: [])
+    caught("ReplayError|not in order")
+
+
+def test_a_tail_that_drops_a_record(monkeypatch):
+    take = MemoryTail._take
+
+    def losing(self, records_max):
+        runs = take(self, records_max)
+        for run in runs:
+            if run.topic == "engagements" and len(run.offsets) > 3:
+                for column in (run.offsets, run.append_ms, run.formats, run.keys, run.values):
+                    del column[-1]
+        return runs
+
+    monkeypatch.setattr(MemoryTail, "_take", losing)
+    caught("not in order|ReplayError")
+
+
+def test_a_feed_that_names_another_version(monkeypatch):
+    execute = readers.execute
+
+    def wrong(*args, **options) -> Feed:
+        feed = execute(*args, **options)
+        return msgspec.structs.replace(feed, version=max(0, feed.version - 1))
+
+    monkeypatch.setattr(readers, "execute", wrong)
+    caught("another feed|is audited as different")
+
+
+def test_dead_letters_that_a_snapshot_does_not_wait_for(monkeypatch):
+    async def nothing(self):
+        pass
+
+    with _unsettled(monkeypatch):
+        monkeypatch.setattr(Ingest, "close", nothing)
+        caught("dead letters are missing", first=25)
+
+
+@contextmanager
+def _unsettled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    made = Keeper.__init__
+    monkeypatch.setattr(Keeper, "__init__", lambda self, *args, settled, **options: made(self, *args, **options))
+    yield
