@@ -52,16 +52,18 @@ class _Bench:
         self.now_ms = int(time.time() * 1000)
         self.log = LogConfig(url=f"sqlite:///{folder / 'events.db'}")
         self.folder = folder / "state"
-        rooms = "MURMURATION__ROOMS__INTERACTION_GRAPH__"
+        # Every tweet that is engaged with has counters, known or not.
+        users_max, tweets_max = (1 << int(len(np.unique(ids)) + 300_000).bit_length() for ids in (users, tweets))
         self.environment = {
             "MURMURATION__LOG__URL": self.log.url,
             "MURMURATION__DURABLE__FOLDER": str(self.folder),
             "MURMURATION__DURABLE__SNAPSHOT_INTERVAL_S": "100000",
             "MURMURATION__DURABLE__SNAPSHOT_AT_STOP": "false",
             "MURMURATION__SERVING__REQUESTS_PER_S_MAX": "10000",
-            f"{rooms}EDGES_MAX": str(len(users)),
-            f"{rooms}USERS_MAX": str(1 << int(len(np.unique(users)) + 300_000).bit_length()),
-            f"{rooms}TWEETS_MAX": str(1 << int(len(np.unique(tweets)) + 300_000).bit_length()),
+            "MURMURATION__ROOMS__INTERACTION_GRAPH__EDGES_MAX": str(len(users)),
+            "MURMURATION__ROOMS__INTERACTION_GRAPH__USERS_MAX": str(users_max),
+            "MURMURATION__ROOMS__INTERACTION_GRAPH__TWEETS_MAX": str(tweets_max),
+            "MURMURATION__ROOMS__TWEET_STORE__TWEETS_MAX": str(tweets_max),
         }
         #: Viewers by activity, as they would come.
         self.viewers = np.random.default_rng(5).choice(users, 4000)
