@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
 
+import orjson
+
 from murmuration.config.schema import Config, feed_hash
 from murmuration.engine.errors import MurmurationError
 from murmuration.engine.feed import Feed, Request
@@ -20,6 +22,7 @@ from murmuration.engine.state import EngineState
 from murmuration.streams.durable.journal import Gap, Run
 from murmuration.streams.events.decode import Decoded, Decoder
 from murmuration.streams.feed_fields import feed_digest
+from murmuration.streams.graph_service import GraphQuery
 from murmuration.streams.log.base import Records, TopicPartition
 from murmuration.streams.ordering.pieces import Piece, runs_of
 
@@ -35,10 +38,11 @@ Place = tuple[int, int]
 
 
 class Observed(NamedTuple):
-    """What was seen at a version: the digest of the state, and of feeds by their request. ``where`` says by whom."""
+    """What was seen at a version: digests of the state, and where; digests of feeds, and results of graph queries."""
 
     digests: list[tuple[str, str]]
     feeds: list[tuple[Request, str]]
+    queries: list[tuple[GraphQuery, bytes]]
 
 
 class Lineage:
@@ -79,6 +83,10 @@ class Lineage:
         """A feed was served."""
         self._at(feed.version).feeds.append((request, feed_digest(feed)))
 
+    def saw_results(self, version: int, query: GraphQuery, results: bytes) -> None:
+        """A query of the interaction graph was answered (results as JSON)."""
+        self._at(version).queries.append((query, results))
+
     def take_back(self, version: int, gaps: tuple[Gap, ...]) -> "Lineage | None":
         """Go on from this version and with these gaps; what is lost is returned as a lineage of its own."""
         lost = None
@@ -92,7 +100,7 @@ class Lineage:
         return lost
 
     def _at(self, version: int) -> Observed:
-        return self.observed.setdefault((version, len(self.gaps)), Observed([], []))
+        return self.observed.setdefault((version, len(self.gaps)), Observed([], [], []))
 
 
 class Replayed(NamedTuple):
@@ -139,6 +147,10 @@ class Asking:
             watcher=Unwatched(),
         )
 
+    def results(self, query: GraphQuery) -> bytes:
+        """The results of a query at this version, as JSON."""
+        return orjson.dumps(query.look(self._state, self._scratch)().results)
+
 
 def check_observed(observed: Mapping[Place, Observed], at: Replayed, asking: Asking) -> int:
     """Hold what was seen at a version against the reference; returns how many things were seen.
@@ -155,4 +167,7 @@ def check_observed(observed: Mapping[Place, Observed], at: Replayed, asking: Ask
     for request, digest in seen.feeds:
         if feed_digest(asking.ask(request)) != digest:
             raise CheckError(f"version {at.version}: request {request.request_id} gives another feed when asked again")
-    return len(seen.digests) + len(seen.feeds)
+    for query, results in seen.queries:
+        if asking.results(query) != results:
+            raise CheckError(f"version {at.version}: a query of the graph gives other results when asked again")
+    return len(seen.digests) + len(seen.feeds) + len(seen.queries)

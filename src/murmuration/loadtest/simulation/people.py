@@ -5,16 +5,22 @@ from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
+import numpy as np
+import orjson
 
 from murmuration.engine.errors import MurmurationError
 from murmuration.engine.feed import Explain, Feed, Product, Request
+from murmuration.engine.interaction_graph.salsa import SalsaRequest
 from murmuration.loadtest.simulation.chance import Chance
+from murmuration.loadtest.simulation.connection import Connection
 from murmuration.loadtest.simulation.faults import ClientFaults, Rates, Weather
 from murmuration.loadtest.simulation.life import Life
 from murmuration.loadtest.simulation.memory_log import Broker, MemoryLog
 from murmuration.loadtest.simulation.process import Process
 from murmuration.loadtest.simulation.workload import EPOCH_MS, Publication, Workload
+from murmuration.streams.graph_requests import SalsaQuery
 from murmuration.streams.log.base import LogUnavailableError
+from murmuration.streams.server.wire import encode_feed
 
 RETRY_S = 0.7
 
@@ -69,6 +75,7 @@ class Viewer:
         self._asked = 0
         #: Feeds that were served, of everybody.
         self._feeds = feeds
+        self.connection = Connection(chance.stream("connection"))
 
     async def look(self, every_s: float, until_s: float) -> None:
         """Ask every so often."""
@@ -78,8 +85,13 @@ class Viewer:
         while loop.time() < until_s:
             await asyncio.sleep(self._chance.seconds(0.1, 2 * every_s))
             feed = await self.ask(feed)
-            if feed is not None and self._chance.happens(0.5):
-                await self._react(feed)
+            if feed is not None:
+                await self.connection.send(encode_feed(feed))
+                if self._chance.happens(0.5):
+                    await self._react(feed)
+            if self._chance.happens(0.2):
+                await self._query()
+        await self.connection.close()
 
     async def ask(self, before: Feed | None) -> Feed | None:
         """One request; None when there was no answer (nobody serves, or too many ask)."""
@@ -98,6 +110,27 @@ class Viewer:
         served.offer(feed, request)
         self._feeds.append(feed)
         return feed
+
+    async def _query(self) -> None:
+        """Ask the interaction graph something."""
+        process, life, engine = self._process, self._process.life, self._process.engine
+        if engine is None:
+            return
+        request = SalsaRequest(
+            query_user_id=self._person,
+            seed_user_ids=np.array([self._chance.integer(1, 20)], np.uint64),
+            seed_weights=np.ones(1),
+            walks=50,
+            results_max=10,
+            seed=self._chance.integer(0, (1 << 64) - 1),
+        )
+        query = SalsaQuery(request)
+        try:
+            answer = orjson.loads(await engine.query(query))
+        except MurmurationError:
+            return
+        if not life.dead and process.engine is engine:
+            process.witness.lineage.saw_results(answer["version"], query, orjson.dumps(answer["results"]))
 
     def _request(self, now_ms: int, before: Feed | None) -> Request:
         chance = self._chance

@@ -118,6 +118,8 @@ class InlineStateThread(StateThread):
         **options: Any,
     ) -> None:
         super().__init__(applier, **options)
+        #: Reads that may wait, a snapshot, and the end.
+        self._jobs_max = options["queue_max"] + 2
         self._jobs: _Jobs = _Jobs()
         self._witness, self._life, self._pause_s = witness, life, pause_s
         self._replayed_to = witness.began(applier, gap_accepted=gap_accepted)
@@ -160,6 +162,8 @@ class InlineStateThread(StateThread):
             self._on_failed(error)
 
     async def _next(self) -> Any:
+        if self._jobs.qsize() > self._jobs_max:
+            raise CheckError(f"{self._jobs.qsize()} jobs wait for the writer")
         while self._jobs.empty():
             self._jobs.bell.clear()
             await self._jobs.bell.wait()
