@@ -17,7 +17,6 @@ from murmuration.streams.events.dead_letters import DeadLetter, decode_dead_lett
 from murmuration.streams.events.decode import Decoded, Decoder
 from murmuration.streams.log.base import Records, TopicPartition
 
-
 #: Where a refused record, or a row of it, stood.
 Place = tuple[str, int, int, int | None]
 
