@@ -14,7 +14,7 @@ from murmuration import __version__
 from murmuration.engine.errors import ConfigError, MurmurationError
 from murmuration.streams.cli_audit import audit
 from murmuration.streams.cli_bench import bench
-from murmuration.streams.cli_common import ConfigFile, Json, Url, load_config, run
+from murmuration.streams.cli_common import ConfigFile, Json, Urls, load_config, run
 from murmuration.streams.cli_durable import durable
 from murmuration.streams.cli_query import query
 from murmuration.streams.cli_simulate import simulate
@@ -122,7 +122,7 @@ def publish(
 @app.command()
 def feed(
     user: Annotated[str, typer.Argument(help="The viewer's id.")],
-    url: Url = "http://127.0.0.1:8400",
+    url: Urls = ["http://127.0.0.1:8400"],  # noqa: B006 - typer never changes it
     product: Annotated[str, typer.Option(help="for_you or following.")] = "for_you",
     limit: Annotated[int, typer.Option(min=1, help="Entries to ask for.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print the feed when it changes.")] = False,

@@ -1,17 +1,34 @@
 """What the commands share: options, the configuration, the event loop."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from murmuration.engine.errors import ConfigError
+
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Url = Annotated[str, typer.Option("--url", help="The server's address.", envvar="MURMURATION_URL")]
+Urls = Annotated[
+    list[str],
+    typer.Option("--url", help="A server's address; several: again, or with commas.", envvar="MURMURATION_URL"),
+]
+
+
+def parse_urls(values: Sequence[str]) -> list[str]:
+    """The addresses in values that may hold several, with commas between them; each once.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    urls = [url.strip() for value in values for url in value.split(",") if url.strip()]
+    if not urls:
+        raise ConfigError("--url: no address")
+    return list(dict.fromkeys(urls))
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

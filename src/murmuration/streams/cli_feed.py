@@ -1,7 +1,7 @@
 """``murmuration feed``: a viewer's feed in the terminal."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from murmuration.engine.errors import ConfigError, EventError
+from murmuration.streams.cli_common import parse_urls
 from murmuration.streams.client import FeedClient, Frame
 from murmuration.streams.client_render import render_feed
 from murmuration.streams.events.ids import parse_id
@@ -18,7 +19,8 @@ class FeedOptions(NamedTuple):
     """What ``murmuration feed`` was told."""
 
     user: str
-    url: str
+    #: Addresses, each value one or several with commas between them.
+    urls: Sequence[str]
     product: str
     limit: int
     follow: bool
@@ -31,7 +33,7 @@ async def show_feed(options: FeedOptions) -> int:
     """Ask once, or follow until Ctrl-C; returns the exit code.
 
     Raises:
-        ConfigError: the user is not an id.
+        ConfigError: the user is not an id, or no address was given.
         UnreachableError: no server answers.
         FeedClientError: the server refuses.
     """
@@ -42,13 +44,23 @@ async def show_feed(options: FeedOptions) -> int:
     show = _as_json if options.json else _as_text(options.explain)
     explain = "entries" if options.explain else "none"
     open_mode = options.token is None
-    async with FeedClient(options.url, viewer_id=viewer if open_mode else None, token=options.token) as client:
+    client = FeedClient(parse_urls(options.urls), viewer_id=viewer if open_mode else None, token=options.token)
+    if options.follow and len(client.urls) > 1:
+        client.on_connect = _say_where(client)
+    async with client:
         if not options.follow:
             show(await client.feed(product=options.product, limit=options.limit, explain=explain))
             return 0
         async for frame in client.subscribe(product=options.product, limit=options.limit, explain=explain):
             show(frame)
     return 0
+
+
+def _say_where(client: FeedClient) -> Callable[[Frame], Awaitable[None]]:
+    async def say(hello: Frame) -> None:
+        typer.echo(f"connected to {client.url}", err=True)
+
+    return say
 
 
 def _as_json(frame: Frame) -> None:

@@ -5,18 +5,19 @@ answered as asked is a usage error (exit code 2).
 """
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 
 import typer
 
-from murmuration.streams.cli_common import Json
+from murmuration.streams.cli_common import Json, parse_urls
 
 query = typer.Typer(
     help="Ask a running server about its interaction graph: who engaged with what, and what that leads to.",
     no_args_is_help=True,
 )
 
-Url = Annotated[str, typer.Option("--url", help="The server's address.", envvar="MURMURATION_URL")]
+Url = Annotated[str, typer.Option("--url", help="The server's address; several with commas.", envvar="MURMURATION_URL")]
 Token = Annotated[
     str | None, typer.Option("--token", help="A token with query in its scope.", envvar="MURMURATION_TOKEN")
 ]
@@ -220,7 +221,8 @@ def ask(name: str, terms: dict[str, Any], *, url: str, token: str | None, json: 
         UnreachableError: no server answers.
     """
     given = {key: str(value) for key, value in terms.items() if value is not None}
-    answer = asyncio.run(_fetch(f"{url.rstrip('/')}/v1/graph/{name}", given, token))
+    addresses = [f"{each.rstrip('/')}/v1/graph/{name}" for each in parse_urls([url])]
+    answer = asyncio.run(_fetch_from_any(addresses, given, token))
     if json:
         typer.echo(answer)
         return
@@ -230,6 +232,16 @@ def ask(name: str, terms: dict[str, Any], *, url: str, token: str | None, json: 
     from murmuration.streams.query_render import render_answer
 
     Console().print(render_answer(orjson.loads(answer)))
+
+
+async def _fetch_from_any(addresses: list[str], terms: dict[str, str], token: str | None) -> str:
+    """The answer of the first server that can be reached."""
+    from murmuration.streams.client import UnreachableError
+
+    for address in addresses[:-1]:
+        with contextlib.suppress(UnreachableError):
+            return await _fetch(address, terms, token)
+    return await _fetch(addresses[-1], terms, token)
 
 
 async def _fetch(address: str, terms: dict[str, str], token: str | None) -> str:

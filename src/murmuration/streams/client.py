@@ -1,8 +1,9 @@
 """A websocket client of the feed server (docs/protocol.md): requests, engagements, pushes, and staying connected.
 
 One task owns the connection: it connects, reads, hands answers to who waits for them, and comes back after a loss,
-with jitter and over several addresses in turn. A request in flight at a loss is sent again: feeds are read-only, and
-an engagement carries its id, so that the log counts it once.
+with jitter and over several addresses in turn. Of several, it also leaves one that has not caught up with the log yet.
+A request in flight then is sent again: feeds are read-only, and an engagement carries its id, so that the log counts
+it once.
 """
 
 import asyncio
@@ -25,7 +26,9 @@ BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
 HELLO_TIMEOUT_S: Final = 10.0
 RESUBSCRIBE_S: Final = 0.5
+#: How often a silent server is asked whether it is there; more often where another one can take its place.
 PING_S: Final = 20.0
+PING_OF_SEVERAL_S: Final = 5.0
 #: Errors that trying again does not help.
 TERMINAL_ERRORS: Final = frozenset({"unauthorized", "wrong_viewer", "bad_request", "forbidden_origin"})
 
@@ -48,6 +51,10 @@ class UnreachableError(MurmurationError):
     """No server answers; the message says which were tried."""
 
     code = "unreachable"
+
+
+class _LeaveError(Exception):
+    """This server does not serve yet."""
 
 
 class FeedClient:
@@ -74,7 +81,7 @@ class FeedClient:
         self._query = {} if viewer_id is None else {"viewer": str(viewer_id)}
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._backoff_s_min = backoff_s_min
-        self._on_connect = on_connect
+        self.on_connect = on_connect
         self._address = 0
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -86,6 +93,8 @@ class FeedClient:
         self._push: Frame | None = None
         self._pushed = asyncio.Event()
         self._refusal: FeedClientError | None = None
+        #: Whether the connection has brought anything but refusals.
+        self._served = False
         self._retry: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -198,15 +207,25 @@ class FeedClient:
                         raise self._failure
                     answer = asyncio.get_running_loop().create_future()
                     self._pending[request_id] = answer
+                    socket = self._socket
                     await self._send(frame)
                     try:
                         return _unless_error(await answer)
                     except ConnectionResetError:
                         continue
+                    except FeedClientError as error:
+                        if not self._leaves(error):
+                            raise
+                    if socket is not None:
+                        await socket.close()
         except TimeoutError:
             raise UnreachableError(f"{self.url}: no answer within {timeout_s:g} s") from None
         finally:
             self._pending.pop(request_id, None)
+
+    def _leaves(self, error: FeedClientError) -> bool:
+        """Whether this server cannot answer yet, and another may."""
+        return error.name == "not_ready" and len(self.urls) > 1
 
     async def _send(self, frame: Frame) -> None:
         """Send if connected; after a loss the reader's task sends again what is still wanted."""
@@ -219,7 +238,7 @@ class FeedClient:
         while True:
             try:
                 hint_s = await self._converse(socket)
-                wait_s = self._backoff_s_min
+                wait_s = self._backoff_s_min if self._served else min(wait_s * 2, BACKOFF_S_MAX)
                 if len(self.urls) > 1:
                     self._address += 1
                 else:
@@ -251,7 +270,7 @@ class FeedClient:
                     f"{self.url.rstrip('/')}/v1/feed",
                     params=self._query,
                     protocols=(SUBPROTOCOL,),
-                    heartbeat=PING_S,
+                    heartbeat=PING_S if len(self.urls) == 1 else PING_OF_SEVERAL_S,
                     max_msg_size=0,
                 )
         except aiohttp.WSServerHandshakeError as error:
@@ -263,8 +282,8 @@ class FeedClient:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 raise ConnectionResetError("closed before the hello")
             self.hello = _unless_error(orjson.loads(message.data))
-            if self._on_connect is not None:
-                await self._on_connect(self.hello)
+            if self.on_connect is not None:
+                await self.on_connect(self.hello)
         except BaseException:
             await socket.close()
             raise
@@ -273,6 +292,7 @@ class FeedClient:
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> float:
         """Read until the connection ends; returns how many seconds the server asked to stay away."""
         self._socket = socket
+        self._served = False
         self._connected.set()
         hint_s = 0.0
         try:
@@ -281,6 +301,8 @@ class FeedClient:
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
                     hint_s = max(hint_s, self._receive(orjson.loads(message.data)))
+        except _LeaveError as error:
+            _log.info("leaving", url=self.url, reason=str(error))
         finally:
             self._socket = None
             self._connected.clear()
@@ -291,6 +313,7 @@ class FeedClient:
         return hint_s
 
     def _receive(self, frame: Frame) -> float:
+        self._served = self._served or frame["type"] in ("feed", "ack", "new_tweets")
         answer = self._pending.get(frame.get("request_id", ""))
         if answer is not None and not answer.done():
             answer.set_result(frame)
@@ -312,6 +335,8 @@ class FeedClient:
             self._pushed.set()
         elif error.name in TERMINAL_ERRORS:
             raise error
+        elif self._leaves(error):
+            raise _LeaveError(error.message)
         elif error.name in ("not_ready", "too_fast") and (self._retry is None or self._retry.done()):
             self._retry = asyncio.create_task(self._subscribe_again(), name="subscribe again")
         return 0.0

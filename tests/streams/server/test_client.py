@@ -7,7 +7,9 @@ import socket as sockets
 import pytest
 from rich.console import Console
 
+from murmuration.engine.errors import ConfigError
 from murmuration.engine.feed import Explain, Request
+from murmuration.streams.cli_common import parse_urls
 from murmuration.streams.client import FeedClient, FeedClientError, UnreachableError
 from murmuration.streams.client_render import age, plain, render_feed
 from murmuration.streams.feed_fields import feed_fields
@@ -187,3 +189,76 @@ def test_ages_and_plain_text():
         "now", "now", "1 s", "59 s", "1 min", "2 h", "11 d",
     ]  # fmt: skip
     assert plain("a\nb\tc\x1b\x9b\u2066d👩\u200d🚀") == "a b cd👩\u200d🚀"
+
+
+# Several addresses
+
+
+async def test_a_server_that_is_not_ready_is_left_for_one_that_is(start):
+    one, two = await start(), await start()
+    one.service.is_ready = False
+    two.service.tweets = [7]
+    async with FeedClient([one.url, two.url], viewer_id=42, backoff_s_min=0.01) as client:
+        assert client.url == one.url
+        assert (await client.feed())["entries"][0]["tweet_id"] == "7"
+        assert client.url == two.url
+
+
+async def test_a_subscription_leaves_a_server_that_is_not_ready(start):
+    one, two = await start(), await start()
+    one.service.is_ready = False
+    two.service.tweets = [7]
+    async with FeedClient([one.url, two.url], viewer_id=42, backoff_s_min=0.01) as client:
+        pushes = client.subscribe(interval_ms=10)
+        assert (await anext(pushes))["new"] == ["7"]
+        assert client.url == two.url
+        await pushes.aclose()
+
+
+async def test_nobody_being_ready_is_asked_ever_less_often(start):
+    sites = [await start(), await start()]
+    for site in sites:
+        site.service.is_ready = False
+    async with FeedClient([site.url for site in sites], viewer_id=42, backoff_s_min=0.01) as client:
+        with pytest.raises(UnreachableError, match=r"no answer within 0\.7 s"):
+            await client.feed(timeout_s=0.7)
+        assert 1 <= client.reconnects < 20
+        asking = asyncio.create_task(client.feed(timeout_s=60))
+        await asyncio.sleep(0.05)
+        sites[1].service.is_ready = True
+        assert (await asking)["type"] == "feed"
+
+
+async def test_what_a_draining_server_does_not_take_any_more_is_asked_elsewhere(start):
+    one, two = await start(drain_timeout_s=60.0), await start()
+    two.service.tweets = [7]
+    one.service.gate = asyncio.Event()
+    async with FeedClient([one.url, two.url], viewer_id=42, backoff_s_min=0.01) as client:
+        held = asyncio.create_task(client.feed(timeout_s=30))  # the drain waits for it
+        await one.until(lambda: one.service.running)
+        draining = asyncio.create_task(one.server.stop())
+        while (await one.get("/readyz"))[1]["reason"] != "shutting down":
+            await asyncio.sleep(0.01)
+        asking = asyncio.create_task(client.feed(timeout_s=30))
+        await asyncio.sleep(0.05)
+        one.service.gate.set()
+        assert (await held)["entries"][0]["tweet_id"] == "101"
+        assert (await asking)["entries"][0]["tweet_id"] == "7"
+        assert client.url == two.url
+        await draining
+
+
+async def test_a_refused_token_is_not_tried_elsewhere(start):
+    one = await start(auth="token", token_key=SECRET)
+    two = await start(auth="token", token_key=SECRET)
+    client = FeedClient([one.url, two.url], token=one.token(expires_s=-60))
+    with pytest.raises(FeedClientError, match="unauthorized"):
+        await client.connect()
+    assert client.url == one.url
+    assert two.metric("frames_received_total") == 0
+
+
+def test_addresses_with_commas_and_repeated():
+    assert parse_urls(["http://a:1, http://b:2", "http://a:1"]) == ["http://a:1", "http://b:2"]
+    with pytest.raises(ConfigError, match="--url"):
+        parse_urls([" , "])
