@@ -22,7 +22,7 @@ T = TypeVar("T")
 JOURNAL_RETRY_S = 0.5
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """Something to be done between two pieces."""
 
     work: Callable[[], object]
@@ -46,7 +46,7 @@ class StateThread:
         #: Why nothing is applied now (the journal cannot be written); None when all is well.
         self.problem: str | None = None
         self._on_applied, self._on_failed = on_applied, on_failed
-        self._jobs: queue.SimpleQueue[Pieces | _Call | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Pieces | Call | None] = queue.SimpleQueue()
         self._room = asyncio.Semaphore(queue_max)
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
@@ -68,7 +68,7 @@ class StateThread:
             Exception: what ``work`` raised.
         """
         done: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Call(work, done))  # type: ignore[arg-type]
+        self._jobs.put(Call(work, done))  # type: ignore[arg-type]
         return await done
 
     async def stop(self) -> None:
@@ -85,7 +85,7 @@ class StateThread:
     def _run(self) -> None:
         try:
             while (job := self._jobs.get()) is not None:
-                if isinstance(job, _Call):
+                if isinstance(job, Call):
                     self._answer(job)
                     continue
                 for piece in job.pieces:
@@ -120,7 +120,7 @@ class StateThread:
         self._loop.call_soon_threadsafe(self._on_applied)
         return True
 
-    def _answer(self, call: _Call) -> None:
+    def _answer(self, call: Call) -> None:
         def settle(result: object, error: BaseException | None) -> None:
             if call.done.cancelled():
                 return

@@ -5,8 +5,6 @@ to its reader threads and to its pool.
 """
 
 import asyncio
-import queue
-from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -16,10 +14,12 @@ from murmuration.engine.feed import Feed, Request
 from murmuration.loadtest.simulation.chance import Chance
 from murmuration.loadtest.simulation.faults import ClientFaults, ProcessFaults, Rates, Weather
 from murmuration.loadtest.simulation.life import Crash, Life
-from murmuration.loadtest.simulation.lineage import CheckError, Lineage
+from murmuration.loadtest.simulation.lineage import CheckError
 from murmuration.loadtest.simulation.memory_disk import FaultyDisk, Platter
 from murmuration.loadtest.simulation.memory_log import Broker, MemoryLog
+from murmuration.loadtest.simulation.witness import Witness
 from murmuration.loadtest.simulation.workload import EPOCH_MS
+from murmuration.loadtest.simulation.writer import InlineStateThread
 from murmuration.streams.app import Engine, following_engine
 from murmuration.streams.applier import Applier
 from murmuration.streams.durable.journal import JournalError
@@ -28,146 +28,13 @@ from murmuration.streams.durable.store import Store
 from murmuration.streams.events.served import encode_served
 from murmuration.streams.events.wire import TOPICS
 from murmuration.streams.log.base import LogUnavailableError, OffsetOutOfRangeError
-from murmuration.streams.ordering.pieces import Piece
 from murmuration.streams.server.metrics import ServingMetrics
 from murmuration.streams.server.served import ServedLog
-from murmuration.streams.state_thread import JOURNAL_RETRY_S, StateThread, _Call
+from murmuration.streams.state_thread import StateThread
 
 #: How long a life may take to come to its end once it is told to.
 STOP_S_MAX = 300.0
 SERVED_MAX = 64
-
-
-class Witness:
-    """Follows what states are and apply, over all lives (``lineage``), and what they may forget."""
-
-    def __init__(self, config: Config, chance: Chance) -> None:
-        self.lineage = Lineage()
-        #: Versions that power cuts and gaps took back, with what was observed of them.
-        self.lost: list[Lineage] = []
-        #: Even without power, no later start may be behind this version.
-        self.synced_version = 0
-        #: Whether the power has stayed since the last version was written: then nothing of the journal is lost.
-        self.powered = True
-        self._sync_always = config.durable.journal_sync == "always"
-        self._chance = chance
-
-    def began(self, applier: Applier, *, gap_accepted: bool) -> int:
-        """A life has recovered; returns the version up to which it will replay.
-
-        ``gap_accepted``: it was told to pass over what the log has lost. That begins at a snapshot, and what was
-        applied since is taken back.
-
-        Raises:
-            CheckError: it has lost what it had to keep.
-        """
-        state, journal = applier.state, applier.journal
-        assert journal is not None
-        version, gaps = journal.version, journal.state.gaps
-        self._chance.note(f"version {state.version} is back, the journal is at {version} of {self.lineage.version}")
-        safe = self.lineage.version if self.powered else self.synced_version
-        if version < safe and not gap_accepted:
-            raise CheckError(f"the journal is at version {version}, but {safe} was safe")
-        if gap_accepted or not self.powered:
-            self.synced_version = version
-        self.powered = True
-        lost = self.lineage.take_back(version, gaps)
-        if not version:
-            self.lineage.start = journal.positions_at(0)
-        if lost is not None:
-            self._chance.note(f"versions {version + 1} to {lost.version} are lost, there are gaps {gaps}")
-            self.lost.append(lost)
-        if not self.lineage.gaps:
-            self.lineage.saw_state(state.version, state.digest(), "what was recovered")
-        return version
-
-    def applied(self, applier: Applier, piece: Piece) -> None:
-        """A life has applied a piece."""
-        self.lineage.applied(applier.state.version, piece)
-        if self._sync_always:
-            self.synced_version = max(self.synced_version, applier.state.version)
-
-    def synced(self, name: str) -> None:
-        """A file has reached the disk: with the journal, all versions so far."""
-        if self.powered and "/journal-" in name and not name.endswith(".tmp"):
-            self.synced_version = max(self.synced_version, self.lineage.version)
-
-
-class _Jobs(queue.SimpleQueue[Any]):
-    """A queue that rings."""
-
-    def __init__(self) -> None:
-        self.bell = asyncio.Event()
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        super().put(item)
-        self.bell.set()
-
-
-class InlineStateThread(StateThread):
-    """The writer's work as a task, with pauses of ``pause_s`` between pieces."""
-
-    def __init__(
-        self,
-        applier: Applier,
-        *,
-        witness: Witness,
-        life: Life,
-        pause_s: Callable[[], float],
-        gap_accepted: bool,
-        **options: Any,
-    ) -> None:
-        super().__init__(applier, **options)
-        #: Reads that may wait, a snapshot, and the end.
-        self._jobs_max = options["queue_max"] + 2
-        self._jobs: _Jobs = _Jobs()
-        self._witness, self._life, self._pause_s = witness, life, pause_s
-        self._replayed_to = witness.began(applier, gap_accepted=gap_accepted)
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = self._loop.create_task(self._work())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._stopping.set()
-            self._jobs.put(None)
-            await self._task
-
-    def alive(self) -> bool:
-        return self._task is not None and not self._task.done()
-
-    def attempt(self, piece: Piece, journaled: bool) -> bool:
-        self._life.check()
-        done = super().attempt(piece, journaled)
-        if done:
-            self._witness.applied(self.applier, piece)
-            state = self.applier.state
-            if journaled and state.version == self._replayed_to and not state.gap_records:
-                self._witness.lineage.saw_state(state.version, state.digest(), "what was replayed")
-        return done
-
-    async def _work(self) -> None:
-        try:
-            while (job := await self._next()) is not None:
-                if isinstance(job, _Call):
-                    self._answer(job)
-                    continue
-                for piece in job.pieces:
-                    await asyncio.sleep(self._pause_s())
-                    while not self.attempt(piece, job.journaled):  # noqa: ASYNC110 - nothing says when there is room
-                        await asyncio.sleep(JOURNAL_RETRY_S)
-                self._room.release()
-        except BaseException as error:
-            self._on_failed(error)
-
-    async def _next(self) -> Any:
-        if self._jobs.qsize() > self._jobs_max:
-            raise CheckError(f"{self._jobs.qsize()} jobs wait for the writer")
-        while self._jobs.empty():
-            self._jobs.bell.clear()
-            await self._jobs.bell.wait()
-        return self._jobs.get_nowait()
 
 
 class Process:

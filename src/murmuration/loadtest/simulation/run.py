@@ -46,9 +46,7 @@ def simulate(seed: int) -> Outcome:
     trace = Trace()
     world = World(seed, trace)
     failure = None
-    # What retries wait for is drawn from the process's own generator.
-    random.seed(seed)
-    with _quiet(trace), asyncio.Runner(loop_factory=world.make_loop) as runner:
+    with _quiet(trace), _drawing(seed), asyncio.Runner(loop_factory=world.make_loop) as runner:
         runner.get_loop().set_exception_handler(lambda loop, context: None)
         try:
             runner.run(world.run())
@@ -193,6 +191,17 @@ async def _all(living: asyncio.Task[None], busy: list[asyncio.Task[Any]]) -> Non
         if living.done() and busy:
             raise CheckError("the process ended before its time")
         pending -= done
+
+
+@contextmanager
+def _drawing(seed: int) -> Iterator[None]:
+    """Retries draw what they wait for from the process's own generator: from the seed, here."""
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 @contextmanager
