@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -29,6 +30,9 @@ RESUBSCRIBE_S: Final = 0.5
 #: How often a silent server is asked whether it is there; more often where another one can take its place.
 PING_S: Final = 20.0
 PING_OF_SEVERAL_S: Final = 5.0
+#: What was reported as seen so lately is excluded, too: the next server may not have read the report yet.
+SEEN_S: Final = 10.0
+SEEN_MAX: Final = 200
 #: Errors that trying again does not help.
 TERMINAL_ERRORS: Final = frozenset({"unauthorized", "wrong_viewer", "bad_request", "forbidden_origin"})
 
@@ -95,6 +99,8 @@ class FeedClient:
         self._refusal: FeedClientError | None = None
         #: Whether the connection has brought anything but refusals.
         self._served = False
+        #: (When, tweet) of what was reported as seen, while there are other servers to go to.
+        self._seen: deque[tuple[float, str]] = deque(maxlen=SEEN_MAX)
         self._retry: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -155,7 +161,18 @@ class FeedClient:
             FeedClientError: the server's named error.
             UnreachableError: no answer within ``timeout_s``, reconnects included.
         """
-        return await self._ask({"type": "feed", "request_id": str(_new_id()), **fields}, timeout_s)
+        frame = {"type": "feed", "request_id": str(_new_id()), **fields}
+        if len(self.urls) > 1:
+            self._exclude_seen(frame)
+        return await self._ask(frame, timeout_s)
+
+    def _exclude_seen(self, frame: Frame) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._seen.extend((now_s, str(tweet)) for tweet in frame.get("seen", ()))
+        lately = [tweet for at_s, tweet in self._seen if at_s > now_s - SEEN_S]
+        if lately:
+            exclude = dict.fromkeys((*map(str, frame.get("exclude", ())), *lately))
+            frame["exclude"] = list(exclude)[: self.hello["limits"]["exclude"]]
 
     async def engage(self, event: Mapping[str, Any], *, timeout_s: float = 10.0) -> Frame:
         """Append an engagement or relationship event; returns the ``ack`` frame.

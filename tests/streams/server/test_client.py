@@ -248,6 +248,17 @@ async def test_what_a_draining_server_does_not_take_any_more_is_asked_elsewhere(
         await draining
 
 
+async def test_what_one_server_was_told_was_seen_the_next_does_not_show(start):
+    one, two = await start(drain_timeout_s=0.2), await start(exclude_max=3)
+    async with FeedClient([one.url, two.url], viewer_id=42, backoff_s_min=0.01) as client:
+        await client.feed(seen=[101, "102"], exclude=["7"])
+        assert set(one.service.requests[-1].exclude) == {7, 101, 102}
+        await one.server.stop()
+        assert [entry["tweet_id"] for entry in (await client.feed())["entries"]] == ["103"]
+        await client.feed(exclude=["5", "6"])
+        assert two.service.requests[-1].exclude == (5, 6, 101)
+
+
 async def test_a_refused_token_is_not_tried_elsewhere(start):
     one = await start(auth="token", token_key=SECRET)
     two = await start(auth="token", token_key=SECRET)
