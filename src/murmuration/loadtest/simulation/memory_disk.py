@@ -153,6 +153,10 @@ class FaultyDisk(Disk):
         self._step("sync the folder of", name)
         self._platter.sync_names()
 
+    def sync_names(self) -> None:
+        self._step("sync", "the folders")
+        self._platter.sync_names()
+
     # What open files do
 
     def write(self, name: str, inode: Inode, data: bytes) -> None:

@@ -82,6 +82,13 @@ class Disk(ABC):
             FileNotFoundError: there is none.
         """
 
+    def sync_names(self) -> None:  # noqa: B027 - a disk without a cache has nothing to do
+        """Names as they are now survive a power loss.
+
+        A process that is killed between a rename and the sync of its folder leaves a name that the next one sees and
+        builds on, but that the disk need not have.
+        """
+
     def lock(self, name: str) -> None:  # noqa: B027 - most disks have no others
         """Keep other processes out until ``unlock`` or death. By default there are no others.
 
@@ -171,6 +178,10 @@ class RealDisk(Disk):
         path = self.folder / name
         path.unlink()
         _sync_folder(path.parent)
+
+    def sync_names(self) -> None:
+        for folder in (self.folder, *(path for path in self.folder.rglob("*") if path.is_dir())):
+            _sync_folder(folder)
 
     def lock(self, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

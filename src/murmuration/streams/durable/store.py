@@ -79,6 +79,7 @@ class Store:
                 for name in disk.names():
                     if name.endswith(TEMPORARY):
                         disk.remove(name)
+                disk.sync_names()
             except BaseException:
                 disk.unlock()
                 raise
