@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from murmuration.config.schema import Config
-from murmuration.streams.app import Engine
 from murmuration.streams.ending import end_tasks, standing
+from murmuration.streams.engine import Engine
 
 
 async def deaf(gate: asyncio.Event) -> None:

@@ -19,7 +19,8 @@ from murmuration.engine.feed import Explain, Request
 from murmuration.engine.state import EngineState
 from murmuration.loadtest.demo import publish_events
 from murmuration.loadtest.society import Society, SocietyConfig
-from murmuration.streams.app import Engine, running_engine, wait_applied
+from murmuration.streams.app import running_engine, wait_applied
+from murmuration.streams.engine import Engine
 from murmuration.streams.events.decode import Decoder
 from murmuration.streams.events.packed import make_rows, pack
 from murmuration.streams.log.base import Format, NewRecord, Records

@@ -207,4 +207,3 @@ async def _scrape(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
             if sample.name == "murmuration_append_freshness_seconds_bucket":
                 cumulative.append(sample.value)
     return {"applied": applied, "buckets": np.diff([0.0, *cumulative]).astype(np.int64)}
-

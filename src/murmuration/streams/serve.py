@@ -11,9 +11,10 @@ import structlog
 
 from murmuration import __version__
 from murmuration.config.schema import Config
-from murmuration.streams.app import Engine, running_engine, shown_config
+from murmuration.streams.app import running_engine, shown_config
 from murmuration.streams.durable.keeper import SNAPSHOT_SIGNAL
 from murmuration.streams.ending import force_end_after
+from murmuration.streams.engine import Engine
 from murmuration.streams.log.base import EventLog
 from murmuration.streams.logs import configure_logging
 from murmuration.streams.publish import classify

@@ -13,9 +13,10 @@ from murmuration.config.serving import DurableConfig, IngestConfig, LogConfig
 from murmuration.engine.feed import Explain, Request
 from murmuration.loadtest.demo import publish_events
 from murmuration.loadtest.society import Society, SocietyConfig
-from murmuration.streams.app import Engine, running_engine, wait_applied
+from murmuration.streams.app import running_engine, wait_applied
 from murmuration.streams.durable.folder import opened_store
 from murmuration.streams.durable.recovery import LogGapError, rebuild
+from murmuration.streams.engine import Engine
 from murmuration.streams.log.base import EventLog, NewRecord
 from murmuration.streams.ordering.line import LineLostError
 from murmuration.streams.ordering.proposals import ORDER

@@ -20,11 +20,12 @@ from murmuration.loadtest.simulation.memory_log import Broker, MemoryLog
 from murmuration.loadtest.simulation.witness import Witness
 from murmuration.loadtest.simulation.workload import EPOCH_MS
 from murmuration.loadtest.simulation.writer import InlineStateThread
-from murmuration.streams.app import Engine, following_engine
+from murmuration.streams.app import following_engine
 from murmuration.streams.applier import Applier
 from murmuration.streams.durable.journal import JournalError
 from murmuration.streams.durable.recovery import LogGapError
 from murmuration.streams.durable.store import Store
+from murmuration.streams.engine import Engine
 from murmuration.streams.events.served import encode_served
 from murmuration.streams.events.wire import TOPICS
 from murmuration.streams.log.base import LogUnavailableError, OffsetOutOfRangeError
@@ -99,6 +100,7 @@ class Process:
                 if last:
                     raise CheckError(f"life {life.number} does not stop")
                 life.kill("kill -9")
+                self.engine = self.served = None
                 living.cancel()
                 await asyncio.wait((living,))
         finally:
