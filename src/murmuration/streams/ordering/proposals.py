@@ -1,4 +1,4 @@
-"""The records of topic ``order``, in which nodes share the order of pieces (docs/decisions/0006-shared-order.md).
+"""The records of topic ``order``, in which nodes share the order of pieces (docs/decisions/0008-shared-order.md).
 
 A *line* is one order from an empty state. It begins with a genesis; every proposal that fits, in the order of the
 topic, is the line's next version. Lines of other rooms may stand in the same topic.
