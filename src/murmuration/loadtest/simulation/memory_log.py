@@ -77,6 +77,8 @@ class Broker:
         self.time_ms = time_ms
         self.topics: dict[str, list[Partition]] = {}
         self.bells: list[asyncio.Event] = []
+        #: Whether retention has taken records that nobody was done with.
+        self.careless = False
 
     def create_topics(self, partitions: Mapping[str, int]) -> None:
         """Create those that do not exist yet, by full name."""

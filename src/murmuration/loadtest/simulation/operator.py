@@ -37,6 +37,7 @@ class Operator:
 
     def _remove(self, *, careful: bool) -> None:
         covered = self._covered()
+        self._broker.careless |= not careful
         for topic, number, partition in self._broker.applied_partitions():
             count = self._chance.integer(0, len(partition.records))
             if careful:

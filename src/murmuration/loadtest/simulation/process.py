@@ -119,7 +119,7 @@ class Process:
         for cause in causes:
             if isinstance(cause, CheckError):
                 raise cause
-            if not _may_end(cause, stormy=stormy):
+            if not _may_end(cause, stormy=stormy, careless=self.broker.careless):
                 raise CheckError(f"life {life.number} ended by {cause!r}") from cause
         if life.dead:
             self.deaths += 1
@@ -192,10 +192,10 @@ async def _first(living: asyncio.Task[None], event: asyncio.Event, timeout_s: fl
     waiting.cancel()
 
 
-def _may_end(cause: BaseException, *, stormy: bool) -> bool:
+def _may_end(cause: BaseException, *, stormy: bool, careless: bool) -> bool:
     """Whether a process may end by this: what the world did to it, nothing of its own."""
     if isinstance(cause, OffsetOutOfRangeError | LogGapError):
-        return True
+        return careless
     return stormy and isinstance(cause, OSError | JournalError | LogUnavailableError)
 
 

@@ -175,6 +175,8 @@ class World:
         if engine is None or served is None or not engine.readiness().ready:
             return False
         await served.drain(60.0)
+        if process.engine is not engine or process.life.dead:
+            return False
         return all(
             engine.positions.get(TopicPartition(topic, number), 0) >= partition.end
             for topic, number, partition in broker.applied_partitions()
