@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import json
+import os
 import re
 import signal
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -202,6 +205,18 @@ async def assert_same_states(nodes: Nodes, names: Iterable[str], event_log: Even
     assert len(digests) == len(histories) == 1
 
 
+async def assert_feeds_audit(config: Config):
+    """From one node's folder, what all of them have served is computed again, and is identical."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "murmuration", "audit", "--sample", "100", "--json",
+        env=os.environ | environment_of(config, 0), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    found = json.loads(out)
+    assert found["identical"] == found["audited"] > 50, found
+
+
 @pytest.mark.kafka
 async def test_nodes_share_an_order_through_kills_and_late_starts(kafka, tmp_path):
     log = LogConfig(
@@ -236,5 +251,6 @@ async def test_nodes_share_an_order_through_kills_and_late_starts(kafka, tmp_pat
             left = list(nodes.running)
             await nodes.end(signal.SIGTERM, *left)
             await assert_same_states(nodes, [follower, *left], event_log)
+            await assert_feeds_audit(nodes.config(leader))
     finally:
         await nodes.end(signal.SIGKILL, *nodes.running)

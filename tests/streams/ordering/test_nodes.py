@@ -1,6 +1,7 @@
 """Whole engines that share an order over one log: equal to the byte, whoever starts, stops or comes late."""
 
 import asyncio
+import shutil
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -116,6 +117,28 @@ async def test_nodes_are_equal_to_the_byte_through_stops_and_late_starts(node_co
         await wait_applied(late, event_log, timeout_s=WAIT_S)
         assert late.origin.history == history
         assert late.version > version
+
+
+async def test_a_copied_folder_brings_a_node_in_that_the_log_cannot(node_config, tmp_path):
+    publisher = Publisher()
+    async with running_engine(node_config("one")) as (one, event_log):
+        await publisher.begin(event_log)
+        await wait_applied(one, event_log, timeout_s=WAIT_S)
+        assert one.keeper is not None
+        await one.keeper.snapshot()
+        snapshot_ms = int(time.time() * 1000)
+        await publisher.go_on(event_log)
+        shutil.copytree(tmp_path / "one.state", tmp_path / "copy.state", ignore=shutil.ignore_patterns("lock", "*.tmp"))
+        await publisher.go_on(event_log)
+        await wait_applied(one, event_log, timeout_s=WAIT_S)
+        for topic in ("engagements", ORDER.topic):
+            await event_log.apply_retention(topic, before_ms=snapshot_ms)
+        with pytest.raises((LineLostError, LogGapError)):
+            async with running_engine(node_config("empty")):
+                pass
+        async with running_engine(node_config("copy")) as (copy, _):
+            await publisher.go_on(event_log, steps=2)
+            await assert_equal([one, copy], event_log)
 
 
 async def test_a_journal_lost_in_part_comes_back_from_the_order(node_config, tmp_path):

@@ -22,6 +22,7 @@ from murmuration.streams.events.served import repeated
 from murmuration.streams.events.wire import ServedFeed
 from murmuration.streams.log.base import EventLog, OffsetOutOfRangeError
 from murmuration.streams.ordering.own import ReplayError
+from murmuration.streams.ordering.proposals import ORDER
 
 
 class Outcome(StrEnum):
@@ -71,6 +72,7 @@ class Replica:
         self._event_log = event_log
         self._journal = store.journal(info, cut=False)
         self._snapshots = store.snapshots(info)
+        self._shared = ORDER in info.start_positions
         self._state: EngineState | None = None
 
     async def at(self, version: int) -> EngineState:
@@ -101,8 +103,10 @@ class Replica:
         """Whether what the process had applied as this version is not what the journal has as this version.
 
         After a power loss the next process goes on from the last entry that is left, and gives the versions that
-        were lost to other records.
+        were lost to other records. In a shared order they come back, and every node has the same ones.
         """
+        if self._shared:
+            return False
         started = self._journal.incarnations()
         numbers = [number for _, number in started]
         if incarnation not in numbers:
