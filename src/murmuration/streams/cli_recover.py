@@ -12,7 +12,7 @@ import typer
 from murmuration.config.schema import Config, rooms_hash
 from murmuration.engine.errors import ConfigError, MurmurationError
 from murmuration.engine.state import EngineState
-from murmuration.streams.app import compile_kernels
+from murmuration.streams.app import compile_kernels, running_engine, wait_applied
 from murmuration.streams.durable.disk import FolderBusyError
 from murmuration.streams.durable.folder import durable_folder, opened_store
 from murmuration.streams.durable.journal import Journal, JournalError
@@ -29,14 +29,26 @@ TIMEOUT_S = 120.0
 
 
 async def take_snapshot(config: Config, *, json: bool) -> int:
-    """Have the serving process write a snapshot; without one, write it from journal and log. Returns the exit code."""
+    """Have the serving process write a snapshot; where none runs, follow the log to its end and write it here."""
     try:
-        with opened_store(config) as store:
-            info = await _write_without_server(config, _required(store))
+        info = await _follow_and_write(config)
     except FolderBusyError:
         info = await _ask_server(config)
     _print({"version": info.version, "bytes": info.bytes, "created_ms": info.created_ms}, json=json)
     return 0
+
+
+async def _follow_and_write(config: Config) -> SnapshotInfo:
+    """With the engine itself: what follows from what is applied, dead letters, reaches the log before the snapshot."""
+    if durable_folder(config) is None:
+        raise ConfigError("durable.folder: nothing is kept (none)")
+    async with running_engine(config) as (engine, event_log):
+        await wait_applied(engine, event_log, timeout_s=float("inf"))
+        assert engine.keeper is not None
+        info = await engine.keeper.snapshot(again=True)
+    if info is None:
+        raise MurmurationError("no snapshot was written: dead letters still wait for the log")
+    return info
 
 
 async def _ask_server(config: Config) -> SnapshotInfo:
@@ -53,27 +65,6 @@ async def _ask_server(config: Config) -> SnapshotInfo:
                 if info.created_ms > before:
                     return info
     raise MurmurationError(f"the serving process wrote no snapshot within {TIMEOUT_S:.0f} s; its log says why")
-
-
-async def _write_without_server(config: Config, store: Store) -> SnapshotInfo:
-    snapshots, journal = _current(config, store)
-    newest = next(iter(snapshots.infos()), None)
-    if newest is not None and newest.version == journal.version:
-        return newest
-    async with running_log(config.log) as event_log:
-        state, positions, _ = await _rebuilt(config, snapshots, journal, event_log, journal.version)
-    info = SnapshotInfo(
-        history=_required(store.current).id,
-        version=state.version,
-        clock_ms=state.clock_ms,
-        positions=positions,
-        models=journal.state.models,
-        incarnation=journal.state.incarnation,
-        rooms_hash=rooms_hash(config),
-        gaps=journal.state.gaps,
-        created_ms=int(time.time() * 1000),
-    )
-    return await asyncio.to_thread(snapshots.write, info, state.arrays())
 
 
 async def rebuild_newest(config: Config, *, check: bool, json: bool) -> int:

@@ -59,7 +59,11 @@ class Keeper:
         metrics.gap_records.set(recovered.state.gap_records)
 
     async def run(self) -> None:
-        """Sync the journal and write snapshots as configured, for ever. A disk that refuses is tried again later."""
+        """Sync the journal and write snapshots as configured, for ever. A snapshot that fails is tried again later.
+
+        Raises:
+            OSError: the journal could not be synced: what is on the disk is unknown, and only a new start can tell.
+        """
         if self._store is None:
             await asyncio.Event().wait()
         loop = asyncio.get_running_loop()
