@@ -1,6 +1,7 @@
 """Whole engines that share an order over one log: equal to the byte, whoever starts, stops or comes late."""
 
 import asyncio
+import contextlib
 import shutil
 import time
 from contextlib import AsyncExitStack
@@ -18,7 +19,7 @@ from murmuration.streams.app import running_engine, wait_applied
 from murmuration.streams.durable.folder import opened_store
 from murmuration.streams.durable.recovery import LogGapError, rebuild
 from murmuration.streams.engine import Engine
-from murmuration.streams.log.base import EventLog, NewRecord
+from murmuration.streams.log.base import EventLog, LogUnavailableError, NewRecord
 from murmuration.streams.ordering.line import LineLostError
 from murmuration.streams.ordering.proposals import ORDER
 from murmuration.streams.server.wire import encode_feed
@@ -199,3 +200,24 @@ async def test_what_cannot_be_shared_any_more_is_refused_or_begun_anew(node_conf
         async with running_engine(node_config("new")) as (new, _):
             await publisher.go_on(event_log, steps=2)
             await assert_equal([one, new], event_log)
+
+
+@pytest.mark.kafka
+async def test_a_broker_that_dies_and_comes_back(kafka_node, node_config):
+    """Nodes go on with the same versions, whatever of their proposals had arrived."""
+    log = LogConfig(url=f"kafka://{kafka_node.bootstrap}", topic_prefix=f"order-{time.time_ns()}-", order="shared")
+    publisher = Publisher()
+    async with (
+        running_engine(msgspec.structs.replace(node_config("one"), log=log)) as (one, event_log),
+        running_engine(msgspec.structs.replace(node_config("two"), log=log)) as (two, _),
+    ):
+        await publisher.begin(event_log)
+        await assert_equal([one, two], event_log)
+        publishing = asyncio.create_task(publisher.go_on(event_log, steps=100))
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(kafka_node.kill)
+        await asyncio.to_thread(kafka_node.restart)
+        with contextlib.suppress(LogUnavailableError):  # its last append may have failed
+            await publishing
+        await publisher.go_on(event_log, steps=5)
+        await assert_equal([one, two], event_log)

@@ -140,7 +140,8 @@ def test_all_nodes_come_to_the_same_pieces_and_one_alone_goes_on(plan, survivor)
         assert node.given == last.given
         assert node.positions == last.positions
         assert not node.order.missing
-        assert not node.order.waiting.records
+        assert not node.order.waiting
+        assert node.order.waiting.bytes == 0
         assert all(node.order.settled(where) for where in PARTITIONS)
     for where in PARTITIONS:
         given_offsets = [o for piece in last.given for *at, offsets in piece if tuple(at) == where for o in offsets]

@@ -14,6 +14,7 @@ from murmuration.streams.durable.journal import Entry, Run
 from murmuration.streams.events.wire import APPLIED_TOPICS
 from murmuration.streams.log.base import EventLog, LogUnavailableError, NewRecord, TopicPartition
 from murmuration.streams.metrics import OrderMetrics
+from murmuration.streams.ordering import shared_source
 from murmuration.streams.ordering.line import LineLostError, find_line
 from murmuration.streams.ordering.pieces import Piece, Pieces, runs_of
 from murmuration.streams.ordering.proposals import ORDER, Genesis, Proposal, ProposedRun, encode, line_id, of_rooms
@@ -279,10 +280,10 @@ async def test_a_line_whose_records_are_gone_is_replaced_when_told_to():
 # What must not be
 
 
-async def open_source(place: Place, line, **options) -> SharedSource:
+async def open_source(place: Place, line, *, patience_s: float = 0.01, **options) -> SharedSource:
     options = {"entries": iter(()), "positions": line.start} | options
     return await SharedSource.open(
-        place.log, LogConfig(order_patience_s=0.01), INGEST, OrderMetrics(CollectorRegistry()),
+        place.log, LogConfig(order_patience_s=patience_s), INGEST, OrderMetrics(CollectorRegistry()),
         line=line.id, node=1, **options,
     )  # fmt: skip
 
@@ -334,4 +335,22 @@ async def test_lag_passes_over_offsets_of_no_record_only_when_all_is_given():
         pieces = await some_pieces(source)
         assert [run.topic for run in pieces[0]] == ["tweets", "order"]
         assert source.positions[TopicPartition("tweets", 0)] == 1
+        await source.close()
+
+
+async def test_what_waits_is_bounded_but_for_what_the_order_needs(monkeypatch):
+    monkeypatch.setattr(shared_source, "_WAITING_BYTES_MAX", 10_000)
+    place = Place()
+    async with place.log as log:
+        line = await place.find(1)
+        await log.append("engagements", [NewRecord(value=b"x" * 100) for _ in range(1000)])
+        await log.append("users", [NewRecord(value=b"u")])
+        source = await open_source(place, line, patience_s=1e9)
+        for _ in range(3):
+            assert not (await source.next()).pieces
+        assert 10_000 <= source._order.waiting.bytes < 20_000
+        # What is ordered next comes behind all that waits.
+        await log.append(ORDER.topic, [encode(Proposal(line.id, 2, (ProposedRun("users", 0, 0, 0, 1),)))])
+        (piece,) = await some_pieces(source)
+        assert [run.topic for run in piece] == ["users", "order"]
         await source.close()

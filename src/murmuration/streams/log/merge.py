@@ -55,7 +55,7 @@ class TimeMerge:
         times[0] = max(int(times[0]), self._newest_ms[partition])
         np.maximum.accumulate(times, out=times)
         self._newest_ms[partition] = int(times[-1])
-        self._bytes[partition] += _held_bytes(run)
+        self._bytes[partition] += held_bytes(run)
         self._chunks[partition].append(_Chunk(run, times))
 
     def bytes(self, partition: TopicPartition) -> int:
@@ -106,7 +106,7 @@ class TimeMerge:
             count -= last - first
             if last == len(chunk.run.offsets):
                 chunks.popleft()
-            self._bytes[partition] -= _held_bytes(run)
+            self._bytes[partition] -= held_bytes(run)
             taken.append(run)
         return taken
 
@@ -125,7 +125,7 @@ def _cut(heads: Mapping[TopicPartition, NDArray[np.int64]], records_max: int) ->
     return {p: count for p, count in counts.items() if count}
 
 
-def _held_bytes(run: Records) -> int:
+def held_bytes(run: Records) -> int:
     """The memory that a run takes, in bytes: values, keys, and what every record costs beside them."""
     return sum(map(len, run.values)) + sum(map(len, run.keys)) + _RECORD_BYTES * len(run.values)
 

@@ -63,7 +63,7 @@ class SharedOrder:
     @property
     def unordered(self) -> bool:
         """Whether records wait that nobody has ordered (known only once all that is ordered was taken)."""
-        return not self._queue and self.waiting.records > 0
+        return not self._queue and bool(self.waiting)
 
     def read(self, run: Records) -> None:
         """Take the next records of topic ``order`` into account."""

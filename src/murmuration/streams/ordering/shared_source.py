@@ -19,11 +19,11 @@ from murmuration.streams.ordering.waiting import ReplayError
 #: Records of the order read at a time.
 _ORDER_RECORDS_MAX: Final = 512
 #: Versions given at a time.
-_PIECES_MAX: Final = 64
+_PIECES_MAX: Final = 4
 #: Versions proposed at a time.
 _PROPOSALS_MAX: Final = 16
-#: So many polls' records may wait for their turn; more only where the next piece needs what is behind them.
-_WAITING_POLLS: Final = 8
+#: Records of so many bytes may wait for their turn; more only where the next piece needs what is behind them.
+_WAITING_BYTES_MAX: Final = 32 << 20
 _JITTER_STEPS: Final = 1024
 
 log = structlog.get_logger("murmuration.order")
@@ -219,7 +219,7 @@ class SharedSource:
                     f"{run.topic}/{run.partition}: the log does not give the record at offset {run.last} any more, "
                     "which was ordered"
                 )
-        return bool(missing) or self._order.waiting.records < _WAITING_POLLS * self._config.poll_records_max
+        return bool(missing) or self._order.waiting.bytes < _WAITING_BYTES_MAX
 
     def _due_s(self) -> float | None:
         """When to propose what waits (None: not before something else has happened)."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from murmuration.engine.errors import MurmurationError
 from murmuration.streams.durable.journal import Run
 from murmuration.streams.log.base import Records, TopicPartition
-from murmuration.streams.log.merge import slice_records
+from murmuration.streams.log.merge import held_bytes, slice_records
 from murmuration.streams.ordering.pieces import join
 
 
@@ -23,14 +23,17 @@ class Waiting:
         #: With each run the number of its arrival.
         self._runs: dict[TopicPartition, deque[tuple[int, Records]]] = {}
         self._arrived = 0
-        self.records = 0
+        self.bytes = 0
 
     def add(self, runs: Sequence[Records]) -> None:
         """Keep runs that follow what was added of their partitions."""
         for run in runs:
             self._runs.setdefault(TopicPartition(run.topic, run.partition), deque()).append((self._arrived, run))
             self._arrived += 1
-            self.records += len(run.offsets)
+            self.bytes += held_bytes(run)
+
+    def __bool__(self) -> bool:
+        return self.bytes > 0
 
     def of(self, partition: TopicPartition) -> bool:
         """Whether anything of a partition waits."""
@@ -43,7 +46,7 @@ class Waiting:
     def clear(self) -> None:
         """Forget everything."""
         self._runs.clear()
-        self.records = 0
+        self.bytes = 0
 
     def reaches(self, partition: TopicPartition, last: int) -> bool:
         """Whether the record at ``last``, or one behind it, is there."""
@@ -65,7 +68,7 @@ class Waiting:
                 run = slice_records(run, 0, size)
             taken.append(run)
         found = sum(len(run.offsets) for run in taken)
-        self.records -= found
+        self.bytes -= sum(map(held_bytes, taken))
         if found != count or taken[-1].offsets[-1] != last:
             raise ReplayError(
                 f"{partition.topic}/{partition.partition}: {count} records up to offset {last} are to be applied, "
