@@ -41,14 +41,16 @@ class World:
                 await publish_events(instance.event_log, events)
         await wait_applied(instance.engine, instance.event_log, timeout_s=60)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._publish(instance, ticks))
+            follower = group.create_task(self._follow(instance.url, 6))
+            group.create_task(self._publish(instance, ticks, follower))
             for viewer in (3, 4, 5):
                 group.create_task(self._look(instance.url, viewer))
-            group.create_task(self._follow(instance.url, 6))
         await wait_applied(instance.engine, instance.event_log, timeout_s=60)
 
-    async def _publish(self, instance: Running, ticks: int) -> None:
-        for _ in range(ticks):
+    async def _publish(self, instance: Running, ticks: int, follower: asyncio.Task[None]) -> None:
+        """At least so many ticks, and on until the follower has seen something new as often as it wants."""
+        while ticks > 0 or not follower.done():
+            ticks -= 1
             await publish_events(instance.event_log, self.society.tick(self.now_ms, self.now_ms + 50))
             self.now_ms += 50
             await asyncio.sleep(0.01)
