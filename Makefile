@@ -21,8 +21,8 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 demo: $(VENV)/.run  ## the whole path on one machine: log, society, engine, page; Ctrl-C ends it
 	$(BIN)/murmuration demo
 
-test: $(VENV)/.dev  ## every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## every test, the files shared by two workers: many tests wait for processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev  ## style and types
 	$(BIN)/ruff format --check .
