@@ -17,6 +17,7 @@ import orjson
 from hdrh.histogram import HdrHistogram
 
 from murmuration.loadtest.society import Event, Society
+from murmuration.streams.ending import end_tasks
 
 SUBPROTOCOL = "murmuration.v1.json"
 _LATENCY_US_MAX = 60_000_000
@@ -173,9 +174,7 @@ class _Connection:
 
     async def _stop_reading(self) -> None:
         if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+            await end_tasks([self._reader])
             self._reader = None
 
     async def close(self) -> None:
