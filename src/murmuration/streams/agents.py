@@ -1,14 +1,14 @@
 """The slow path on Kafka: Faust workers that run the processors over Tables (docs/processors.md).
 
 Workers share the partitions of ``served``; a partition's state is in a table whose changelog is a compacted topic, and
-moves with it. A feed is acknowledged to the consumer group only once the broker has what was counted of it, so that
-no feed is lost when a worker dies, and the state itself knows which feeds it holds, so that none is counted twice.
+moves with it. The position up to which feeds were counted is in the table too, and the state itself knows which feeds
+it holds: wherever a worker dies, the next one goes on from both, and counts nothing twice and leaves nothing out.
 """
 
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -20,13 +20,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from murmuration.config.schema import Config
 from murmuration.engine.errors import ConfigError, MurmurationError
+from murmuration.streams.agents_table import PartitionedTable, position_key
 from murmuration.streams.app import new_registry
+from murmuration.streams.ending import end_tasks, force_end_after
 from murmuration.streams.events.served import TOPIC as SERVED
-from murmuration.streams.log.base import CONTENT_TYPES, EventLog, Format, LogUnavailableError
+from murmuration.streams.log.base import EventLog, LogUnavailableError, OffsetOutOfRangeError, Tail, TopicPartition
 from murmuration.streams.log.kafka_client import KafkaClient
 from murmuration.streams.log.kafka_options import KafkaOptions, parse_options
 from murmuration.streams.logs import configure_logging
-from murmuration.streams.processors.counting import Counting, ServedRecord
+from murmuration.streams.processors.counting import Counting
 from murmuration.streams.processors.exposures import totals
 from murmuration.streams.processors.groups import GroupsTail
 from murmuration.streams.processors.metrics import ProcessorMetrics, show_pause_s
@@ -37,35 +39,19 @@ log = structlog.get_logger("murmuration.agents")
 
 #: Feeds gather for so long before they are counted together: a batch costs one write a minute that it touches.
 GATHER_S = 0.25
-RETRY_S = 1.0
+POLL_TIMEOUT_S = 0.5
+CHECK_INTERVAL_S = 5.0
 PARTITIONS_INTERVAL_S = 10.0
-
-_FORMATS = {content: format_ for format_, content in CONTENT_TYPES.items()}
-
-
-class PartitionedTable(faust.Table[bytes, bytes]):
-    """A table whose keys say their partition ("3/29000000" or "3"), so that a batch may touch several."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._sent: list[asyncio.Future[Any]] = []
-
-    def partition_for_key(self, key: bytes) -> int:
-        return int(key.partition(b"/")[0])
-
-    def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
-        sent = super().send_changelog(*args, **kwargs)
-        self._sent.append(sent)
-        return sent
-
-    async def written(self) -> None:
-        """Wait until the broker has acknowledged every change so far."""
-        sent, self._sent = self._sent, []
-        await asyncio.gather(*sent)
+#: What the worker may take to leave its group and to close its tables.
+END_TIMEOUT_S = 60.0
 
 
 class Worker:
-    """One Faust worker: the exposure windows of the partitions it is given."""
+    """One Faust worker: the exposure windows of the partitions that it is given.
+
+    Faust says which partitions those are and when something has come; what is read begins at the position that stands
+    in the table beside what was counted.
+    """
 
     def __init__(
         self, config: Config, event_log: EventLog, registry: CollectorRegistry, *, partitions: int, folder: str
@@ -73,54 +59,100 @@ class Worker:
         """``partitions``: of ``served``; ``folder`` is Faust's, which puts nothing into it that matters."""
         self.metrics = ProcessorMetrics(registry)
         self._config = config.processors
+        self._log = event_log
         self._groups = GroupsTail(event_log, config.processors)
         self._counting = Counting(config.processors, config.ingest.future_ms_max, self.metrics)
-        self._topic = config.log.topic_prefix + SERVED
+        self._owned: list[int] = []
+        #: Held while something is counted: partitions are given up between two batches only.
+        self._busy = asyncio.Lock()
+        self._tail: Tail | None = None
         self.app = _faust_app(config, partitions, folder)
+        self.changelog = f"{_group(partitions)}-exposures-changelog"
         self._table = PartitionedTable(
-            self.app, name="exposures", key_type=bytes, value_type=bytes, partitions=partitions
+            self.app, name="exposures", partitions=partitions, event_log=event_log, topic=self.changelog
         )
         self.app.tables.add(self._table)
-        self.changelog = str(self._table.changelog_topic_name)
-        topic = self.app.topic(self._topic, key_type=bytes, value_type=bytes, partitions=partitions)
+        self._stored = config.log.topic_prefix + SERVED
+        topic = self.app.topic(self._stored, key_type=bytes, value_type=bytes, partitions=partitions)
         self.app.agent(topic, name="exposures")(self._agent)
-
-    async def _agent(self, stream: Any) -> None:
-        async for events in stream.noack_take(self._config.batch_feeds_max, within=GATHER_S):
-            await self._caught_up()
-            by_partition: dict[int, list[ServedRecord]] = {}
-            for event in events:
-                by_partition.setdefault(event.message.partition, []).append(_record(event.message))
-            # What was taken away meanwhile is another worker's: writing to its changelog would spoil it.
-            for partition in by_partition.keys() & set(self.partitions()):
-                records = by_partition[partition]
-                self._counting.count(partition, records, self._groups.groups.of, self._table)
-            await self._table.written()
-            for event in events:
-                await stream.ack(event)
-
-    async def _caught_up(self) -> None:
-        while True:
-            try:
-                return await self._groups.catch_up()
-            except LogUnavailableError as error:
-                log.warning("the log is away, waiting", error=str(error))
-                await asyncio.sleep(RETRY_S)
+        self.app.on_partitions_revoked.connect(self._give_up, weak=False)
+        self.app.on_rebalance_complete.connect(self._take_over, weak=False)
 
     @property
-    def ready(self) -> bool:
-        """Whether the partitions' state is there, and is counted on."""
-        return bool(self.app.started and not self.app.rebalancing and self.app.tables.recovery.completed.is_set())
-
     def partitions(self) -> list[int]:
-        """The partitions of ``served`` that this worker counts at present."""
-        return [tp.partition for tp in self.app.consumer.assignment() if tp.topic == self._topic]
+        """The partitions of ``served`` that this worker counts at present; none while they move."""
+        return sorted(self._owned)
+
+    async def _agent(self, stream: Any) -> None:
+        async for _ in stream.take(self._config.batch_feeds_max, within=GATHER_S):
+            await self.advance()
+
+    async def _give_up(self, *args: Any, **kwargs: Any) -> None:
+        async with self._busy:
+            self._owned = []
+            tail, self._tail = self._tail, None
+            if tail is not None:
+                await tail.close()
+
+    async def _take_over(self, *args: Any, **kwargs: Any) -> None:
+        self._owned = [tp.partition for tp in self.app.consumer.assignment() if tp.topic == self._stored]
+
+    async def advance(self) -> None:
+        """Count what the log holds at present beyond the positions in the table."""
+        try:
+            ends = await self._log.end_offsets(SERVED)
+            while await self._step(ends):
+                pass
+        except LogUnavailableError as error:
+            log.warning("the log is away, waiting", error=str(error))
+        except OffsetOutOfRangeError as error:
+            log.warning("feeds were removed from the log before they were counted", error=str(error))
+            async with self._busy:
+                self._table[position_key(error.partition.partition)] = b"%d" % error.earliest
+                await self._reopen()
+
+    async def _step(self, ends: Mapping[int, int]) -> bool:
+        """Count one batch; whether there was anything left to be counted."""
+        async with self._busy:
+            if not self._owned:
+                return False
+            tail = self._tail if self._tail is not None else await self._reopen()
+            if all(position >= ends[place.partition] for place, position in tail.positions.items()):
+                return False
+            runs = await tail.poll(records_max=self._config.batch_feeds_max, timeout_s=POLL_TIMEOUT_S)
+            if runs:
+                await self._groups.catch_up()
+            for run in runs:
+                self._counting.count(run, self._groups.groups.of, self._table)
+            for partition in {run.partition for run in runs}:
+                position = tail.positions[TopicPartition(SERVED, partition)]
+                self._table[position_key(partition)] = b"%d" % position
+            await self._table.written()
+            return True
+
+    async def _reopen(self) -> Tail:
+        """Read from the positions in the table on; from the log's beginning where there are none."""
+        if self._tail is not None:
+            await self._tail.close()
+        starts = await self._log.start_offsets(SERVED)
+        places = {
+            TopicPartition(SERVED, partition): int(self._table.get(position_key(partition), starts[partition]))
+            for partition in self._owned
+        }
+        self._tail = await self._log.tail(places)
+        return self._tail
+
+    async def check(self) -> None:
+        """Count for ever what Faust did not tell of."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            await self.advance()
 
     async def show(self) -> None:
         """Report the windows for ever. While partitions move nothing is reported: each belongs to one worker only."""
         while True:
             began_s = time.monotonic()
-            self.metrics.show(totals(self._table, self.partitions()) if self.ready else {})
+            self.metrics.show(totals(self._table, self._owned) if self._owned else {})
             await asyncio.sleep(show_pause_s(time.monotonic() - began_s))
 
     async def run(self) -> None:
@@ -136,21 +168,20 @@ class Worker:
                 raise MurmurationError(f"the worker stopped: {self.app.crash_reason!r}")
         finally:
             await self.app.stop()
+            await self._give_up()
             await self._groups.close()
 
 
-def _record(message: Any) -> ServedRecord:
-    headers = dict(message.headers or ())
-    format_ = _FORMATS.get(headers.get("content-type", b""), Format.JSON)
-    return ServedRecord(format_, message.value or b"", int(message.timestamp * 1000))
+def _group(partitions: int) -> str:
+    """The consumer group. When partitions are added, a group and a table of their own begin with what the log holds."""
+    return f"murmuration-agents-{partitions}"
 
 
 def _faust_app(config: Config, partitions: int, folder: str) -> Any:
     options = parse_options(config.log)
     session_s = config.processors.agents_session_timeout_s
     return faust.App(
-        # When partitions are added, a group and a table of their own begin with what the log still holds.
-        f"{config.log.topic_prefix}murmuration-agents-{partitions}",
+        config.log.topic_prefix + _group(partitions),
         broker=[f"kafka://{server}" for server in options.servers.split(",")],
         broker_credentials=_credentials(options),
         broker_session_timeout=session_s,
@@ -206,8 +237,8 @@ async def _answering(config: Config, worker: Worker, registry: CollectorRegistry
 
     async def readyz(request: web.Request) -> web.Response:
         return web.json_response(
-            {"ready": worker.ready, "partitions": worker.partitions() if worker.ready else []},
-            status=200 if worker.ready else 503,
+            {"ready": bool(worker.partitions), "partitions": worker.partitions},
+            status=200 if worker.partitions else 503,
         )
 
     server = web.Application()
@@ -247,11 +278,16 @@ async def run_agents(config: Config) -> None:
         registry = new_registry()
         partitions = await event_log.partitions(SERVED)
         worker = Worker(config, event_log, registry, partitions=partitions, folder=folder)
-        await _ensure_changelog(config, worker.changelog, partitions)
+        await _ensure_changelog(config, config.log.topic_prefix + worker.changelog, partitions)
         url = await stack.enter_async_context(_answering(config, worker, registry))
         log.info("working", url=url, group=worker.app.conf.id, partitions=partitions)
-        await _until_first([worker.run(), worker.show(), _until_grown(event_log, partitions), until_stopped()])
+        await _until_first([worker.run(), worker.show(), _until_grown(event_log, partitions), _until_told()])
     log.info("stopped")
+
+
+async def _until_told() -> None:
+    await until_stopped()
+    force_end_after(2 * END_TIMEOUT_S)
 
 
 async def _until_grown(event_log: EventLog, partitions: int) -> None:
@@ -273,6 +309,4 @@ async def _until_first(works: Sequence[Any]) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await end_tasks(tasks, timeout_s=END_TIMEOUT_S)

@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from murmuration.config.schema import Config
 from murmuration.streams.durable.folder import durable_folder
+from murmuration.streams.ending import end_tasks
 from murmuration.streams.events.served import TOPIC as SERVED
 from murmuration.streams.log.base import EventLog, LogUnavailableError, OffsetOutOfRangeError, Records, TopicPartition
-from murmuration.streams.processors.counting import Counting, ServedRecord
+from murmuration.streams.processors.counting import Counting
 from murmuration.streams.processors.exposures import totals
 from murmuration.streams.processors.groups import GroupsTail
 from murmuration.streams.processors.metrics import ProcessorMetrics, show_pause_s
@@ -87,8 +88,7 @@ class EmbeddedProcessors:
 
     def _count(self, state: SavedState, runs: list[Records], positions: Mapping[TopicPartition, int]) -> None:
         for run in runs:
-            records = map(ServedRecord, run.formats, run.values, run.append_ms)
-            self._counting.count(run.partition, records, self._groups.groups.of, state)
+            self._counting.count(run, self._groups.groups.of, state)
         state.save(positions)
 
 
@@ -109,4 +109,4 @@ async def processors_beside(config: Config, event_log: EventLog, registry: Colle
         try:
             yield
         finally:
-            task.cancel()
+            await end_tasks([task])
