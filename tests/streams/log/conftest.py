@@ -50,7 +50,7 @@ class Helpers:
         return {TopicPartition(t, p): o for t in topics for p, o in (await log.start_offsets(t)).items()}
 
     @staticmethod
-    async def drain(tail: Tail, count: int, *, records_max: int = 1000, timeout_s: float = 10.0) -> list[Records]:
+    async def drain(tail: Tail, count: int, *, records_max: int = 1000, timeout_s: float = 60.0) -> list[Records]:
         """Poll until ``count`` records have come; fails when they do not."""
         runs: list[Records] = []
         while count > 0:

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.partitioner import murmur2
 
 from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log
+from murmuration.streams.log import open_log, sqlite_tail
 from murmuration.streams.log.base import (
     EventLog,
     Format,
@@ -173,19 +173,16 @@ async def test_an_idle_tail_waits_without_work(log: EventLog, helpers):
         assert time.process_time() - cpu < 0.2
 
 
-async def test_a_waiting_tail_wakes_at_once(log: EventLog, helpers):
+async def test_a_waiting_tail_is_woken(log: EventLog, helpers, monkeypatch):
+    monkeypatch.setattr(sqlite_tail, "_LOOK_AGAIN_S", 600.0)  # it must not depend on looking by itself
     await log.ensure_topics({"a": 2})
-    waited_s = []
     async with await log.tail(await helpers.begin(log, "a")) as tail:
         for i in range(15):
-            polling = asyncio.create_task(tail.poll(records_max=10, timeout_s=5.0))
+            polling = asyncio.create_task(tail.poll(records_max=10, timeout_s=60.0))
             await asyncio.sleep(0.02)
             assert not polling.done()
             await log.append("a", helpers.json([i]))
-            acknowledged = time.monotonic()
             assert helpers.flat(await polling)[0][3] == str(i).encode()
-            waited_s.append(time.monotonic() - acknowledged)
-    assert sorted(waited_s)[7] < 0.05, waited_s
 
 
 async def test_many_appenders_at_once(log: EventLog, helpers):
@@ -203,16 +200,15 @@ async def test_many_appenders_at_once(log: EventLog, helpers):
     assert sum((await log.end_offsets("a")).values()) == 320
 
 
-async def test_two_handles_share_the_log(log: EventLog, log_config: LogConfig, helpers):
+async def test_two_handles_share_the_log(log: EventLog, log_config: LogConfig, helpers, monkeypatch):
+    monkeypatch.setattr(sqlite_tail, "_LOOK_AGAIN_S", 600.0)
     await log.ensure_topics({"a": 2})
     async with open_log(log_config) as other, await other.tail(await helpers.begin(other, "a")) as tail:
-        polling = asyncio.create_task(tail.poll(records_max=10, timeout_s=5.0))
+        polling = asyncio.create_task(tail.poll(records_max=10, timeout_s=60.0))
         await asyncio.sleep(0.1)
         assert not polling.done()
-        began = time.monotonic()
         await log.append("a", helpers.json(["hello"]))
         assert helpers.flat(await polling)[0][3] == b"hello"
-        assert time.monotonic() - began < 0.5
         await other.append("a", helpers.json(["back"], partition=0))
         assert sum((await log.end_offsets("a")).values()) == 2
 
@@ -266,7 +262,7 @@ async def test_a_position_outside_the_log_is_named(log: EventLog, helpers, posit
     async with await log.tail({TopicPartition("a", 0): position}) as tail:
         for _ in range(2):
             with pytest.raises(OffsetOutOfRangeError) as raised:
-                await tail.poll(records_max=10, timeout_s=5.0)
+                await tail.poll(records_max=10, timeout_s=60.0)
             assert raised.value.partition == TopicPartition("a", 0)
             assert (raised.value.position, raised.value.earliest) == (position, 5)
         assert tail.positions == {TopicPartition("a", 0): position}
@@ -343,7 +339,7 @@ async def test_a_cancelled_poll_loses_and_doubles_nothing(log: EventLog, helpers
     appending = asyncio.create_task(appender())
     async with await log.tail(await helpers.begin(log, "a")) as tail:
         cancelled = 0
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(seen) < total and time.monotonic() < deadline:
             polling = asyncio.create_task(tail.poll(records_max=4, timeout_s=0.2))
             for _ in range(draw.randrange(6)):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log
+from murmuration.streams.log import open_log, sqlite_tail
 from murmuration.streams.log.base import EventLog, TopicPartition
 from murmuration.streams.log.doorbell import Doorbell, folder_of
 
@@ -76,25 +76,23 @@ async def test_two_processes_append_and_a_third_tails(sqlite_log: EventLog, sqli
     assert {(p, o): v for _, p, o, v in read} == expected
 
 
-async def test_a_commit_wakes_the_tail_of_another_process(sqlite_log: EventLog, sqlite_config: LogConfig, helpers):
+async def test_a_commit_wakes_the_tail_of_another_process(
+    sqlite_log: EventLog, sqlite_config: LogConfig, helpers, monkeypatch
+):
+    monkeypatch.setattr(sqlite_tail, "_LOOK_AGAIN_S", 600.0)  # it must not depend on looking by itself
     await sqlite_log.ensure_topics({"a": 2})
     other = await appender(sqlite_config.url, "other", 20)
     assert other.stdin is not None
     assert other.stdout is not None
-    waited_s = []
     async with await sqlite_log.tail(await helpers.begin(sqlite_log, "a")) as tail:
         await tail.poll(records_max=1, timeout_s=0.05)
         other.stdin.write(b"go\n")
         arrived = 0
         while arrived < 60:
-            began = time.monotonic()
-            runs = await tail.poll(records_max=100, timeout_s=3.0)
-            assert runs
-            waited_s.append(time.monotonic() - began)
+            runs = await tail.poll(records_max=100, timeout_s=60.0)
+            assert runs, "nobody rang"
             arrived += sum(len(r.offsets) for r in runs)
     await other.communicate()
-    # The tail looks by itself only once a second: without the bell, 20 commits could not all come so soon.
-    assert max(waited_s) < 0.5, waited_s
 
 
 async def test_what_was_acknowledged_survives_kill_9(sqlite_config: LogConfig, helpers):
@@ -128,7 +126,7 @@ async def test_sockets_of_dead_processes_are_removed(sqlite_log: EventLog, sqlit
         dead.close()
         (folder / "no-socket").write_text("")
         await sqlite_log.append("a", helpers.json([1]))
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 60
         while (folder / "dead.sock").exists():
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)

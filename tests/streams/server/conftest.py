@@ -28,6 +28,8 @@ from murmuration.streams.service import Origin, Readiness, Viewer
 SECRET = "a secret of more than thirty-two bytes"
 SUBPROTOCOL = "murmuration.v1.json"
 T0 = 1_760_000_000_000
+#: A busy machine is no failure.
+PATIENCE_S = 60.0
 
 
 class FakeLog(EventLog):
@@ -198,7 +200,7 @@ class Socket:
     async def send(self, **frame: Any) -> None:
         await self.ws.send_str(orjson.dumps(frame).decode())
 
-    async def receive(self, timeout_s: float = 5.0, *, heartbeats: bool = False) -> dict[str, Any]:
+    async def receive(self, timeout_s: float = PATIENCE_S, *, heartbeats: bool = False) -> dict[str, Any]:
         """The next frame; a close raises EOFError with its code."""
         while True:
             message = await self.ws.receive(timeout_s)
@@ -252,7 +254,7 @@ class Site:
         async with self.http.post(self.url + path, data=body, **options) as response:
             return response.status, orjson.loads(await response.read())
 
-    async def until(self, condition: Callable[[], Any], timeout_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], Any], timeout_s: float = PATIENCE_S) -> None:
         """Wait for something that becomes true without a signal."""
         async with asyncio.timeout(timeout_s):
             while not condition():

@@ -100,7 +100,7 @@ async def test_a_background_task_that_dies_is_unhealthy_and_reported(site, monke
     monkeypatch.setattr(site.service, "wait_version", boom)
     site.service.change()
     with pytest.raises(ExceptionGroup):
-        await asyncio.wait_for(site.server.wait_failed(), 5)
+        await asyncio.wait_for(site.server.wait_failed(), 60)
     status, body = await site.get("/healthz")
     assert (status, body["reason"]) == (503, "stopped: pushes")
 

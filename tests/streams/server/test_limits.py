@@ -145,7 +145,7 @@ async def test_a_subscriber_that_never_reads_is_cut_and_others_go_on(start):
             tweets += 1
             site.service.change([tweets])
             await asyncio.sleep(0.005)
-        await site.until(lambda: site.metric("connections") == 1, 10)
+        await site.until(lambda: site.metric("connections") == 1)
         site.service.text = "short"
         assert (await other.ask(type="feed"))["type"] == "feed"
     assert site.metric("slow_readers_total") == 1
@@ -176,7 +176,7 @@ async def test_answers_to_a_client_that_never_reads_are_cut_not_dropped(start):
         while not site.metric("slow_readers_total"):
             deaf.send(type="feed")
             await asyncio.sleep(0.001)
-        await site.until(lambda: site.metric("connections") == 0, 10)
+        await site.until(lambda: site.metric("connections") == 0)
     assert site.metric("slow_readers_total") == 1
 
 
