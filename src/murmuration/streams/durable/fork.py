@@ -16,7 +16,8 @@ import warnings
 from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
-_NICENESS = 10
+#: The least of the normal priorities: feeds come first, and yet the child is never starved.
+_NICENESS = 19
 _FAILED = 255
 #: Not the system's limit, which is a billion in some containers: without close_range(2) each is a call.
 _DESCRIPTORS_MAX = 1 << 20
@@ -111,3 +112,6 @@ def _detach(parent: int) -> None:
         os.dup2(nothing, standard)
     os.closerange(3, _DESCRIPTORS_MAX)
     os.nice(_NICENESS)
+    if hasattr(os, "SCHED_BATCH"):
+        # Never takes a core from a thread that has just got something to do.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
