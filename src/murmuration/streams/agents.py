@@ -62,7 +62,8 @@ class Worker:
         self._log = event_log
         self._groups = GroupsTail(event_log, config.processors)
         self._counting = Counting(config.processors, config.ingest.future_ms_max, self.metrics)
-        self._owned: list[int] = []
+        #: None while partitions move.
+        self._owned: list[int] | None = None
         #: Held while something is counted: partitions are given up between two batches only.
         self._busy = asyncio.Lock()
         self._tail: Tail | None = None
@@ -79,9 +80,9 @@ class Worker:
         self.app.on_rebalance_complete.connect(self._take_over, weak=False)
 
     @property
-    def partitions(self) -> list[int]:
-        """The partitions of ``served`` that this worker counts at present; none while they move."""
-        return sorted(self._owned)
+    def partitions(self) -> list[int] | None:
+        """The partitions of ``served`` that this worker counts at present; None while they move."""
+        return self._owned
 
     async def _agent(self, stream: Any) -> None:
         async for _ in stream.take(self._config.batch_feeds_max, within=GATHER_S):
@@ -89,13 +90,17 @@ class Worker:
 
     async def _give_up(self, *args: Any, **kwargs: Any) -> None:
         async with self._busy:
-            self._owned = []
-            tail, self._tail = self._tail, None
-            if tail is not None:
-                await tail.close()
+            self._owned = None
+            await self._close_tail()
+
+    async def _close_tail(self) -> None:
+        tail, self._tail = self._tail, None
+        if tail is not None:
+            await tail.close()
 
     async def _take_over(self, *args: Any, **kwargs: Any) -> None:
-        self._owned = [tp.partition for tp in self.app.consumer.assignment() if tp.topic == self._stored]
+        assigned = self.app.consumer.assignment()
+        self._owned = sorted(tp.partition for tp in assigned if tp.topic == self._stored)
 
     async def advance(self) -> None:
         """Count what the log holds at present beyond the positions in the table."""
@@ -105,18 +110,22 @@ class Worker:
                 pass
         except LogUnavailableError as error:
             log.warning("the log is away, waiting", error=str(error))
+            async with self._busy:
+                # What it gave may not have been counted: the next one begins at the positions in the table.
+                await self._close_tail()
         except OffsetOutOfRangeError as error:
             log.warning("feeds were removed from the log before they were counted", error=str(error))
             async with self._busy:
-                self._table[position_key(error.partition.partition)] = b"%d" % error.earliest
-                await self._reopen()
+                await self._close_tail()
+                if error.partition.partition in (self._owned or ()):
+                    self._table[position_key(error.partition.partition)] = b"%d" % error.earliest
 
     async def _step(self, ends: Mapping[int, int]) -> bool:
         """Count one batch; whether there was anything left to be counted."""
         async with self._busy:
             if not self._owned:
                 return False
-            tail = self._tail if self._tail is not None else await self._reopen()
+            tail = self._tail if self._tail is not None else await self._open(self._owned)
             if all(position >= ends[place.partition] for place, position in tail.positions.items()):
                 return False
             runs = await tail.poll(records_max=self._config.batch_feeds_max, timeout_s=POLL_TIMEOUT_S)
@@ -130,14 +139,12 @@ class Worker:
             await self._table.written()
             return True
 
-    async def _reopen(self) -> Tail:
+    async def _open(self, partitions: Sequence[int]) -> Tail:
         """Read from the positions in the table on; from the log's beginning where there are none."""
-        if self._tail is not None:
-            await self._tail.close()
         starts = await self._log.start_offsets(SERVED)
         places = {
             TopicPartition(SERVED, partition): int(self._table.get(position_key(partition), starts[partition]))
-            for partition in self._owned
+            for partition in partitions
         }
         self._tail = await self._log.tail(places)
         return self._tail
@@ -152,7 +159,7 @@ class Worker:
         """Report the windows for ever. While partitions move nothing is reported: each belongs to one worker only."""
         while True:
             began_s = time.monotonic()
-            self.metrics.show(totals(self._table, self._owned) if self._owned else {})
+            self.metrics.show(totals(self._table, self._owned or ()))
             await asyncio.sleep(show_pause_s(time.monotonic() - began_s))
 
     async def run(self) -> None:
@@ -237,8 +244,8 @@ async def _answering(config: Config, worker: Worker, registry: CollectorRegistry
 
     async def readyz(request: web.Request) -> web.Response:
         return web.json_response(
-            {"ready": bool(worker.partitions), "partitions": worker.partitions},
-            status=200 if worker.partitions else 503,
+            {"ready": worker.partitions is not None, "partitions": worker.partitions or []},
+            status=200 if worker.partitions is not None else 503,
         )
 
     server = web.Application()
@@ -281,7 +288,9 @@ async def run_agents(config: Config) -> None:
         await _ensure_changelog(config, config.log.topic_prefix + worker.changelog, partitions)
         url = await stack.enter_async_context(_answering(config, worker, registry))
         log.info("working", url=url, group=worker.app.conf.id, partitions=partitions)
-        await _until_first([worker.run(), worker.show(), _until_grown(event_log, partitions), _until_told()])
+        await _until_first(
+            [worker.run(), worker.check(), worker.show(), _until_grown(event_log, partitions), _until_told()]
+        )
     log.info("stopped")
 
 

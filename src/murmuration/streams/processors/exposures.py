@@ -116,14 +116,14 @@ def _forget(state: State, partition: int, before: int, newest: int, late_minutes
 def totals(state: Mapping[bytes, bytes], partitions: Iterable[int] | None = None) -> dict[Label, int]:
     """Exposures by label, summed over partitions (all, or these). Costs as much as the state has counts."""
     items = list(state.items())
-    clocks = {int(key): int(value) for key, value in items if b"/" not in key}
+    clocks = {int(key): int(value) for key, value in items if key.isdigit()}
     if partitions is not None:
         clocks = {partition: clocks[partition] for partition in partitions if partition in clocks}
     sums: dict[str, dict[str, dict[str, int]]] = {window: {} for window in WINDOWS}
     for key, value in items:
         partition, slash, number = key.partition(b"/")
-        newest = clocks.get(int(partition))
-        if not slash or newest is None:
+        newest = clocks.get(int(partition)) if slash else None
+        if newest is None:
             continue
         inside = [sums[window] for window, minutes in WINDOWS.items() if int(number) > newest - minutes]
         if inside:
