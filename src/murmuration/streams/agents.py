@@ -12,21 +12,18 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
-import faust
-import mode
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from murmuration.config.schema import Config
 from murmuration.engine.errors import ConfigError, MurmurationError
+from murmuration.streams.agents_faust import ensure_changelog, faust_app, group
 from murmuration.streams.agents_table import PartitionedTable, position_key
 from murmuration.streams.app import new_registry
 from murmuration.streams.ending import end_tasks, force_end_after
 from murmuration.streams.events.served import TOPIC as SERVED
 from murmuration.streams.log.base import EventLog, LogUnavailableError, OffsetOutOfRangeError, Tail, TopicPartition
-from murmuration.streams.log.kafka_client import KafkaClient
-from murmuration.streams.log.kafka_options import KafkaOptions, parse_options
 from murmuration.streams.logs import configure_logging
 from murmuration.streams.processors.counting import Counting
 from murmuration.streams.processors.exposures import totals
@@ -67,8 +64,8 @@ class Worker:
         #: Held while something is counted: partitions are given up between two batches only.
         self._busy = asyncio.Lock()
         self._tail: Tail | None = None
-        self.app = _faust_app(config, partitions, folder)
-        self.changelog = f"{_group(partitions)}-exposures-changelog"
+        self.app = faust_app(config, partitions, folder)
+        self.changelog = f"{group(partitions)}-exposures-changelog"
         self._table = PartitionedTable(
             self.app, name="exposures", partitions=partitions, event_log=event_log, topic=self.changelog
         )
@@ -179,59 +176,6 @@ class Worker:
             await self._groups.close()
 
 
-def _group(partitions: int) -> str:
-    """The consumer group. When partitions are added, a group and a table of their own begin with what the log holds."""
-    return f"murmuration-agents-{partitions}"
-
-
-def _faust_app(config: Config, partitions: int, folder: str) -> Any:
-    options = parse_options(config.log)
-    session_s = config.processors.agents_session_timeout_s
-    return faust.App(
-        config.log.topic_prefix + _group(partitions),
-        broker=[f"kafka://{server}" for server in options.servers.split(",")],
-        broker_credentials=_credentials(options),
-        broker_session_timeout=session_s,
-        broker_heartbeat_interval=session_s / 5,
-        broker_rebalance_timeout=2 * session_s,
-        broker_commit_interval=1.0,
-        broker_max_poll_records=config.processors.batch_feeds_max,
-        agent_supervisor=mode.CrashingSupervisor,
-        store="memory://",
-        datadir=folder,
-        table_standby_replicas=0,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        topic_partitions=partitions,
-        web_enabled=False,
-    )
-
-
-def _credentials(options: KafkaOptions) -> Any:
-    client = options.client
-    protocol = client.get("security_protocol", "PLAINTEXT")
-    if protocol == "SSL":
-        return faust.SSLCredentials(context=client["ssl_context"])
-    if protocol.startswith("SASL"):
-        return faust.SASLCredentials(
-            username=client.get("sasl_plain_username"),
-            password=client.get("sasl_plain_password"),
-            mechanism=client.get("sasl_mechanism", "PLAIN"),
-            ssl_context=client.get("ssl_context"),
-        )
-    return None
-
-
-async def _ensure_changelog(config: Config, topic: str, partitions: int) -> None:
-    """Create a table's changelog with the log's own settings; Faust cannot leave replication to the broker."""
-    client = KafkaClient(parse_options(config.log))
-    await client.open()
-    try:
-        await client.create_topics({topic: partitions}, {topic: {"cleanup.policy": "compact"}})
-    finally:
-        await client.close()
-
-
 @asynccontextmanager
 async def _answering(config: Config, worker: Worker, registry: CollectorRegistry) -> AsyncIterator[str]:
     """Answer ``/metrics``, ``/healthz`` and ``/readyz`` while the block runs; gives the address."""
@@ -285,7 +229,7 @@ async def run_agents(config: Config) -> None:
         registry = new_registry()
         partitions = await event_log.partitions(SERVED)
         worker = Worker(config, event_log, registry, partitions=partitions, folder=folder)
-        await _ensure_changelog(config, config.log.topic_prefix + worker.changelog, partitions)
+        await ensure_changelog(config, config.log.topic_prefix + worker.changelog, partitions)
         url = await stack.enter_async_context(_answering(config, worker, registry))
         log.info("working", url=url, group=worker.app.conf.id, partitions=partitions)
         await _until_first(

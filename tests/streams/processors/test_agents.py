@@ -19,7 +19,7 @@ from murmuration.config.processors import ProcessorsConfig
 from murmuration.config.schema import Config
 from murmuration.config.serving import LogConfig
 from murmuration.engine.errors import ConfigError, MurmurationError
-from murmuration.streams import agents
+from murmuration.streams import agents, agents_faust
 from murmuration.streams.log.base import LogUnavailableError
 from murmuration.streams.log.kafka_options import parse_options
 from murmuration.streams.processors.embedded import EmbeddedProcessors
@@ -210,7 +210,7 @@ async def test_a_worker_ends_when_partitions_were_added(monkeypatch):
     ],
 )
 def test_credentials_are_the_logs(options, protocol):
-    found = agents._credentials(parse_options(LogConfig(url="kafka://127.0.0.1:1", kafka=options)))
+    found = agents_faust.credentials(parse_options(LogConfig(url="kafka://127.0.0.1:1", kafka=options)))
     if protocol is None:
         assert found is None
         return
