@@ -370,6 +370,7 @@ async def test_why_says_everything(site: Site, reader: Reader):
 
 
 async def test_dropped_candidates_are_told_with_their_filter(site: Site, reader: Reader):
+    site.living = False  # or the society's own acts, and newer tweets, come between
     viewer = site.engine.society.viewer_ids(1)[0]
     gone = next(t["tweet_id"] for t in site.engine.tweets if int(t["author_id"]) != viewer)
     site.engine.engaged.add((viewer, int(gone)))
