@@ -40,8 +40,9 @@ Progress = Callable[[str], None]
 SPAN_MS: Final = 2_400_000
 #: So many of the most engaged tweets are known by their creates (the rest happened before the log began).
 KNOWN_TWEETS: Final = 200_000
-FEEDS_PER_S: Final = 50
-EVENTS_PER_S: Final = 2000
+#: The load of ``bench freshness``.
+FEEDS_PER_S: Final = 20
+EVENTS_PER_S: Final = 5000
 READY_TIMEOUT_S: Final = 300.0
 
 
@@ -156,8 +157,8 @@ class _Bench:
         due, n, id_ = time.monotonic(), 0, (1 << 42) + time.time_ns() % (1 << 40)
         while not during.done():
             running.add(asyncio.create_task(one(int(self.viewers[n % len(self.viewers)]), due)))
-            if n % 5 == 0:
-                batch = EVENTS_PER_S * 5 // FEEDS_PER_S
+            if n % 2 == 0:
+                batch = EVENTS_PER_S * 2 // FEEDS_PER_S
                 running.add(asyncio.create_task(self.publish(event_log, batch, first_id=id_ + n * batch)))
             n += 1
             due += 1.0 / FEEDS_PER_S

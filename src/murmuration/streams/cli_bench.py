@@ -125,7 +125,7 @@ def recovery(
     ] = None,
     made_edges: Annotated[int, typer.Option(min=10_000, help="How many the made list has.")] = 10_000_000,
     tail_events: Annotated[int, typer.Option(min=1000, help="JSON events after the snapshot.")] = 1_000_000,
-    seconds: Annotated[float, typer.Option(min=1, help="How long feeds are timed, with and without snapshots.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long feeds are timed, with and without snapshots.")] = 30.0,
     json: Json = False,
 ) -> None:
     """Snapshots beside feeds, recovery after a kill, and one audit, on a state of many edges."""

@@ -39,6 +39,9 @@ class File(ABC):
     def sync(self) -> None:
         """What was written survives a power loss. May run while another thread writes."""
 
+    def forget(self) -> None:  # noqa: B027 - a file that nothing caches has nothing to forget
+        """What was synced will not be read soon: the system need not keep it in memory."""
+
     @abstractmethod
     def close(self) -> None:
         """Release; idempotent. Not a sync."""
@@ -133,6 +136,10 @@ class RealFile(File):
 
     def sync(self) -> None:
         _sync(self._file.fileno())
+
+    def forget(self) -> None:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         self._file.close()

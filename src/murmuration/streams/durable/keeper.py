@@ -101,7 +101,13 @@ class Keeper:
             self._version = info.version
             await self._prune()
             self._metrics.note_snapshot(info, time.monotonic() - began, pending.pause_s)
-            log.info("snapshot", version=info.version, bytes=info.bytes, seconds=round(time.monotonic() - began, 2))
+            log.info(
+                "snapshot",
+                version=info.version,
+                bytes=info.bytes,
+                seconds=round(time.monotonic() - began, 3),
+                pause_ms=round(pending.pause_s * 1e3, 1),
+            )
             return info
 
     def _start(self) -> Pending | None:

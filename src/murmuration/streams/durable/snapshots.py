@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from murmuration.streams.durable.disk import TEMPORARY, Disk, discard
+from murmuration.streams.durable.disk import TEMPORARY, Buffer, Disk, discard
 from murmuration.streams.durable.fork import CAN_FORK, Child
 from murmuration.streams.durable.snapshot_file import (
     Arrays,
@@ -23,6 +23,9 @@ from murmuration.streams.durable.snapshot_file import (
     read_snapshot,
     write_snapshot,
 )
+
+#: A snapshot goes to the disk in parts of so many bytes: all at once, every other write of the machine would wait.
+_UNSYNCED_BYTES_MAX = 16 << 20
 
 __all__ = ["Arrays", "Pending", "SnapshotError", "SnapshotInfo", "Snapshots"]
 
@@ -195,6 +198,8 @@ class Snapshots:
             name = self._name(version)
             try:
                 infos.append(read_info(self._disk.view(name), name))
+            except FileNotFoundError:
+                continue  # the process that writes has removed it meanwhile
             except SnapshotError as error:
                 problems.append(error)
         return infos, problems
@@ -203,9 +208,21 @@ class Snapshots:
         name = self._name(info.version) + TEMPORARY
         discard(self._disk, name)
         file = self._disk.open(name)
+        unsynced = 0
+
+        def write(data: Buffer) -> None:
+            nonlocal unsynced
+            file.write(data)
+            unsynced += len(data)
+            if unsynced >= _UNSYNCED_BYTES_MAX:
+                file.sync()
+                file.forget()
+                unsynced = 0
+
         try:
-            write_snapshot(file.write, info, arrays)
+            write_snapshot(write, info, arrays)
             file.sync()
+            file.forget()
         finally:
             file.close()
 
