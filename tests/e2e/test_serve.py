@@ -37,6 +37,12 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers write below their own folder: with Kafka, what they keep is in ``var/``."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
 def log_config(request, tmp_path: Path) -> LogConfig:
     if request.param == "sqlite":

@@ -28,7 +28,7 @@ from murmuration.engine.types import EVENT_COLUMNS, EventBatch
 PAGE_BYTES = 4096
 #: To be raised when the same arrays come to mean something else: older snapshots are then not loaded.
 LAYOUT = 1
-VERSION, CLOCK_MS, EVENTS, DUPLICATES, GAP_RECORDS, GAP_MS = range(6)
+VERSION, CLOCK_MS, EVENTS, DUPLICATES, GAP_RECORDS = range(5)
 
 
 class RoomsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,7 +74,7 @@ class EngineState:
         )
         #: Everything whose arrays are state, in the order of ``arrays``.
         self.parts: tuple[Bounded, ...] = (self.deduplication, *self.rooms, self.blend_learner)
-        self._header = np.zeros(6, np.int64)
+        self._header = np.zeros(5, np.int64)
 
     @property
     def version(self) -> int:
@@ -101,15 +101,9 @@ class EngineState:
         """Log records that were lost before they were applied (0 in a whole history)."""
         return int(self._header[GAP_RECORDS])
 
-    @property
-    def gap_ms(self) -> int:
-        """The event time that the state had reached when records were lost last (0: never)."""
-        return int(self._header[GAP_MS])
-
     def note_gap(self, records: int) -> None:
         """Remember that ``records`` records of the log will never be applied; feeds say so from now on."""
         self._header[GAP_RECORDS] += records
-        self._header[GAP_MS] = self.clock_ms
 
     def apply(self, batch: EventBatch) -> NDArray[np.bool_]:
         """Apply one batch to every room and raise the version; returns which events were kept (not duplicates)."""

@@ -118,8 +118,10 @@ def test_everything_reads_back(memory_disk, ops, segment_bytes, data):
         assert list(view.entries(after, until)) == model.between(after, until)
         positions, models, incarnation = model.at[until]
         # A partition that appears later may be known already, at its first offset.
-        assert {p: n for p, n in view.positions_at(until).items() if p in positions} == positions
-        assert (view.models_at(until), view.incarnation_of(until)) == (models, incarnation)
+        then = view.state_at(until)
+        assert {p: n for p, n in then.positions.items() if p in positions} == positions
+        assert view.positions_at(until) == then.positions
+        assert (then.models, then.incarnation) == (models, incarnation)
 
 
 @SLOW

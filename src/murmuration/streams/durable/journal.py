@@ -245,10 +245,6 @@ class Journal:
         """
         return self._cursor_at(version).state()
 
-    def incarnation_of(self, version: int) -> int | None:
-        """Which process wrote the version's entry; raises as ``state_at``."""
-        return self.state_at(version).incarnation
-
     def incarnations(self) -> list[tuple[int, int]]:
         """The processes that wrote: the version that each went on from, and its number, in order.
 
@@ -264,10 +260,6 @@ class Journal:
                 pass
             found += cursor.begun
         return found
-
-    def models_at(self, version: int) -> dict[str, str]:
-        """Models in force at the version; raises as ``state_at``."""
-        return self.state_at(version).models
 
     def positions_at(self, version: int) -> dict[TopicPartition, int]:
         """Next offsets once the version was applied; raises as ``state_at``."""
