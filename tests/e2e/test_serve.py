@@ -168,6 +168,28 @@ def ids(feed: dict) -> list[str]:
     return [entry["tweet_id"] for entry in feed["entries"]]
 
 
+async def test_being_told_to_write_a_snapshot_never_ends_a_server(tmp_path):
+    """Not while it starts, when there is nothing to write yet (it writes one when it has started), and not later."""
+    log = LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}")
+    env = environment(log, free_port())
+    process = await start("serve", env=env, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        assert await until(lambda: _taken(tmp_path / "events.state" / "lock", process), 120)
+        process.send_signal(signal.SIGUSR1)
+        code, out, err = await outcome("snapshot", "--json", env=env)
+        assert (code, json.loads(out)["version"]) == (0, 0), err
+        assert process.returncode is None
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, err.decode()
+
+
+async def _taken(lock: Path, process) -> bool:
+    assert process.returncode is None, "the server does not start"
+    return os.path.exists(lock)  # noqa: ASYNC240 - a look, no reading
+
+
 async def test_from_event_to_feed(log_config):
     async with server(log_config) as running:
         answer = await running.post(

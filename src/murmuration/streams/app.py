@@ -17,7 +17,7 @@ from murmuration.config.schema import Config, feed_hash, masked, rooms_hash
 from murmuration.engine.errors import MurmurationError
 from murmuration.engine.kernels import warmup
 from murmuration.streams.durable.folder import opened_store
-from murmuration.streams.durable.keeper import Keeper
+from murmuration.streams.durable.keeper import Keeper, snapshots_on_signal
 from murmuration.streams.durable.recovery import Recovered, recover
 from murmuration.streams.durable.store import Store
 from murmuration.streams.ending import end_tasks
@@ -65,6 +65,8 @@ async def running_engine(
     """
     sys.setswitchinterval(config.serving.switch_interval_s)
     async with AsyncExitStack() as stack:
+        # Before the folder is taken, until it is given back: whoever finds it taken may send the signal.
+        listener = stack.enter_context(snapshots_on_signal())
         event_log = await stack.enter_async_context(running_log(config.log))
         await asyncio.to_thread(compile_kernels, progress)
         store = stack.enter_context(opened_store(config))
@@ -81,6 +83,8 @@ async def running_engine(
             )
         )
         await stack.enter_async_context(processors_beside(config, event_log, engine.metrics.registry))
+        assert engine.keeper is not None
+        listener.ready(engine.keeper)
         yield engine, event_log
 
 

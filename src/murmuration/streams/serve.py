@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import structlog
@@ -12,7 +12,6 @@ import structlog
 from murmuration import __version__
 from murmuration.config.schema import Config
 from murmuration.streams.app import running_engine, shown_config
-from murmuration.streams.durable.keeper import SNAPSHOT_SIGNAL
 from murmuration.streams.ending import force_end_after
 from murmuration.streams.engine import Engine
 from murmuration.streams.log.base import EventLog
@@ -92,31 +91,6 @@ async def until_stopped() -> str:
             loop.remove_signal_handler(number)
 
 
-@contextmanager
-def snapshots_on_signal(engine: Engine) -> Iterator[None]:
-    """SIGUSR1 has a snapshot written."""
-    loop = asyncio.get_running_loop()
-    writing: set[asyncio.Task[None]] = set()
-
-    async def write() -> None:
-        assert engine.keeper is not None
-        try:
-            await engine.keeper.snapshot(again=True)
-        except OSError as error:
-            log.error("no snapshot was written", error=str(error))
-
-    def begin() -> None:
-        task = asyncio.create_task(write())
-        writing.add(task)
-        task.add_done_callback(writing.discard)
-
-    loop.add_signal_handler(SNAPSHOT_SIGNAL, begin)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(SNAPSHOT_SIGNAL)
-
-
 async def serve_forever(config: Config, *, accept_gap: bool = False) -> None:
     """Run until told to stop, then drain; within a bounded time (``ending.force_end_after``)."""
     configure_logging()
@@ -128,8 +102,7 @@ async def serve_forever(config: Config, *, accept_gap: bool = False) -> None:
             config_hash=instance.engine.config_hash,
             state_bytes=instance.engine.state.bytes_max,
         )
-        with snapshots_on_signal(instance.engine):
-            name = await until_stopped()
+        name = await until_stopped()
         force_end_after(config.serving.drain_timeout_s + CLOSE_TIMEOUT_S)
         log.info("draining", signal=name)
     log.info("stopped")

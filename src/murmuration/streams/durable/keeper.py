@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -171,3 +171,44 @@ class Keeper:
             log.error("no snapshot was written, the next start replays the journal", error=str(error))
         finally:
             await asyncio.to_thread(journal.close)
+
+
+class SnapshotListener:
+    """Has a snapshot written when the process is told to; while it starts, as soon as it has started."""
+
+    def __init__(self) -> None:
+        self._keeper: Keeper | None = None
+        self._early = False
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def ready(self, keeper: Keeper) -> None:
+        """From now on there is something to write."""
+        self._keeper = keeper
+        if self._early:
+            self.heard()
+
+    def heard(self) -> None:
+        """The signal has come."""
+        if self._keeper is None:
+            self._early = True
+            return
+        task = asyncio.create_task(self._write(self._keeper), name="snapshot on signal")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write(self, keeper: Keeper) -> None:
+        try:
+            await keeper.snapshot(again=True)
+        except OSError as error:
+            log.error("no snapshot was written, the one before stays", error=str(error))
+
+
+@contextlib.contextmanager
+def snapshots_on_signal() -> Iterator[SnapshotListener]:
+    """``SNAPSHOT_SIGNAL`` has a snapshot written; it never ends the process, as it would if nobody listened."""
+    listener, loop = SnapshotListener(), asyncio.get_running_loop()
+    loop.add_signal_handler(SNAPSHOT_SIGNAL, listener.heard)
+    try:
+        yield listener
+    finally:
+        loop.remove_signal_handler(SNAPSHOT_SIGNAL)
