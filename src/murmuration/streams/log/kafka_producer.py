@@ -28,6 +28,8 @@ from murmuration.streams.log.kafka_client import describe, start, stop
 from murmuration.streams.log.kafka_options import KafkaOptions
 
 _UNDER_WAY_MAX = 2
+#: A partition without a leader is looked for again after so long.
+_LEADER_LOOK_S = 0.1
 #: Absent means JSON, so that the common case costs no bytes.
 _HEADERS: dict[Format, list[tuple[str, bytes]]] = {
     format: [] if format == Format.JSON else [("content-type", content)] for format, content in CONTENT_TYPES.items()
@@ -211,10 +213,16 @@ class KafkaAppender:
                     timeout_s=options.append_timeout_s,
                 )
             producer = self._producer
-        if partition not in await producer.partitions_for(topic):
-            await producer.client.force_metadata_update()  # partitions were added since
-            if partition not in await producer.partitions_for(topic):
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.append_timeout_s
+        # A partition that was added since is asked for; one whose broker is away is waited for, as any append is.
+        while partition not in await producer.partitions_for(topic):
+            await producer.client.force_metadata_update()
+            if partition in await producer.partitions_for(topic):
+                break
+            if loop.time() >= deadline:
                 raise LogUnavailableError(f"log kafka://{self._options.servers}: {topic}/{partition} has no leader yet")
+            await asyncio.sleep(_LEADER_LOOK_S)
         return producer
 
     def _replace(self, producer: AIOKafkaProducer) -> None:
