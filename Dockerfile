@@ -9,7 +9,10 @@ WORKDIR /src
 COPY requirements.lock ./
 RUN /opt/murmuration/bin/python -m pip install --only-binary :all: --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
-COPY src ./src
+COPY engine ./engine
+COPY streams ./streams
+COPY config ./config
+COPY loadtest ./loadtest
 RUN /opt/murmuration/bin/python -m pip install --no-deps --no-build-isolation .
 
 FROM python:3.11.13-slim-bookworm AS runtime
@@ -36,7 +39,7 @@ COPY --from=build /opt/murmuration /opt/murmuration
 WORKDIR /var/lib/murmuration
 USER 10001:10001
 # After the last COPY: a start finds every kernel compiled. As the user, because numba must be able to write there.
-RUN python -c "from murmuration.engine.kernels import warmup; warmup.all()"
+RUN python -c "from engine.kernels import warmup; warmup.all()"
 VOLUME /var/lib/murmuration
 EXPOSE 8400
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \

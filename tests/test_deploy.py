@@ -14,15 +14,15 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from murmuration import __version__
-from murmuration.config.processors import ProcessorsConfig
-from murmuration.streams.metrics import DurableMetrics, EngineMetrics, OrderMetrics
-from murmuration.streams.processors.exposures import Label
-from murmuration.streams.processors.metrics import ProcessorMetrics
-from murmuration.streams.server.metrics import ServingMetrics
+from config.processors import ProcessorsConfig
+from streams.process.version import VERSION
+from streams.processors.exposures import Label
+from streams.processors.metrics import ProcessorMetrics
+from streams.reading.metrics import DurableMetrics, EngineMetrics, OrderMetrics
+from streams.server.metrics import ServingMetrics
 
 ROOT = Path(__file__).parents[1]
-DEPLOY = ROOT / "deploy"
+DEPLOY = ROOT / "config" / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "murmuration.json"
@@ -105,7 +105,7 @@ class TestDockerfile:
         assert "ENV" not in order[warm:], "the cache is keyed by the environment"
 
     def test_the_warm_up_it_calls_exists(self, dockerfile):
-        from murmuration.engine.kernels import warmup
+        from engine.kernels import warmup
 
         (run,) = words_of(dockerfile["image"], "RUN")
         assert shlex.split(run) == ["python", "-c", f"from {warmup.__package__} import warmup; warmup.all()"]
@@ -138,8 +138,8 @@ class TestDockerfile:
 
 def assert_config_environment(environ: dict[str, str], path: Path | None = None) -> Any:
     """The MURMURATION__… variables name real keys; they are enough to serve when a key is given."""
-    from murmuration.config.load import load
-    from murmuration.streams.server.auth import check_serving
+    from config.load import load
+    from streams.server.auth import check_serving
 
     own = {name: value for name, value in environ.items() if name.startswith("MURMURATION__")}
     assert own
@@ -159,7 +159,7 @@ class TestCompose:
         for name, service in services.items():
             tag = service["image"].rpartition(":")[2]
             assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag), f"{name}: {service['image']}"
-        assert services["engine"]["image"] == f"murmuration:{__version__}"
+        assert services["engine"]["image"] == f"murmuration:{VERSION}"
 
     def test_kafka_is_the_one_that_the_tests_run(self, services):
         pom = (ROOT / "tests" / "support" / "pom.xml").read_text()
@@ -200,12 +200,12 @@ class TestCompose:
         assert config.log.url == "kafka://kafka:9092"
         assert config.serving.drain_timeout_s < int(services["engine"]["stop_grace_period"].removesuffix("s"))
 
-        from murmuration.streams.log.kafka_options import parse_options
+        from streams.log.kafka.options import parse_options
 
         assert parse_options(config.log).servers == "kafka:9092"
 
     def test_agents_share_the_engines_image_log_and_file(self, services):
-        from murmuration.config.load import load
+        from config.load import load
 
         engine, agents = services["engine"], services["agents"]
         assert (agents["image"], agents["volumes"]) == (engine["image"], engine["volumes"])
@@ -378,7 +378,7 @@ class TestAlerts:
         assert set(re.findall(r"`(Murmuration[A-Z]\w+)`", page)) == {rule["alert"] for rule in alert_rules()}
 
     def test_the_rooms_they_watch_have_what_they_watch(self):
-        from murmuration.engine.social_graph.state import COUNTERS, SocialGraph
+        from engine.social_graph.state import COUNTERS, SocialGraph
 
         (dropping,) = [r["expr"] for r in alert_rules() if r["alert"] == "MurmurationSocialGraphDropping"]
         pattern = re.search(r'what=~"([^"]+)"', dropping)
@@ -388,7 +388,7 @@ class TestAlerts:
         assert f'room="{SocialGraph.name}"' in dropping
 
     def test_limits_are_the_defaults(self):
-        from murmuration.config.serving import ServingConfig
+        from config.serving import ServingConfig
 
         limit = f"> {ServingConfig().ready_lag_records_max}"
         (behind,) = [rule for rule in alert_rules() if rule["alert"] == "MurmurationBehindLog"]
@@ -412,8 +412,8 @@ class TestOperationsPage:
         return found[1]
 
     def test_the_token_it_signs_is_accepted(self, monkeypatch, capsys):
-        from murmuration.config.serving import ServingConfig
-        from murmuration.streams.server.auth import Authenticator
+        from config.serving import ServingConfig
+        from streams.server.auth import Authenticator
 
         monkeypatch.setenv("MURMURATION__SERVING__TOKEN_KEY", "k" * 32)
         exec(self.block("python"), {})
@@ -424,22 +424,22 @@ class TestOperationsPage:
         assert not identity.publisher
 
     def test_the_kafka_configuration_is_one(self, tmp_path):
-        from murmuration.config.load import load
+        from config.load import load
 
         path = tmp_path / "kafka.toml"
         path.write_text(self.block("toml"))
         config = load(path, {})
         assert config.log.url.startswith("kafka://")
 
-        from murmuration.streams.log.kafka_options import parse_options
+        from streams.log.kafka.options import parse_options
 
         without_file = {k: v for k, v in config.log.kafka.items() if k != "ssl_cafile"}
         assert parse_options(msgspec.structs.replace(config.log, kafka=without_file)).replication_factor == 3
 
     def test_the_keys_and_figures_it_names_exist(self):
-        from murmuration.config.schema import Config
-        from murmuration.streams.server.served import ServedLog
-        from murmuration.streams.server.websocket import IN_FLIGHT_MAX, WAITING_MAX
+        from config.schema import Config
+        from streams.server.served_log import ServedLog
+        from streams.server.websocket import IN_FLIGHT_MAX, WAITING_MAX
 
         for path in set(re.findall(r"`((?:log|ingest|serving|rooms|home_mixer)(?:\.[a-z_]+)+)", self.PAGE)):
             node: Any = Config()

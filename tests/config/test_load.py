@@ -3,9 +3,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from murmuration.config.load import load
-from murmuration.config.schema import Config, feed_hash, masked
-from murmuration.engine.errors import ConfigError
+from config.load import load
+from config.schema import Config, feed_hash, masked
+from engine.errors import ConfigError
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from murmuration.config.load import load
-from murmuration.config.reference import document, toml
-from murmuration.config.schema import SECRETS, Config
+from config.load import load
+from config.reference import document, toml
+from config.schema import SECRETS, Config
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -63,7 +63,7 @@ def leaves(tree: object, path: str = "") -> dict[str, object]:
 
 
 def test_the_committed_document_is_current():
-    assert COMMITTED.read_text() == document(), "python -m murmuration.config.reference > docs/configuration.md"
+    assert COMMITTED.read_text() == document(), "python -m config.reference > docs/configuration.md"
 
 
 def test_every_key_is_there():
@@ -120,6 +120,6 @@ def test_toml_reads_back(value):
 
 def test_the_module_runs():
     done = subprocess.run(
-        [sys.executable, "-m", "murmuration.config.reference"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "config.reference"], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == document()

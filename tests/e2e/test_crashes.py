@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from murmuration.config.schema import Config
-from murmuration.config.serving import DurableConfig, LogConfig
-from murmuration.loadtest.crashes import run
+from config.schema import Config
+from config.serving import DurableConfig, LogConfig
+from loadtest.scenarios.crashes import run
 
 KILLS = int(os.environ.get("MURMURATION_TEST_KILLS", "3"))
 DURABLE = {"snapshot_interval_s": 0.7, "journal_sync_interval_s": 0.1}

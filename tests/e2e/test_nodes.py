@@ -15,22 +15,22 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from murmuration.config.schema import Config
-from murmuration.config.serving import DurableConfig, LogConfig, ServingConfig
-from murmuration.engine.interaction_graph.state import InteractionGraphConfig
-from murmuration.engine.signals.state import SignalsConfig
-from murmuration.engine.social_graph.state import SocialGraphConfig
-from murmuration.engine.state import RoomsConfig
-from murmuration.engine.tweet_store.state import TweetStoreConfig
-from murmuration.loadtest.crashes import environment_of
-from murmuration.loadtest.demo import publish_events
-from murmuration.loadtest.server_process import ServerProcess, free_port
-from murmuration.loadtest.society import Society, SocietyConfig
-from murmuration.streams.client import FeedClient
-from murmuration.streams.durable.folder import opened_store
-from murmuration.streams.durable.recovery import rebuild
-from murmuration.streams.log.base import EventLog
-from murmuration.streams.topics import running_log
+from config.schema import Config
+from config.serving import DurableConfig, LogConfig, ServingConfig
+from engine.interaction_graph.state import InteractionGraphConfig
+from engine.signals.state import SignalsConfig
+from engine.social_graph.state import SocialGraphConfig
+from engine.state import RoomsConfig
+from engine.tweet_store.state import TweetStoreConfig
+from loadtest.scenarios.crashes import environment_of
+from loadtest.scenarios.demo import publish_events
+from loadtest.society.society import Society, SocietyConfig
+from loadtest.traffic.server_process import ServerProcess, free_port
+from streams.client.client import FeedClient
+from streams.durable.folder import opened_store
+from streams.events.open_topics import running_log
+from streams.log.interface import EventLog
+from streams.recovery.recover import rebuild
 
 PEOPLE = 60
 WAIT_S = 60.0
@@ -208,7 +208,7 @@ async def assert_same_states(nodes: Nodes, names: Iterable[str], event_log: Even
 async def assert_feeds_audit(config: Config):
     """From one node's folder, what all of them have served is computed again, and is identical."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "murmuration", "audit", "--sample", "100", "--json",
+        sys.executable, "-m", "streams.cli", "audit", "--sample", "100", "--json",
         env=os.environ | environment_of(config, 0), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate()

@@ -20,14 +20,14 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 from prometheus_client import CollectorRegistry
 
-from murmuration.config.serving import LogConfig, ServingConfig
-from murmuration.engine.errors import SafetyError
-from murmuration.engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
-from murmuration.loadtest.society import Society, SocietyConfig
-from murmuration.streams.log import open_log
-from murmuration.streams.publish import classify
-from murmuration.streams.server.app import RunningServer, build_app, start_server
-from murmuration.streams.service import Origin, Readiness, Viewer
+from config.serving import LogConfig, ServingConfig
+from engine.errors import SafetyError
+from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
+from loadtest.society.society import Society, SocietyConfig
+from streams.events.publish import classify
+from streams.live.service import Origin, Readiness, Viewer
+from streams.log import open_log
+from streams.server.application import RunningServer, build_app, start_server
 
 #: One browser for all tests, so they share its event loop.
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]

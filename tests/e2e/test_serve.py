@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log.base import NewRecord
-from murmuration.streams.topics import running_log
+from config.serving import LogConfig
+from streams.events.open_topics import running_log
+from streams.log.interface import NewRecord
 
 VIEWER, FRIEND, STRANGER, OTHER = 1, 2, 3, 4
 #: Nothing here takes nearly as long; a busy machine is no failure.
@@ -63,7 +63,7 @@ def environment(log: LogConfig, port: int, **extra: str) -> dict[str, str]:
 
 async def start(*words: str, env: dict[str, str], stdout: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "murmuration", *words, env=env,
+        sys.executable, "-m", "streams.cli", *words, env=env,
         stdin=asyncio.subprocess.PIPE, stdout=stdout, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.blend_learner import BlendLearner, BlendLearnerConfig
-from murmuration.engine.errors import InvariantError
+from engine.blend_learner import BlendLearner, BlendLearnerConfig
+from engine.errors import InvariantError
 
 
 def made(seed: int, *, tweets: int = 40, count: int = 4) -> tuple[np.ndarray, np.ndarray]:

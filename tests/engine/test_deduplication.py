@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.deduplication import Deduplication, DeduplicationConfig
-from murmuration.engine.errors import InvariantError
-from murmuration.engine.room import restore
-from murmuration.engine.types import Kind
+from engine.batch import Kind
+from engine.deduplication import Deduplication, DeduplicationConfig
+from engine.errors import InvariantError
+from engine.room import restore
 
 PRIMARY = [int(kind) for kind in Kind if not 72 <= kind < 96]
 DERIVED = [int(kind) for kind in Kind if 72 <= kind < 96]

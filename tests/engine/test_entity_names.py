@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.entity_names import EntityNames, EntityNamesConfig
-from murmuration.engine.types import EventBatch, Kind, make_batch
+from engine.batch import EventBatch, Kind, make_batch
+from engine.entity_names import EntityNames, EntityNamesConfig
 
 NAMES = {1: "a", 2: "bé", 3: "ccc", 4: "dddd", 5: "eeeeeeeeee", 6: "ffffff"}
 ALL = np.array(list(NAMES), np.uint64)

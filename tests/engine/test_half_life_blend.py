@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.half_life_blend import (
+from engine.errors import RequestError
+from engine.half_life_blend import (
     COMPANY_NEWEST,
     FAMILIES,
     HALF_LIVES_MS,
@@ -16,7 +16,7 @@ from murmuration.engine.half_life_blend import (
     recent_company,
     walk_scores,
 )
-from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
 HOUR_MS = 3_600_000
 NOW_MS = 1000 * HOUR_MS

@@ -1,7 +1,7 @@
 import numpy as np
 
-from murmuration.engine.state import EngineState, RoomsConfig
-from murmuration.engine.types import Kind, make_batch
+from engine.batch import Kind, make_batch
+from engine.state import EngineState, RoomsConfig
 
 
 def batch():

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from murmuration.loadtest.society import Event, Society, SocietyConfig
+from loadtest.society.society import Event, Society, SocietyConfig
 
 #: When the tests' societies have lived up to.
 NOW_MS = 1_760_000_000_000

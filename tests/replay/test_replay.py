@@ -7,23 +7,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from murmuration.engine.feed import Explain, Product, Request
-from murmuration.engine.home_mixer.config import ForYouConfig, HomeMixerConfig, RelatedConfig
-from murmuration.engine.home_mixer.products import build_products
-from murmuration.engine.interaction_graph.related import RelatedTweetsConfig, RelatedTweetsRequest, related_to_tweet
-from murmuration.engine.interaction_graph.similarity_kernels import CountScratch
-from murmuration.engine.pipeline.execute import Unwatched, execute
-from murmuration.engine.pipeline.scratch import Scratch
-from murmuration.engine.room import restore
-from murmuration.engine.state import EngineState, RoomsConfig
-from murmuration.engine.types import EVENT_COLUMNS, make_batch
-from murmuration.loadtest.society import Society, SocietyConfig, encode
-from murmuration.streams.events.decode import Decoder
-from murmuration.streams.feed_fields import feed_digest
-from murmuration.streams.log.base import Format, Records
-from murmuration.streams.log.merge import slice_records
-from murmuration.streams.ordering.pieces import Piece, cut
-from murmuration.streams.server.wire import encode_feed
+from engine.batch import EVENT_COLUMNS, make_batch
+from engine.feed import Explain, Product, Request
+from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, RelatedConfig
+from engine.home_mixer.products import build_products
+from engine.interaction_graph.related import RelatedTweetsConfig, RelatedTweetsRequest, related_to_tweet
+from engine.interaction_graph.similarity_kernels import CountScratch
+from engine.pipeline.execute import Unwatched, execute
+from engine.pipeline.scratch import Scratch
+from engine.room import restore
+from engine.state import EngineState, RoomsConfig
+from loadtest.society.society import Society, SocietyConfig, encode
+from streams.events.decode import Decoder
+from streams.events.feed_fields import feed_digest
+from streams.log.interface import Format, Records
+from streams.log.merge import slice_records
+from streams.ordering.pieces import Piece, cut
+from streams.server.encode import encode_feed
 
 NOW = 1_760_000_000_000
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from murmuration.loadtest.simulation.clock import StuckError, VirtualLoop
+from loadtest.simulation.clock import StuckError, VirtualLoop
 
 
 def run(work, **options):

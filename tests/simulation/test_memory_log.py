@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from murmuration.config.serving import LogConfig
-from murmuration.loadtest.simulation.memory_log import Broker, MemoryLog, NoFaults
-from murmuration.streams.log.base import EventLog
+from config.serving import LogConfig
+from loadtest.simulation.memory_log import Broker, MemoryLog, NoFaults
+from streams.log.interface import EventLog
 
 LOG_TESTS = Path(__file__).parents[1] / "streams" / "log"
 

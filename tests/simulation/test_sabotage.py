@@ -7,18 +7,18 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from murmuration.engine.feed import Feed
-from murmuration.engine.state import EngineState
-from murmuration.loadtest.simulation.memory_log import MemoryTail
-from murmuration.loadtest.simulation.run import simulate
-from murmuration.streams import readers
-from murmuration.streams.applier import Applier
-from murmuration.streams.durable import recovery
-from murmuration.streams.durable.journal import Journal
-from murmuration.streams.durable.keeper import Keeper
-from murmuration.streams.durable.snapshots import Snapshots
-from murmuration.streams.ordering.own import Replay
-from murmuration.streams.tail import Ingest
+from engine.feed import Feed
+from engine.state import EngineState
+from loadtest.simulation.memory_log import MemoryTail
+from loadtest.simulation.run import simulate
+from streams import readers
+from streams.durable import recovery
+from streams.durable.journal import Journal
+from streams.durable.snapshots import Snapshots
+from streams.live.applier import Applier
+from streams.live.keeper import Keeper
+from streams.live.tail import Ingest
+from streams.ordering.own import Replay
 
 SEEDS = 40
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from murmuration.loadtest.simulation.run import simulate
+from loadtest.simulation.run import simulate
 
 SEEDS = 200
 CHUNK = 25
@@ -67,7 +67,7 @@ def test_a_seed_is_the_same_run_in_any_process():
     assert again.state_digest == here.state_digest != ""
     assert simulate(8).trace.digest() != here.trace.digest()
     program = (
-        "from murmuration.loadtest.simulation.run import simulate; o = simulate(7);"
+        "from loadtest.simulation.run import simulate; o = simulate(7);"
         "import sys; sys.stdout.write(o.trace.digest() + ' ' + o.state_digest)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "4711"}

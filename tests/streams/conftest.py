@@ -2,15 +2,15 @@
 
 import pytest
 
-from murmuration.engine.deduplication import DeduplicationConfig
-from murmuration.engine.entity_names import EntityNamesConfig
-from murmuration.engine.interaction_graph.entity_graph import EntityGraphConfig
-from murmuration.engine.interaction_graph.state import InteractionGraphConfig
-from murmuration.engine.interaction_graph.user_graph import UserGraphConfig
-from murmuration.engine.signals.state import SignalsConfig
-from murmuration.engine.social_graph.state import SocialGraphConfig
-from murmuration.engine.state import RoomsConfig
-from murmuration.engine.tweet_store.state import TweetStoreConfig
+from engine.deduplication import DeduplicationConfig
+from engine.entity_names import EntityNamesConfig
+from engine.interaction_graph.entity_graph import EntityGraphConfig
+from engine.interaction_graph.state import InteractionGraphConfig
+from engine.interaction_graph.user_graph import UserGraphConfig
+from engine.signals.state import SignalsConfig
+from engine.social_graph.state import SocialGraphConfig
+from engine.state import RoomsConfig
+from engine.tweet_store.state import TweetStoreConfig
 
 
 @pytest.fixture

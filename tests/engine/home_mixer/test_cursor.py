@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import BadCursorError
-from murmuration.engine.feed import Product
-from murmuration.engine.home_mixer import cursor
+from engine.errors import BadCursorError
+from engine.feed import Product
+from engine.home_mixer import cursor
 
 ids = st.lists(st.integers(0, 2**64 - 1), max_size=20)
 u64 = st.integers(1, 2**64 - 1)

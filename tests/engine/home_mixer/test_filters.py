@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from murmuration.engine.feed import Request
-from murmuration.engine.home_mixer.config import HomeMixerConfig
-from murmuration.engine.home_mixer.products import build_following, build_for_you
-from murmuration.engine.pipeline.candidates import Candidates
-from murmuration.engine.pipeline.components import Query
-from murmuration.engine.signals.state import ViewerFlag
-from murmuration.engine.social_graph.state import Relation
-from murmuration.engine.state import EngineState, RoomsConfig
+from engine.feed import Request
+from engine.home_mixer.config import HomeMixerConfig
+from engine.home_mixer.products import build_following, build_for_you
+from engine.pipeline.candidates import Candidates
+from engine.pipeline.components import Query
+from engine.signals.state import ViewerFlag
+from engine.social_graph.state import Relation
+from engine.state import EngineState, RoomsConfig
 
 NOW = 1_760_000_000_000
 HOUR = 3_600_000

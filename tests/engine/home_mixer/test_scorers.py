@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.feed import Request
-from murmuration.engine.home_mixer.config import BlendConfig
-from murmuration.engine.home_mixer.scorers import AuthorDiversity, Blend, best_first
-from murmuration.engine.home_mixer.selector import BestSpaced
-from murmuration.engine.pipeline.candidates import Candidates
-from murmuration.engine.pipeline.components import Query, Scores
-from murmuration.engine.signals.state import ViewerFlag
+from engine.feed import Request
+from engine.home_mixer.config import BlendConfig
+from engine.home_mixer.scorers import AuthorDiversity, Blend, best_first
+from engine.home_mixer.selector import BestSpaced
+from engine.pipeline.candidates import Candidates
+from engine.pipeline.components import Query, Scores
+from engine.signals.state import ViewerFlag
 
 NOW = 1_760_000_000_000
 HOUR = 3_600_000

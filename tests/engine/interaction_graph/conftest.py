@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from murmuration.engine.interaction_graph.state import InteractionGraph
+from engine.interaction_graph.state import InteractionGraph
 
 from .model import make_graph
 

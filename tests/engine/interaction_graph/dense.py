@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from murmuration.engine.interaction_graph.state import InteractionGraph
+from engine.interaction_graph.state import InteractionGraph
 
 from .model import DELETE, Model, Op, small_graph_of
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from murmuration.engine.interaction_graph import kernels
-from murmuration.engine.interaction_graph.arrays import TAKE_BACK
-from murmuration.engine.interaction_graph.state import EdgeType, InteractionGraph, InteractionGraphConfig
+from engine.interaction_graph import kernels
+from engine.interaction_graph.arrays import TAKE_BACK
+from engine.interaction_graph.state import EdgeType, InteractionGraph, InteractionGraphConfig
 
 DELETE = 16
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig, EntityType
-from murmuration.engine.interaction_graph.state import InteractionGraph
-from murmuration.engine.interaction_graph.user_graph import UserEdgeType, UserGraph, UserGraphConfig
-from murmuration.engine.types import EventBatch, Kind, make_batch
+from engine.batch import EventBatch, Kind, make_batch
+from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig, EntityType
+from engine.interaction_graph.state import InteractionGraph
+from engine.interaction_graph.user_graph import UserEdgeType, UserGraph, UserGraphConfig
 
 Row = tuple[Kind, int, int, int]
 Found = dict[tuple[int, int, int], list[int]]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph.queries import SocialProof, social_proof
+from engine.errors import RequestError
+from engine.interaction_graph.queries import SocialProof, social_proof
 
 from .model import Op, small_graph_of
 

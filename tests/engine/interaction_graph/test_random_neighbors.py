@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph import random_neighbors as room
-from murmuration.engine.interaction_graph.random_neighbors import (
+from engine.errors import RequestError
+from engine.interaction_graph import random_neighbors as room
+from engine.interaction_graph.random_neighbors import (
     RandomNeighbors,
     RandomNeighborsRequest,
     random_neighbors,
 )
-from murmuration.engine.interaction_graph.similarity import ENTRIES_MAX, CountScratch
-from murmuration.engine.interaction_graph.state import InteractionGraph
+from engine.interaction_graph.similarity import ENTRIES_MAX, CountScratch
+from engine.interaction_graph.state import InteractionGraph
 
 from .dense import modelled, ops_of
 from .model import Op, small_graph_of

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph import related
-from murmuration.engine.interaction_graph.related import (
+from engine.batch import snowflake_id
+from engine.errors import RequestError
+from engine.interaction_graph import related
+from engine.interaction_graph.related import (
     RelatedTweetsConfig,
     RelatedTweetsRequest,
     related_to_author,
     related_to_tweet,
     related_to_users,
 )
-from murmuration.engine.interaction_graph.similarity import CountScratch, SharedTweets
-from murmuration.engine.interaction_graph.similarity_kernels import count_shared
-from murmuration.engine.types import snowflake_id
+from engine.interaction_graph.similarity import CountScratch, SharedTweets
+from engine.interaction_graph.similarity_kernels import count_shared
 
 from .dense import assert_ranked, modelled, ops_of
 from .model import Model, Op, small_graph_of

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, salsa
-from murmuration.engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from murmuration.engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
+from engine.errors import RequestError
+from engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, salsa
+from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 
 from .conftest import ORACLES
 from .model import Op, make_graph, run, small_graph_of
@@ -335,7 +335,7 @@ def test_bad_requests_have_names(options: dict[str, object], code: str) -> None:
 
 
 def test_one_signature_a_kernel(small_graph: InteractionGraph) -> None:
-    from murmuration.engine.interaction_graph import kernels, read_kernels, walk_kernels
+    from engine.interaction_graph import kernels, read_kernels, walk_kernels
 
     ask(small_graph, 1, [1], [1.0])
     small_graph.neighbors_of_user(1, 5)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
-from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest, SecondDegreeResult, second_degree
-from murmuration.engine.interaction_graph.state import InteractionGraph
-from murmuration.engine.types import snowflake_id, snowflake_time_ms
+from engine.batch import snowflake_id, snowflake_time_ms
+from engine.errors import RequestError
+from engine.interaction_graph.salsa import SalsaScratch
+from engine.interaction_graph.second_degree import SecondDegreeRequest, SecondDegreeResult, second_degree
+from engine.interaction_graph.state import InteractionGraph
 
 from .conftest import ORACLES
 from .model import Op, small_graph_of

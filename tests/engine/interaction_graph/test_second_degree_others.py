@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig, EntityType
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
-from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest
-from murmuration.engine.interaction_graph.second_degree_entities import EntitiesResult, second_degree_entities
-from murmuration.engine.interaction_graph.second_degree_users import UsersRequest, UsersResult, second_degree_users
-from murmuration.engine.interaction_graph.state import InteractionGraph
-from murmuration.engine.interaction_graph.user_graph import UserEdgeType, UserGraph, UserGraphConfig
-from murmuration.engine.types import Kind, make_batch, snowflake_id
+from engine.batch import Kind, make_batch, snowflake_id
+from engine.errors import RequestError
+from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig, EntityType
+from engine.interaction_graph.salsa import SalsaScratch
+from engine.interaction_graph.second_degree import SecondDegreeRequest
+from engine.interaction_graph.second_degree_entities import EntitiesResult, second_degree_entities
+from engine.interaction_graph.second_degree_users import UsersRequest, UsersResult, second_degree_users
+from engine.interaction_graph.state import InteractionGraph
+from engine.interaction_graph.user_graph import UserEdgeType, UserGraph, UserGraphConfig
 
 from .model import Op, small_graph_of
 from .test_second_degree import OPS, REQUESTS, START, START_MS, TWEETS, brute, ids
@@ -297,7 +297,7 @@ def test_tweets_of_proofs_are_bounded(tweets_max: int, results_max: int, proofs_
 
 
 def test_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("murmuration.engine.interaction_graph.second_degree_entities.PAIRS_MAX", 3)
+    monkeypatch.setattr("engine.interaction_graph.second_degree_entities.PAIRS_MAX", 3)
     request = SecondDegreeRequest(seed_user_ids=ids([1, 2]), seed_weights=np.ones(2))
     graph = small_graph_of([Op(user, TWEETS[0], 1, START) for user in (1, 2)])
     for entities, code in ((1, None), (2, "too_many_seeds")):

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph import similarity, similarity_kernels
-from murmuration.engine.interaction_graph.similarity import (
+from engine.batch import SNOWFLAKE_EPOCH_MS
+from engine.errors import RequestError
+from engine.interaction_graph import similarity, similarity_kernels
+from engine.interaction_graph.similarity import (
     ENTRIES_MAX,
     AgeOf,
     CountScratch,
@@ -19,8 +20,7 @@ from murmuration.engine.interaction_graph.similarity import (
     SimilarityRequest,
     similar_tweets,
 )
-from murmuration.engine.interaction_graph.state import InteractionGraph
-from murmuration.engine.types import SNOWFLAKE_EPOCH_MS
+from engine.interaction_graph.state import InteractionGraph
 
 from .dense import SECONDS, assert_ranked, draw_ops, modelled, ops_of
 from .model import DELETE, Model, Op, small_graph_of

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
-from murmuration.engine.interaction_graph.state import InteractionGraph
-from murmuration.engine.interaction_graph.subgraph_salsa import SubgraphRequest, SubgraphResult, salsa_on_subgraph
+from engine.errors import RequestError
+from engine.interaction_graph.salsa import SalsaScratch
+from engine.interaction_graph.state import InteractionGraph
+from engine.interaction_graph.subgraph_salsa import SubgraphRequest, SubgraphResult, salsa_on_subgraph
 
 from .model import Op, small_graph_of
 

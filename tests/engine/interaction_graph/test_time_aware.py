@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import RequestError
-from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, salsa
-from murmuration.engine.interaction_graph.state import InteractionGraph
+from engine.errors import RequestError
+from engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, salsa
+from engine.interaction_graph.state import InteractionGraph
 
 from .model import Op, small_graph_of
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.interaction_graph.queries import social_proof
-from murmuration.engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
-from murmuration.engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
+from engine.interaction_graph.queries import social_proof
+from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
+from engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 
 from .dense import SECONDS, modelled, ops_of
 from .model import Edge, Model, Op

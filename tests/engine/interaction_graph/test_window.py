@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.interaction_graph.state import (
+from engine.batch import Kind, make_batch
+from engine.interaction_graph.state import (
     EdgeType,
     InteractionGraph,
     InteractionGraphConfig,
     interaction_graph_bytes,
 )
-from murmuration.engine.types import Kind, make_batch
 
 from .model import DELETE, Model, Op, listed, run
 

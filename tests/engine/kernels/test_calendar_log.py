@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.kernels import calendar_log as calendar
+from engine.kernels import calendar_log as calendar
 
 SPAN = 3000
 CAPACITY = 40

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.kernels import id_map
+from engine.kernels import id_map
 
 # A small table with many ids of the same home slot makes long probe runs, where deletion can go wrong.
 IDS = st.one_of(st.integers(1, 40), st.integers((1 << 64) - 20, (1 << 64) - 1))

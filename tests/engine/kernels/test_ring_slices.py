@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.kernels import ring_slices as rings
+from engine.kernels import ring_slices as rings
 
 NODES = 6
 

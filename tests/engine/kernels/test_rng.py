@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.kernels import rng
+from engine.kernels import rng
 
 U64 = (1 << 64) - 1
 

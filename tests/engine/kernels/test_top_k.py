@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.kernels import decay
-from murmuration.engine.kernels.top_k import top_k
+from engine.kernels import decay
+from engine.kernels.top_k import top_k
 
 
 @settings(deadline=None, max_examples=300)

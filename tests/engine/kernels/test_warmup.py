@@ -5,8 +5,8 @@ from pathlib import Path
 
 from numba import types
 
-import murmuration.engine
-from murmuration.engine.kernels import warmup
+import engine
+from engine.kernels import warmup
 
 
 def test_all_modules_are_warmed_in_turn() -> None:
@@ -16,7 +16,7 @@ def test_all_modules_are_warmed_in_turn() -> None:
 
 
 def test_no_module_that_can_be_warmed_is_forgotten() -> None:
-    root = Path(murmuration.engine.__file__).parent
+    root = Path(engine.__file__).parent
     offering = {
         ".".join(path.relative_to(root).with_suffix("").parts)
         for path in root.rglob("*.py")
@@ -28,7 +28,7 @@ def test_no_module_that_can_be_warmed_is_forgotten() -> None:
 def test_shared_kernels_have_one_signature() -> None:
     warmup.all()
     for name in ("id_map", "ring_slices", "calendar_log", "top_k"):
-        module = import_module(f"murmuration.engine.kernels.{name}")
+        module = import_module(f"engine.kernels.{name}")
         # Private ones are specialised by their callers and inlined; a public one is compiled for one use.
         for kernel in (getattr(module, attribute) for attribute in dir(module) if not attribute.startswith("_")):
             if getattr(kernel, "__module__", "") == module.__name__ and hasattr(kernel, "signatures"):

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.pipeline.candidates import Candidates
+from engine.pipeline.candidates import Candidates
 
 found = st.lists(st.lists(st.tuples(st.integers(1, 12), st.floats(-5, 5)), max_size=8), min_size=0, max_size=4)
 

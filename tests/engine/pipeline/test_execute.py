@@ -5,9 +5,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from murmuration.engine.errors import RequestError, SafetyError
-from murmuration.engine.feed import Entry, Explain, Request
-from murmuration.engine.pipeline.execute import Pipeline, Unwatched, execute
+from engine.errors import RequestError, SafetyError
+from engine.feed import Entry, Explain, Request
+from engine.pipeline.execute import Pipeline, Unwatched, execute
 
 REQUEST = Request(viewer_id=1, request_id=2, time_ms=3, seed=4, explain=Explain.ALL)
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import ConfigError, InvariantError
-from murmuration.engine.room import restore
-from murmuration.engine.signals import kernels, queries, storage
-from murmuration.engine.signals.state import Signals, SignalsConfig, ViewerFlag, signals_bytes
-from murmuration.engine.types import Kind, make_batch
+from engine.batch import Kind, make_batch
+from engine.errors import ConfigError, InvariantError
+from engine.room import restore
+from engine.signals import kernels, queries, storage
+from engine.signals.state import Signals, SignalsConfig, ViewerFlag, signals_bytes
 
 LISTS = {
     "engagements": {Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE, Kind.SHARE, Kind.BOOKMARK},

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import InvariantError
-from murmuration.engine.room import restore
-from murmuration.engine.social_graph.state import Relation, SocialGraph, SocialGraphConfig, social_graph_bytes
-from murmuration.engine.types import Kind, make_batch
+from engine.batch import Kind, make_batch
+from engine.errors import InvariantError
+from engine.room import restore
+from engine.social_graph.state import Relation, SocialGraph, SocialGraphConfig, social_graph_bytes
 
 FLAG = {Kind.FOLLOW: "follow", Kind.BLOCK: "block", Kind.MUTE: "mute"}
 LIFTS = {Kind.UNFOLLOW: "follow", Kind.UNBLOCK: "block", Kind.UNMUTE: "mute"}

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from murmuration.engine.tweet_store.state import Counter
-from murmuration.engine.types import Kind, make_batch
+from engine.batch import Kind, make_batch
+from engine.tweet_store.state import Counter
 
 COUNTED = {
     Kind.FAVORITE: Counter.FAVORITE,

@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.engine.errors import ConfigError, InvariantError
-from murmuration.engine.room import restore
-from murmuration.engine.tweet_store.state import (
+from engine.batch import Kind, TweetFlag
+from engine.errors import ConfigError, InvariantError
+from engine.room import restore
+from engine.tweet_store.state import (
     Counter,
     EngagementWeights,
     TweetStore,
     TweetStoreConfig,
     tweet_store_bytes,
 )
-from murmuration.engine.types import Kind, TweetFlag
 
 T0 = 1_760_000_000_000
 #: Short half-lives: the drawn times span several landmarks (256 s each).

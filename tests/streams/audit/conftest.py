@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from murmuration.config.schema import Config
-from murmuration.config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
-from murmuration.engine.state import RoomsConfig
-from murmuration.loadtest.demo import publish_events
-from murmuration.loadtest.society import Society, SocietyConfig
-from murmuration.streams.app import wait_applied
-from murmuration.streams.client import FeedClient
-from murmuration.streams.serve import Running, running
+from config.schema import Config
+from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
+from engine.state import RoomsConfig
+from loadtest.scenarios.demo import publish_events
+from loadtest.society.society import Society, SocietyConfig
+from streams.client.client import FeedClient
+from streams.live.wiring import wait_applied
+from streams.serve import Running, running
 
 PEOPLE = 60
 

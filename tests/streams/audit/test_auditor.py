@@ -5,15 +5,15 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from murmuration.config.schema import Config, feed_hash
-from murmuration.engine.feed import Product
-from murmuration.streams.audit.auditor import Auditor, Outcome
-from murmuration.streams.audit.records import sample_served
-from murmuration.streams.durable.folder import durable_folder, opened_store
-from murmuration.streams.durable.recovery import saved_config
-from murmuration.streams.log.base import Tail
-from murmuration.streams.serve import running
-from murmuration.streams.topics import running_log
+from config.schema import Config, feed_hash
+from engine.feed import Product
+from streams.audit.auditor import Auditor, Outcome
+from streams.audit.records import sample_served
+from streams.durable.folder import durable_folder, opened_store
+from streams.events.open_topics import running_log
+from streams.log.interface import Tail
+from streams.recovery.recover import saved_config
+from streams.serve import running
 
 replace = msgspec.structs.replace
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
-from murmuration.streams.audit.difference import first_difference
-from murmuration.streams.events.served import decode_served, encode_served
+from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
+from streams.audit.difference import first_difference
+from streams.events.served_feed import decode_served, encode_served
 
 REQUEST = Request(viewer_id=3, request_id=9, time_ms=1_760_000_000_000, seed=7, explain=Explain.ALL)
 WHY = Why(

@@ -5,15 +5,15 @@ from collections import Counter
 import orjson
 from typer.testing import CliRunner
 
-from murmuration.config.schema import Config
-from murmuration.engine.feed import Product
-from murmuration.streams.audit.auditor import Auditor, Outcome
-from murmuration.streams.audit.records import find_served, sample_served
-from murmuration.streams.cli import app
-from murmuration.streams.client import FeedClient
-from murmuration.streams.durable.folder import opened_store
-from murmuration.streams.serve import running
-from murmuration.streams.topics import running_log
+from config.schema import Config
+from engine.feed import Product
+from streams.audit.auditor import Auditor, Outcome
+from streams.audit.records import find_served, sample_served
+from streams.cli.main import app
+from streams.client.client import FeedClient
+from streams.durable.folder import opened_store
+from streams.events.open_topics import running_log
+from streams.serve import running
 
 
 async def audited(settings: Config, size: int = 10_000) -> Counter:

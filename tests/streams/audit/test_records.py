@@ -4,13 +4,13 @@ import secrets
 
 import pytest
 
-from murmuration.config.serving import LogConfig
-from murmuration.engine.feed import Feed, Product, Request
-from murmuration.streams.audit import records
-from murmuration.streams.audit.records import find_served, sample_served
-from murmuration.streams.events.served import TOPIC, encode_served
-from murmuration.streams.log.base import NewRecord
-from murmuration.streams.topics import running_log
+from config.serving import LogConfig
+from engine.feed import Feed, Product, Request
+from streams.audit import records
+from streams.audit.records import find_served, sample_served
+from streams.events.open_topics import running_log
+from streams.events.served_feed import TOPIC, encode_served
+from streams.log.interface import NewRecord
 
 
 def record(viewer: int, request_id: int, time_ms: int = 5) -> NewRecord:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from murmuration.streams.durable.disk import Buffer, Disk, File
+from streams.durable.disk import Buffer, Disk, File
 
 
 class Crash(BaseException):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from murmuration.streams.durable.disk import RealDisk
-from murmuration.streams.durable.journal import Entry, Gap, Journal, JournalError, Run
-from murmuration.streams.log.base import TopicPartition
+from streams.durable.disk import RealDisk
+from streams.durable.journal import Entry, Gap, Journal, JournalError, Run
+from streams.log.interface import TopicPartition
 
 HISTORY = "00000000deadbeef"
 PARTITIONS = [TopicPartition("engagements", 0), TopicPartition("engagements", 1), TopicPartition("tweets", 0)]

@@ -7,19 +7,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from murmuration.config.schema import Config
-from murmuration.config.serving import DurableConfig, IngestConfig, LogConfig
-from murmuration.engine.errors import MurmurationError
-from murmuration.engine.feed import Request
-from murmuration.engine.state import EngineState, RoomsConfig
-from murmuration.loadtest.demo import publish_events
-from murmuration.loadtest.society import Society, SocietyConfig
-from murmuration.streams.app import running_engine, wait_applied
-from murmuration.streams.durable.folder import durable_folder, opened_store
-from murmuration.streams.durable.journal import JournalError
-from murmuration.streams.durable.recovery import LogBehindError, LogGapError, rebuild
-from murmuration.streams.feed_fields import feed_digest
-from murmuration.streams.topics import running_log
+from config.schema import Config
+from config.serving import DurableConfig, IngestConfig, LogConfig
+from engine.errors import MurmurationError
+from engine.feed import Request
+from engine.state import EngineState, RoomsConfig
+from loadtest.scenarios.demo import publish_events
+from loadtest.society.society import Society, SocietyConfig
+from streams.durable.folder import durable_folder, opened_store
+from streams.durable.journal import JournalError
+from streams.events.feed_fields import feed_digest
+from streams.events.open_topics import running_log
+from streams.live.wiring import running_engine, wait_applied
+from streams.recovery.recover import LogBehindError, LogGapError, rebuild
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from murmuration.engine.state import EngineState
-from murmuration.engine.types import Kind, make_batch
-from murmuration.streams.durable import snapshot_file
-from murmuration.streams.durable.disk import RealDisk
-from murmuration.streams.durable.segment import Gap
-from murmuration.streams.durable.snapshots import SnapshotError, SnapshotInfo, Snapshots
-from murmuration.streams.durable.store import Store
-from murmuration.streams.log.base import TopicPartition
+from engine.batch import Kind, make_batch
+from engine.state import EngineState
+from streams.durable import snapshot_file
+from streams.durable.disk import RealDisk
+from streams.durable.segment import Gap
+from streams.durable.snapshots import SnapshotError, SnapshotInfo, Snapshots
+from streams.durable.store import Store
+from streams.log.interface import TopicPartition
 
 HISTORY = "00000000deadbeef"
 T0 = 1_760_000_000_000
@@ -329,8 +329,8 @@ PARENT = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from murmuration.streams.durable.disk import RealDisk
-from murmuration.streams.durable.snapshots import SnapshotInfo, Snapshots
+from streams.durable.disk import RealDisk
+from streams.durable.snapshots import SnapshotInfo, Snapshots
 
 folder = Path(sys.argv[1])
 

@@ -8,13 +8,13 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from murmuration.streams.cli import app
-from murmuration.streams.durable.disk import FolderBusyError, RealDisk
-from murmuration.streams.durable.inspect import inspect
-from murmuration.streams.durable.journal import JournalError, Run
-from murmuration.streams.durable.snapshots import SnapshotInfo
-from murmuration.streams.durable.store import Store, StoreError
-from murmuration.streams.log.base import TopicPartition
+from streams.cli.main import app
+from streams.durable.disk import FolderBusyError, RealDisk
+from streams.durable.inspect_folder import inspect
+from streams.durable.journal import JournalError, Run
+from streams.durable.snapshots import SnapshotInfo
+from streams.durable.store import Store, StoreError
+from streams.log.interface import TopicPartition
 
 TWEETS, FOLLOWS = TopicPartition("tweets", 0), TopicPartition("relationships", 3)
 START = {TWEETS: 100, FOLLOWS: 0}
@@ -113,8 +113,8 @@ def test_damaged_descriptions_are_named(memory_disk):
 SECOND = """
 import sys
 from pathlib import Path
-from murmuration.streams.durable.disk import FolderBusyError, RealDisk
-from murmuration.streams.durable.store import Store
+from streams.durable.disk import FolderBusyError, RealDisk
+from streams.durable.store import Store
 try:
     Store.open(RealDisk(Path(sys.argv[1])))
 except FolderBusyError as error:

@@ -7,9 +7,9 @@ import hypothesis.strategies as st
 import msgspec
 import pytest
 
-from murmuration.streams.events import TOPIC_BY_TYPE, Decoded, Decoder, wire
-from murmuration.streams.events.ids import ID_MAX
-from murmuration.streams.log.base import Format, Records
+from streams.events import TOPIC_BY_TYPE, Decoded, Decoder, wire
+from streams.events.ids import ID_MAX
+from streams.log.interface import Format, Records
 
 NOW_MS = 1_760_000_000_000
 FUTURE_MS_MAX = 1000

@@ -5,8 +5,8 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from murmuration.streams.events import DeadLetter, decode_dead_letter, encode_dead_letter
-from murmuration.streams.events.wire import DeadLetterEvent
+from streams.events import DeadLetter, decode_dead_letter, encode_dead_letter
+from streams.events.json_types import DeadLetterEvent
 
 letters = st.builds(
     DeadLetter,

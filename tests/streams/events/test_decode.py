@@ -6,6 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
+
+from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, EventBatch, Kind, TweetFlag
+from engine.errors import EventError
+from streams.events import APPLIED_TOPICS, Decoded, Decoder, encode_events, make_rows
+from streams.events.decode import EventTypes
+from streams.events.ids import language_code, text_hash, url_hash
+from streams.events.profile_bits import ProfileBit, ProfileState, SensitiveMedia
+from streams.log.interface import Format, Records
 from tests.streams.events.conftest import (
     FUTURE_MS_MAX,
     HEAD,
@@ -17,14 +25,6 @@ from tests.streams.events.conftest import (
     mutated,
     topic_of,
 )
-
-from murmuration.engine.errors import EventError
-from murmuration.engine.types import EVENT_COLUMNS, TWEET_COLUMNS, EventBatch, Kind, TweetFlag
-from murmuration.streams.events import APPLIED_TOPICS, Decoded, Decoder, encode_events, make_rows
-from murmuration.streams.events.decode import EventTypes
-from murmuration.streams.events.ids import language_code, text_hash, url_hash
-from murmuration.streams.events.profile import ProfileBit, ProfileState, SensitiveMedia
-from murmuration.streams.log.base import Format, Records
 
 DecodeJson = Callable[..., Decoded]
 

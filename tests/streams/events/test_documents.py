@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from jsonschema import Draft7Validator, Draft202012Validator
-from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, events, mutated, topic_of
 
-from murmuration.engine.errors import EventError
-from murmuration.streams.events import TOPICS
-from murmuration.streams.events.decode import EventTypes
-from murmuration.streams.events.documents import asyncapi, documents, json_schema, write_documents
-from murmuration.streams.events.wire import STRUCT_BY_TYPE, TIMESTAMP_MS_MAX
+from engine.errors import EventError
+from streams.events import TOPICS
+from streams.events.decode import EventTypes
+from streams.events.documents import asyncapi, documents, json_schema, write_documents
+from streams.events.json_types import STRUCT_BY_TYPE, TIMESTAMP_MS_MAX
+from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, events, mutated, topic_of
 
 HERE = Path(__file__).parent
 COMMITTED = HERE.parents[2] / "docs" / "schemas"

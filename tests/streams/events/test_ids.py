@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from murmuration.engine.errors import EventError
-from murmuration.engine.types import SNOWFLAKE_EPOCH_MS, snowflake_time_ms
-from murmuration.streams.events.ids import (
+from engine.batch import SNOWFLAKE_EPOCH_MS, snowflake_time_ms
+from engine.errors import EventError
+from streams.events.ids import (
     ID_MAX,
     EventIds,
     country_code,
@@ -18,8 +18,8 @@ from murmuration.streams.events.ids import (
     text_hash,
     url_hash,
 )
-from murmuration.streams.events.kernels import parse_decimals
-from murmuration.streams.events.wire import TIMESTAMP_MS_MAX
+from streams.events.json_types import TIMESTAMP_MS_MAX
+from streams.events.kernels import parse_decimals
 
 near_limits = st.sampled_from(
     ["0", "00", "1", "", "18446744073709551615", "18446744073709551616", "18446744073709551620"]

@@ -1,8 +1,8 @@
 import numpy as np
 
-from murmuration.engine.types import Kind
-from murmuration.streams.events import Decoder, encode_events, kernels, make_rows
-from murmuration.streams.log.base import Format, Records
+from engine.batch import Kind
+from streams.events import Decoder, encode_events, kernels, make_rows
+from streams.log.interface import Format, Records
 
 
 def test_warming_compiles_the_signatures_that_decoding_uses() -> None:

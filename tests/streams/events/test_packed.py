@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
-from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, make_run
 
-from murmuration.engine.types import DERIVED_KINDS, EVENT_COLUMNS, Kind
-from murmuration.streams.events import Decoded, Decoder, encode_events, make_rows, pack
-from murmuration.streams.events.ids import ID_MAX, text_hash, url_hash
-from murmuration.streams.events.packed import HEADER, PACKED_KINDS, ROW
-from murmuration.streams.events.wire import VALUE_MAX
-from murmuration.streams.log.base import Format
+from engine.batch import DERIVED_KINDS, EVENT_COLUMNS, Kind
+from streams.events import Decoded, Decoder, encode_events, make_rows, pack
+from streams.events.ids import ID_MAX, text_hash, url_hash
+from streams.events.json_types import VALUE_MAX
+from streams.events.packed import HEADER, PACKED_KINDS, ROW
+from streams.log.interface import Format
+from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, make_run
 
 ids = st.integers(1, ID_MAX)
 times = st.integers(1, NOW_MS + FUTURE_MS_MAX)

@@ -2,12 +2,12 @@ import hypothesis.strategies as st
 import msgspec
 import pytest
 from hypothesis import given, settings
-from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, events, topic_of
 
-from murmuration.engine.errors import EventError
-from murmuration.streams.events import Reason
-from murmuration.streams.events.decode import EventTypes
-from murmuration.streams.events.ids import ID_MAX
+from engine.errors import EventError
+from streams.events import Reason
+from streams.events.decode import EventTypes
+from streams.events.ids import ID_MAX
+from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, events, topic_of
 
 LIKE = SAMPLES["favorite"]
 TWEET = SAMPLES["create"]

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from tests.streams.events.conftest import NOW_MS
 
-from murmuration.engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
-from murmuration.streams.events.documents import json_schema
-from murmuration.streams.events.ids import ID_MAX
-from murmuration.streams.events.served import ENTRY_PARTS, decode_served, encode_served, repeated
-from murmuration.streams.feed_fields import feed_digest
+from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
+from streams.events.documents import json_schema
+from streams.events.feed_fields import feed_digest
+from streams.events.ids import ID_MAX
+from streams.events.served_feed import ENTRY_PARTS, decode_served, encode_served, repeated
+from tests.streams.events.conftest import NOW_MS
 
 ids = st.integers(1, ID_MAX)
 floats = st.floats(allow_nan=False, allow_infinity=False)

@@ -2,12 +2,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.streams.events.conftest import HEAD, SAMPLES
 
-from murmuration.engine.types import DERIVED_KINDS, Kind
-from murmuration.streams.events import TOPIC_BY_TYPE, TOPICS
-from murmuration.streams.events.decode import EventTypes
-from murmuration.streams.events.wire import (
+from engine.batch import DERIVED_KINDS, Kind
+from streams.events import TOPIC_BY_TYPE, TOPICS
+from streams.events.decode import EventTypes
+from streams.events.json_types import (
     APPLIED_TOPICS,
     KIND_BY_TYPE,
     STRUCT_BY_TYPE,
@@ -15,6 +14,7 @@ from murmuration.streams.events.wire import (
     Engagement,
     type_names,
 )
+from tests.streams.events.conftest import HEAD, SAMPLES
 
 
 def test_every_kind_has_an_event_type() -> None:

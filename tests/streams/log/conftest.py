@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log
-from murmuration.streams.log.base import EventLog, NewRecord, Records, Tail, TopicPartition
+from config.serving import LogConfig
+from streams.log import open_log
+from streams.log.interface import EventLog, NewRecord, Records, Tail, TopicPartition
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -8,9 +8,9 @@ import time
 import pytest
 from aiokafka.partitioner import murmur2
 
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log, sqlite_tail
-from murmuration.streams.log.base import (
+from config.serving import LogConfig
+from streams.log import open_log, sqlite_tail
+from streams.log.interface import (
     EventLog,
     Format,
     LogError,

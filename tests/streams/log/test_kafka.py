@@ -12,9 +12,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
 
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import kafka, kafka_tail, open_log
-from murmuration.streams.log.base import (
+from config.serving import LogConfig
+from streams.log import open_log
+from streams.log.interface import (
     EventLog,
     Format,
     LogUnavailableError,
@@ -23,6 +23,8 @@ from murmuration.streams.log.base import (
     RecordTooLargeError,
     TopicPartition,
 )
+from streams.log.kafka import log as kafka
+from streams.log.kafka import tail as kafka_tail
 
 pytestmark = pytest.mark.kafka
 
@@ -135,7 +137,7 @@ async def test_closing_while_the_broker_is_away_takes_bounded_time(kafka_node, h
 
 
 async def test_partitions_that_are_added_are_seen_and_used(config: LogConfig, helpers, monkeypatch):
-    monkeypatch.setattr("murmuration.streams.log.kafka._COUNTS_MAX_AGE_S", 0.1)
+    monkeypatch.setattr("streams.log.kafka.log._COUNTS_MAX_AGE_S", 0.1)
     async with open_log(config) as log:
         await log.ensure_topics({"a": 1})
         await log.append("a", helpers.json([0]))

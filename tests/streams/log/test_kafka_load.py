@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import kafka_tail, open_log
-from murmuration.streams.log.base import (
+from config.serving import LogConfig
+from streams.log import open_log
+from streams.log.interface import (
     EventLog,
     LogUnavailableError,
     NewRecord,
@@ -19,6 +19,7 @@ from murmuration.streams.log.base import (
     Tail,
     TopicPartition,
 )
+from streams.log.kafka import tail as kafka_tail
 
 pytestmark = pytest.mark.kafka
 
@@ -116,7 +117,7 @@ def config(kafka: str) -> LogConfig:
 @pytest.fixture(autouse=True)
 def counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Appenders go to added partitions without waiting half a minute."""
-    monkeypatch.setattr("murmuration.streams.log.kafka._COUNTS_MAX_AGE_S", 0.1)
+    monkeypatch.setattr("streams.log.kafka.log._COUNTS_MAX_AGE_S", 0.1)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

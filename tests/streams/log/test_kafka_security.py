@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log
-from murmuration.streams.log.base import LogUnavailableError, TopicPartition
+from config.serving import LogConfig
+from streams.log import open_log
+from streams.log.interface import LogUnavailableError, TopicPartition
 
 pytestmark = pytest.mark.kafka
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.streams.log.base import Format, Records, TopicPartition
-from murmuration.streams.log.merge import TimeMerge, slice_records
+from streams.log.interface import Format, Records, TopicPartition
+from streams.log.merge import TimeMerge, slice_records
 
 
 def records(partition: TopicPartition, first: int, times: list[int]) -> Records:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from murmuration.config.serving import LogConfig
-from murmuration.engine.errors import ConfigError
-from murmuration.streams.log import open_log
-from murmuration.streams.log.kafka import KafkaLog
-from murmuration.streams.log.kafka_options import parse_options
-from murmuration.streams.log.sqlite import SqliteLog
-from murmuration.streams.log.sqlite_file import SqliteAddress, parse_address
+from config.serving import LogConfig
+from engine.errors import ConfigError
+from streams.log import open_log
+from streams.log.kafka.log import KafkaLog
+from streams.log.kafka.options import parse_options
+from streams.log.sqlite.file import SqliteAddress, parse_address
+from streams.log.sqlite.log import SqliteLog
 
 
 def test_the_scheme_chooses_the_backend():

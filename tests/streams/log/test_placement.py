@@ -3,8 +3,8 @@ from aiokafka.partitioner import murmur2 as murmur2_of_aiokafka
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.streams.log.base import LogError, NewRecord, RecordTooLargeError
-from murmuration.streams.log.placement import check_sizes, murmur2, partitions_of, place
+from streams.log.interface import LogError, NewRecord, RecordTooLargeError
+from streams.log.placement import check_sizes, murmur2, partitions_of, place
 
 
 @given(st.binary(max_size=40))

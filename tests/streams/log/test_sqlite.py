@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log, sqlite_file, sqlite_writer
-from murmuration.streams.log.base import (
+from config.serving import LogConfig
+from streams.log import open_log, sqlite_file, sqlite_writer
+from streams.log.interface import (
     EventLog,
     LogUnavailableError,
     NewRecord,
     OffsetOutOfRangeError,
     TopicPartition,
 )
-from murmuration.streams.log.sqlite import SqliteLog
+from streams.log.sqlite.log import SqliteLog
 
 
 def path_of(config: LogConfig) -> Path:
@@ -273,7 +273,7 @@ async def test_a_lock_that_is_held_too_long(sqlite_config: LogConfig, helpers, m
 
 
 async def test_a_burst_larger_than_memory_for_it_waits(sqlite_log: EventLog, monkeypatch):
-    monkeypatch.setattr("murmuration.streams.log.sqlite._PENDING_BYTES_MAX", 100_000)
+    monkeypatch.setattr("streams.log.sqlite.log._PENDING_BYTES_MAX", 100_000)
     most = 0
     await sqlite_log.ensure_topics({"a": 2})
 

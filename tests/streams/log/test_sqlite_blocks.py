@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.streams.log.base import Format
-from murmuration.streams.log.sqlite_blocks import (
+from streams.log.interface import Format
+from streams.log.sqlite.blocks import (
     BLOCK_BYTES_MAX,
     BLOCK_RECORDS_MAX,
     Block,

@@ -9,16 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log, sqlite_tail
-from murmuration.streams.log.base import EventLog, TopicPartition
-from murmuration.streams.log.doorbell import Doorbell, folder_of
+from config.serving import LogConfig
+from streams.log import open_log, sqlite_tail
+from streams.log.interface import EventLog, TopicPartition
+from streams.log.sqlite.doorbell import Doorbell, folder_of
 
 APPENDER = """
 import asyncio, sys
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log
-from murmuration.streams.log.base import NewRecord
+from config.serving import LogConfig
+from streams.log import open_log
+from streams.log.interface import NewRecord
 
 async def main(url, name, count):
     async with open_log(LogConfig(url=url)) as log:

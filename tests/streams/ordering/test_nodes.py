@@ -10,20 +10,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from murmuration.config.schema import Config
-from murmuration.config.serving import DurableConfig, IngestConfig, LogConfig
-from murmuration.engine.feed import Explain, Request
-from murmuration.loadtest.demo import publish_events
-from murmuration.loadtest.society import Society, SocietyConfig
-from murmuration.streams.app import running_engine, wait_applied
-from murmuration.streams.durable.folder import opened_store
-from murmuration.streams.durable.recovery import LogGapError, rebuild
-from murmuration.streams.engine import Engine
-from murmuration.streams.log.base import EventLog, LogUnavailableError, NewRecord
-from murmuration.streams.ordering.line import LineLostError
-from murmuration.streams.ordering.proposals import ORDER
-from murmuration.streams.server.wire import encode_feed
-from murmuration.streams.topics import running_log
+from config.schema import Config
+from config.serving import DurableConfig, IngestConfig, LogConfig
+from engine.feed import Explain, Request
+from loadtest.scenarios.demo import publish_events
+from loadtest.society.society import Society, SocietyConfig
+from streams.durable.folder import opened_store
+from streams.events.open_topics import running_log
+from streams.live.live_engine import Engine
+from streams.live.wiring import running_engine, wait_applied
+from streams.log.interface import EventLog, LogUnavailableError, NewRecord
+from streams.ordering.line import LineLostError
+from streams.ordering.proposals import ORDER
+from streams.recovery.recover import LogGapError, rebuild
+from streams.server.encode import encode_feed
 
 WAIT_S = 60.0
 

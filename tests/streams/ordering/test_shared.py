@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from murmuration.streams.log.base import Format, Records, TopicPartition
-from murmuration.streams.ordering.proposals import (
+from streams.log.interface import Format, Records, TopicPartition
+from streams.ordering.proposals import (
     ORDER,
     Genesis,
     Proposal,
@@ -17,8 +17,8 @@ from murmuration.streams.ordering.proposals import (
     line_id,
     of_rooms,
 )
-from murmuration.streams.ordering.shared import SharedOrder
-from murmuration.streams.ordering.waiting import ReplayError
+from streams.ordering.shared import SharedOrder
+from streams.ordering.waiting import ReplayError
 
 LINE = "0123456789abcdef"
 A, B, C = TopicPartition("engagements", 0), TopicPartition("engagements", 1), TopicPartition("tweets", 0)

@@ -7,19 +7,19 @@ from functools import partial
 import pytest
 from prometheus_client import CollectorRegistry
 
-from murmuration.config.serving import IngestConfig, LogConfig
-from murmuration.loadtest.simulation.clock import VirtualLoop
-from murmuration.loadtest.simulation.memory_log import Broker, MemoryLog, NoFaults
-from murmuration.streams.durable.journal import Entry, Run
-from murmuration.streams.events.wire import APPLIED_TOPICS
-from murmuration.streams.log.base import EventLog, LogUnavailableError, NewRecord, TopicPartition
-from murmuration.streams.metrics import OrderMetrics
-from murmuration.streams.ordering import shared_source
-from murmuration.streams.ordering.line import LineLostError, find_line
-from murmuration.streams.ordering.pieces import Piece, Pieces, runs_of
-from murmuration.streams.ordering.proposals import ORDER, Genesis, Proposal, ProposedRun, encode, line_id, of_rooms
-from murmuration.streams.ordering.shared_source import SharedSource
-from murmuration.streams.ordering.waiting import ReplayError
+from config.serving import IngestConfig, LogConfig
+from loadtest.simulation.clock import VirtualLoop
+from loadtest.simulation.memory_log import Broker, MemoryLog, NoFaults
+from streams.durable.journal import Entry, Run
+from streams.events.json_types import APPLIED_TOPICS
+from streams.log.interface import EventLog, LogUnavailableError, NewRecord, TopicPartition
+from streams.ordering import shared_source
+from streams.ordering.line import LineLostError, find_line
+from streams.ordering.pieces import Piece, Pieces, runs_of
+from streams.ordering.proposals import ORDER, Genesis, Proposal, ProposedRun, encode, line_id, of_rooms
+from streams.ordering.shared_source import SharedSource
+from streams.ordering.waiting import ReplayError
+from streams.reading.metrics import OrderMetrics
 
 ROOMS = "00112233aabbccdd"
 INGEST = IngestConfig(poll_records_max=20, batch_events_max=8, poll_timeout_s=0.5)

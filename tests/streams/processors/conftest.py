@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from murmuration.streams.log.base import NewRecord
+from streams.log.interface import NewRecord
 
 
 class Make:

@@ -15,15 +15,15 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from murmuration.config.processors import ProcessorsConfig
-from murmuration.config.schema import Config
-from murmuration.config.serving import LogConfig
-from murmuration.engine.errors import ConfigError, MurmurationError
-from murmuration.streams import agents, agents_faust
-from murmuration.streams.log.base import LogUnavailableError
-from murmuration.streams.log.kafka_options import parse_options
-from murmuration.streams.processors.embedded import EmbeddedProcessors
-from murmuration.streams.topics import running_log
+from config.processors import ProcessorsConfig
+from config.schema import Config
+from config.serving import LogConfig
+from engine.errors import ConfigError, MurmurationError
+from streams import agents, agents_faust
+from streams.events.open_topics import running_log
+from streams.log.interface import LogUnavailableError
+from streams.log.kafka.options import parse_options
+from streams.processors.embedded import EmbeddedProcessors
 
 TIMEOUT_S = 60.0
 PARTITIONS = 4
@@ -73,7 +73,7 @@ class WorkerProcess:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "murmuration", "agents"], env=os.environ | environ, stdout=log, stderr=log
+                [sys.executable, "-m", "streams.cli", "agents"], env=os.environ | environ, stdout=log, stderr=log
             )
 
     async def get(self, path: str) -> tuple[int, str]:

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.feed import Entry, Feed, Product, Request
-from murmuration.streams.events.served import encode_served
-from murmuration.streams.log.base import Format
-from murmuration.streams.processors.base import FeedShown, decode_feed
+from engine.feed import Entry, Feed, Product, Request
+from streams.events.served_feed import encode_served
+from streams.log.interface import Format
+from streams.processors.base import FeedShown, decode_feed
 
 NOW_MS = 1_760_000_000_000
 ids = st.integers(1, 2**64 - 1)

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from murmuration.config.processors import ProcessorsConfig
-from murmuration.config.schema import Config
-from murmuration.config.serving import DurableConfig, LogConfig
-from murmuration.engine.errors import ConfigError
-from murmuration.streams.log.base import LogUnavailableError, TopicPartition
-from murmuration.streams.processors import embedded, metrics
-from murmuration.streams.processors.embedded import EmbeddedProcessors, processors_beside
-from murmuration.streams.processors.saved_state import SavedState
-from murmuration.streams.topics import running_log
+from config.processors import ProcessorsConfig
+from config.schema import Config
+from config.serving import DurableConfig, LogConfig
+from engine.errors import ConfigError
+from streams.events.open_topics import running_log
+from streams.log.interface import LogUnavailableError, TopicPartition
+from streams.processors import embedded, metrics
+from streams.processors.embedded import EmbeddedProcessors, processors_beside
+from streams.processors.saved_state import SavedState
 
 TIMEOUT_S = 60.0
 WHERE = TopicPartition("served", 0)

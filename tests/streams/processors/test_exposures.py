@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.config.processors import ProcessorsConfig
-from murmuration.streams.processors.base import Batch, FeedShown, Outcome
-from murmuration.streams.processors.exposures import MINUTE_MS, WINDOWS, Label, buckets_of, count_exposures, totals
+from config.processors import ProcessorsConfig
+from streams.processors.base import Batch, FeedShown, Outcome
+from streams.processors.exposures import MINUTE_MS, WINDOWS, Label, buckets_of, count_exposures, totals
 
 DAY = 1440
 CONFIG = ProcessorsConfig(experiments={"control": 2, "colour/tint": 3}, late_minutes_max=60)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.config.processors import ProcessorsConfig
-from murmuration.config.serving import LogConfig
-from murmuration.streams.log import open_log
-from murmuration.streams.processors.groups import CHANGES_MAX, AuthorGroups, GroupsTail
+from config.processors import ProcessorsConfig
+from config.serving import LogConfig
+from streams.log import open_log
+from streams.processors.groups import CHANGES_MAX, AuthorGroups, GroupsTail
 
 names = st.sampled_from(["press", "sport", "art"])
 profiles = st.tuples(st.integers(1, 3), st.integers(1, 6), st.lists(names, max_size=3, unique=True))

@@ -6,14 +6,14 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from murmuration.config.processors import ProcessorsConfig
-from murmuration.config.schema import Config
-from murmuration.config.serving import LogConfig
-from murmuration.streams.agents import Worker
-from murmuration.streams.agents_table import partition_of, position_key
-from murmuration.streams.log.base import LogUnavailableError
-from murmuration.streams.processors.exposures import Label, totals
-from murmuration.streams.topics import running_log
+from config.processors import ProcessorsConfig
+from config.schema import Config
+from config.serving import LogConfig
+from streams.agents.table import partition_of, position_key
+from streams.agents.worker import Worker
+from streams.events.open_topics import running_log
+from streams.log.interface import LogUnavailableError
+from streams.processors.exposures import Label, totals
 
 NOW_MS = 1_760_000_000_000
 PARTITIONS = 3

@@ -12,9 +12,10 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from murmuration.config.serving import ServingConfig
-from murmuration.engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHit, Why
-from murmuration.streams.log.base import (
+from config.serving import ServingConfig
+from engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHit, Why
+from streams.live.service import Origin, Readiness, Viewer
+from streams.log.interface import (
     EventLog,
     LogUnavailableError,
     NewRecord,
@@ -22,8 +23,7 @@ from murmuration.streams.log.base import (
     Tail,
     TopicPartition,
 )
-from murmuration.streams.server.app import RunningServer, build_app, start_server
-from murmuration.streams.service import Origin, Readiness, Viewer
+from streams.server.application import RunningServer, build_app, start_server
 
 SECRET = "a secret of more than thirty-two bytes"
 SUBPROTOCOL = "murmuration.v1.json"

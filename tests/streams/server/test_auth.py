@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from murmuration.config.serving import ServingConfig
-from murmuration.engine.errors import ConfigError
-from murmuration.streams.server.auth import Authenticator, check_serving
-from murmuration.streams.server.errors import ProtocolError
+from config.serving import ServingConfig
+from engine.errors import ConfigError
+from streams.server.auth import Authenticator, check_serving
+from streams.server.error_names import ProtocolError
 
 SECRET = "a secret of more than thirty-two bytes"
 TOKEN_MODE = {"auth": "token", "token_key": SECRET}

@@ -7,12 +7,12 @@ import socket as sockets
 import pytest
 from rich.console import Console
 
-from murmuration.engine.errors import ConfigError
-from murmuration.engine.feed import Explain, Request
-from murmuration.streams.cli_common import parse_urls
-from murmuration.streams.client import FeedClient, FeedClientError, UnreachableError
-from murmuration.streams.client_render import age, plain, render_feed
-from murmuration.streams.feed_fields import feed_fields
+from engine.errors import ConfigError
+from engine.feed import Explain, Request
+from streams.cli.common import parse_urls
+from streams.cli.render_feed import age, plain, render_feed
+from streams.client.client import FeedClient, FeedClientError, UnreachableError
+from streams.events.feed_fields import feed_fields
 
 SECRET = "a secret of more than thirty-two bytes"
 

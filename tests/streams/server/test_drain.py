@@ -10,9 +10,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from murmuration.streams.ending import end_tasks
-from murmuration.streams.log.base import LogUnavailableError
-from murmuration.streams.server.app import drain
+from streams.log.interface import LogUnavailableError
+from streams.process.ending import end_tasks
+from streams.server.application import drain
 
 
 async def test_connections_are_told_when_to_come_back(site):
@@ -83,7 +83,7 @@ async def test_a_background_task_that_does_not_end_is_named_and_left(start, monk
         raise asyncio.CancelledError
 
     monkeypatch.setattr(site.service, "wait_version", deaf)
-    monkeypatch.setattr("murmuration.streams.server.app.end_tasks", functools.partial(end_tasks, timeout_s=0.1))
+    monkeypatch.setattr("streams.server.application.end_tasks", functools.partial(end_tasks, timeout_s=0.1))
     site.service.change()
     await waited.wait()
     (pushes,) = (task for task in context_of(site).background if task.get_name() == "pushes")
@@ -112,6 +112,6 @@ async def test_a_second_drain_is_nothing(site):
 
 
 def context_of(site):
-    from murmuration.streams.server.context import CONTEXT
+    from streams.server.context import CONTEXT
 
     return site.server._app[CONTEXT]

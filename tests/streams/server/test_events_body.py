@@ -8,8 +8,8 @@ import tracemalloc
 import orjson
 import pytest
 
-from murmuration.streams.log.base import LogUnavailableError
-from murmuration.streams.server import events_body, intake
+from streams.log.interface import LogUnavailableError
+from streams.server import events_body, intake
 
 
 def event(number, **fields):

@@ -7,16 +7,16 @@ import aiohttp
 import numpy as np
 import pytest
 
-from murmuration.engine.interaction_graph.entity_graph import EntityType
-from murmuration.engine.interaction_graph.salsa import SalsaScratch
-from murmuration.engine.interaction_graph.second_degree import SecondDegreeRequest
-from murmuration.engine.interaction_graph.second_degree_entities import second_degree_entities
-from murmuration.engine.interaction_graph.second_degree_users import UsersRequest, second_degree_users
-from murmuration.engine.interaction_graph.user_graph import UserEdgeType
-from murmuration.engine.state import RoomsConfig
-from murmuration.engine.types import Kind, make_batch
-from murmuration.streams.events.ids import text_hash, url_hash
-from murmuration.streams.serve import running
+from engine.batch import Kind, make_batch
+from engine.interaction_graph.entity_graph import EntityType
+from engine.interaction_graph.salsa import SalsaScratch
+from engine.interaction_graph.second_degree import SecondDegreeRequest
+from engine.interaction_graph.second_degree_entities import second_degree_entities
+from engine.interaction_graph.second_degree_users import UsersRequest, second_degree_users
+from engine.interaction_graph.user_graph import UserEdgeType
+from engine.state import RoomsConfig
+from streams.events.ids import text_hash, url_hash
+from streams.serve import running
 
 from .test_graph_queries import T0, TWEETS, Site, by_type, settings, site  # noqa: F401
 

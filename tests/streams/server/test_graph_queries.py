@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from murmuration.config.schema import Config
-from murmuration.config.serving import LogConfig, ServingConfig
-from murmuration.engine.errors import RequestError
-from murmuration.engine.home_mixer.config import ForYouConfig, HomeMixerConfig, LikedByConfig, RelatedConfig, WalkConfig
-from murmuration.engine.interaction_graph import (
+from config.schema import Config
+from config.serving import LogConfig, ServingConfig
+from engine.batch import Kind, make_batch
+from engine.errors import RequestError
+from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, LikedByConfig, RelatedConfig, WalkConfig
+from engine.interaction_graph import (
     queries,
     random_neighbors,
     related,
@@ -32,16 +33,17 @@ from murmuration.engine.interaction_graph import (
     similarity,
     subgraph_salsa,
 )
-from murmuration.engine.interaction_graph.arrays import EdgeType
-from murmuration.engine.interaction_graph.similarity_kernels import CountScratch
-from murmuration.engine.interaction_graph.state import InteractionGraphConfig
-from murmuration.engine.pipeline.scratch import Scratch
-from murmuration.engine.state import EngineState, RoomsConfig
-from murmuration.engine.types import Kind, make_batch
-from murmuration.streams import graph_answers, graph_service
-from murmuration.streams.serve import Running, running
-from murmuration.streams.server import graph_queries, parameters
-from murmuration.streams.server.errors import ProtocolError
+from engine.interaction_graph.arrays import EdgeType
+from engine.interaction_graph.similarity_kernels import CountScratch
+from engine.interaction_graph.state import InteractionGraphConfig
+from engine.pipeline.scratch import Scratch
+from engine.state import EngineState, RoomsConfig
+from streams.graph_api import answers as graph_answers
+from streams.reading import graph_queries as graph_service
+from streams.serve import Running, running
+from streams.server import graph_http as graph_queries
+from streams.server import parameters
+from streams.server.error_names import ProtocolError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 KEY = "a secret of more than thirty-two bytes"

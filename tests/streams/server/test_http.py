@@ -6,8 +6,8 @@ import socket as sockets
 import orjson
 import pytest
 
-from murmuration.engine.errors import BadCursorError, CapacityError, ConfigError, RequestError, SafetyError
-from murmuration.streams.server import static
+from engine.errors import BadCursorError, CapacityError, ConfigError, RequestError, SafetyError
+from streams.server import static
 
 
 async def test_a_feed(site):

@@ -13,7 +13,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.streams.server.limits import KeyedBuckets, TokenBucket
+from streams.server.limits import KeyedBuckets, TokenBucket
 
 
 @given(
@@ -226,6 +226,6 @@ async def test_a_dead_peer_is_noticed_by_its_missing_pong(start):
 
 
 def context_of(site):
-    from murmuration.streams.server.context import CONTEXT
+    from streams.server.context import CONTEXT
 
     return site.server._app[CONTEXT]

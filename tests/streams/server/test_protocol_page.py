@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from murmuration.streams.server import frames
-from murmuration.streams.server.errors import CLOSE_CODES, HTTP_STATUS
+from streams.server import frames
+from streams.server.error_names import CLOSE_CODES, HTTP_STATUS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 

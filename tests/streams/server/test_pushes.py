@@ -5,9 +5,9 @@ import itertools
 
 import pytest
 
-from murmuration.engine.errors import CapacityError, SafetyError
-from murmuration.streams.events.served import decode_served
-from murmuration.streams.feed_fields import feed_digest
+from engine.errors import CapacityError, SafetyError
+from streams.events.feed_fields import feed_digest
+from streams.events.served_feed import decode_served
 
 
 async def test_the_first_push_is_the_whole_feed_and_the_next_says_what_is_new(site):

@@ -6,10 +6,10 @@ import contextlib
 import pytest
 from prometheus_client import CollectorRegistry
 
-from murmuration.engine.feed import Request
-from murmuration.streams.log.base import LogUnavailableError
-from murmuration.streams.server.metrics import ServingMetrics
-from murmuration.streams.server.served import ServedLog
+from engine.feed import Request
+from streams.log.interface import LogUnavailableError
+from streams.server.metrics import ServingMetrics
+from streams.server.served_log import ServedLog
 
 
 class Bench:

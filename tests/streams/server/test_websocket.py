@@ -6,10 +6,10 @@ import aiohttp
 import orjson
 import pytest
 
-from murmuration.engine.errors import BadCursorError, CapacityError, RequestError, SafetyError
-from murmuration.streams.events.packed import HEADER, ROW
-from murmuration.streams.events.served import decode_served
-from murmuration.streams.log.base import LogUnavailableError, RecordTooLargeError
+from engine.errors import BadCursorError, CapacityError, RequestError, SafetyError
+from streams.events.packed import HEADER, ROW
+from streams.events.served_feed import decode_served
+from streams.log.interface import LogUnavailableError, RecordTooLargeError
 
 
 async def test_hello_comes_first_and_says_the_limits(site):

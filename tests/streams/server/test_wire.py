@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmuration.engine.feed import Explain, Product, Request
-from murmuration.streams.feed_fields import feed_digest
-from murmuration.streams.server.wire import encode, encode_feed, new_tweets_frame
+from engine.feed import Explain, Product, Request
+from streams.events.feed_fields import feed_digest
+from streams.server.encode import encode, encode_feed, new_tweets_frame
 
 REQUEST = Request(
     viewer_id=42, request_id=17, time_ms=1_760_000_000_000, seed=990, explain=Explain.ALL, product=Product.FOR_YOU

@@ -1,0 +1,264 @@
+"""Exact de-duplication of events by id over the last ``events_max`` events.
+
+A ring holds the ids in arrival order; an open-addressing table over the ring's positions answers "seen before?"
+in about one cache miss. An id lives in its topic's namespace (the families below): the same number may name a
+tweet event and an engagement. Distinct ids are never taken for duplicates.
+
+Rules: a duplicate is dropped and does not renew the first one's place; id 0 (an event without id) is never a
+duplicate and takes no place; rows derived from a create or edit (mentions, hashtags …) follow the row before
+them, also over a batch's border.
+
+Memory: ``17 B · events_max + 8 B · table``, table = the power of two at or above ``2 · events_max``.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from engine.errors import InvariantError
+from engine.kernels.jit import inlined, kernel
+from engine.kernels.prefetch import prefetch
+from engine.kernels.rng import GOLDEN, mix64
+
+#: Indices of ``header``.
+POSITION, SIZE, LAST_FATE, KEPT, DUPLICATES, EXPIRED, WITHOUT_ID = range(7)
+HEADER_SIZE = 8
+
+#: Rows whose table slots are fetched ahead together, so that their cache misses overlap.
+AHEAD_ROWS = 64
+LOW_32 = np.uint64(0xFFFFFFFF)
+
+
+class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How far back duplicates are recognised, in events of all topics together."""
+
+    events_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
+
+
+@inlined
+def _family(kind: Any) -> Any:
+    """Engagements 0, tweets 1, relationships 2, users 3, served 4."""
+    if kind < 64:
+        return 0
+    if kind < 96:
+        return 1
+    if kind < 128:
+        return 2
+    if kind < 160:
+        return 3
+    return 4
+
+
+@inlined
+def _hash(event_id: Any, family: Any) -> Any:
+    """A mix of id and family. The top bits are the home slot, the top 32 the fingerprint."""
+    return mix64(event_id + np.uint64(family + 1) * GOLDEN)
+
+
+class Ids(NamedTuple):
+    """The arrays: a ring of ``events_max`` ids with their families and times, and the table over it.
+
+    A table slot holds the hash's top 32 bits above the ring position + 1; 0 is empty.
+    """
+
+    ring_id: NDArray[np.uint64]
+    ring_family: NDArray[np.uint8]
+    ring_ms: NDArray[np.int64]
+    table: NDArray[np.uint64]
+    header: NDArray[np.int64]
+
+
+@inlined
+def _ring_home(ids: Any, position: Any, shift: Any) -> Any:
+    """Home slot of the id at a ring position."""
+    return np.int64(_hash(ids.ring_id[position], np.int64(ids.ring_family[position])) >> shift)
+
+
+@kernel
+def _forget(ids: Any, position: Any, shift: Any) -> Any:
+    """Take the ring's ``position`` out of the table, closing the gap (backward shift: no tombstones)."""
+    table = ids.table
+    mask = table.shape[0] - 1
+    hole = _ring_home(ids, position, shift)
+    while np.int64(table[hole] & LOW_32) != position + 1:
+        hole = (hole + 1) & mask
+    at = hole
+    while True:
+        at = (at + 1) & mask
+        slot = table[at]
+        if slot == np.uint64(0):
+            break
+        home = np.int64(slot >> shift)
+        if ((at - home) & mask) >= ((at - hole) & mask):
+            table[hole] = slot
+            hole = at
+    table[hole] = np.uint64(0)
+
+
+@kernel
+def _prefetch(ids: Any, kind: Any, event_id: Any, start: Any, end: Any, shift: Any) -> Any:
+    """Ask for the slots that rows ``start`` to ``end`` and the entries they push out will need."""
+    capacity = ids.ring_id.shape[0]
+    for row in range(start, end):
+        prefetch(ids.table, np.int64(_hash(event_id[row], _family(np.int64(kind[row]))) >> shift))
+    size = ids.header[SIZE]
+    if size + (end - start) > capacity:
+        position = ids.header[POSITION]
+        for _ in range(min(end - start, size)):
+            prefetch(ids.table, _ring_home(ids, position, shift))
+            position += 1
+            if position == capacity:
+                position = 0
+
+
+@kernel
+def _enter(ids: Any, event_id: Any, family: Any, time_ms: Any, shift: Any) -> Any:
+    """Enter an id unless it is there; True when it was new. The oldest entry makes room."""
+    table = ids.table
+    capacity = ids.ring_id.shape[0]
+    mask = table.shape[0] - 1
+    code = _hash(event_id, family)
+    fingerprint = code >> np.uint64(32)
+    home = np.int64(code >> shift)
+    at = home
+    while table[at] != np.uint64(0):
+        if table[at] >> np.uint64(32) == fingerprint:
+            position = np.int64(table[at] & LOW_32) - 1
+            if ids.ring_id[position] == event_id and ids.ring_family[position] == family:
+                return False
+        at = (at + 1) & mask
+    position = ids.header[POSITION]
+    if ids.header[SIZE] == capacity:
+        _forget(ids, position, shift)
+        ids.header[EXPIRED] += 1
+        at = home
+        while table[at] != np.uint64(0):
+            at = (at + 1) & mask
+    else:
+        ids.header[SIZE] += 1
+    table[at] = (fingerprint << np.uint64(32)) | np.uint64(position + 1)
+    ids.ring_id[position] = event_id
+    ids.ring_family[position] = family
+    ids.ring_ms[position] = time_ms
+    ids.header[POSITION] = position + 1 if position + 1 < capacity else 0
+    return True
+
+
+@kernel
+def _keep(ids: Any, kind: Any, event_id: Any, timestamp_ms: Any, shift: Any, out: Any) -> Any:
+    """Decide row by row; ``out`` (bool, n) is written. O(n) expected."""
+    header = ids.header
+    for start in range(0, kind.shape[0], AHEAD_ROWS):
+        end = min(start + AHEAD_ROWS, kind.shape[0])
+        _prefetch(ids, kind, event_id, start, end, shift)
+        for row in range(start, end):
+            code = np.int64(kind[row])
+            if 72 <= code < 96:
+                out[row] = header[LAST_FATE] == 0
+                continue
+            fresh = True
+            if event_id[row] == np.uint64(0):
+                header[WITHOUT_ID] += 1
+            else:
+                fresh = _enter(ids, event_id[row], _family(code), timestamp_ms[row], shift)
+            header[LAST_FATE] = 0 if fresh else 1
+            header[KEPT if fresh else DUPLICATES] += 1
+            out[row] = fresh
+
+
+class Deduplication:
+    """A set of recent event ids. ``keep`` stands for a room's ``apply``: one writer; it has no readers.
+
+    Scalars are in ``header``: ring position, size, fate of the last primary row (1 = dropped), then counters.
+    """
+
+    name: ClassVar[str] = "deduplication"
+
+    def __init__(self, config: DeduplicationConfig) -> None:
+        self.config = config
+        capacity = config.events_max
+        table = 1 << max(4, (2 * capacity - 1).bit_length())
+        self._ids = Ids(
+            ring_id=np.zeros(capacity, np.uint64),
+            ring_family=np.zeros(capacity, np.uint8),
+            ring_ms=np.zeros(capacity, np.int64),
+            table=np.zeros(table, np.uint64),
+            header=np.zeros(HEADER_SIZE, np.int64),
+        )
+        self._header = self._ids.header
+        #: Hash bits below the home slot.
+        self._shift = np.uint64(65 - table.bit_length())
+
+    def keep(
+        self, kind: NDArray[np.uint8], id: NDArray[np.uint64], timestamp_ms: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which rows of a batch to apply; enters their ids.
+
+        Args:
+            kind: uint8 (n), event kinds.
+            id: uint64 (n), event ids, 0 for none.
+            timestamp_ms: int64 (n), event times; only ``horizon_ms`` uses them.
+
+        Returns:
+            bool (n), False for duplicates of earlier events or rows.
+        """
+        out = np.empty(kind.shape[0], np.bool_)
+        _keep(self._ids, kind, id, timestamp_ms, self._shift, out)
+        return out
+
+    @property
+    def horizon_ms(self) -> int:
+        """Event time between the newest and the oldest id held: how far back duplicates are recognised now."""
+        size, position, capacity = int(self._header[SIZE]), int(self._header[POSITION]), self.config.events_max
+        if size == 0:
+            return 0
+        oldest = position if size == capacity else 0
+        return max(0, int(self._ids.ring_ms[position - 1]) - int(self._ids.ring_ms[oldest]))
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The complete mutable state."""
+        return self._ids._asdict()
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def fill(self) -> Mapping[str, float]:
+        """Share of the ring in use. It stays at 1 once ``events_max`` events were seen."""
+        return {"events": float(self._header[SIZE]) / self.config.events_max}
+
+    def counters(self) -> Mapping[str, int]:
+        """Primary rows kept and dropped, rows without id, ids that left the horizon."""
+        names = {"kept": KEPT, "duplicates": DUPLICATES, "expired": EXPIRED, "without_id": WITHOUT_ID}
+        return {name: int(self._header[index]) for name, index in names.items()}
+
+    def check(self) -> None:
+        """Verify that table and ring hold the same ids, each where a search finds it.
+
+        Raises:
+            InvariantError: they do not.
+        """
+        ids, size = self._ids, int(self._header[SIZE])
+        used = np.flatnonzero(ids.table)
+        if len(used) != size:
+            raise InvariantError(f"deduplication: {len(used)} table slots for {size} ids")
+        positions = (ids.table[used] & LOW_32).astype(np.int64) - 1
+        if not np.array_equal(np.sort(positions), np.arange(size)):
+            raise InvariantError("deduplication: table and ring positions differ")
+        for at, position in zip(used.tolist(), positions.tolist(), strict=True):
+            probe = int(_ring_home(ids, position, self._shift))
+            while probe != at:
+                if ids.table[probe] == 0:
+                    raise InvariantError(f"deduplication: ring position {position} cannot be found")
+                probe = (probe + 1) % len(ids.table)
+
+
+def warm() -> None:
+    """Compile the kernels on a tiny batch of the real dtypes."""
+    room = Deduplication(DeduplicationConfig(events_max=1))
+    ids = np.array([1, 2], np.uint64)
+    room.keep(np.array([1, 1], np.uint8), ids, np.zeros(2, np.int64))

@@ -1,0 +1,186 @@
+"""What hashtags and URLs are called: from the 64-bit hash that the engine counts by to the name somebody wrote.
+
+Names come with the tweets that were published as JSON; packed events have only the hash. The last ``names_max`` names
+by first sight are kept, and of their text the last ``text_bytes_max`` bytes; a name that was lost, whole or its text,
+is there again as soon as another tweet carries it.
+
+Memory: ``12 B · names_max``, the id map, and the text.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from engine.batch import EventBatch, Kind, make_batch
+from engine.errors import InvariantError
+from engine.kernels import id_map
+from engine.kernels.id_map import IdMap, find, find_many, find_or_add, lookup, make_id_map, remove
+from engine.kernels.jit import inlined, kernel
+
+#: Indices of ``Names.header``. ``WRITTEN``: bytes of text ever written; its place in the ring is that modulo the size.
+POSITION, WRITTEN, NAMES, REWRITTEN, EVICTED, TOO_LONG = range(6)
+HEADER_SIZE = 8
+
+_HASHTAG, _URL = int(Kind.HASHTAG), int(Kind.URL)
+
+
+class EntityNamesConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How many names of hashtags and URLs are kept, and how many bytes of them."""
+
+    names_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 16
+    text_bytes_max: Annotated[int, Meta(ge=1, le=1 << 40)] = 1 << 22
+
+
+class Names(NamedTuple):
+    """The arrays; all of the state. n = ``names_max``.
+
+    ``ids``: hash → place; places are a ring by first sight. ``start``: int64 (n,), what ``WRITTEN`` was. ``size``:
+    int32 (n,), bytes of UTF-8. ``text``: the ring of bytes. ``header``: int64.
+    """
+
+    ids: IdMap
+    start: NDArray[np.int64]
+    size: NDArray[np.int32]
+    text: NDArray[np.uint8]
+    header: NDArray[np.int64]
+
+
+@inlined
+def _has_text(names: Any, at: Any) -> Any:
+    """Whether a name's text has not been written over."""
+    return names.header[WRITTEN] - names.start[at] <= names.text.shape[0]
+
+
+@kernel
+def _put(names: Any, name_hash: Any, text: Any, start: Any, size: Any) -> None:
+    """Keep a name, unless it is there."""
+    header, ring = names.header, names.text
+    if size > ring.shape[0]:
+        header[TOO_LONG] += 1
+        return
+    at = np.int64(find(names.ids, name_hash))
+    if at >= 0:
+        if _has_text(names, at):
+            return
+        header[REWRITTEN] += 1
+    else:
+        # The map gives out 0, 1, 2 … and, once full, the place of the one just removed: the ring's own order.
+        at = header[POSITION]
+        if header[NAMES] - header[EVICTED] == names.size.shape[0]:
+            remove(names.ids, names.ids.keys[at])
+            header[EVICTED] += 1
+        find_or_add(names.ids, name_hash)
+        header[POSITION] = at + 1 if at + 1 < names.size.shape[0] else 0
+        header[NAMES] += 1
+    names.start[at] = header[WRITTEN]
+    names.size[at] = size
+    head = header[WRITTEN] % ring.shape[0]
+    for i in range(size):
+        ring[head] = text[start + i]
+        head = head + 1 if head + 1 < ring.shape[0] else 0
+    header[WRITTEN] += size
+
+
+@kernel
+def _apply(names: Any, batch: Any) -> None:
+    """Keep the names that a batch's hashtags and URLs carry; other rows are passed over."""
+    for row in range(batch.kind.shape[0]):
+        at = batch.payload[row]
+        if at >= 0 and batch.kind[row] in (_HASHTAG, _URL):
+            start, size = batch.tweet_text_start[at], np.int64(batch.tweet_text_bytes[at])
+            _put(names, batch.context_id[row], batch.text, start, size)
+
+
+class EntityNames:
+    """Names by hash. ``apply`` is the writer's; readers hold the read side of the state lock."""
+
+    name: ClassVar[str] = "entity_names"
+
+    def __init__(self, config: EntityNamesConfig) -> None:
+        self.config = config
+        self._names = Names(
+            ids=make_id_map(config.names_max),
+            start=np.zeros(config.names_max, np.int64),
+            size=np.zeros(config.names_max, np.int32),
+            text=np.zeros(config.text_bytes_max, np.uint8),
+            header=np.zeros(HEADER_SIZE, np.int64),
+        )
+
+    def apply(self, batch: EventBatch) -> None:
+        """Keep the names of a batch's hashtags and URLs (``Room.apply``)."""
+        # Packed events carry no text: nothing to look for.
+        if batch.text.size:
+            _apply(self._names, batch)
+
+    def names_of(self, hashes: NDArray[np.uint64]) -> list[str | None]:
+        """The names (n) as they were first written, or first again after they were lost; None where not known."""
+        names, size = self._names, len(self._names.text)
+        places = np.empty(len(hashes), np.int32)
+        find_many(names.ids, np.ascontiguousarray(hashes, np.uint64), places)
+        known = (places >= 0) & (names.header[WRITTEN] - names.start[places] <= size)
+        starts, sizes = (names.start[places] % size).tolist(), names.size[places].tolist()
+        found: list[str | None] = []
+        for there, start, length in zip(known.tolist(), starts, sizes, strict=True):
+            text = names.text[start : start + length].tobytes() if there else b""
+            if there and start + length > size:
+                text += names.text[: start + length - size].tobytes()
+            found.append(text.decode("utf-8", "replace") if there else None)
+        return found
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The complete mutable state (``Room.arrays``)."""
+        ids, names = self._names.ids._asdict(), self._names._asdict()
+        return {f"ids_{name}": array for name, array in ids.items()} | {
+            name: array for name, array in names.items() if name != "ids"
+        }
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes of all arrays (``Room.bytes_max``)."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def fill(self) -> Mapping[str, float]:
+        """Share in use of the names and of their text; both stay at 1 once they were full."""
+        written = int(self._names.header[WRITTEN])
+        return {
+            "names": float(self._names.ids.header[id_map.SIZE]) / self.config.names_max,
+            "text": min(1.0, written / self.config.text_bytes_max),
+        }
+
+    def counters(self) -> Mapping[str, int]:
+        """Names kept, written again after their text was lost, evicted, and longer than the whole text may be."""
+        fields = {"names": NAMES, "rewritten": REWRITTEN, "evicted": EVICTED, "too_long": TOO_LONG}
+        return {name: int(self._names.header[at]) for name, at in fields.items()}
+
+    def check(self) -> None:
+        """Verify that map, ring and text fit each other.
+
+        Raises:
+            InvariantError: they do not.
+        """
+        names, header = self._names, self._names.header
+        held = int(header[NAMES] - header[EVICTED])
+        used = np.flatnonzero(names.ids.keys)
+        if held != int(names.ids.header[id_map.SIZE]) or not np.array_equal(used, np.arange(held)):
+            raise InvariantError(f"entity_names: {held} names, but the map has others")
+        if header[POSITION] != header[NAMES] % self.config.names_max:
+            raise InvariantError("entity_names: the ring's position is not where the next name goes")
+        if any(lookup(names.ids, int(names.ids.keys[at])) != at for at in used.tolist()):
+            raise InvariantError("entity_names: a name cannot be found")
+        if (names.start[used] + names.size[used] > header[WRITTEN]).any():
+            raise InvariantError("entity_names: a text ends behind what was written")
+
+
+def warm() -> None:
+    """Compile the kernels on a tiny batch of the real dtypes."""
+    room = EntityNames(EntityNamesConfig(names_max=1, text_bytes_max=4))
+    for name_hash in (1, 2):
+        room.apply(
+            make_batch(
+                b"ab", kind=[_URL], context_id=[name_hash], payload=[0], tweet_text_start=[0], tweet_text_bytes=[2]
+            )
+        )
+    room.names_of(np.ones(1, np.uint64))

@@ -1,0 +1,259 @@
+"""Candidate sources of the products (docs/feeds.md): followees' tweets, walks, what is popular now."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import Kind
+from engine.feed import Product
+from engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, RelatedConfig, WalkConfig
+from engine.interaction_graph.related import RelatedTweetsRequest, related_to_tweet
+from engine.interaction_graph.salsa import SalsaRequest, salsa
+from engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
+from engine.interaction_graph.state import EdgeType, InteractionGraph
+from engine.pipeline.components import Query
+from engine.signals.state import Signals
+from engine.social_graph.state import SocialGraph
+from engine.tweet_store.state import TweetStore
+
+Ids = NDArray[np.uint64]
+Found = tuple[Ids, NDArray[np.float64]]
+
+#: The walk sources that start from other people than the viewer.
+SEEDED_WALKS = ("walk_followees", "walk_popular")
+
+
+class ViewerGraph:
+    """Query hydrator: whom the viewer follows, and how much the interaction graph knows of the viewer."""
+
+    name = "viewer_graph"
+
+    def __init__(self, social_graph: SocialGraph, interaction_graph: InteractionGraph, followees_max: int) -> None:
+        self.social_graph = social_graph
+        self.interaction_graph = interaction_graph
+        self.followees_max = followees_max
+
+    def hydrate(self, query: Query) -> None:
+        viewer = query.request.viewer_id
+        query.followees = self.social_graph.followees(viewer, self.followees_max)
+        query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
+
+
+class Followees:
+    """In-network retrieval: the newest tweets of followees; raw score = creation time."""
+
+    name = "followees"
+
+    def __init__(self, tweet_store: TweetStore, config: ForYouConfig | FollowingConfig) -> None:
+        self.tweet_store = tweet_store
+        self.per_author_max = config.per_author_max
+        self.age_ms_max = config.age_ms_max if isinstance(config, ForYouConfig) else None
+        self.total_max = config.in_network_max if isinstance(config, ForYouConfig) else config.tweets_max
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return len(query.followees) > 0
+
+    def fetch(self, query: Query) -> Found:
+        since_ms = 0 if self.age_ms_max is None else query.request.time_ms - self.age_ms_max
+        ids, created_ms, _ = self.tweet_store.recent_of_authors(
+            query.followees, since_ms, self.per_author_max, self.total_max
+        )
+        return ids, created_ms.astype(np.float64)
+
+
+#: Only what people do in public is told to their followers: never bookmarks, clicks or watching.
+PUBLIC_ACTS = sum(1 << t for t in (EdgeType.FAVORITE, EdgeType.RETWEET, EdgeType.REPLY, EdgeType.QUOTE))
+
+
+class LikedByFollowees:
+    """Out-of-network retrieval: what followees publicly engaged with; raw score = how many acts of how many people.
+
+    Each followee weighs 1 until there is a measure of tie strength.
+    """
+
+    name = "liked_by_followees"
+
+    def __init__(self, graph: InteractionGraph, config: LikedByConfig) -> None:
+        self.graph = graph
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return len(query.followees) > 0
+
+    def fetch(self, query: Query) -> Found:
+        config = self.config
+        seeds = query.followees[: config.seeds_max]
+        result = second_degree(
+            self.graph,
+            SecondDegreeRequest(
+                seed_user_ids=seeds,
+                seed_weights=np.ones(len(seeds)),
+                query_user_id=query.request.viewer_id,
+                edge_types=PUBLIC_ACTS,
+                results_max=config.candidates_max,
+                edges_per_seed_max=config.edges_per_seed_max,
+                proofs_max=0,
+                users_min=config.people_min,
+                time_ms=query.request.time_ms,
+                engagement_age_ms_max=config.engagement_age_ms_max,
+            ),
+            query.scratch.walks,
+        )
+        return result.tweet_ids, result.scores
+
+
+class RelatedToFavorites:
+    """Out-of-network retrieval: tweets related to what the viewer just favorited; raw score = the sum of theirs."""
+
+    name = "related_to_favorites"
+
+    def __init__(self, graph: InteractionGraph, signals: Signals, config: RelatedConfig) -> None:
+        self.graph = graph
+        self.signals = signals
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.facts["own_edges"] > 0
+
+    def fetch(self, query: Query) -> Found:
+        acts = self.signals.recent_engagements(query.request.viewer_id, 4 * self.config.favorites_max)
+        liked = acts.tweet_ids[np.isin(acts.kinds, (Kind.FAVORITE, Kind.RETWEET))]
+        # In order of the newest act on each; np.unique sorts, so its first positions are sorted back.
+        _, first = np.unique(liked, return_index=True)
+        request = RelatedTweetsRequest(time_ms=query.request.time_ms, seed=query.request.seed)
+        found = [
+            related_to_tweet(self.graph, int(tweet), request, self.config.counting, query.scratch.counts)
+            for tweet in liked[np.sort(first)[: self.config.favorites_max]]
+        ]
+        if not found:
+            return np.empty(0, np.uint64), np.empty(0)
+        ids, inverse = np.unique(np.concatenate([each.tweet_ids for each in found]), return_inverse=True)
+        scores = np.zeros(len(ids))
+        np.add.at(scores, inverse, np.concatenate([each.scores for each in found]))
+        best = np.lexsort((ids, -scores))[: self.config.candidates_max]
+        return ids[best], scores[best]
+
+
+class Walk(ABC):
+    """SALSA over the interaction graph (docs/interaction_graph.md); raw score = share of the walk's visits."""
+
+    def __init__(self, name: str, graph: InteractionGraph, config: WalkConfig) -> None:
+        self.name = name
+        self.graph = graph
+        self.config = config
+
+    @abstractmethod
+    def enabled(self, query: Query, found: int) -> bool:
+        """Whether the viewer is one whose walk starts here."""
+
+    @abstractmethod
+    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+        """User ids to start from, and their weights."""
+
+    def fetch(self, query: Query) -> Found:
+        users, weights = self.seeds(query)
+        if not len(users):
+            return np.empty(0, np.uint64), np.empty(0)
+        config = self.config
+        result = salsa(
+            self.graph,
+            SalsaRequest(
+                query_user_id=query.request.viewer_id,
+                seed_user_ids=users,
+                seed_weights=weights,
+                walks=config.walks,
+                length=config.length,
+                reset=config.reset,
+                query_weight_fraction=config.query_weight_fraction,
+                results_max=config.results_max,
+                seed=query.request.seed,
+            ),
+            query.scratch.walks,
+        )
+        return result.tweet_ids, result.scores
+
+
+class OwnWalk(Walk):
+    """Walks from the viewer: the tweets they engaged with, who else did, and what those people engaged with."""
+
+    def __init__(self, graph: InteractionGraph, config: WalkConfig) -> None:
+        super().__init__("walk_own", graph, config)
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.facts["own_edges"] >= self.config.own_edges_min
+
+    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+        return np.array([query.request.viewer_id], np.uint64), np.ones(1)
+
+
+class FolloweesWalk(Walk):
+    """For a viewer with few engagements: walks from the newest followees."""
+
+    def __init__(self, graph: InteractionGraph, config: WalkConfig) -> None:
+        super().__init__("walk_followees", graph, config)
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.facts["own_edges"] < self.config.own_edges_min and len(query.followees) > 0
+
+    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+        seeds = query.followees[: self.config.followee_seeds_max]
+        return seeds, np.ones(len(seeds))
+
+
+class PopularWalk(Walk):
+    """For a viewer with neither engagements nor followees: walks from who just engaged with what is popular."""
+
+    def __init__(self, graph: InteractionGraph, config: WalkConfig, popular: "Popular") -> None:
+        super().__init__("walk_popular", graph, config)
+        self.popular = popular
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.facts["own_edges"] < self.config.own_edges_min and len(query.followees) == 0
+
+    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+        tweets, _ = self.popular.top(query, self.config.popular_tweets)
+        people = [self.graph.neighbors_of_tweet(int(t), self.config.people_per_popular_tweet)[0] for t in tweets]
+        users = np.unique(np.concatenate(people)) if people else np.empty(0, np.uint64)
+        return users, np.ones(len(users))
+
+
+class Popular:
+    """What is popular now: engagement weight decayed with the short half-life; fills up thin feeds."""
+
+    name = "popular"
+
+    def __init__(self, tweet_store: TweetStore, config: ForYouConfig) -> None:
+        self.tweet_store = tweet_store
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return found < self.config.popular_below
+
+    def fetch(self, query: Query) -> Found:
+        return self.top(query, self.config.popular_max)
+
+    def top(self, query: Query, count: int) -> Found:
+        """The most popular tweets young enough to be shown, with their decayed weight."""
+        now_ms = query.request.time_ms
+        return self.tweet_store.popular(now_ms, 0, count, now_ms - self.config.age_ms_max)
+
+
+class OwnTweets:
+    """Following shows the viewer's own tweets among the followees'."""
+
+    name = "own_tweets"
+
+    def __init__(self, tweet_store: TweetStore, config: FollowingConfig) -> None:
+        self.tweet_store = tweet_store
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.request.product is Product.FOLLOWING
+
+    def fetch(self, query: Query) -> Found:
+        viewer = np.array([query.request.viewer_id], np.uint64)
+        ids, created_ms, _ = self.tweet_store.recent_of_authors(
+            viewer, 0, self.config.per_author_max, self.config.tweets_max
+        )
+        return ids, created_ms.astype(np.float64)

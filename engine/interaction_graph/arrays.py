@@ -1,0 +1,96 @@
+"""The arrays of the interaction graph and the codes in them: what its kernels share."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.kernels.calendar_log import CalendarLog
+from engine.kernels.id_map import IdMap
+from engine.kernels.ring_slices import SliceArena
+
+
+class EdgeType(IntEnum):
+    """Types of edges, 4 bits; 0 to 8 are GraphJet's. UNFAVORITE and UNRETWEET take edges back and are never stored."""
+
+    CLICK = 0
+    FAVORITE = 1
+    RETWEET = 2
+    REPLY = 3
+    TWEET = 4
+    IS_MENTIONED = 5
+    IS_MEDIA_TAGGED = 6
+    QUOTE = 7
+    UNFAVORITE = 8
+    DWELL = 9
+    VIDEO_50 = 10
+    SHARE = 11
+    BOOKMARK = 12
+    PHOTO_EXPAND = 13
+    PROFILE_CLICK = 14
+    UNRETWEET = 15
+
+
+#: Operations beyond the edge types: remove a tweet with all its edges; take back edges of a type (added to its code);
+#: leave the row alone.
+DELETE_TWEET = 16
+TAKE_BACK = 32
+IGNORE = 255
+
+ALL_TYPES = 0xFFFF
+
+#: An adjacency entry: event second (32 bits) | edge type (4) | neighbour's index (28). A log entry's payload: user
+#: index (28) | tweet index (28).
+NODE_BITS = 28
+NODE_MASK = (1 << NODE_BITS) - 1
+NODES_MAX = 1 << NODE_BITS
+SECONDS_MAX = 1 << 32
+
+
+class Scalar(IntEnum):
+    """Fields of ``GraphArrays.scalars``: the newest event second (-1 before the first), then cumulative counts."""
+
+    WATERMARK_S = 0
+    ADDED = 1
+    EVICTED_BY_TIME = 2
+    EVICTED_BY_CAPACITY = 3
+    TOO_LATE = 4
+    PLACED_LATE = 5
+    REFUSED = 6
+    DROPPED_FULL = 7
+    CAPPED_USER = 8
+    CAPPED_TWEET = 9
+    ARENA_FULL = 10
+    TAKEN_BACK = 11
+    TAKE_BACK_UNMATCHED = 12
+    DELETED = 13
+    CAME_AFTER_UNDO = 14
+
+
+class Limit(IntEnum):
+    """Fields of the limits array, which is configuration, not state."""
+
+    WINDOW_S = 0
+    LATE_S = 1
+    USER_DEGREE = 2
+    TWEET_DEGREE = 3
+
+
+class GraphArrays(NamedTuple):
+    """The complete state. ``*_records``: (nodes,) see kernels/ring_slices.py. ``*_skips``: (nodes,) how many of the
+    node's entries in the log are no longer in its list (capped out or taken back). ``undone``, ``undone_seconds``
+    (places,) and ``undone_next`` (1,): see undone.py."""
+
+    users: IdMap
+    tweets: IdMap
+    user_records: NDArray[np.int64]
+    tweet_records: NDArray[np.int64]
+    user_skips: NDArray[np.int32]
+    tweet_skips: NDArray[np.int32]
+    arena: SliceArena
+    log: CalendarLog
+    undone: IdMap
+    undone_seconds: NDArray[np.int64]
+    undone_next: NDArray[np.int64]
+    scalars: NDArray[np.int64]

@@ -1,0 +1,163 @@
+"""Tweets related to a tweet, to an author through their followers, or to a set of people.
+
+The counting of Twitter's user-tweet graph service (the open-sourced recommendation algorithm, 2023) with its constants
+as defaults: everything two hops away is counted exactly, popular results are held down by ln(degree), and very active
+people are left out. docs/similar_tweets.md has the formulas.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from engine.interaction_graph.arrays import EdgeType
+from engine.interaction_graph.salsa import RESULTS_MAX
+from engine.interaction_graph.similarity import (
+    AgeOf,
+    CountScratch,
+    IdList,
+    Measure,
+    SharedTweets,
+    SimilarityOptionError,
+    SimilarityRequest,
+    WorkBudgetError,
+    distinct,
+    ids_of,
+    shared_tweets,
+)
+from engine.interaction_graph.state import EdgeKind, InteractionGraph, InteractionGraphConfig
+
+_AGES = {"snowflake": AgeOf.SNOWFLAKE, "first_edge": AgeOf.FIRST_EDGE, "last_edge": AgeOf.LAST_EDGE}
+_TYPE_NAMES = {"create": "tweet", "mention": "is_mentioned", "media_tag": "is_media_tagged"}
+
+Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
+
+
+class RelatedTweetsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What counts as related; the defaults are those that Twitter ran with, ``age_of`` apart.
+
+    ``edge_kinds``: the engagements that are followed. ``query_degree_min``: a query tweet of fewer edges has no
+    results. ``sampled_users_max``: people taken from the query tweet. ``followers_max``: the first of an author's given
+    followers. ``users_max``: people a request may give. ``user_degree_max``: people with more edges are left out, and
+    of followers those with fewer than ``follower_degree_min``. Results have ``degree_min`` edges, are shared by
+    ``*cooccurrence_min`` people, score above ``*score_above``, and are no older than ``age_ms_max`` (48 h).
+    ``age_of``: what a tweet's age is counted from; ids need not carry their time, the first edge always does.
+    """
+
+    edge_kinds: tuple[EdgeKind, ...] = ("favorite", "retweet")
+    query_degree_min: Count = 10
+    sampled_users_max: Annotated[int, Meta(ge=1, le=2000)] = 100
+    followers_max: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    users_max: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    user_degree_max: Annotated[int, Meta(ge=1, le=1000)] = 99
+    follower_degree_min: Count = 2
+    degree_min: Count = 51
+    tweet_cooccurrence_min: Count = 3
+    author_cooccurrence_min: Count = 4
+    users_cooccurrence_min: Count = 3
+    tweet_score_above: Annotated[float, Meta(ge=0)] = 0.5
+    author_score_above: Annotated[float, Meta(ge=0)] = 0.0
+    users_score_above: Annotated[float, Meta(ge=0)] = 0.0
+    age_ms_max: Annotated[int, Meta(ge=0, lt=1 << 53)] = 48 * 3_600_000
+    age_of: Literal["snowflake", "first_edge", "last_edge"] = "first_edge"
+    results_max: Annotated[int, Meta(ge=1, le=RESULTS_MAX)] = 200
+
+    @property
+    def edge_types(self) -> int:
+        """``edge_kinds`` as a bit mask by ``EdgeType``."""
+        return sum({1 << EdgeType[_TYPE_NAMES.get(kind, kind).upper()] for kind in self.edge_kinds})
+
+
+class RelatedTweetsRequest(Struct, frozen=True, kw_only=True):
+    """What a request says beside whom it starts from: tweets that are no results, the time (0 = newest event), how many
+    results (0 = as configured), the seed of the draws (64 bits)."""
+
+    excluded_tweet_ids: IdList = ()
+    time_ms: int = 0
+    results_max: int = 0
+    seed: int = 0
+
+
+def _plain(
+    config: RelatedTweetsConfig, request: RelatedTweetsRequest, tweet_id: int, degree_min: int, cooccurrence_min: int
+) -> SimilarityRequest:
+    return SimilarityRequest(
+        tweet_id=tweet_id,
+        measure=Measure.LOG_DEGREE,
+        edge_types=config.edge_types,
+        neighbors_max=config.sampled_users_max,
+        # Nobody who is not left out has more, so everybody is counted whole.
+        samples_max=config.user_degree_max,
+        neighbor_degree_min=degree_min,
+        neighbor_degree_max=config.user_degree_max,
+        query_degree_min=config.query_degree_min,
+        cooccurrence_min=cooccurrence_min,
+        degree_min=config.degree_min,
+        age_of=_AGES[config.age_of],
+        age_ms_max=config.age_ms_max,
+        time_ms=request.time_ms,
+        excluded_tweet_ids=request.excluded_tweet_ids,
+        results_max=request.results_max or config.results_max,
+        seed=request.seed,
+    )
+
+
+def related_to_tweet(
+    graph: InteractionGraph,
+    tweet_id: int,
+    request: RelatedTweetsRequest,
+    config: RelatedTweetsConfig,
+    scratch: CountScratch,
+) -> SharedTweets:
+    """What a sample of the tweet's people engaged with too: score d / ln d / people · c / ln(degree), d the tweet's
+    degree, c the shared people. The tweet itself is left out.
+
+    Raises:
+        RequestError: named by its ``code``: bad_similarity_option, too_much_work.
+    """
+    if tweet_id == 0:
+        raise SimilarityOptionError("tweet_id is not 0")
+    plain = _plain(config, request, tweet_id, 1, config.tweet_cooccurrence_min)
+    return shared_tweets(graph, plain, scratch, ids_of([]), config.tweet_score_above)
+
+
+def related_to_author(
+    graph: InteractionGraph,
+    follower_user_ids: IdList,
+    request: RelatedTweetsRequest,
+    config: RelatedTweetsConfig,
+    scratch: CountScratch,
+) -> SharedTweets:
+    """What an author's followers engaged with: score 1000 / people · c / ln(degree). ``follower_user_ids``: newest
+    follower first; of more than ``followers_max`` the rest is left out, before the limits of degree.
+
+    Raises:
+        RequestError: named by its ``code``: bad_similarity_option, too_much_work.
+    """
+    followers = distinct(ids_of(follower_user_ids[: config.followers_max]))
+    plain = _plain(config, request, 0, config.follower_degree_min, config.author_cooccurrence_min)
+    return shared_tweets(graph, plain, scratch, followers, config.author_score_above)
+
+
+def related_to_users(
+    graph: InteractionGraph,
+    user_ids: IdList,
+    request: RelatedTweetsRequest,
+    config: RelatedTweetsConfig,
+    scratch: CountScratch,
+) -> SharedTweets:
+    """What these people engaged with: score 1000 / people · c / ln(degree); people without edges count too.
+
+    Raises:
+        RequestError: named by its ``code``: bad_similarity_option, too_much_work.
+    """
+    if len(user_ids) > config.users_max:
+        raise WorkBudgetError(f"{len(user_ids)} people are more than {config.users_max}")
+    plain = _plain(config, request, 0, 0, config.users_cooccurrence_min)
+    return shared_tweets(graph, plain, scratch, distinct(ids_of(user_ids)), config.users_score_above)
+
+
+def warm() -> None:
+    """Compile the count on the real types (the same kernel as that of similarity)."""
+    graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
+    related_to_users(graph, np.ones(1, np.uint64), RelatedTweetsRequest(), RelatedTweetsConfig(), CountScratch())

@@ -1,0 +1,273 @@
+"""The interaction graph: which user engaged with which tweet, how and when, in a sliding window, both directions.
+
+A room of state (docs/interaction_graph.md). ``apply`` and ``ingest`` are called by one thread under the write side
+of the state lock, everything else by readers under the read side.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from engine.batch import EventBatch, Kind
+from engine.interaction_graph import kernels, read_kernels
+from engine.interaction_graph.arrays import (
+    DELETE_TWEET,
+    IGNORE,
+    NODES_MAX,
+    TAKE_BACK,
+    EdgeType,
+    GraphArrays,
+    Limit,
+    Scalar,
+)
+from engine.interaction_graph.check import check
+from engine.kernels import calendar_log, id_map, ring_slices
+
+__all__ = ["EdgeType", "InteractionGraph", "InteractionGraphConfig", "interaction_graph_bytes"]
+
+Ids = NDArray[np.uint64]
+EdgeKind = Literal[
+    "favorite",
+    "retweet",
+    "reply",
+    "quote",
+    "create",
+    "mention",
+    "media_tag",
+    "click",
+    "dwell",
+    "video_50",
+    "share",
+    "bookmark",
+    "photo_expand",
+    "profile_click",
+]
+
+_TYPE_OF_KIND = {
+    Kind.CLICK: EdgeType.CLICK,
+    Kind.FAVORITE: EdgeType.FAVORITE,
+    Kind.RETWEET: EdgeType.RETWEET,
+    Kind.REPLY: EdgeType.REPLY,
+    Kind.CREATE: EdgeType.TWEET,
+    Kind.MENTION: EdgeType.IS_MENTIONED,
+    Kind.MEDIA_TAG: EdgeType.IS_MEDIA_TAGGED,
+    Kind.QUOTE: EdgeType.QUOTE,
+    Kind.DWELL: EdgeType.DWELL,
+    Kind.VIDEO_50: EdgeType.VIDEO_50,
+    Kind.SHARE: EdgeType.SHARE,
+    Kind.BOOKMARK: EdgeType.BOOKMARK,
+    Kind.PHOTO_EXPAND: EdgeType.PHOTO_EXPAND,
+    Kind.PROFILE_CLICK: EdgeType.PROFILE_CLICK,
+}
+_UNDO_OF_KIND = {Kind.FAVORITE: Kind.UNFAVORITE, Kind.RETWEET: Kind.UNRETWEET}
+
+
+class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities and rules; the defaults suit a small machine.
+
+    ``edge_kinds``: the events that make edges. ``late_ms_max``: an event further behind the newest one than this is
+    not stored, nor is one outside the window. ``undos_max``: so many undos and deletes are remembered, against older
+    acts that come after them. ``*_degree_max``: the newest edges a node's list keeps.
+    ``arena_slots_per_edge``: both lists of an edge together; slices are powers of two, so 3.2 is tight and 4 easy.
+    """
+
+    users_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 18
+    tweets_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 18
+    edges_max: Annotated[int, Meta(ge=1, le=1 << 29)] = 1 << 20
+    arena_slots_per_edge: Annotated[float, Meta(ge=2, le=64)] = 4.0
+    window_ms: Annotated[int, Meta(ge=1000, le=1 << 41)] = 48 * 3_600_000
+    late_ms_max: Annotated[int, Meta(ge=0)] = 48 * 3_600_000
+    undos_max: Annotated[int, Meta(ge=1, le=1 << 24)] = 1 << 14
+    user_degree_max: Annotated[int, Meta(ge=1, lt=1 << 26)] = 1024
+    tweet_degree_max: Annotated[int, Meta(ge=1, lt=1 << 26)] = 8192
+    edge_kinds: tuple[EdgeKind, ...] = (
+        "favorite",
+        "retweet",
+        "reply",
+        "quote",
+        "create",
+        "mention",
+        "media_tag",
+        "share",
+        "bookmark",
+        "video_50",
+    )
+
+
+def _arena_slots(config: InteractionGraphConfig) -> int:
+    return min(ring_slices.ARENA_SLOTS_MAX, max(64, int(config.edges_max * config.arena_slots_per_edge) // 4 * 4))
+
+
+def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
+    """Bytes of all arrays: docs/interaction_graph.md derives the formula."""
+    nodes = config.users_max + config.tweets_max
+    return (
+        id_map.id_map_bytes(config.users_max)
+        + id_map.id_map_bytes(config.tweets_max)
+        + 12 * nodes
+        + ring_slices.arena_bytes(_arena_slots(config))
+        + calendar_log.calendar_bytes(config.edges_max, config.window_ms // 1000)
+        + id_map.id_map_bytes(config.undos_max)
+        + 8 * (config.undos_max + 1)
+        + 8 * len(Scalar)
+    )
+
+
+def operations_for(edge_kinds: tuple[EdgeKind, ...]) -> NDArray[np.uint8]:
+    """What each event kind does: (256,) uint8, an operation of ``kernels.ingest``."""
+    operations = np.full(256, IGNORE, np.uint8)
+    for name in edge_kinds:
+        kind = Kind[name.upper()]
+        operations[kind] = _TYPE_OF_KIND[kind]
+        if kind in _UNDO_OF_KIND:
+            operations[_UNDO_OF_KIND[kind]] = TAKE_BACK + _TYPE_OF_KIND[kind]
+    operations[Kind.DELETE] = DELETE_TWEET
+    return operations
+
+
+class InteractionGraph:
+    """A bipartite multigraph of users and tweets with typed, timed edges.
+
+    Writers: ``apply`` and ``ingest``, one thread. Readers hold the read side of the state lock. The window holds
+    the edges of the last ``window_ms`` before the newest event, at most ``edges_max``; the oldest leave first,
+    exactly. Times are kept to the second.
+    """
+
+    name: ClassVar[str] = "interaction_graph"
+    #: What the nodes of the two sides are called.
+    sides: ClassVar[tuple[str, str]] = ("users", "tweets")
+
+    def __init__(self, config: InteractionGraphConfig) -> None:
+        self.config = config
+        scalars = np.zeros(len(Scalar), np.int64)
+        scalars[Scalar.WATERMARK_S] = -1
+        self.state = GraphArrays(
+            users=id_map.make_id_map(config.users_max),
+            tweets=id_map.make_id_map(config.tweets_max),
+            user_records=np.zeros(config.users_max, np.int64),
+            tweet_records=np.zeros(config.tweets_max, np.int64),
+            user_skips=np.zeros(config.users_max, np.int32),
+            tweet_skips=np.zeros(config.tweets_max, np.int32),
+            arena=ring_slices.make_arena(_arena_slots(config)),
+            log=calendar_log.make_calendar_log(config.edges_max, config.window_ms // 1000),
+            undone=id_map.make_id_map(config.undos_max),
+            undone_seconds=np.zeros(config.undos_max, np.int64),
+            undone_next=np.zeros(1, np.int64),
+            scalars=scalars,
+        )
+        #: What reading kernels take; the arrays are the state's own.
+        self.read_arrays = read_kernels.read_arrays(self.state)
+        self._limits = np.zeros(len(Limit), np.int64)
+        self._limits[Limit.WINDOW_S] = config.window_ms // 1000
+        self._limits[Limit.LATE_S] = config.late_ms_max // 1000
+        self._limits[Limit.USER_DEGREE] = config.user_degree_max
+        self._limits[Limit.TWEET_DEGREE] = config.tweet_degree_max
+        self._operations = operations_for(config.edge_kinds)
+        self._types = np.full(256, IGNORE, np.uint8)
+        self._types[:16] = np.arange(16)
+        self._types[EdgeType.UNFAVORITE] = TAKE_BACK + EdgeType.FAVORITE
+        self._types[EdgeType.UNRETWEET] = TAKE_BACK + EdgeType.RETWEET
+
+    def apply(self, batch: EventBatch) -> None:
+        """Apply a batch's engagements and tweets (``Room.apply``); other kinds are passed over."""
+        kernels.ingest(
+            self.state,
+            self._limits,
+            batch.user_id,
+            batch.subject_id,
+            batch.kind,
+            self._operations,
+            batch.timestamp_ms,
+        )
+
+    def ingest(self, user_ids: Ids, tweet_ids: Ids, types: NDArray[np.uint8], times_ms: NDArray[np.int64]) -> None:
+        """Apply n typed edges in order (UNFAVORITE and UNRETWEET take back); ``types`` by ``EdgeType``.
+
+        All arrays (n,), C-contiguous, writable, of exactly these dtypes.
+
+        Raises:
+            ValueError: columns of unequal length.
+        """
+        if not len(user_ids) == len(tweet_ids) == len(types) == len(times_ms):
+            raise ValueError("columns of unequal length")
+        kernels.ingest(self.state, self._limits, user_ids, tweet_ids, types, self._types, times_ms)
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The live arrays (``Room.arrays``)."""
+        found: dict[str, NDArray[Any]] = {}
+        for name, part in self.state._asdict().items():
+            if isinstance(part, np.ndarray):
+                found[name] = part
+            else:
+                found.update({f"{name}.{field}": array for field, array in part._asdict().items()})
+        return found
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes of all arrays (``Room.bytes_max``)."""
+        return interaction_graph_bytes(self.config)
+
+    def fill(self) -> Mapping[str, float]:
+        """Share in use of the log's entries, the indices of both sides and the arena (``Room.fill``)."""
+        state = self.state
+        slots = state.arena.entries.shape[0]
+        return {
+            "edges": float(state.log.header[calendar_log.COUNT]) / self.config.edges_max,
+            self.sides[0]: float(state.users.header[id_map.SIZE]) / self.config.users_max,
+            self.sides[1]: float(state.tweets.header[id_map.SIZE]) / self.config.tweets_max,
+            "arena": 1.0 - float(state.arena.header[ring_slices.FREE_SLOTS]) / slots,
+        }
+
+    def counters(self) -> Mapping[str, int]:
+        """Cumulative counts by name (``Room.counters``); docs/interaction_graph.md says what each means."""
+        return {s.name.lower(): int(self.state.scalars[s]) for s in Scalar if s is not Scalar.WATERMARK_S}
+
+    @property
+    def watermark_ms(self) -> int:
+        """The newest event time applied, to the second; -1000 before the first."""
+        return int(self.state.scalars[Scalar.WATERMARK_S]) * 1000
+
+    def check(self) -> None:
+        """Verify the invariants (``Room.check``).
+
+        Raises:
+            InvariantError: state that must not exist.
+        """
+        check(self.state, self._limits)
+
+    def user_degree(self, user_id: int) -> int:
+        """How many edges the user's list has (parallel edges count); 0 for an unknown user."""
+        return read_kernels.degree_of(self.state.users, self.state.user_records, user_id)
+
+    def tweet_degree(self, tweet_id: int) -> int:
+        """How many edges the tweet's list has (parallel edges count); 0 for an unknown tweet."""
+        return read_kernels.degree_of(self.state.tweets, self.state.tweet_records, tweet_id)
+
+    def neighbors_of_user(self, user_id: int, limit: int) -> tuple[Ids, NDArray[np.uint8], NDArray[np.int64]]:
+        """The user's newest edges, newest first: tweet ids, types, times in ms (to the second)."""
+        state = self.state
+        return read_kernels.neighbors_of(state.users, state.user_records, state.tweets, state.arena, user_id, limit)
+
+    def neighbors_of_tweet(self, tweet_id: int, limit: int) -> tuple[Ids, NDArray[np.uint8], NDArray[np.int64]]:
+        """The tweet's newest edges, newest first: user ids, types, times in ms (to the second)."""
+        state = self.state
+        return read_kernels.neighbors_of(state.tweets, state.tweet_records, state.users, state.arena, tweet_id, limit)
+
+    def top_users(self, limit: int) -> tuple[Ids, NDArray[np.int64]]:
+        """The users with most edges and how many, most first, then by id. O(users)."""
+        return read_kernels.top_nodes(self.state.users, self.state.user_records, limit)
+
+
+def warm() -> None:
+    """Compile the room's writing and look-up kernels on the real types."""
+    graph = InteractionGraph(
+        InteractionGraphConfig(users_max=4, tweets_max=4, edges_max=4, window_ms=10_000, user_degree_max=2)
+    )
+    ids = np.ones(1, np.uint64)
+    for edge_type, time_ms in ((1, 1_000), (1, 50_000), (1, 49_000), (8, 50_000)):
+        graph.ingest(ids, ids.copy(), np.array([edge_type], np.uint8), np.array([time_ms], np.int64))
+    graph.neighbors_of_user(1, 1)
+    graph.top_users(1)

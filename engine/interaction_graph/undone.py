@@ -1,0 +1,51 @@
+"""What was taken back or deleted, remembered: an older act that comes only after its undo is not stored.
+
+A bounded table of (user, tweet, type) and the newest second at which it was taken back; tweets that were deleted have
+user 0 and type ``DELETE_TWEET``. When it is full the one that entered first is forgotten. The places of the table's
+map are given in order, and the one forgotten is the next given, so the map is its own queue. Only late acts look.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from engine.interaction_graph.arrays import DELETE_TWEET
+from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add, remove
+from engine.kernels.jit import inlined, kernel
+from engine.kernels.rng import GOLDEN, mix64
+
+_NOBODY = np.uint64(0)
+_ONE = np.uint64(1)
+
+
+@inlined
+def _key(user_id: Any, tweet_id: Any, edge_type: Any) -> Any:
+    """64 mixed bits, not 0: of a million keys two are alike with probability 3e-8."""
+    return max(_ONE, mix64(mix64(user_id + np.uint64(edge_type + 1) * GOLDEN) ^ tweet_id))
+
+
+@kernel
+def remember(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
+    """Note that what this user did to this tweet until ``second`` was taken back."""
+    ids = g.undone
+    key = _key(user_id, tweet_id, edge_type)
+    place = np.int64(find(ids, key))
+    if place >= 0:
+        g.undone_seconds[place] = max(g.undone_seconds[place], second)
+        return
+    oldest = g.undone_next[0]
+    if ids.header[SIZE] == ids.header[CAPACITY]:
+        remove(ids, ids.keys[oldest])
+    place = np.int64(find_or_add(ids, key))
+    g.undone_seconds[place] = second
+    g.undone_next[0] = (oldest + 1) % ids.header[CAPACITY]
+
+
+@kernel
+def is_undone(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> Any:
+    """Whether an act of ``second`` was taken back, or its tweet deleted, at a later second."""
+    place = np.int64(find(g.undone, _key(user_id, tweet_id, edge_type)))
+    if place >= 0 and g.undone_seconds[place] > second:
+        return True
+    place = np.int64(find(g.undone, _key(_NOBODY, tweet_id, DELETE_TWEET)))
+    return place >= 0 and g.undone_seconds[place] > second

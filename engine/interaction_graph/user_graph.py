@@ -1,0 +1,88 @@
+"""Who turned to whom lately: follows, mentions and media tags, user to user, in a sliding window.
+
+An interaction graph whose right side are users too: storage, window, caps, undo and late events are the same code
+(docs/interaction_graph.md). Beside the social graph, which knows who follows whom now, it knows when they began to.
+"""
+
+from enum import IntEnum
+from typing import Annotated, ClassVar
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from engine.batch import EventBatch, Kind
+from engine.interaction_graph import kernels
+from engine.interaction_graph.arrays import IGNORE, NODES_MAX, TAKE_BACK
+from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+
+
+class UserEdgeType(IntEnum):
+    """Types of edges between users; the codes are GraphJet's."""
+
+    FOLLOW = 0
+    MENTION = 1
+    MEDIA_TAG = 2
+
+
+class UserGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities and rules of the graph of follows, mentions and media tags.
+
+    ``users_max`` is of each side: who acts, and who is followed or named. ``late_ms_max``: an event further behind the
+    newest one than this is not stored, nor is one outside the window. ``degree_max``: the newest edges that a user's
+    list keeps on either side.
+    """
+
+    users_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 16
+    edges_max: Annotated[int, Meta(ge=1, le=1 << 29)] = 1 << 18
+    arena_slots_per_edge: Annotated[float, Meta(ge=2, le=64)] = 4.0
+    window_ms: Annotated[int, Meta(ge=1000, le=1 << 41)] = 7 * 86_400_000
+    late_ms_max: Annotated[int, Meta(ge=0)] = 7 * 86_400_000
+    degree_max: Annotated[int, Meta(ge=1, lt=1 << 26)] = 1024
+
+
+class UserGraph(InteractionGraph):
+    """Follows, mentions and media tags as typed, timed edges: where storage and look-ups say tweets, it is users.
+
+    An unfollow takes the follow back, a block the follows both ways.
+    """
+
+    name: ClassVar[str] = "user_graph"
+    sides: ClassVar[tuple[str, str]] = ("users", "users_named")
+
+    def __init__(self, config: UserGraphConfig) -> None:
+        super().__init__(
+            InteractionGraphConfig(
+                users_max=config.users_max,
+                tweets_max=config.users_max,
+                edges_max=config.edges_max,
+                arena_slots_per_edge=config.arena_slots_per_edge,
+                window_ms=config.window_ms,
+                late_ms_max=config.late_ms_max,
+                user_degree_max=config.degree_max,
+                tweet_degree_max=config.degree_max,
+            )
+        )
+        self._operations = np.full(256, IGNORE, np.uint8)
+        self._operations[Kind.FOLLOW] = UserEdgeType.FOLLOW
+        self._operations[Kind.MENTION] = UserEdgeType.MENTION
+        self._operations[Kind.MEDIA_TAG] = UserEdgeType.MEDIA_TAG
+        self._operations[[Kind.UNFOLLOW, Kind.BLOCK]] = TAKE_BACK + UserEdgeType.FOLLOW
+        self._wanted = self._operations != IGNORE
+
+    def apply(self, batch: EventBatch) -> None:
+        """Apply a batch's follows, unfollows, blocks, mentions and media tags (``Room.apply``)."""
+        rows = np.flatnonzero(self._wanted[batch.kind])
+        if not len(rows):
+            return
+        kind = batch.kind[rows]
+        # Mentions and media tags: who is named is the row's user.
+        named = kind < Kind.FOLLOW
+        source = np.where(named, batch.author_id[rows], batch.user_id[rows])
+        target = np.where(named, batch.user_id[rows], batch.subject_id[rows])
+        times_ms = batch.timestamp_ms[rows]
+        blocks = np.flatnonzero(kind == Kind.BLOCK)
+        if len(blocks):
+            # A block ends the follows both ways.
+            source, target = np.insert(source, blocks, target[blocks]), np.insert(target, blocks, source[blocks])
+            kind, times_ms = np.insert(kind, blocks, kind[blocks]), np.insert(times_ms, blocks, times_ms[blocks])
+        kernels.ingest(self.state, self._limits, source, target, kind, self._operations, times_ms)

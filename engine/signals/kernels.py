@@ -1,0 +1,168 @@
+"""The writer of the room signals: events onto the arrays of ``storage``."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import Kind
+from engine.kernels.id_map import find
+from engine.kernels.jit import kernel
+from engine.kernels.prefetch import prefetch
+from engine.kernels.rng import mix64
+from engine.signals import queries
+from engine.signals.storage import (
+    ACT_WORDS,
+    ACTIVITY,
+    ACTIVITY_MAX,
+    BLOCK_WORDS,
+    ENGAGEMENTS,
+    IMPLICIT,
+    KIND_BITS,
+    LISTS,
+    LOOK_WORDS,
+    LOOKS_FROM,
+    NEGATIVES,
+    NEWER,
+    NOTHING_TO_TAKE_BACK,
+    OLDER,
+    SEEN,
+    SERVED,
+    SHORT_DWELLS,
+    TAKEN_BACK,
+    VIEWER_COLUMNS,
+    WITHOUT_SUBJECT,
+    WITHOUT_USER,
+    add_viewer,
+    last_block,
+    make_store,
+    push,
+    span,
+    take_back,
+    touch,
+)
+
+#: Rows whose viewers are fetched ahead together, so that their cache misses overlap.
+AHEAD_ROWS = 64
+
+ZERO = np.uint64(0)
+KIND_DWELL, KIND_REPORT_USER = int(Kind.DWELL), int(Kind.REPORT_USER)
+
+
+def _make_rules() -> NDArray[np.uint8]:
+    """By kind: 0 = not ours, list + 1, or 128 + the kind that is taken back."""
+    rules = np.zeros(256, np.uint8)
+    for which, kinds in {
+        ENGAGEMENTS: (Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE, Kind.SHARE, Kind.BOOKMARK),
+        IMPLICIT: (Kind.CLICK, Kind.PHOTO_EXPAND, Kind.VIDEO_50, Kind.PROFILE_CLICK, Kind.DWELL),
+        NEGATIVES: (Kind.NOT_INTERESTED, Kind.SEE_FEWER, Kind.REPORT, Kind.REPORT_USER),
+        SEEN: (Kind.IMPRESSION,),
+        SERVED: (Kind.SERVED,),
+    }.items():
+        rules[list(kinds)] = which + 1
+    rules[Kind.UNFAVORITE] = 128 + Kind.FAVORITE
+    rules[Kind.UNRETWEET] = 128 + Kind.RETWEET
+    return rules
+
+
+RULES = _make_rules()
+
+
+@kernel
+def _prefetch(s: Any, kind: Any, user_id: Any, start: Any, end: Any) -> None:
+    """Ask for what the rows will need, step by step: id slots; viewers; list ends and neighbours. Changes nothing."""
+    slots = s.ids.slots
+    mask = np.uint64(slots.shape[0] // 2 - 1)
+    for row in range(start, end):
+        if RULES[kind[row]]:
+            prefetch(slots, np.int64((mix64(user_id[row]) & mask) << np.uint64(1)))
+    for row in range(start, end):
+        if RULES[kind[row]]:
+            v = np.int64(find(s.ids, user_id[row]))
+            if v >= 0:
+                prefetch(s.viewers, v * VIEWER_COLUMNS)
+                prefetch(s.order, v * 2)
+    for row in range(start, end):
+        rule = np.int64(RULES[kind[row]])
+        if rule:
+            v = np.int64(find(s.ids, user_id[row]))
+            if v >= 0:
+                which = ENGAGEMENTS if rule >= 128 else rule - 1
+                last = last_block(s, v, which)
+                if last:
+                    _, tail, _ = span(s, v, which)
+                    word = 1 + tail * (ACT_WORDS if which < LOOKS_FROM else LOOK_WORDS)
+                    prefetch(s.blocks, (last - 1) * BLOCK_WORDS + (word & (BLOCK_WORDS - 1)))
+                if s.order[v, NEWER]:
+                    prefetch(s.order, (np.int64(s.order[v, NEWER]) - 1) * 2)
+                if s.order[v, OLDER]:
+                    prefetch(s.order, (np.int64(s.order[v, OLDER]) - 1) * 2)
+
+
+@kernel
+def _take_back(s: Any, user_id: Any, subject_id: Any, kind: Any) -> None:
+    """UNFAVORITE or UNRETWEET: activity of a known viewer, even when there is nothing to take back."""
+    v = np.int64(find(s.ids, user_id))
+    taken = 0
+    if v >= 0:
+        touch(s, v)
+        taken = take_back(s, v, np.int64(subject_id), kind)
+    if taken:
+        s.header[TAKEN_BACK] += taken
+    else:
+        s.header[NOTHING_TO_TAKE_BACK] += 1
+
+
+@kernel
+def apply(
+    s: Any, kind: Any, user_id: Any, subject_id: Any, author_id: Any, timestamp_ms: Any, value: Any, dwell_s_min: Any
+) -> None:
+    """Apply a batch's engagement, REPORT_USER and SERVED rows in order; other kinds are skipped.
+
+    ``kind`` uint8 (n), the ids uint64 (n), ``timestamp_ms`` int64 (n), ``value`` float32 (n), ``dwell_s_min``
+    float64. Writes every array of ``s``.
+    """
+    ahead = 0
+    for row in range(kind.shape[0]):
+        code = np.int64(kind[row])
+        rule = np.int64(RULES[code])
+        if rule == 0:
+            continue
+        if row >= ahead:
+            ahead = min(row + AHEAD_ROWS, kind.shape[0])
+            _prefetch(s, kind, user_id, np.int64(row), np.int64(ahead))
+        if user_id[row] == ZERO:
+            s.header[WITHOUT_USER] += 1
+        elif subject_id[row] == ZERO:
+            s.header[WITHOUT_SUBJECT] += 1
+        elif rule >= 128:
+            _take_back(s, user_id[row], subject_id[row], rule - 128)
+        elif code == KIND_DWELL and value[row] < dwell_s_min:
+            s.header[SHORT_DWELLS] += 1
+        else:
+            v = np.int64(find(s.ids, user_id[row]))
+            if v < 0:
+                v = add_viewer(s, user_id[row])
+            else:
+                touch(s, v)
+            which = rule - 1
+            tweet, author = np.int64(subject_id[row]), np.int64(author_id[row])
+            if code == KIND_REPORT_USER:
+                tweet, author = np.int64(0), tweet
+            push(s, v, which, tweet, (timestamp_ms[row] << KIND_BITS) | code, author)
+            if which <= IMPLICIT and s.viewers[v, ACTIVITY] < ACTIVITY_MAX:
+                s.viewers[v, ACTIVITY] += 1
+
+
+def warm() -> None:
+    """Compile the kernels on tiny arrays of the real dtypes."""
+    s = make_store(1, 8, np.ones(LISTS, np.int64))
+    kinds = [Kind.FAVORITE, Kind.IMPRESSION, Kind.UNFAVORITE, Kind.IMPRESSION]
+    n = len(kinds)
+    users, ids, times = np.array([1, 2, 2, 1], np.uint64), np.ones(n, np.uint64), np.zeros(n, np.int64)
+    apply(s, np.array(kinds, np.uint8), users, ids, ids.copy(), times, np.zeros(n, np.float32), 2.0)
+    v = np.int64(find(s.ids, np.uint64(1)))
+    scratch = np.zeros(8, np.int32), np.zeros(n, np.int32), np.zeros((2, n), np.uint16)
+    queries.flags(s, v, ids, ids.copy(), np.zeros(3, np.int64), *scratch)
+    none = np.empty(0, np.uint64)
+    queries.entries(s, v, np.int64(ENGAGEMENTS), none, np.empty(0, np.uint8), np.empty(0, np.int64), none.copy())

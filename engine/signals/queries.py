@@ -1,0 +1,145 @@
+"""The readers' kernels of the room signals: flags of candidates, and copies of a viewer's lists."""
+
+from typing import Any
+
+import numpy as np
+
+from engine.batch import Kind
+from engine.kernels.jit import inlined, kernel
+from engine.kernels.rng import mix64
+from engine.signals.storage import (
+    ACT_WORDS,
+    ACTS_PER_BLOCK,
+    ENGAGEMENTS,
+    KIND_BITS,
+    KIND_MASK,
+    LOOK_WORDS,
+    LOOKS_FROM,
+    LOOKS_PER_BLOCK,
+    NEGATIVES,
+    SEEN,
+    SERVED,
+    first_block,
+    settle,
+    span,
+)
+
+ZERO = np.uint64(0)
+KIND_NOT_INTERESTED = int(Kind.NOT_INTERESTED)
+
+#: Bits of ``flags``; ``state.ViewerFlag`` names them.
+BIT_SEEN, BIT_SERVED, BIT_ENGAGED, BIT_REJECTED, BIT_AUTHOR_NOT_INTERESTED, BIT_AUTHOR_REJECTED = (
+    np.uint16(1 << bit) for bit in range(6)
+)
+
+
+@inlined
+def _home(node_id: Any, table: Any) -> Any:
+    return np.int64(mix64(node_id) & np.uint64(table.shape[0] - 1))
+
+
+@inlined
+def _row_of(node_id: Any, ids: Any, table: Any) -> Any:
+    """The first row that has this id, -1 when none has."""
+    at = _home(node_id, table)
+    while table[at] > 0:
+        row = np.int64(table[at]) - 1
+        if ids[row] == node_id:
+            return row
+        at = (at + 1) & (table.shape[0] - 1)
+    return np.int64(-1)
+
+
+@kernel
+def _enter(ids: Any, table: Any, first: Any) -> None:
+    """Fill the table (row + 1, 0 = empty) with the ids and ``first`` with the first row of the same id; skip 0."""
+    for at in range(table.shape[0]):
+        table[at] = 0
+    for row in range(ids.shape[0]):
+        first[row] = row
+        if ids[row] == ZERO:
+            continue
+        at = _home(ids[row], table)
+        while table[at] > 0:
+            other = table[at] - 1
+            if ids[other] == ids[row]:
+                first[row] = other
+                break
+            at = (at + 1) & (table.shape[0] - 1)
+        if first[row] == row:
+            table[at] = row + 1
+
+
+@kernel
+def _mark(s: Any, v: Any, which: Any, since_ms: Any, bit: Any, ids: Any, table: Any, out: Any) -> None:
+    """Set ``bit`` at the first row of every tweet in a viewer's list that is not older than ``since_ms``."""
+    per = np.int64(ACTS_PER_BLOCK if which < LOOKS_FROM else LOOKS_PER_BLOCK)
+    words = np.int64(ACT_WORDS if which < LOOKS_FROM else LOOK_WORDS)
+    count, _, place = span(s, v, which)
+    block = first_block(s, v, which)
+    for _ in range(count):
+        block, place = settle(s, block, place, per)
+        entry = s.blocks[block - 1, 1 + place * words :]
+        place += 1
+        if entry[1] >> KIND_BITS >= since_ms:
+            row = _row_of(np.uint64(entry[0]), ids, table)
+            if row >= 0:
+                out[row] |= bit
+
+
+@kernel
+def _mark_authors(s: Any, v: Any, since_ms: Any, ids: Any, table: Any, out: Any) -> None:
+    """Set the author bits at the first row of every author that the viewer rejected since ``since_ms``."""
+    count, _, place = span(s, v, NEGATIVES)
+    block = first_block(s, v, NEGATIVES)
+    for _ in range(count):
+        block, place = settle(s, block, place, ACTS_PER_BLOCK)
+        entry = s.blocks[block - 1, 1 + place * ACT_WORDS :]
+        place += 1
+        if entry[1] >> KIND_BITS >= since_ms:
+            row = _row_of(np.uint64(entry[2]), ids, table)
+            if row >= 0:
+                mild = entry[1] & KIND_MASK == KIND_NOT_INTERESTED
+                out[row] |= BIT_AUTHOR_NOT_INTERESTED if mild else BIT_AUTHOR_REJECTED
+
+
+@kernel
+def flags(s: Any, v: Any, tweet_ids: Any, author_ids: Any, since_ms: Any, table: Any, first: Any, out: Any) -> None:
+    """Flags of viewer index ``v`` for each (tweet, author), into ``out``. O(n + the viewer's entries) expected.
+
+    ``tweet_ids``, ``author_ids`` uint64 (n); ``since_ms`` int64 (3): oldest time that counts for seen, served and
+    authors; scratch: ``table`` int32 (power of two ≥ 2n), ``first`` int32 (n); ``out`` uint16 (2, n), zero: row 0 is
+    the result, row 1 scratch.
+    """
+    ever = np.int64(-1 << 62)
+    marks, author_marks = out[0], out[1]
+    _enter(tweet_ids, table, first)
+    _mark(s, v, np.int64(SEEN), since_ms[0], BIT_SEEN, tweet_ids, table, marks)
+    _mark(s, v, np.int64(SERVED), since_ms[1], BIT_SERVED, tweet_ids, table, marks)
+    _mark(s, v, np.int64(ENGAGEMENTS), ever, BIT_ENGAGED, tweet_ids, table, marks)
+    _mark(s, v, np.int64(NEGATIVES), ever, BIT_REJECTED, tweet_ids, table, marks)
+    for row in range(tweet_ids.shape[0]):
+        marks[row] = marks[first[row]]
+    if first_block(s, v, NEGATIVES):
+        _enter(author_ids, table, first)
+        _mark_authors(s, v, since_ms[2], author_ids, table, author_marks)
+        for row in range(author_ids.shape[0]):
+            marks[row] |= author_marks[first[row]]
+
+
+@kernel
+def entries(s: Any, v: Any, which: Any, tweet_ids: Any, kinds: Any, times_ms: Any, author_ids: Any) -> None:
+    """Copy a viewer's list of acts, oldest of the log first, into arrays of its length.
+
+    ``tweet_ids`` and ``author_ids`` uint64, ``kinds`` uint8, ``times_ms`` int64.
+    """
+    _, _, place = span(s, v, which)
+    block = first_block(s, v, which)
+    for i in range(tweet_ids.shape[0]):
+        block, place = settle(s, block, place, ACTS_PER_BLOCK)
+        entry = s.blocks[block - 1, 1 + place * ACT_WORDS :]
+        place += 1
+        tweet_ids[i] = np.uint64(entry[0])
+        kinds[i] = entry[1] & KIND_MASK
+        times_ms[i] = entry[1] >> KIND_BITS
+        author_ids[i] = np.uint64(entry[2])

@@ -1,0 +1,231 @@
+"""Signals: what each viewer did, was shown and rejected lately.
+
+A room of state (docs/signals.md), the role of a user signal service. ``apply`` is called by one thread under the
+write side of the state lock, everything else by readers under the read side.
+"""
+
+from collections.abc import Mapping
+from enum import IntFlag
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from engine.batch import MS_PER_HOUR, EventBatch
+from engine.errors import ConfigError
+from engine.kernels.id_map import id_map_bytes, lookup
+from engine.kernels.top_k import top_k
+from engine.signals import kernels, queries, storage
+from engine.signals.check import check
+
+Ids = NDArray[np.uint64]
+PerUser = Annotated[int, Meta(ge=1, le=storage.LIST_ENTRIES_MAX)]
+AgeMs = Annotated[int, Meta(ge=0, le=1 << 48)]
+
+
+class SignalsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities, and how far back readers look.
+
+    A list keeps its newest ``…_per_user`` entries. ``blocks_max`` blocks of 128 bytes (5 acts or 7 looks) are shared
+    by all viewers. The ages are the feed's own: an impression counts for 2 days, what was served for 10 minutes, a
+    rejected author for 14 days. A dwell shorter than ``dwell_s_min`` is no sign of interest and is not kept.
+    """
+
+    users_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 18
+    blocks_max: Annotated[int, Meta(ge=5, le=1 << 30)] = 1 << 20
+    engagements_per_user: PerUser = 128
+    implicit_per_user: PerUser = 128
+    negatives_per_user: PerUser = 128
+    seen_per_user: PerUser = 2048
+    served_per_user: PerUser = 512
+    seen_age_ms_max: AgeMs = 48 * MS_PER_HOUR
+    served_age_ms_max: AgeMs = 10 * 60_000
+    rejection_age_ms_max: AgeMs = 14 * 24 * MS_PER_HOUR
+    dwell_s_min: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
+
+
+class ViewerFlag(IntFlag):
+    """Bits of ``Signals.flags``: of the tweet, then of its author."""
+
+    SEEN = 1
+    SERVED = 2
+    ENGAGED = 4
+    REJECTED = 8
+    AUTHOR_NOT_INTERESTED = 16
+    AUTHOR_REJECTED = 32
+
+
+class Acts(NamedTuple):
+    """What a viewer did, newest first: uint64, uint8 (``Kind``), int64, uint64 (0 = unknown), all (n)."""
+
+    tweet_ids: Ids
+    kinds: NDArray[np.uint8]
+    times_ms: NDArray[np.int64]
+    author_ids: Ids
+
+
+#: Cumulative counters by name.
+COUNTERS = {
+    "engagements": storage.STORED + storage.ENGAGEMENTS,
+    "implicit": storage.STORED + storage.IMPLICIT,
+    "negatives": storage.STORED + storage.NEGATIVES,
+    "seen": storage.STORED + storage.SEEN,
+    "served": storage.STORED + storage.SERVED,
+    "taken_back": storage.TAKEN_BACK,
+    "nothing_to_take_back": storage.NOTHING_TO_TAKE_BACK,
+    "short_dwells": storage.SHORT_DWELLS,
+    "without_user": storage.WITHOUT_USER,
+    "without_subject": storage.WITHOUT_SUBJECT,
+    "evicted_users_full": storage.EVICTED_USERS_FULL,
+    "evicted_blocks_full": storage.EVICTED_BLOCKS_FULL,
+    "entries_evicted": storage.EVICTED_ENTRIES,
+    "entries_dropped_list_full": storage.DROPPED_LIST_FULL,
+}
+
+
+def signals_bytes(config: SignalsConfig) -> int:
+    """Bytes of all arrays: 72 a viewer and the id map, 128 a block."""
+    users = (4 * storage.VIEWER_COLUMNS + 8) * config.users_max + id_map_bytes(config.users_max)
+    return users + 8 * storage.BLOCK_WORDS * config.blocks_max + 8 * storage.HEADER_SIZE
+
+
+class Signals:
+    """Per viewer: engagements, implicit interest, negatives, what was seen and what was served.
+
+    Writers: ``apply``, one thread. Readers hold the read side of the state lock. When viewers or blocks are full, the
+    viewer idle for longest, in the order of the log, is forgotten whole.
+    """
+
+    name: ClassVar[str] = "signals"
+
+    def __init__(self, config: SignalsConfig) -> None:
+        """Allocate everything.
+
+        Raises:
+            ConfigError: ``blocks_max`` does not hold one viewer with full lists.
+        """
+        self.config = config
+        entries_max = np.zeros(storage.LISTS, np.int64)
+        entries_max[storage.ENGAGEMENTS] = config.engagements_per_user
+        entries_max[storage.IMPLICIT] = config.implicit_per_user
+        entries_max[storage.NEGATIVES] = config.negatives_per_user
+        entries_max[storage.SEEN] = config.seen_per_user
+        entries_max[storage.SERVED] = config.served_per_user
+        needed = storage.blocks_of_one_viewer(entries_max)
+        if config.blocks_max < needed:
+            raise ConfigError(f"signals.blocks_max: {config.blocks_max} is less than the {needed} of one full viewer")
+        self._store = storage.make_store(config.users_max, config.blocks_max, entries_max)
+
+    def apply(self, batch: EventBatch) -> None:
+        """Apply engagements, REPORT_USER and SERVED rows in order; other kinds are skipped."""
+        kernels.apply(
+            self._store,
+            batch.kind,
+            batch.user_id,
+            batch.subject_id,
+            batch.author_id,
+            batch.timestamp_ms,
+            batch.value,
+            float(self.config.dwell_s_min),
+        )
+
+    def recent_engagements(self, user_id: int, limit: int) -> Acts:
+        """Favorites, retweets, replies, quotes, shares and bookmarks not taken back; newest event time first.
+
+        At most ``limit``; of equal times the later in the log comes first.
+        """
+        return self._newest(user_id, storage.ENGAGEMENTS, limit)
+
+    def recent_implicit(self, user_id: int, limit: int) -> Acts:
+        """Clicks, photo expansions, half-watched videos, profile clicks and long dwells; order as above."""
+        return self._newest(user_id, storage.IMPLICIT, limit)
+
+    def recent_negatives(self, user_id: int, limit: int) -> Acts:
+        """Not-interested, see-fewer, reports, and REPORT_USER with tweet 0; order as above."""
+        return self._newest(user_id, storage.NEGATIVES, limit)
+
+    def flags(self, user_id: int, tweet_ids: Ids, author_ids: Ids, time_ms: int) -> NDArray[np.uint16]:
+        """``ViewerFlag`` bits of the viewer for each tweet and its author, as of ``time_ms``.
+
+        Args:
+            user_id: the viewer; an unknown one gives zeros.
+            tweet_ids: uint64 (n); duplicates are fine, 0 has no flags.
+            author_ids: uint64 (n), 0 where unknown.
+            time_ms: the request's time; what is later than it counts too.
+
+        Returns:
+            uint16 (n).
+
+        Raises:
+            ValueError: ids of unequal length.
+        """
+        # Copies: kernels know one signature, C-contiguous and writable.
+        tweets, authors = np.array(tweet_ids, np.uint64), np.array(author_ids, np.uint64)
+        if tweets.shape != authors.shape:
+            raise ValueError(f"{len(tweets)} tweets but {len(authors)} authors")
+        n = len(tweets)
+        out = np.zeros((2, n), np.uint16)
+        v = lookup(self._store.ids, user_id)
+        if v >= 0 and n:
+            config = self.config
+            ages = (config.seen_age_ms_max, config.served_age_ms_max, config.rejection_age_ms_max)
+            since_ms = np.array([time_ms - age for age in ages], np.int64)
+            table = np.empty(1 << (2 * n - 1).bit_length(), np.int32)
+            queries.flags(self._store, np.int64(v), tweets, authors, since_ms, table, np.empty(n, np.int32), out)
+        marks: NDArray[np.uint16] = out[0]
+        return marks
+
+    def activity(self, limit: int) -> tuple[Ids, NDArray[np.int64]]:
+        """The most active viewers: user ids (uint64) and how often each engaged, most first, then by id.
+
+        Engagements and implicit interest since the room has known the viewer; O(viewers).
+        """
+        known = np.flatnonzero(self._store.ids.keys)
+        users = self._store.ids.keys[known]
+        counts = self._store.viewers[known, storage.ACTIVITY].astype(np.int64)
+        best = np.empty(max(0, min(limit, len(users))), np.int32)
+        top_k(counts.astype(np.float64), users, np.int64(len(users)), np.int64(len(best)), best)
+        return users[best], counts[best]
+
+    def _newest(self, user_id: int, which: int, limit: int) -> Acts:
+        v = lookup(self._store.ids, user_id)
+        at = which * storage.LIST_COLUMNS + storage.SPAN
+        n = int(self._store.viewers[v, at]) >> storage.COUNT_SHIFT if v >= 0 else 0
+        acts = Acts(np.empty(n, np.uint64), np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.uint64))
+        if n:
+            queries.entries(self._store, np.int64(v), np.int64(which), *acts)
+        newest = np.argsort(acts.times_ms, kind="stable")[::-1][: max(0, limit)]
+        tweet_ids, kinds, times_ms, author_ids = acts
+        return Acts(tweet_ids[newest], kinds[newest], times_ms[newest], author_ids[newest])
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The complete mutable state."""
+        ids, store = self._store.ids._asdict(), self._store._asdict()
+        return {f"ids_{name}": array for name, array in ids.items()} | {
+            name: array for name, array in store.items() if name not in ("ids", "entries_max")
+        }
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes of all arrays; ``signals_bytes`` of the configuration."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def fill(self) -> Mapping[str, float]:
+        """Share of viewers and blocks in use. At 1 the viewers idle for longest are being forgotten."""
+        return {
+            "users": float(self._store.ids.header[0]) / self.config.users_max,
+            "blocks": float(self._store.header[storage.BLOCKS_USED]) / self.config.blocks_max,
+        }
+
+    def counters(self) -> Mapping[str, int]:
+        """Cumulative counts: entries stored by list, taken back, dropped and evicted, and why events had no effect."""
+        return {name: int(self._store.header[index]) for name, index in COUNTERS.items()}
+
+    def check(self) -> None:
+        """Verify viewers, chains, free blocks and the order of activity against each other.
+
+        Raises:
+            InvariantError: state that must not exist.
+        """
+        check(self._store)

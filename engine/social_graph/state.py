@@ -1,0 +1,149 @@
+"""The social graph: who follows, blocks and mutes whom, in both directions.
+
+A room of state (docs/social_graph.md). ``apply`` is called by one thread under the write side of the state lock,
+everything else by readers under the read side.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from engine.batch import EventBatch
+from engine.kernels.id_map import id_map_bytes
+from engine.social_graph import kernels, queries, storage
+from engine.social_graph.check import check
+
+Ids = NDArray[np.uint64]
+
+
+class SocialGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities. One eighth of users and edges is kept for blocks and mutes.
+
+    ``edges_max`` counts pairs (who, whom) with any of follow, block, mute. ``list_entries_max`` bounds the arena of
+    the lists: every follow is in two lists, whose slices are powers of two; five a follow is plenty.
+    """
+
+    users_max: Annotated[int, Meta(ge=2, le=1 << 28)] = 1 << 18
+    edges_max: Annotated[int, Meta(ge=2, le=1 << 30)] = 1 << 21
+    list_entries_max: Annotated[int, Meta(ge=8, lt=1 << 31)] = 10 << 20
+
+
+class Relation(IntEnum):
+    """Bits of ``SocialGraph.relation``, seen from the viewer."""
+
+    FOLLOWS = 1
+    FOLLOWED_BY = 2
+    BLOCKS = 4
+    BLOCKED_BY = 8
+    MUTES = 16
+    MUTED_BY = 32
+
+
+#: Cumulative counters by name.
+COUNTERS = {
+    "follows": storage.FOLLOWS,
+    "unfollows": storage.UNFOLLOWS,
+    "blocks": storage.BLOCKS,
+    "mutes": storage.MUTES,
+    "blocks_and_mutes_lifted": storage.LIFTED,
+    "repeated": storage.REPEATED,
+    "absent": storage.ABSENT,
+    "follows_cut_by_block": storage.CUT_BY_BLOCK,
+    "refused_self": storage.REFUSED_SELF,
+    "refused_blocked": storage.REFUSED_BLOCKED,
+    "dropped_users_full": storage.DROPPED_USERS,
+    "dropped_edges_full": storage.DROPPED_EDGES,
+    "dropped_lists_full": storage.DROPPED_LISTS,
+    "without_user": storage.WITHOUT_USER,
+}
+
+
+def social_graph_bytes(config: SocialGraphConfig) -> int:
+    """Bytes of all arrays: 16 a table slot, 64 a user and the id map, 4 a list entry."""
+    users = 4 * storage.USER_COLUMNS * config.users_max + id_map_bytes(config.users_max)
+    scalars = 8 * (storage.CLASSES + storage.HEADER_SIZE)
+    return 16 * storage.table_size(config.edges_max) + users + 4 * config.list_entries_max + scalars
+
+
+class SocialGraph:
+    """Follow, block and mute edges between users.
+
+    Writers: ``apply``, one thread. Readers hold the read side of the state lock. Nothing is ever evicted: what
+    does not fit is dropped and counted.
+    """
+
+    name: ClassVar[str] = "social_graph"
+
+    def __init__(self, config: SocialGraphConfig) -> None:
+        self.config = config
+        self._graph = storage.make_graph(config.users_max, config.edges_max, config.list_entries_max)
+
+    def apply(self, batch: EventBatch) -> None:
+        """Apply follow, unfollow, block, unblock, mute and unmute rows in order; other kinds are skipped."""
+        kernels.apply(self._graph, batch.kind, batch.user_id, batch.subject_id)
+
+    def followees(self, user_id: int, limit: int) -> Ids:
+        """Whom the user follows: uint64, newest follow first (in the order of the log), at most ``limit``."""
+        return self._newest(user_id, storage.FOLLOWEES_AT, limit)
+
+    def followers(self, user_id: int, limit: int) -> Ids:
+        """Who follows the user: uint64, newest follow first (in the order of the log), at most ``limit``."""
+        return self._newest(user_id, storage.FOLLOWERS_AT, limit)
+
+    def followee_count(self, user_id: int) -> int:
+        """How many people the user follows."""
+        return int(queries.live_count(self._graph, np.uint64(user_id), storage.FOLLOWEES_AT))
+
+    def follower_count(self, user_id: int) -> int:
+        """How many people follow the user."""
+        return int(queries.live_count(self._graph, np.uint64(user_id), storage.FOLLOWERS_AT))
+
+    def relation(self, viewer_id: int, other_ids: Ids) -> NDArray[np.uint8]:
+        """``Relation`` bits between the viewer and each of ``other_ids`` (uint64, n; 0 and unknown ids give 0)."""
+        out = np.empty(len(other_ids), np.uint8)
+        ids = np.ascontiguousarray(other_ids, np.uint64)
+        queries.relation(self._graph, np.uint64(viewer_id), ids, np.empty(len(ids), np.int32), out)
+        return out
+
+    def _newest(self, user_id: int, at: np.int64, limit: int) -> Ids:
+        count = int(queries.live_count(self._graph, np.uint64(user_id), at))
+        out = np.empty(max(0, min(limit, count)), np.uint64)
+        queries.newest(self._graph, np.uint64(user_id), at, out)
+        return out
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The complete mutable state."""
+        ids, graph = self._graph.ids._asdict(), self._graph._asdict()
+        return {f"ids_{name}": array for name, array in ids.items()} | {
+            name: array for name, array in graph.items() if name not in ("ids", "limits")
+        }
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes of all arrays; ``social_graph_bytes`` of the configuration."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def fill(self) -> Mapping[str, float]:
+        """Share of users, edges and list entries in use."""
+        header = self._graph.header
+        return {
+            "users": float(self._graph.ids.header[0]) / self.config.users_max,
+            "edges": float(header[storage.EDGES]) / self.config.edges_max,
+            "list_entries": float(header[storage.ARENA_USED]) / self.config.list_entries_max,
+        }
+
+    def counters(self) -> Mapping[str, int]:
+        """Cumulative counts: edges made and ended, and why events had no effect."""
+        return {name: int(self._graph.header[index]) for name, index in COUNTERS.items()}
+
+    def check(self) -> None:
+        """Verify table, lists, arena and counts against each other.
+
+        Raises:
+            InvariantError: state that must not exist.
+        """
+        check(self._graph)

@@ -1,0 +1,56 @@
+"""The tweet store's invariants, in plain Python (slow)."""
+
+import numpy as np
+
+from engine.errors import InvariantError
+from engine.tweet_store import storage as t
+
+
+def _require(truth: object, message: str) -> None:
+    if not truth:
+        raise InvariantError(f"tweet_store: {message}")
+
+
+def check(s: t.Tweets) -> None:
+    """Verify the arrays against each other.
+
+    Raises:
+        InvariantError: the first thing found that must not be.
+    """
+    size, count = int(s.header[t.SIZE]), len(s.created_ms)
+    _require(int(s.ids.header[0]) == size, f"{size} slots in use, {s.ids.header[0]} ids mapped")
+    _require(s.header[t.POSITION] == size % count or size == count, "the ring's position is off")
+    _require(np.all(s.ids.keys[:size] != 0) and not s.ids.keys[size:].any(), "slots in use are not the first ones")
+    _require(not s.row[size:].any() and not s.decayed[size:].any(), "an unused slot is not clear")
+    state = s.row[:size, t.STATE]
+    listed = (state & t.LISTED) != 0
+    _require(not np.any(listed & ((state & t.DELETED) != 0)), "a deleted tweet is listed")
+    _require(not np.any(listed & ((state & t.CREATED) == 0)), "a stub is listed")
+    kinds = state & (t.CREATED | t.STUB)
+    _require(np.all((kinds == t.CREATED) | (kinds == t.STUB)), "a tweet is neither created nor a stub")
+    _require(np.all(s.row[:size, : t.COUNTERS] >= 0) and np.all(s.decayed >= 0), "a counter is negative")
+    weights = s.decayed.reshape(-1, t.HALF_LIVES, t.COUNTERS) @ s.weights
+    scale = s.decayed.reshape(-1, t.HALF_LIVES, t.COUNTERS) @ np.abs(s.weights)
+    _require(np.all(np.abs(weights - s.weight) <= 1e-9 * scale), "weights are not those of the counters")
+    _require(size == 0 or s.row[:size, t.EPOCH].max() <= s.header[t.EPOCH_MAX], "a landmark is past the newest")
+    _check_chains(s, listed)
+
+
+def _check_chains(s: t.Tweets, listed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+    """Every listed tweet is in exactly its author's chain, in order, linked both ways."""
+    heads = np.flatnonzero(s.heads)
+    _require(len(heads) == s.header[t.AUTHORS], f"{len(heads)} authors in the table")
+    reached = 0
+    for at in heads.tolist():
+        slot, newer, last = int(s.heads[at]) - 1, -1, None
+        author_id = s.author_id[slot]
+        _require(t.find_head(s, author_id) == at, f"author {author_id} cannot be found")
+        while slot >= 0:
+            key = (int(s.created_ms[slot]), int(s.ids.keys[slot]))
+            _require(listed[slot] and s.author_id[slot] == author_id, f"slot {slot} is in a chain it should not be in")
+            _require(s.row[slot, t.NEWER] == newer, f"slot {slot} is not linked back")
+            _require(last is None or key < last, f"slot {slot} is out of order")
+            last, newer, slot = key, slot, int(s.row[slot, t.OLDER])
+            reached += 1
+            _require(reached <= len(listed), "a chain has a cycle")
+    _require(reached == np.count_nonzero(listed), f"{reached} tweets in chains, {np.count_nonzero(listed)} listed")

@@ -1,0 +1,230 @@
+"""The tweet store's writer: tweet and engagement events onto the arrays of ``storage``."""
+
+from typing import Any
+
+import numpy as np
+
+from engine.batch import Kind, TweetFlag, make_batch
+from engine.kernels.id_map import find
+from engine.kernels.jit import inlined, kernel
+from engine.kernels.prefetch import prefetch
+from engine.tweet_store import queries
+from engine.tweet_store.storage import (
+    AFTER_DELETE,
+    CONVERSATION,
+    COUNTERS,
+    CREATED,
+    CREATES,
+    DELETED,
+    DELETES,
+    DELETES_UNKNOWN,
+    EDITS,
+    EDITS_UNKNOWN,
+    ENGAGEMENTS,
+    FLAGS,
+    HALF_LIVES,
+    LABELS_IGNORED,
+    LANG,
+    NEWER,
+    POSITION,
+    QUOTED,
+    REPEATED,
+    REPLY_TO,
+    RETWEETED,
+    ROW,
+    SIZE,
+    STATE,
+    STUB,
+    STUBS,
+    STUBS_FILLED,
+    UNDONE,
+    UNDONE_UNKNOWN,
+    WITHOUT_TWEET,
+    ZERO,
+    count,
+    forget_text,
+    head_home,
+    link,
+    make_tweets,
+    prefetch_id,
+    put_text,
+    take_slot,
+    unlink,
+)
+
+#: Rows whose tweets are fetched ahead together, so that their cache misses overlap.
+AHEAD_ROWS = 32
+
+CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
+LABEL, UNLABEL = int(Kind.LABEL), int(Kind.UNLABEL)
+#: What an edit cannot change.
+KEPT_FLAGS = int(TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET)
+
+FAVORITE, RETWEET, REPLY, QUOTE, CLICK, SHARE, IMPRESSION, NEGATIVE = range(8)
+_COUNTED = {
+    Kind.FAVORITE: FAVORITE,
+    Kind.UNFAVORITE: FAVORITE,
+    Kind.RETWEET: RETWEET,
+    Kind.UNRETWEET: RETWEET,
+    Kind.REPLY: REPLY,
+    Kind.QUOTE: QUOTE,
+    Kind.CLICK: CLICK,
+    Kind.PHOTO_EXPAND: CLICK,
+    Kind.VIDEO_50: CLICK,
+    Kind.PROFILE_CLICK: CLICK,
+    Kind.DWELL: CLICK,
+    Kind.SHARE: SHARE,
+    Kind.BOOKMARK: SHARE,
+    Kind.IMPRESSION: IMPRESSION,
+    Kind.NOT_INTERESTED: NEGATIVE,
+    Kind.SEE_FEWER: NEGATIVE,
+    Kind.REPORT: NEGATIVE,
+}
+#: Counter and sign of each engagement kind (0 … 63); sign 0: not an engagement.
+COUNTER_OF = np.array([_COUNTED.get(kind, 0) for kind in range(64)], np.int64)  # type: ignore[call-overload]
+SIGN_OF = np.array([int(kind in _COUNTED) for kind in range(64)], np.int64)
+SIGN_OF[[Kind.UNFAVORITE, Kind.UNRETWEET]] = -1
+
+
+@inlined
+def _engage(s: Any, code: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
+    """Count an engagement; one with an unknown tweet makes a stub, unless it takes something back."""
+    sign = SIGN_OF[code]
+    if sign == 0:
+        return
+    slot = np.int64(find(s.ids, tweet_id))
+    if slot < 0:
+        if sign < 0:
+            s.header[UNDONE_UNKNOWN] += 1
+            return
+        slot = take_slot(s, tweet_id, author_id, time_ms, STUB)
+        s.header[STUBS] += 1
+    elif author_id != ZERO and s.row[slot, STATE] & STUB != 0 and s.author_id[slot] == ZERO:
+        s.author_id[slot] = author_id
+    s.header[ENGAGEMENTS if sign > 0 else UNDONE] += 1
+    count(s, slot, COUNTER_OF[code], time_ms, sign)
+
+
+@inlined
+def _create(s: Any, batch: Any, row: Any) -> Any:
+    """CREATE: fill a stub or a new slot. A known tweet stays as it is; a deleted one stays deleted."""
+    tweet_id, time_ms = batch.subject_id[row], batch.timestamp_ms[row]
+    slot = np.int64(find(s.ids, tweet_id))
+    if slot < 0:
+        slot = take_slot(s, tweet_id, batch.author_id[row], time_ms, STUB)
+    elif s.row[slot, STATE] & DELETED != 0:
+        s.header[AFTER_DELETE] += 1
+        return
+    elif s.row[slot, STATE] & CREATED != 0:
+        s.header[REPEATED] += 1
+        return
+    else:
+        s.header[STUBS_FILLED] += 1
+    s.header[CREATES] += 1
+    s.author_id[slot] = batch.author_id[row]
+    s.created_ms[slot] = time_ms
+    s.row[slot, STATE] = CREATED
+    at = batch.payload[row]
+    if at >= 0:
+        s.refs[slot, REPLY_TO] = batch.tweet_reply_to_id[at]
+        s.refs[slot, CONVERSATION] = batch.tweet_conversation_id[at]
+        s.refs[slot, QUOTED] = batch.tweet_quoted_id[at]
+        s.refs[slot, RETWEETED] = batch.tweet_retweeted_id[at]
+        s.row[slot, LANG] = batch.tweet_lang[at]
+        s.row[slot, FLAGS] = batch.tweet_flags[at]
+        put_text(s, slot, batch.text, batch.tweet_text_start[at], np.int64(batch.tweet_text_bytes[at]))
+    link(s, slot)
+
+
+@inlined
+def _edit(s: Any, batch: Any, row: Any) -> Any:
+    """EDIT: replace text, language and media flags of a tweet that is there."""
+    slot, at = np.int64(find(s.ids, batch.subject_id[row])), batch.payload[row]
+    if slot < 0 or at < 0 or s.row[slot, STATE] & CREATED == 0 or s.row[slot, STATE] & DELETED != 0:
+        s.header[EDITS_UNKNOWN] += 1
+        return
+    s.header[EDITS] += 1
+    kept = np.int64(s.row[slot, FLAGS]) & KEPT_FLAGS
+    s.row[slot, FLAGS] = kept | (np.int64(batch.tweet_flags[at]) & ~KEPT_FLAGS)
+    s.row[slot, LANG] = batch.tweet_lang[at]
+    put_text(s, slot, batch.text, batch.tweet_text_start[at], np.int64(batch.tweet_text_bytes[at]))
+
+
+@kernel
+def _delete(s: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
+    """DELETE: for good, also when the create comes later; the text is wiped."""
+    slot = np.int64(find(s.ids, tweet_id))
+    if slot < 0:
+        take_slot(s, tweet_id, author_id, time_ms, STUB | DELETED)
+        s.header[DELETES_UNKNOWN] += 1
+        return
+    s.header[DELETES] += 1
+    unlink(s, slot)
+    forget_text(s, slot)
+    s.row[slot, STATE] |= DELETED
+
+
+@kernel
+def _prefetch(s: Any, kind: Any, tweet_id: Any, author_id: Any, start: Any, end: Any) -> Any:
+    """Ask for what the rows will need, step by step: id slots and chain heads; then the tweets' rows."""
+    creates = 0
+    for row in range(start, end):
+        if kind[row] <= UNLABEL:
+            prefetch_id(s, tweet_id[row])
+            if kind[row] == CREATE:
+                prefetch(s.heads, head_home(s, author_id[row]))
+                creates += 1
+    for row in range(start, end):
+        if kind[row] <= UNLABEL:
+            slot = np.int64(find(s.ids, tweet_id[row]))
+            if slot >= 0:
+                prefetch(s.row, slot * ROW)
+                prefetch(s.decayed, slot * (HALF_LIVES * COUNTERS))
+                prefetch(s.decayed, slot * (HALF_LIVES * COUNTERS) + COUNTERS)
+                prefetch(s.weight, slot * HALF_LIVES)
+            if kind[row] == CREATE:
+                head = np.int64(s.heads[head_home(s, author_id[row])]) - 1
+                if head >= 0:
+                    prefetch(s.author_id, head)
+                    prefetch(s.created_ms, head)
+                    prefetch(s.row, head * ROW)
+    # What will be evicted: its id's slot, its author's entry.
+    for at in range(s.header[POSITION], min(s.header[POSITION] + creates, s.header[SIZE])):
+        prefetch_id(s, s.ids.keys[at])
+        prefetch(s.heads, head_home(s, s.author_id[at]))
+        prefetch(s.row, np.int64(at) * ROW)
+        if s.row[at, NEWER] >= 0:
+            prefetch(s.row, np.int64(s.row[at, NEWER]) * ROW)
+
+
+@kernel
+def apply(s: Any, batch: Any) -> Any:
+    """Apply a batch's tweet and engagement rows in order; other kinds are skipped. Writes every array of ``s``."""
+    rows = batch.kind.shape[0]
+    for row in range(rows):
+        if row % AHEAD_ROWS == 0:
+            end = np.int64(min(row + AHEAD_ROWS, rows))
+            _prefetch(s, batch.kind, batch.subject_id, batch.author_id, np.int64(row), end)
+        code = np.int64(batch.kind[row])
+        if code > UNLABEL:
+            continue
+        tweet_id = batch.subject_id[row]
+        if tweet_id == ZERO:
+            s.header[WITHOUT_TWEET] += 1
+        elif code < CREATE:
+            _engage(s, code, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
+        elif code == CREATE:
+            _create(s, batch, np.int64(row))
+        elif code == EDIT:
+            _edit(s, batch, np.int64(row))
+        elif code == DELETE:
+            _delete(s, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
+        else:
+            s.header[LABELS_IGNORED] += 1
+
+
+def warm() -> None:
+    """Compile the kernels on tiny arrays of the real dtypes."""
+    s = make_tweets(2, 16, [1.0] * COUNTERS, (1.0, 2.0), 1)
+    apply(s, make_batch(kind=[CREATE, FAVORITE + 1], subject_id=[1, 1], author_id=[2, 2]))
+    queries.warm_on(s)

@@ -1,0 +1,235 @@
+"""The tweet store's readers."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.kernels.id_map import find
+from engine.kernels.jit import inlined, kernel
+from engine.kernels.prefetch import prefetch
+from engine.tweet_store import heap
+from engine.tweet_store.storage import (
+    COUNTERS,
+    CREATED,
+    DELETED,
+    EPOCH,
+    EPOCH_MAX,
+    FLAGS,
+    HALF_LIVES,
+    LANG,
+    OLDER,
+    ROW,
+    SIZE,
+    STATE,
+    TEXT_BYTES,
+    epoch_ms,
+    find_head,
+    has_text,
+    head_home,
+    prefetch_id,
+)
+
+
+class TweetColumns(NamedTuple):
+    """Gathered columns of k tweets; zeros for slot -1. ``totals``: int32 (k, 8) by ``Counter``.
+
+    ``servable``: created and not deleted. ``state``: bits CREATED 1, STUB 2, DELETED 4, LISTED 8 of ``storage``.
+    """
+
+    servable: NDArray[np.bool_]
+    state: NDArray[np.uint8]
+    tweet_id: NDArray[np.uint64]
+    author_id: NDArray[np.uint64]
+    created_ms: NDArray[np.int64]
+    flags: NDArray[np.uint16]
+    lang: NDArray[np.uint16]
+    reply_to_id: NDArray[np.uint64]
+    conversation_id: NDArray[np.uint64]
+    quoted_id: NDArray[np.uint64]
+    retweeted_id: NDArray[np.uint64]
+    totals: NDArray[np.int32]
+
+
+def make_columns(k: int) -> TweetColumns:
+    """Uninitialised columns of k rows."""
+    ids = [np.empty(k, np.uint64) for _ in range(6)]
+    return TweetColumns(
+        servable=np.empty(k, np.bool_),
+        state=np.empty(k, np.uint8),
+        tweet_id=ids[0],
+        author_id=ids[1],
+        created_ms=np.empty(k, np.int64),
+        flags=np.empty(k, np.uint16),
+        lang=np.empty(k, np.uint16),
+        reply_to_id=ids[2],
+        conversation_id=ids[3],
+        quoted_id=ids[4],
+        retweeted_id=ids[5],
+        totals=np.empty((k, COUNTERS), np.int32),
+    )
+
+
+@inlined
+def _servable(s: Any, slot: Any) -> Any:
+    return s.row[slot, STATE] & (CREATED | DELETED) == CREATED
+
+
+@kernel
+def lookup(s: Any, tweet_ids: Any, slots: Any) -> Any:
+    """Slots (int32, n) of ids (uint64, n), -1 where unknown."""
+    for i in range(tweet_ids.shape[0]):
+        prefetch_id(s, tweet_ids[i])
+    for i in range(tweet_ids.shape[0]):
+        slots[i] = find(s.ids, tweet_ids[i])
+
+
+@kernel
+def gather(s: Any, slots: Any, out: Any) -> Any:
+    """Columns of the slots into ``out`` (a ``TweetColumns`` of n rows); slot -1 gives zeros."""
+    for i in range(slots.shape[0]):
+        if slots[i] >= 0:
+            slot = np.int64(slots[i])
+            prefetch(s.row, slot * ROW)
+            prefetch(s.refs, slot * 4)
+            prefetch(s.author_id, slot)
+            prefetch(s.created_ms, slot)
+            prefetch(s.ids.keys, slot)
+    for i in range(slots.shape[0]):
+        slot = np.int64(slots[i])
+        known = slot >= 0
+        at = slot if known else np.int64(0)
+        out.servable[i] = known and _servable(s, at)
+        out.state[i] = s.row[at, STATE] if known else 0
+        out.tweet_id[i] = s.ids.keys[at] if known else np.uint64(0)
+        out.author_id[i] = s.author_id[at] if known else np.uint64(0)
+        out.created_ms[i] = s.created_ms[at] if known else 0
+        out.flags[i] = s.row[at, FLAGS] if known else 0
+        out.lang[i] = s.row[at, LANG] if known else 0
+        out.reply_to_id[i] = s.refs[at, 0] if known else np.uint64(0)
+        out.conversation_id[i] = s.refs[at, 1] if known else np.uint64(0)
+        out.quoted_id[i] = s.refs[at, 2] if known else np.uint64(0)
+        out.retweeted_id[i] = s.refs[at, 3] if known else np.uint64(0)
+        for c in range(COUNTERS):
+            out.totals[i, c] = s.row[at, c] if known else 0
+
+
+@inlined
+def _factor(s: Any, epoch: Any, time_ms: Any, h: Any) -> Any:
+    """What turns sums relative to a landmark into values at a time."""
+    return np.exp2((epoch * epoch_ms(s) - time_ms) / s.half_lives_ms[h])
+
+
+@kernel
+def decayed(s: Any, slots: Any, time_ms: Any, out: Any) -> Any:
+    """Decayed counters at ``time_ms`` into ``out`` (float64, (n, 8, 2)); slot -1 gives zeros."""
+    for i in range(slots.shape[0]):
+        slot = np.int64(slots[i])
+        for h in range(HALF_LIVES):
+            factor = _factor(s, np.int64(s.row[slot, EPOCH]), time_ms, h) if slot >= 0 else 0.0
+            for c in range(COUNTERS):
+                out[i, c, h] = s.decayed[slot, h * COUNTERS + c] * factor if slot >= 0 else 0.0
+
+
+@kernel
+def popularity(s: Any, slots: Any, time_ms: Any, h: Any, out: Any) -> Any:
+    """Weighted decayed engagement at ``time_ms`` into ``out`` (float64, n); slot -1 gives 0."""
+    for i in range(slots.shape[0]):
+        slot = np.int64(slots[i])
+        out[i] = s.weight[slot, h] * _factor(s, np.int64(s.row[slot, EPOCH]), time_ms, h) if slot >= 0 else 0.0
+
+
+@kernel
+def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, keys: Any, ties: Any, slots: Any) -> Any:
+    """The most popular servable tweets created since a time, best first, into the three arrays (k); returns how many.
+
+    One pass over the weights. No tweet's score exceeds its weight times the newest landmark's factor: nearly all
+    are refused by that, without a look at the rest of their columns.
+    """
+    most = _factor(s, s.header[EPOCH_MAX], time_ms, h)
+    size, k = np.int64(0), keys.shape[0]
+    held, factor = s.header[EPOCH_MAX], most
+    for slot in range(s.header[SIZE]):
+        weight = s.weight[slot, h]
+        if weight <= 0.0 or (size == k and weight * most < keys[0]):
+            continue
+        if s.created_ms[slot] < since_ms or not _servable(s, slot):
+            continue
+        if s.row[slot, EPOCH] != held:
+            held = np.int64(s.row[slot, EPOCH])
+            factor = _factor(s, held, time_ms, h)
+        score = weight * factor
+        if score > 0.0:
+            size = heap.offer(keys, ties, slots, size, score, s.ids.keys[slot], np.int32(slot))
+    heap.sort(keys, ties, slots, size)
+    return size
+
+
+@kernel
+def recent(s: Any, author_ids: Any, since_ms: Any, per_author_max: Any, keys: Any, ties: Any, slots: Any) -> Any:
+    """The newest listed tweets of the authors, newest first, into the three arrays (k); returns how many.
+
+    Keys are creation times (exact in float64), ties the complement of the id, so that the greater id comes first.
+    A chain is left at the first tweet that is too old or would not be kept.
+    """
+    size, k = np.int64(0), keys.shape[0]
+    for i in range(author_ids.shape[0]):
+        prefetch(s.heads, head_home(s, author_ids[i]))
+    for i in range(author_ids.shape[0]):
+        head = s.heads[head_home(s, author_ids[i])] - 1
+        if head >= 0:
+            prefetch(s.author_id, np.int64(head))
+            prefetch(s.created_ms, np.int64(head))
+            prefetch(s.row, np.int64(head) * ROW)
+    for i in range(author_ids.shape[0]):
+        slot = np.int64(s.heads[find_head(s, author_ids[i])]) - 1
+        taken = 0
+        while slot >= 0 and taken < per_author_max:
+            created_ms = s.created_ms[slot]
+            if created_ms < since_ms or (size == k and created_ms < keys[0]):
+                break
+            size = heap.offer(keys, ties, slots, size, np.float64(created_ms), ~s.ids.keys[slot], np.int32(slot))
+            taken += 1
+            slot = np.int64(s.row[slot, OLDER])
+    heap.sort(keys, ties, slots, size)
+    return size
+
+
+@kernel
+def text_sizes(s: Any, slots: Any, starts: Any, sizes: Any) -> Any:
+    """Where each slot's text goes (int64, n) when all are put end to end, its bytes (int32, n); returns the total."""
+    total = np.int64(0)
+    for i in range(slots.shape[0]):
+        slot = np.int64(slots[i])
+        size = np.int64(s.row[slot, TEXT_BYTES] if slot >= 0 and has_text(s, slot) else 0)
+        starts[i], sizes[i] = total, size
+        total += size
+    return total
+
+
+@kernel
+def copy_texts(s: Any, slots: Any, starts: Any, sizes: Any, out: Any) -> Any:
+    """Copy the texts to their places in ``out`` (uint8)."""
+    ring = s.text.shape[0]
+    for i in range(slots.shape[0]):
+        if sizes[i] > 0:
+            at = s.text_start[slots[i]] % ring
+            for j in range(sizes[i]):
+                out[starts[i] + j] = s.text[at]
+                at = at + 1 if at + 1 < ring else 0
+
+
+def warm_on(s: Any) -> None:
+    """Compile the readers on the given (tiny) arrays."""
+    one = np.zeros(1, np.int32)
+    keys, ties = np.empty(1), np.empty(1, np.uint64)
+    h, zero = np.int64(0), np.int64(0)
+    lookup(s, np.ones(1, np.uint64), one)
+    gather(s, one, make_columns(1))
+    decayed(s, one, zero, np.empty((1, COUNTERS, HALF_LIVES)))
+    popularity(s, one, zero, h, np.empty(1))
+    popular(s, zero, h, zero, keys, ties, one.copy())
+    recent(s, np.ones(1, np.uint64), zero, zero, keys, ties, one.copy())
+    starts, sizes = np.empty(1, np.int64), np.empty(1, np.int32)
+    text_sizes(s, one, starts, sizes)
+    copy_texts(s, one, starts, sizes, np.empty(1, np.uint8))

@@ -1,0 +1,228 @@
+"""The tweet store: what tweets say, who wrote them, what they answer, and how people engage with them.
+
+A room of state (docs/tweet_store.md). ``apply`` is called by one thread under the write side of the state lock,
+everything else by readers under the read side.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from engine.batch import EventBatch
+from engine.errors import ConfigError
+from engine.kernels.id_map import id_map_bytes
+from engine.tweet_store import kernels, queries, storage
+from engine.tweet_store.check import check
+from engine.tweet_store.queries import TweetColumns, make_columns
+
+Ids = NDArray[np.uint64]
+Slots = NDArray[np.int32]
+Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
+HalfLife = Annotated[int, Meta(ge=1000, le=10**11)]
+
+
+class Counter(IntEnum):
+    """Columns of ``totals`` and ``decayed``.
+
+    CLICK: click, photo expand, profile click, half a video and dwell; SHARE: share and bookmark; NEGATIVE: not
+    interested, see fewer and report.
+    """
+
+    FAVORITE = kernels.FAVORITE
+    RETWEET = kernels.RETWEET
+    REPLY = kernels.REPLY
+    QUOTE = kernels.QUOTE
+    CLICK = kernels.CLICK
+    SHARE = kernels.SHARE
+    IMPRESSION = kernels.IMPRESSION
+    NEGATIVE = kernels.NEGATIVE
+
+
+class EngagementWeights(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one event of each counter adds to a tweet's popularity."""
+
+    favorite: Weight = 1.0
+    retweet: Weight = 2.0
+    reply: Weight = 2.0
+    quote: Weight = 2.0
+    click: Weight = 0.1
+    share: Weight = 1.0
+    impression: Weight = 0.0
+    negative: Weight = -5.0
+
+
+class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities, half-lives and weights.
+
+    ``author_late_tweets_max``: a tweet that arrives when its author has more newer ones than this stays out of the
+    author's list (it can be looked up and be popular).
+    """
+
+    tweets_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 18
+    text_bytes_max: Annotated[int, Meta(ge=1, le=1 << 40)] = 1 << 25
+    half_life_short_ms: HalfLife = 1_800_000
+    half_life_long_ms: HalfLife = 86_400_000
+    weights: EngagementWeights = EngagementWeights()
+    author_late_tweets_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 1024
+
+
+#: Cumulative counters by name.
+COUNTERS = {
+    "creates": storage.CREATES,
+    "creates_repeated": storage.REPEATED,
+    "creates_after_delete": storage.AFTER_DELETE,
+    "stubs": storage.STUBS,
+    "stubs_filled": storage.STUBS_FILLED,
+    "edits": storage.EDITS,
+    "edits_unknown": storage.EDITS_UNKNOWN,
+    "deletes": storage.DELETES,
+    "deletes_unknown": storage.DELETES_UNKNOWN,
+    "labels_ignored": storage.LABELS_IGNORED,
+    "engagements": storage.ENGAGEMENTS,
+    "undone": storage.UNDONE,
+    "undone_unknown": storage.UNDONE_UNKNOWN,
+    "without_tweet": storage.WITHOUT_TWEET,
+    "evicted": storage.EVICTED,
+    "unlisted_late": storage.UNLISTED,
+    "text_too_large": storage.TEXT_TOO_LARGE,
+}
+
+
+def tweet_store_bytes(config: TweetStoreConfig) -> int:
+    """Bytes of all arrays: 264 a tweet, the id map, 4 a slot of the author table, and the text."""
+    per_tweet = (8 + 8 + 4 * storage.ROW + 4 * 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
+    tables = id_map_bytes(config.tweets_max) + 4 * storage.heads_size(config.tweets_max)
+    return per_tweet + tables + config.text_bytes_max + 8 * storage.HEADER_SIZE
+
+
+class TweetStore:
+    """The newest ``tweets_max`` tweets by arrival, with counters and authors' lists; the oldest arrival is evicted.
+
+    Writers: ``apply``, one thread. Readers hold the read side of the state lock; a slot is good only for so long.
+    """
+
+    name: ClassVar[str] = "tweet_store"
+
+    def __init__(self, config: TweetStoreConfig) -> None:
+        if config.half_life_long_ms < config.half_life_short_ms:
+            raise ConfigError("tweet_store.half_life_long_ms: shorter than half_life_short_ms")
+        self.config = config
+        self._tweets = storage.make_tweets(
+            config.tweets_max,
+            config.text_bytes_max,
+            [getattr(config.weights, counter.name.lower()) for counter in Counter],
+            (config.half_life_short_ms, config.half_life_long_ms),
+            config.author_late_tweets_max,
+        )
+
+    def apply(self, batch: EventBatch) -> None:
+        """Apply tweet and engagement rows in order; other kinds are skipped."""
+        kernels.apply(self._tweets, batch)
+
+    def lookup(self, tweet_ids: Ids) -> Slots:
+        """Slots (int32, k) of tweet ids (uint64, k), -1 where unknown."""
+        slots = np.empty(len(tweet_ids), np.int32)
+        queries.lookup(self._tweets, np.ascontiguousarray(tweet_ids, np.uint64), slots)
+        return slots
+
+    def columns(self, slots: Slots) -> TweetColumns:
+        """Everything but text and decayed counters, of slots (int32, k)."""
+        out = make_columns(len(slots))
+        queries.gather(self._tweets, slots, out)
+        return out
+
+    def decayed(self, slots: Slots, time_ms: int) -> NDArray[np.float64]:
+        """Decayed counters at ``time_ms``: float64 (k, 8, 2) by slot, ``Counter``, half-life (short, long)."""
+        out = np.empty((len(slots), storage.COUNTERS, storage.HALF_LIVES))
+        queries.decayed(self._tweets, slots, np.int64(time_ms), out)
+        return out
+
+    def popularity(self, slots: Slots, time_ms: int, half_life: int = 0) -> NDArray[np.float64]:
+        """Weighted sum of the decayed counters at ``time_ms`` (float64, k); half-life 0 short, 1 long."""
+        out = np.empty(len(slots))
+        queries.popularity(self._tweets, slots, np.int64(time_ms), np.int64(half_life), out)
+        return out
+
+    def popular(self, time_ms: int, half_life: int, count: int, since_ms: int) -> tuple[Ids, NDArray[np.float64]]:
+        """The ``count`` most popular servable tweets created at or after ``since_ms``: ids and scores, best first.
+
+        Exact over all tweets; scores are ``popularity``, only positive ones; equal scores by smaller id. One scan.
+        """
+        keys, ties, slots = self._heap(count)
+        size = len(keys) and int(
+            queries.popular(self._tweets, np.int64(time_ms), np.int64(half_life), np.int64(since_ms), keys, ties, slots)
+        )
+        return ties[:size], keys[:size]
+
+    def recent_of_authors(
+        self, author_ids: Ids, since_ms: int, per_author_max: int, total_max: int
+    ) -> tuple[Ids, NDArray[np.int64], Ids]:
+        """The authors' newest servable tweets created at or after ``since_ms``, newest first over all.
+
+        At most ``per_author_max`` an author, then ``total_max`` in all; equal times by greater id. Exact, but for
+        tweets that came too late to be listed (``author_late_tweets_max``).
+
+        Args:
+            author_ids: uint64, without repeats.
+
+        Returns:
+            Tweet ids (uint64), creation times (int64, ms), author ids (uint64).
+        """
+        keys, ties, slots = self._heap(total_max)
+        ids = np.ascontiguousarray(author_ids, np.uint64)
+        size = len(keys) and int(
+            queries.recent(self._tweets, ids, np.int64(since_ms), np.int64(per_author_max), keys, ties, slots)
+        )
+        return ~ties[:size], keys[:size].astype(np.int64), self._tweets.author_id[slots[:size]]
+
+    def text(self, slot: int) -> str:
+        """The tweet's text; empty when it has none, was deleted, or newer text has overwritten it."""
+        return self.texts(np.array([slot], np.int32))[0].tobytes().decode("utf-8", "replace")
+
+    def texts(self, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]]:
+        """Texts of slots (int32, k): UTF-8 end to end, and each one's start (int64) and bytes (int32) therein."""
+        starts, sizes = np.empty(len(slots), np.int64), np.empty(len(slots), np.int32)
+        text = np.empty(int(queries.text_sizes(self._tweets, slots, starts, sizes)), np.uint8)
+        queries.copy_texts(self._tweets, slots, starts, sizes, text)
+        return text, starts, sizes
+
+    def _heap(self, count: int) -> tuple[NDArray[np.float64], Ids, Slots]:
+        k = max(0, min(count, self.config.tweets_max))
+        return np.empty(k), np.empty(k, np.uint64), np.empty(k, np.int32)
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The complete mutable state."""
+        ids, tweets = self._tweets.ids._asdict(), self._tweets._asdict()
+        constants = ("ids", "weights", "half_lives_ms", "limits")
+        return {f"ids_{name}": array for name, array in ids.items()} | {
+            name: array for name, array in tweets.items() if name not in constants
+        }
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes of all arrays; ``tweet_store_bytes`` of the configuration."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def fill(self) -> Mapping[str, float]:
+        """Share of slots and text in use; both are rings and stay full once they were."""
+        header = self._tweets.header
+        return {
+            "tweets": float(header[storage.SIZE]) / self.config.tweets_max,
+            "text_bytes": min(1.0, float(header[storage.TEXT_HEAD]) / self.config.text_bytes_max),
+        }
+
+    def counters(self) -> Mapping[str, int]:
+        """Cumulative counts: what came, what was evicted, and why events had no effect."""
+        return {name: int(self._tweets.header[index]) for name, index in COUNTERS.items()}
+
+    def check(self) -> None:
+        """Verify slots, chains, heads and weights against each other.
+
+        Raises:
+            InvariantError: state that must not exist.
+        """
+        check(self._tweets)

@@ -1,0 +1,332 @@
+"""The tweet store's arrays: slots, author chains, decayed counters, text; and what keeps them consistent.
+
+Slots are a ring by arrival. A tweet's slot is its index in the id map: the map gives out 0, 1, 2 … and, once full,
+the index of the one just evicted, so both run in step.
+
+Counters decay forward: an event at time t adds 2^((t − L) / H), where L, the tweet's landmark, is a multiple of
+256 of the shorter half-lives. Nothing is decayed as time passes, late events need no care, and the value at T is
+the sum times 2^(−(T − L) / H). A tweet whose events outrun its landmark by two steps gets the newest one.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.kernels.id_map import IdMap, find_or_add, make_id_map, remove
+from engine.kernels.jit import inlined, kernel
+from engine.kernels.prefetch import prefetch
+from engine.kernels.rng import mix64
+
+#: Bits of a tweet's state. LISTED: in its author's chain (only created, undeleted tweets are).
+#: (Typed, because a bare constant would make numba compile a kernel once for every value.)
+CREATED, STUB, DELETED, LISTED = np.int64(1), np.int64(2), np.int64(4), np.int64(8)
+
+#: Columns of ``Tweets.row``: eight totals (``Counter``), then these.
+COUNTERS = 8
+EPOCH, OLDER, NEWER, TEXT_BYTES, LANG, FLAGS, STATE = range(8, 15)
+ROW = 16
+
+#: Half-lives a counter is kept for.
+HALF_LIVES = 2
+#: A landmark step, in half-lives of the shorter one: two steps stay far below what float64 can hold (2**1023).
+EPOCH_HALF_LIVES = 256
+
+#: Columns of ``Tweets.refs``.
+REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
+
+#: Indices of ``Tweets.header``: gauges, then counters.
+(
+    POSITION,
+    SIZE,
+    TEXT_HEAD,
+    EPOCH_MAX,
+    AUTHORS,
+    CREATES,
+    REPEATED,
+    AFTER_DELETE,
+    STUBS,
+    STUBS_FILLED,
+    EDITS,
+    EDITS_UNKNOWN,
+    DELETES,
+    DELETES_UNKNOWN,
+    LABELS_IGNORED,
+    ENGAGEMENTS,
+    UNDONE,
+    UNDONE_UNKNOWN,
+    WITHOUT_TWEET,
+    EVICTED,
+    UNLISTED,
+    TEXT_TOO_LARGE,
+) = range(22)
+HEADER_SIZE = 24
+
+NONE = np.int64(-1)
+ZERO = np.uint64(0)
+
+
+class Tweets(NamedTuple):
+    """All arrays of the room; n = ``tweets_max``.
+
+    ``row``: int32 (n, 16), one cache line a tweet. ``refs``: uint64 (n, 4), reply-to, conversation, quoted,
+    retweeted. ``text_start``: int64 (n), offset since the beginning in the ring ``text``. ``decayed``: float64
+    (n, 16), sums by half-life, then counter, relative to the landmark ``row[:, EPOCH]``. ``weight``: float64 (n, 2),
+    their weighted total by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
+    Not state: ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64 (1): most steps of a late link.
+    """
+
+    ids: IdMap
+    author_id: NDArray[np.uint64]
+    created_ms: NDArray[np.int64]
+    row: NDArray[np.int32]
+    refs: NDArray[np.uint64]
+    text_start: NDArray[np.int64]
+    decayed: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    heads: NDArray[np.int32]
+    text: NDArray[np.uint8]
+    header: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    half_lives_ms: NDArray[np.float64]
+    limits: NDArray[np.int64]
+
+
+# --- author chains ------------------------------------------------------------------------------------------------
+
+
+@inlined
+def head_home(s: Any, author_id: Any) -> Any:
+    """Where a search for an author's newest tweet starts."""
+    return np.int64(mix64(author_id) & np.uint64(s.heads.shape[0] - 1))
+
+
+@inlined
+def find_head(s: Any, author_id: Any) -> Any:
+    """Position in ``heads`` of an author's entry, or of the empty place where it would go."""
+    mask = s.heads.shape[0] - 1
+    at = head_home(s, author_id)
+    while s.heads[at] > 0 and s.author_id[s.heads[at] - 1] != author_id:
+        at = (at + 1) & mask
+    return at
+
+
+@kernel
+def _drop_head(s: Any, hole: Any) -> Any:
+    """Remove an author's entry, closing the gap."""
+    mask = s.heads.shape[0] - 1
+    at = hole
+    while True:
+        at = (at + 1) & mask
+        if s.heads[at] == 0:
+            break
+        wanted = head_home(s, s.author_id[s.heads[at] - 1])
+        if ((at - wanted) & mask) >= ((at - hole) & mask):
+            s.heads[hole] = s.heads[at]
+            hole = at
+    s.heads[hole] = 0
+    s.header[AUTHORS] -= 1
+
+
+@kernel
+def link(s: Any, slot: Any) -> Any:
+    """Enter a created tweet into its author's chain, which runs from the newest creation to the oldest.
+
+    A tweet that comes late passes over the newer ones, at most ``limits[0]``; beyond that it stays out of the
+    chain: nobody asks for so many of one author, and the time of a batch stays bounded.
+    """
+    author_id, created_ms, tweet_id = s.author_id[slot], s.created_ms[slot], s.ids.keys[slot]
+    at = find_head(s, author_id)
+    older, newer, steps = np.int64(s.heads[at]) - 1, np.int64(-1), 0
+    while older >= 0:
+        held_ms = s.created_ms[older]
+        if held_ms < created_ms or (held_ms == created_ms and s.ids.keys[older] < tweet_id):
+            break
+        steps += 1
+        if steps > s.limits[0]:
+            s.header[UNLISTED] += 1
+            return
+        newer, older = older, np.int64(s.row[older, OLDER])
+    s.row[slot, STATE] |= LISTED
+    s.row[slot, OLDER], s.row[slot, NEWER] = older, newer
+    if older >= 0:
+        s.row[older, NEWER] = slot
+    if newer >= 0:
+        s.row[newer, OLDER] = slot
+    else:
+        if s.heads[at] == 0:
+            s.header[AUTHORS] += 1
+        s.heads[at] = slot + 1
+
+
+@kernel
+def unlink(s: Any, slot: Any) -> Any:
+    """Take a tweet out of its author's chain; nothing when it is not in it."""
+    if s.row[slot, STATE] & LISTED == 0:
+        return
+    older, newer = np.int64(s.row[slot, OLDER]), np.int64(s.row[slot, NEWER])
+    if older >= 0:
+        s.row[older, NEWER] = newer
+    if newer >= 0:
+        s.row[newer, OLDER] = older
+    else:
+        at = find_head(s, s.author_id[slot])
+        if older >= 0:
+            s.heads[at] = older + 1
+        else:
+            _drop_head(s, at)
+    s.row[slot, OLDER], s.row[slot, NEWER] = NONE, NONE
+    s.row[slot, STATE] &= ~LISTED
+
+
+# --- slots --------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def prefetch_id(s: Any, tweet_id: Any) -> Any:
+    """Ask for the id map's slot where a search for the tweet starts."""
+    slots = s.ids.slots
+    prefetch(slots, np.int64((mix64(tweet_id) & np.uint64(slots.shape[0] // 2 - 1)) << np.uint64(1)))
+
+
+@inlined
+def epoch_ms(s: Any) -> Any:
+    """Milliseconds (float64) between landmarks."""
+    return EPOCH_HALF_LIVES * min(s.half_lives_ms[0], s.half_lives_ms[1])
+
+
+@kernel
+def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -> Any:
+    """A cleared slot for a new tweet; the oldest arrival makes room."""
+    slot = s.header[POSITION]
+    count = s.created_ms.shape[0]
+    if s.header[SIZE] == count:
+        unlink(s, slot)
+        remove(s.ids, s.ids.keys[slot])
+        s.header[EVICTED] += 1
+    else:
+        s.header[SIZE] += 1
+    find_or_add(s.ids, tweet_id)
+    s.header[POSITION] = slot + 1 if slot + 1 < count else 0
+    s.author_id[slot] = author_id
+    s.created_ms[slot] = 0
+    s.text_start[slot] = 0
+    for i in range(ROW):
+        s.row[slot, i] = 0
+        s.decayed[slot, i] = 0.0
+    for i in range(4):
+        s.refs[slot, i] = ZERO
+    s.weight[slot, 0] = s.weight[slot, 1] = 0.0
+    s.row[slot, OLDER], s.row[slot, NEWER], s.row[slot, STATE] = NONE, NONE, state
+    epoch = np.int64(np.floor(time_ms / epoch_ms(s)))
+    s.row[slot, EPOCH] = epoch
+    s.header[EPOCH_MAX] = max(s.header[EPOCH_MAX], epoch)
+    return slot
+
+
+# --- counters -----------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _move_landmark(s: Any, slot: Any, epoch: Any) -> Any:
+    """Express a tweet's decayed sums relative to a later landmark."""
+    elapsed_ms = (epoch - s.row[slot, EPOCH]) * epoch_ms(s)
+    for h in range(HALF_LIVES):
+        factor = np.exp2(-elapsed_ms / s.half_lives_ms[h])
+        for c in range(COUNTERS):
+            s.decayed[slot, h * COUNTERS + c] *= factor
+    s.row[slot, EPOCH] = epoch
+    s.header[EPOCH_MAX] = max(s.header[EPOCH_MAX], epoch)
+
+
+@inlined
+def count(s: Any, slot: Any, counter: Any, time_ms: Any, sign: Any) -> Any:
+    """Add (+1) or take back (−1) one event of a counter; nothing goes below zero."""
+    step_ms = epoch_ms(s)
+    epoch = np.int64(np.floor(time_ms / step_ms))
+    if epoch > s.row[slot, EPOCH] + 1:
+        _move_landmark(s, slot, epoch)
+    total = np.int64(s.row[slot, counter]) + sign
+    s.row[slot, counter] = max(np.int64(0), total)
+    since_ms = time_ms - s.row[slot, EPOCH] * step_ms
+    for h in range(HALF_LIVES):
+        at = h * COUNTERS + counter
+        s.decayed[slot, at] = max(0.0, s.decayed[slot, at] + sign * np.exp2(since_ms / s.half_lives_ms[h]))
+    weigh(s, slot)
+
+
+@inlined
+def weigh(s: Any, slot: Any) -> Any:
+    """Set a tweet's weights to the weighted sums of its counters (from two partial sums: the adds overlap)."""
+    for h in range(HALF_LIVES):
+        low, high = 0.0, 0.0
+        for c in range(COUNTERS // 2):
+            low += s.weights[c] * s.decayed[slot, h * COUNTERS + c]
+            high += s.weights[COUNTERS // 2 + c] * s.decayed[slot, h * COUNTERS + COUNTERS // 2 + c]
+        s.weight[slot, h] = low + high
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def has_text(s: Any, slot: Any) -> Any:
+    """Whether the tweet's text is still in the ring."""
+    return s.row[slot, TEXT_BYTES] > 0 and s.header[TEXT_HEAD] - s.text_start[slot] <= s.text.shape[0]
+
+
+@kernel
+def forget_text(s: Any, slot: Any) -> Any:
+    """Overwrite a deleted tweet's text with zeros, unless the ring already has."""
+    if has_text(s, slot):
+        size = s.text.shape[0]
+        for i in range(s.row[slot, TEXT_BYTES]):
+            s.text[(s.text_start[slot] + i) % size] = 0
+    s.row[slot, TEXT_BYTES] = 0
+
+
+@kernel
+def put_text(s: Any, slot: Any, source: Any, start: Any, length: Any) -> Any:
+    """Append a text to the ring; one larger than the ring is not kept."""
+    size = s.text.shape[0]
+    s.row[slot, TEXT_BYTES] = 0
+    if length > size:
+        s.header[TEXT_TOO_LARGE] += 1
+        return
+    head = s.header[TEXT_HEAD]
+    at = head % size
+    first = min(length, size - at)
+    for i in range(first):
+        s.text[at + i] = source[start + i]
+    for i in range(first, length):
+        s.text[i - first] = source[start + i]
+    s.text_start[slot] = head
+    s.row[slot, TEXT_BYTES] = length
+    s.header[TEXT_HEAD] = head + length
+
+
+def heads_size(tweets_max: int) -> int:
+    """Slots of the table of authors: the power of two at or above twice the tweets."""
+    return 1 << max(1, (2 * tweets_max - 1).bit_length())
+
+
+def make_tweets(
+    tweets_max: int, text_bytes_max: int, weights: list[float], half_lives_ms: tuple[float, float], late_max: int
+) -> Tweets:
+    """Empty arrays."""
+    return Tweets(
+        ids=make_id_map(tweets_max),
+        author_id=np.zeros(tweets_max, np.uint64),
+        created_ms=np.zeros(tweets_max, np.int64),
+        row=np.zeros((tweets_max, ROW), np.int32),
+        refs=np.zeros((tweets_max, 4), np.uint64),
+        text_start=np.zeros(tweets_max, np.int64),
+        decayed=np.zeros((tweets_max, HALF_LIVES * COUNTERS), np.float64),
+        weight=np.zeros((tweets_max, HALF_LIVES), np.float64),
+        heads=np.zeros(heads_size(tweets_max), np.int32),
+        text=np.zeros(text_bytes_max, np.uint8),
+        header=np.zeros(HEADER_SIZE, np.int64),
+        weights=np.array(weights, np.float64),
+        half_lives_ms=np.array(half_lives_ms, np.float64),
+        limits=np.array([late_max], np.int64),
+    )

@@ -1,0 +1,1 @@
+"""Benchmarks, one module a command of ``murmuration bench``."""

@@ -1,0 +1,1 @@
+"""The commands that loadtest adds to the command line."""

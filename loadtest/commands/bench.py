@@ -1,0 +1,149 @@
+"""``murmuration bench``: figures, each from one command."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streams.cli.common import Json
+
+bench = typer.Typer(help="Measure: every command prints figures, with --json as JSON.", no_args_is_help=True)
+
+
+def show(figures: Mapping[str, float], *, json: bool) -> None:
+    """Print figures, one a line or as JSON."""
+    if json:
+        import orjson
+
+        typer.echo(orjson.dumps(dict(figures), option=orjson.OPT_INDENT_2).decode())
+        return
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        typer.echo(
+            f"{name:<{width}}  {value:>16,.3f}" if isinstance(value, float) else f"{name:<{width}}  {value:>16,}"
+        )
+
+
+def with_status(work: Callable[[Callable[[str], None]], Any]) -> Any:
+    """Run with a line on standard error that says what is being measured."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("measuring") as status:
+        return work(status.update)
+
+
+@bench.command()
+def path(
+    log: Annotated[
+        str | None, typer.Option(help="sqlite:///… or kafka://…; default: a temporary embedded log.")
+    ] = None,
+    json: Json = False,
+    json_events: Annotated[int, typer.Option(min=10_000)] = 400_000,
+    packed_events: Annotated[int, typer.Option(min=100_000)] = 4_000_000,
+) -> None:
+    """Events from the log into every room: rate, and CPU µs an event by step."""
+    from loadtest.benches.path import run
+
+    figures = with_status(
+        lambda progress: asyncio.run(run(log, json_events=json_events, packed_events=packed_events, progress=progress))
+    )
+    show(figures, json=json)
+
+
+@bench.command()
+def freshness(
+    json: Json = False,
+    events_per_s: Annotated[int, typer.Option(min=1)] = 5000,
+    feeds_per_s: Annotated[int, typer.Option(min=1)] = 20,
+    seconds: Annotated[float, typer.Option(min=5)] = 30.0,
+    log: Annotated[str | None, typer.Option(help="kafka://… ; default: a temporary embedded log.")] = None,
+) -> None:
+    """From an event's append to the first feed that shows it, while events come in and feeds go out."""
+    from loadtest.benches.freshness import run
+
+    figures = with_status(
+        lambda progress: asyncio.run(
+            run(events_per_s=events_per_s, feeds_per_s=feeds_per_s, seconds=seconds, log_url=log, progress=progress)
+        )
+    )
+    show(figures, json=json)
+
+
+@bench.command()
+def lock(json: Json = False, seconds: Annotated[float, typer.Option(min=1)] = 3.0) -> None:
+    """The state lock and the interpreter's switch interval: a writer beside readers, several ways."""
+    from loadtest.benches.lock import run
+
+    show(with_status(lambda progress: run(seconds=seconds, progress=progress)), json=json)
+
+
+@bench.command()
+def graph(
+    edges: Annotated[Path, typer.Option(help="Raw little-endian int64 pairs (user, tweet), in order of insertion.")],
+    json: Json = False,
+) -> None:
+    """Ingest and queries of the interaction graph on an edge list, and where a walk's time goes."""
+    from loadtest.benches.graph import run
+
+    if not edges.is_file():
+        raise typer.BadParameter(f"{edges} is not there", param_hint="--edges")
+    try:
+        figures = with_status(lambda progress: run(edges, progress=progress))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--edges") from None
+    show(figures, json=json)
+
+
+@bench.command()
+def estimators(
+    edges: Annotated[
+        Path | None, typer.Option(help="As for graph; the edges are spread evenly over 48 hours. Default: a made list.")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="A folder with engagements.csv.gz, with the times it has.")
+    ] = None,
+    newest: Annotated[int | None, typer.Option(min=1000, help="Only so many of the newest engagements.")] = None,
+    json: Json = False,
+) -> None:
+    """The two estimators of a time-aware walk's last step: variance and time, beside each other."""
+    from loadtest.benches.estimators import edges_of, run
+
+    try:
+        columns = edges_of(edges, recording, newest)
+        figures = with_status(lambda progress: run(*columns, progress=progress))
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    show(figures, json=json)
+
+
+@bench.command()
+def recovery(
+    edges: Annotated[
+        Path | None, typer.Option(help="Raw little-endian int64 pairs (user, tweet); default: a made list.")
+    ] = None,
+    made_edges: Annotated[int, typer.Option(min=10_000, help="How many the made list has.")] = 10_000_000,
+    tail_events: Annotated[int, typer.Option(min=1000, help="JSON events after the snapshot.")] = 1_000_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long feeds are timed, with and without snapshots.")] = 30.0,
+    json: Json = False,
+) -> None:
+    """Snapshots beside feeds, recovery after a kill, and one audit, on a state of many edges."""
+    from loadtest.benches.recovery import edges_of, run
+
+    try:
+        users, tweets = edges_of(edges, made_edges)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="--edges") from None
+    figures = with_status(
+        lambda progress: asyncio.run(run(users, tweets, tail_events=tail_events, seconds=seconds, progress=progress))
+    )
+    show(figures, json=json)
+
+
+@bench.command()
+def graph_scaling(json: Json = False) -> None:
+    """How the graph's costs grow from 1 M to 30 M edges (takes minutes, and 2 GB)."""
+    from loadtest.benches.graph_scaling import run
+
+    show(with_status(lambda progress: run(progress=progress)), json=json)

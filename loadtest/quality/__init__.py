@@ -1,0 +1,1 @@
+"""How good feeds are: recordings played through the engine, and measures of ranked lists."""

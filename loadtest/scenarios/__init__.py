@@ -1,0 +1,1 @@
+"""Whole runs: the demo, and servers that are killed under load."""

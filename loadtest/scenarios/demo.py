@@ -1,0 +1,188 @@
+"""``murmuration demo``: a society, the log, the engine and the page in one process.
+
+The society lives by itself (``tick``), and some of its people read real feeds over real websockets and react to
+what they are shown; everything goes through the log like anybody else's events.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import typer
+
+from config.schema import Config
+from loadtest.society.society import Event, Society, SocietyConfig, encode
+from loadtest.traffic.viewers import ViewerStats, run_viewers
+from streams.events.publish import append_all
+from streams.live.wiring import wait_applied
+from streams.log.interface import EventLog, LogUnavailableError, NewRecord
+from streams.process.logs import configure_logging
+from streams.reading.metrics import LATENCY_S, quantile
+from streams.serve import Running, running, until_stopped
+
+HISTORY_MS = 6 * 3_600_000
+TICK_S = 0.05
+READY_TIMEOUT_S = 120.0
+
+
+class DemoOptions(NamedTuple):
+    """What ``murmuration demo`` was told."""
+
+    seconds: float | None = None
+    json: bool = False
+    port: int | None = None
+    people: int = 2000
+    events_per_s: float = 200.0
+    feeds_per_s: float = 20.0
+    seed: int = 1
+    log: str | None = None
+
+
+def now_ms() -> int:
+    """The wall clock."""
+    return int(time.time() * 1000)
+
+
+async def publish_events(event_log: EventLog, events: list[Event]) -> None:
+    """Append what the society did, each event to its topic."""
+    records: dict[str, list[NewRecord]] = {}
+    for event in events:
+        records.setdefault(event.topic, []).append(NewRecord(value=encode(event), key=event.key))
+    await append_all(event_log, records)
+
+
+async def live(society: Society, event_log: EventLog, from_ms: int) -> None:
+    """Let the society's time pass with the clock, for ever; a log that is away is waited for."""
+    while True:
+        await asyncio.sleep(TICK_S)
+        until_ms = now_ms()
+        events = society.tick(from_ms, until_ms)
+        from_ms = until_ms
+        if events:
+            with contextlib.suppress(LogUnavailableError):
+                await publish_events(event_log, events)
+
+
+class Meter:
+    """Counts between two looks, for the status line and the summary."""
+
+    def __init__(self, instance: Running, stats: ViewerStats) -> None:
+        self.instance, self.stats = instance, stats
+        self.started_s = self.last_s = time.monotonic()
+        self.first_events = self.last_events = instance.engine.state.events
+        self.last_feeds = 0
+        self.first_buckets = self.last_buckets = instance.engine.metrics.append_freshness.snapshot()
+
+    def line(self) -> str:
+        """One status line; figures since the last one."""
+        now_s, events, feeds = time.monotonic(), self.instance.engine.state.events, self.stats.feeds_served
+        buckets = self.instance.engine.metrics.append_freshness.snapshot()
+        seconds = max(now_s - self.last_s, 1e-9)
+        p99_ms = quantile(buckets - self.last_buckets, LATENCY_S, 0.99) * 1000
+        events_per_s, feeds_per_s = (events - self.last_events) / seconds, (feeds - self.last_feeds) / seconds
+        text = f"{events_per_s:7,.0f} events/s   {feeds_per_s:5,.1f} feeds/s   freshness p99 {p99_ms:5.1f} ms"
+        self.last_s, self.last_events, self.last_feeds, self.last_buckets = now_s, events, feeds, buckets
+        return text
+
+    def summary(self) -> dict[str, object]:
+        """Figures since the start."""
+        buckets = self.instance.engine.metrics.append_freshness.snapshot() - self.first_buckets
+        seconds = time.monotonic() - self.started_s
+        return {
+            "seconds": round(seconds, 3),
+            "events_applied": self.instance.engine.state.events - self.first_events,
+            "history_events": self.first_events,
+            "freshness_p50_ms": round(quantile(buckets, LATENCY_S, 0.5) * 1000, 3),
+            "freshness_p99_ms": round(quantile(buckets, LATENCY_S, 0.99) * 1000, 3),
+            "version": self.instance.engine.version,
+            **self.stats.summary(),
+        }
+
+
+@asynccontextmanager
+async def _log_url(options: DemoOptions) -> AsyncIterator[str]:
+    """The demo's log: the one it was given, or a fresh one that goes with the demo."""
+    if options.log is not None:
+        yield options.log
+        return
+    with tempfile.TemporaryDirectory(prefix="murmuration-demo-") as folder:
+        yield f"sqlite:///{Path(folder) / 'events.db'}"
+
+
+async def run_demo(config: Config, options: DemoOptions) -> None:
+    """Run until ``options.seconds`` are over, or Ctrl-C."""
+    configure_logging()
+
+    def say(line: str) -> None:
+        typer.echo(line, err=options.json)
+
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(_log_url(options))
+        config = msgspec.structs.replace(config, log=msgspec.structs.replace(config.log, url=url))
+        if options.port is not None:
+            config = msgspec.structs.replace(config, serving=msgspec.structs.replace(config.serving, port=options.port))
+        say("starting the engine")
+        instance = await stack.enter_async_context(running(config, progress=say))
+        society = Society(SocietyConfig(seed=options.seed, people=options.people, events_per_s=options.events_per_s))
+        say(f"{options.people:,} people, six hours of their past …")
+        began_ms = now_ms()
+        for events in society.bootstrap(began_ms, HISTORY_MS):
+            await publish_events(instance.event_log, events)
+        await wait_applied(instance.engine, instance.event_log, timeout_s=READY_TIMEOUT_S)
+        say(f"\n  open {instance.url}/\n\n  Ctrl-C ends it\n")
+        await _run(instance, society, options, began_ms, say)
+
+
+async def _run(
+    instance: Running, society: Society, options: DemoOptions, began_ms: int, say: Callable[[str], None]
+) -> None:
+    stats = ViewerStats()
+    stop = asyncio.Event()
+    meter = Meter(instance, stats)
+
+    async def publish(events: list[Event]) -> None:
+        await publish_events(instance.event_log, events)
+
+    async def status() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            say(meter.line())
+
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(live(society, instance.event_log, began_ms), name="society"),
+            tasks.create_task(status(), name="status"),
+        ]
+        viewers = None
+        if options.feeds_per_s > 0:
+            address = instance.url.replace("http", "ws", 1) + "/v1/feed"
+            viewers = tasks.create_task(
+                run_viewers(
+                    address,
+                    society,
+                    options.feeds_per_s,
+                    stop,
+                    publish=publish,
+                    now_ms=now_ms,
+                    stats=stats,
+                ),
+                name="viewers",
+            )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(options.seconds):
+                await until_stopped()
+        stop.set()
+        if viewers is not None:
+            await viewers
+        for task in background:
+            task.cancel()
+    if options.json:
+        typer.echo(msgspec.json.encode(meter.summary()).decode())
+    else:
+        say("ended")

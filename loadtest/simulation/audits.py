@@ -1,0 +1,50 @@
+"""Every served feed on record, audited by the engine's own means from the files and the log that are left."""
+
+from collections import Counter
+
+from config.schema import Config
+from loadtest.simulation.chance import Chance
+from loadtest.simulation.lineage import CheckError, Lineage
+from loadtest.simulation.memory_disk import Platter, reading_disk
+from loadtest.simulation.memory_log import Broker, MemoryLog, NoFaults
+from streams.audit.auditor import Audited, Auditor, Outcome
+from streams.durable.store import Store
+from streams.events.served_feed import TOPIC, decode_served
+
+
+async def check_audits(
+    config: Config, broker: Broker, platter: Platter, lineage: Lineage, *, log_lost: bool, chance: Chance
+) -> Counter[str]:
+    """Audit all; returns how many came to which outcome. ``log_lost``: retention may have taken what an audit needs.
+
+    A feed of a version that is still part of the history must be identical, and one that went with the power must be
+    recognised as such (or be the same by chance). None may ever be different.
+
+    Raises:
+        CheckError: an audit came to what it may not.
+    """
+    disk = reading_disk(platter, chance)
+    store = Store.open(disk, segment_bytes=config.durable.journal_segment_bytes, snapshots_keep=1, writable=False)
+    feeds = [decode_served(record.value) for partition in broker.topics[TOPIC] for record in partition.records]
+    async with MemoryLog(broker, NoFaults()) as log:
+        audited = await Auditor(config, store, log).audit(feeds)
+    kept = {
+        (place[0], str(request.request_id)) for place, seen in lineage.observed.items() for request, _ in seen.feeds
+    }
+    for audit in audited:
+        allowed = {Outcome.IDENTICAL}
+        if (audit.version, audit.request_id) not in kept:
+            allowed.add(Outcome.LOST_VERSION)
+        if log_lost:
+            allowed.add(Outcome.LOG_GONE)
+        if audit.outcome not in allowed:
+            raise CheckError(_describe(audit))
+    return Counter(str(audit.outcome) for audit in audited)
+
+
+def _describe(audit: Audited) -> str:
+    difference = f" {audit.difference}" if audit.difference is not None else ""
+    return (
+        f"request {audit.request_id} of version {audit.version} is audited as {audit.outcome}: "
+        f"{audit.reason}{difference}"
+    )

@@ -1,0 +1,181 @@
+"""What must hold when a run is over, judged from outside: by the log's records, plain Python and an empty state."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config.schema import Config
+from engine.batch import EventBatch
+from engine.state import EngineState
+from loadtest.simulation.lineage import Asking, CheckError, Lineage, check_observed, replay
+from loadtest.simulation.memory_log import Broker, Stored
+from streams.durable.journal import Run
+from streams.events.dead_letters import TOPIC as DEAD_LETTERS
+from streams.events.dead_letters import DeadLetter, decode_dead_letter
+from streams.events.decode import Decoded, Decoder
+from streams.log.interface import Records, TopicPartition
+
+#: Where a refused record, or a row of it, stood.
+Place = tuple[str, int, int, int | None]
+
+
+class Reader:
+    """Every record that ever was in the log, those that retention has removed included."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.records: dict[TopicPartition, dict[int, Stored]] = {
+            TopicPartition(topic, number): {
+                stored.offset: stored for stored in (*partition.removed, *partition.records)
+            }
+            for topic, number, partition in broker.applied_partitions()
+        }
+
+    def read(self, run: Run) -> Records:
+        """The records of a run.
+
+        Raises:
+            CheckError: they are not so many.
+        """
+        partition = self.records[run.partition]
+        found = [partition[offset] for offset in range(run.first, run.last + 1) if offset in partition]
+        if len(found) != run.count or not found or (found[0].offset, found[-1].offset) != (run.first, run.last):
+            raise CheckError(f"{run} is not what the log has: {len(found)} records")
+        return Records(*run.partition, *map(list, zip(*found, strict=True)))
+
+
+class Horizon:
+    """Which events are kept, by a model as plain as can be: an id is a duplicate while it is among the last ones."""
+
+    def __init__(self, events_max: int) -> None:
+        self._events_max = events_max
+        self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._last_kept = True
+        #: How often each id was kept.
+        self.kept: Counter[int] = Counter()
+
+    def keep(self, batch: EventBatch) -> NDArray[np.bool_]:
+        """Which rows of a batch are to be applied."""
+        keep = []
+        for kind, event_id in zip(batch.kind.tolist(), batch.id.tolist(), strict=True):
+            if not 72 <= kind < 96:  # those rows follow the tweet they are of
+                self._last_kept = self._enter((sum(kind >= border for border in (64, 96, 128, 160)), event_id))
+            keep.append(self._last_kept)
+        return np.array(keep, np.bool_)
+
+    def _enter(self, name: tuple[int, int]) -> bool:
+        if name in self._known:
+            return False
+        self._known[name] = None
+        if len(self._known) > self._events_max:
+            self._known.popitem(last=False)
+        self.kept[name[1]] += 1
+        return True
+
+
+class Checks:
+    """The checks of a run; ``run`` makes them all."""
+
+    def __init__(self, config: Config, broker: Broker) -> None:
+        self._config, self._broker = config, broker
+        self._reader = Reader(broker)
+        self.events = 0
+        self.duplicates = 0
+        self.observed = 0
+
+    def run(self, lineage: Lineage, lost: list[Lineage], acknowledged: Mapping[int, int]) -> str:
+        """Check everything; returns the digest of the state that the whole lineage gives.
+
+        Raises:
+            CheckError: something is not as it must be.
+        """
+        passed_over = self._check_coverage(lineage)
+        horizon = Horizon(self._config.rooms.deduplication.events_max)
+        letters: set[Place] = set()
+        digest = ""
+        asking: Asking | None = None
+        for at in replay(lineage, self._config, self._reader.read, lineage.version):
+            asking = asking or Asking(self._config, at.state)
+            if at.decoded is not None:
+                self._check_kept(at.version, at.state, at.decoded, horizon)
+                letters |= {_place(dead) for dead in at.decoded.dead}
+            self.observed += check_observed(lineage.observed, at, asking)
+            if (at.version, at.gaps) == (lineage.version, len(lineage.gaps)):
+                at.state.check()
+                digest = at.state.digest()
+        for line in lost:
+            self._check_lost(line)
+        self._check_acknowledged(acknowledged, horizon, passed_over)
+        self._check_dead_letters(letters, passed_over)
+        return digest
+
+    def _check_lost(self, lost: Lineage) -> None:
+        asking: Asking | None = None
+        for at in replay(lost, self._config, self._reader.read, max(lost.observed, default=(0, 0))[0]):
+            asking = asking or Asking(self._config, at.state)
+            self.observed += check_observed(lost.observed, at, asking)
+
+    def _check_coverage(self, lineage: Lineage) -> list[Run]:
+        """Each record was applied exactly once, in order, unless it was gone before; returns what was passed over."""
+        passed_over: list[Run] = []
+        applied: dict[TopicPartition, list[int]] = {}
+        for where in self._reader.records:
+            applied[where] = self._pass_over(where, 0, lineage.start.get(where, 0), passed_over)
+        for number in range(lineage.version + 1):
+            for run in lineage.versions[number - 1] if number else ():
+                applied[run.partition] += self._reader.read(run).offsets
+            for gap in lineage.gaps:
+                if gap.version == number:
+                    applied[gap.partition] += self._pass_over(gap.partition, gap.position, gap.earliest, passed_over)
+        for where, records in self._reader.records.items():
+            if applied[where] != sorted(records):
+                raise CheckError(
+                    f"{where.topic}/{where.partition}: {len(applied[where])} records were applied of {len(records)}, "
+                    "or not in order"
+                )
+        return passed_over
+
+    def _pass_over(self, where: TopicPartition, first: int, end: int, passed_over: list[Run]) -> list[int]:
+        """Offsets that there were in the range; noted as passed over."""
+        offsets = [offset for offset in sorted(self._reader.records[where]) if first <= offset < end]
+        if offsets:
+            passed_over.append(Run(where, offsets[0], offsets[-1], len(offsets)))
+        return offsets
+
+    def _check_kept(self, version: int, state: EngineState, decoded: Decoded, horizon: Horizon) -> None:
+        keep = horizon.keep(decoded.batch)
+        self.events += int(keep.sum())
+        self.duplicates += int((~keep).sum())
+        if (state.events, state.duplicates) != (self.events, self.duplicates):
+            raise CheckError(
+                f"version {version}: {state.events} events kept and {state.duplicates} not, "
+                f"the model says {self.events} and {self.duplicates}"
+            )
+
+    def _check_acknowledged(self, acknowledged: Mapping[int, int], horizon: Horizon, passed_over: list[Run]) -> None:
+        gone = {event_id for run in passed_over for event_id in self._decode(run).batch.id.tolist()}
+        # With a horizon wider than the run, exactly once; else a duplicate may come when its first is forgotten.
+        wide = len(horizon.kept) < self._config.rooms.deduplication.events_max
+        for event_id in acknowledged:
+            times = horizon.kept[event_id]
+            if (times == 0 and event_id not in gone) or (times > 1 and wide):
+                raise CheckError(f"event {event_id} was acknowledged and applied {times} times")
+
+    def _check_dead_letters(self, letters: set[Place], passed_over: list[Run]) -> None:
+        """Every letter is there, and no other, but for records that were applied before they were passed over."""
+        written = set()
+        for partition in self._broker.topics[DEAD_LETTERS]:
+            for stored in partition.records:
+                written.add(_place(decode_dead_letter(stored.value)))
+        gone = {_place(dead) for run in passed_over for dead in self._decode(run).dead}
+        missing, more = sorted(letters - written, key=str), sorted(written - letters - gone, key=str)
+        if missing or more:
+            raise CheckError(f"dead letters are missing for {missing[:3]}, and {more[:3]} are none")
+
+    def _decode(self, run: Run) -> Decoded:
+        return Decoder(future_ms_max=self._config.ingest.future_ms_max).decode([self._reader.read(run)])
+
+
+def _place(letter: DeadLetter) -> Place:
+    return letter.topic, letter.partition, letter.offset, letter.row

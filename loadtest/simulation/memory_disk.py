@@ -1,0 +1,229 @@
+"""A disk in memory that loses power, tears writes and fills up, as the seed says.
+
+``Platter`` is what outlives the process: files, and of each what has reached the disk for sure. ``FaultyDisk`` is one
+life's view of it, and where the process dies: at any operation, before, after or in the middle of it.
+
+What survives. A killed process leaves everything that was written, the last write perhaps in part. A power cut leaves
+what was synced; of what came after, a drawn part, perhaps with zeros at its end where the length reached the disk
+before the bytes. Names are made, replaced and removed on the disk in that order, as journaling file systems do, but
+how many of those since the last sync of a folder are there after a power cut is drawn.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import Protocol
+
+from loadtest.simulation.chance import Chance
+from loadtest.simulation.life import Life
+from streams.durable.disk import Buffer, Disk, File
+
+
+class Inode:
+    """A file: what a reader sees, and what is on the disk for sure."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.content = bytearray(content)
+        self.synced = content
+        #: So many first bytes are the same in both: less than ``synced`` has once the file was cut short.
+        self.common = len(content)
+
+    def cut(self, size: int) -> None:
+        """Cut the file short; the disk hears of it with the next sync."""
+        del self.content[size:]
+        self.common = min(self.common, size)
+
+    def sync(self) -> None:
+        """Everything seen is on the disk."""
+        self.synced = bytes(self.content)
+        self.common = len(self.synced)
+
+
+class Platter:
+    """Files by name, as seen; ``change`` and ``sync_names`` say what a power cut leaves of the names."""
+
+    def __init__(self, chance: Chance) -> None:
+        self._chance = chance
+        self.names: dict[str, Inode] = {}
+        self._synced_names: dict[str, Inode] = {}
+        #: Names given (or taken: None) since the last sync of a folder, together what happens at once.
+        self._unsynced: list[dict[str, Inode | None]] = []
+
+    def change(self, changes: dict[str, Inode | None]) -> None:
+        """Give names to files, or take them away (None); all at once."""
+        self._unsynced.append(changes)
+        _change(self.names, changes)
+
+    def sync_names(self) -> None:
+        """All names are on the disk as they are."""
+        self._synced_names = dict(self.names)
+        self._unsynced.clear()
+
+    def lose_power(self) -> None:
+        """Forget what was not synced, but for a drawn part of it."""
+        kept = self._chance.integer(0, len(self._unsynced))
+        names = self._synced_names
+        for changes in self._unsynced[:kept]:
+            _change(names, changes)
+        for changes in self._unsynced[kept:]:
+            self._chance.note(f"the names {', '.join(changes)} are as before")
+        self.names = {name: Inode(self._survivor(name, inode)) for name, inode in sorted(names.items())}
+        self.sync_names()
+
+    def _survivor(self, name: str, inode: Inode) -> bytes:
+        seen, synced = bytes(inode.content), inode.synced
+        if seen == synced:
+            return synced
+        if inode.common < len(synced) and self._chance.happens(0.5):
+            self._chance.note(f"{name} is as it was before it was cut short")
+            return synced
+        kept = self._chance.integer(inode.common, len(seen))
+        solid = self._chance.integer(inode.common, kept) if self._chance.happens(0.3) else kept
+        self._chance.note(f"{name} keeps {kept} of {len(seen)} bytes ({inode.common} synced), zeros from {solid}")
+        return seen[:solid] + bytes(kept - solid)
+
+
+def _change(names: dict[str, Inode], changes: dict[str, Inode | None]) -> None:
+    for name, inode in changes.items():
+        if inode is None:
+            names.pop(name, None)
+        else:
+            names[name] = inode
+
+
+class DiskFaults(Protocol):
+    """When the disk of one life fails."""
+
+    def full(self) -> bool:
+        """Whether there is no room now."""
+
+    def dies(self, operation: str) -> bool:
+        """Whether the process ends in this operation."""
+
+
+class FaultyDisk(Disk):
+    """One life's disk. ``on_sync`` hears the name of every file that was brought to the disk."""
+
+    def __init__(
+        self,
+        platter: Platter,
+        faults: DiskFaults,
+        chance: Chance,
+        life: Life,
+        on_sync: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self._platter, self._faults, self._chance, self._life = platter, faults, chance, life
+        self._on_sync = on_sync
+
+    def names(self, prefix: str = "") -> list[str]:
+        self._life.check()
+        return sorted(name for name in self._platter.names if name.startswith(prefix))
+
+    def size(self, name: str) -> int:
+        self._life.check()
+        return len(self._inode(name).content)
+
+    def view(self, name: str) -> Buffer:
+        self._life.check()
+        return bytes(self._inode(name).content)
+
+    def open(self, name: str) -> File:
+        self._step("open", name)
+        if name not in self._platter.names:
+            self._refuse_when_full(name)
+            self._platter.change({name: Inode()})
+        return _OpenFile(self, name, self._platter.names[name])
+
+    def truncate(self, name: str, size: int) -> None:
+        self._step("truncate", name)
+        self._inode(name).cut(size)
+
+    def publish(self, temporary: str, name: str) -> None:
+        self._step("publish", name)
+        inode = self._inode(temporary)
+        if inode.content != inode.synced:
+            raise AssertionError(f"{temporary} is published before it is synced")
+        self._platter.change({temporary: None, name: inode})
+        self._step("sync the folder of", name)
+        self._platter.sync_names()
+
+    def remove(self, name: str) -> None:
+        self._step("remove", name)
+        self._inode(name)
+        self._platter.change({name: None})
+        self._step("sync the folder of", name)
+        self._platter.sync_names()
+
+    def sync_names(self) -> None:
+        self._step("sync", "the folders")
+        self._platter.sync_names()
+
+    # What open files do
+
+    def write(self, name: str, inode: Inode, data: bytes) -> None:
+        """Append to a file: whole, or a part and then the end of the process or of the room."""
+        self._life.check()
+        if self._faults.dies("write"):
+            part = self._chance.integer(0, len(data))
+            inode.content += data[:part]
+            self._life.end(f"write {name}, after {part} of {len(data)} bytes")
+        if self._faults.full():
+            inode.content += data[: self._chance.integer(0, max(0, len(data) - 1))]
+            self._refuse_when_full(name)
+        inode.content += data
+
+    def sync(self, name: str, inode: Inode) -> None:
+        """Bring a file's bytes to the disk; a full one may say only now that it is."""
+        self._step("sync", name)
+        if self._faults.full() and inode.content != inode.synced and self._chance.happens(0.5):
+            self._refuse_when_full(name)
+        inode.sync()
+        self._on_sync(name)
+        self._step("after the sync of", name)
+
+    def _step(self, operation: str, name: str) -> None:
+        """An operation begins; the process may end before it does anything."""
+        self._life.check()
+        if self._faults.dies(operation):
+            self._life.end(f"{operation} {name}")
+
+    def _refuse_when_full(self, name: str) -> None:
+        if self._faults.full():
+            self._chance.note(f"no room for {name}")
+            raise OSError(errno.ENOSPC, "no space left on device", name)
+
+    def _inode(self, name: str) -> Inode:
+        inode = self._platter.names.get(name)
+        if inode is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", name)
+        return inode
+
+
+class _OpenFile(File):
+    """A file open for appending."""
+
+    def __init__(self, disk: FaultyDisk, name: str, inode: Inode) -> None:
+        self._disk, self._name, self._inode = disk, name, inode
+
+    def write(self, data: Buffer) -> None:
+        self._disk.write(self._name, self._inode, bytes(data))
+
+    def sync(self) -> None:
+        self._disk.sync(self._name, self._inode)
+
+    def close(self) -> None:
+        pass
+
+
+class NoDiskFaults:
+    """A good disk (``DiskFaults``)."""
+
+    def full(self) -> bool:
+        return False
+
+    def dies(self, operation: str) -> bool:
+        return False
+
+
+def reading_disk(platter: Platter, chance: Chance) -> FaultyDisk:
+    """The files as they are now, for those who only look."""
+    return FaultyDisk(platter, NoDiskFaults(), chance, Life(0))

@@ -1,0 +1,58 @@
+"""Who looks after the log in a run: partitions are added, old records removed, not always with care."""
+
+import asyncio
+
+from loadtest.simulation.chance import Chance
+from loadtest.simulation.memory_disk import Platter, reading_disk
+from loadtest.simulation.memory_log import Broker
+from streams.durable.snapshots import Snapshots
+from streams.durable.store import Store, StoreError
+from streams.log.interface import TopicPartition
+
+_ADDED_TO = ("engagements", "tweets", "served")
+
+
+class Operator:
+    """Changes the log while the engine follows it.
+
+    Careful retention takes only what the newest snapshot stands for. Careless retention takes anything: then a start
+    may have to pass over a gap.
+    """
+
+    def __init__(self, broker: Broker, platter: Platter, chance: Chance) -> None:
+        self._broker, self._platter, self._chance = broker, platter, chance
+
+    async def work(self, seconds: float) -> None:
+        """What is done in a run, at drawn times."""
+        acts = self._chance.choice([[], [], ["add"], ["careful"], ["careful", "careful", "add"], ["careless", "add"]])
+        times = sorted(self._chance.seconds(0.0, seconds) for _ in acts)
+        for time_s, act in zip(times, acts, strict=True):
+            await asyncio.sleep(max(0.0, time_s - asyncio.get_running_loop().time()))
+            if act == "add":
+                topic = self._chance.choice(_ADDED_TO)
+                self._chance.note(f"adds a partition to {topic}")
+                self._broker.add_partition(topic)
+            else:
+                self._remove(careful=act == "careful")
+
+    def _remove(self, *, careful: bool) -> None:
+        covered = self._covered()
+        self._broker.careless |= not careful
+        for topic, number, partition in self._broker.applied_partitions():
+            count = self._chance.integer(0, len(partition.records))
+            if careful:
+                count = min(count, partition.index(covered.get(TopicPartition(topic, number), 0)))
+            if count and self._chance.happens(0.5):
+                partition.remove(count)
+                self._chance.note(f"removes {count} records of {topic}/{number}, which starts at {partition.start}")
+
+    def _covered(self) -> dict[TopicPartition, int]:
+        """The positions of the newest snapshot."""
+        disk = reading_disk(self._platter, self._chance)
+        store = Store.open(disk, segment_bytes=1, snapshots_keep=1, writable=False)
+        try:
+            current = store.current
+        except StoreError:
+            return {}
+        infos = Snapshots(disk, current.id, keep=1).infos() if current is not None else []
+        return infos[0].positions if infos else {}

@@ -1,0 +1,208 @@
+"""The simulated process: the engine as a server wires it, on a faulty log and disk, through all its lives.
+
+What is not the real thing: the writer's work is a task of the loop and no thread, and so is what a server would give
+to its reader threads and to its pool.
+"""
+
+import asyncio
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from config.schema import Config
+from engine.feed import Feed, Request
+from loadtest.simulation.chance import Chance
+from loadtest.simulation.faults import ClientFaults, ProcessFaults, Rates, Weather
+from loadtest.simulation.life import Crash, Life
+from loadtest.simulation.lineage import CheckError
+from loadtest.simulation.memory_disk import FaultyDisk, Platter
+from loadtest.simulation.memory_log import Broker, MemoryLog
+from loadtest.simulation.witness import Witness
+from loadtest.simulation.workload import EPOCH_MS
+from loadtest.simulation.writer import InlineStateThread
+from streams.durable.journal import JournalError
+from streams.durable.store import Store
+from streams.events.json_types import TOPICS
+from streams.events.served_feed import encode_served
+from streams.live.applier import Applier
+from streams.live.live_engine import Engine
+from streams.live.state_thread import StateThread
+from streams.live.wiring import following_engine
+from streams.log.interface import LogUnavailableError, OffsetOutOfRangeError
+from streams.recovery.recover import LogGapError
+from streams.server.metrics import ServingMetrics
+from streams.server.served_log import ServedLog
+
+#: How long a life may take to come to its end once it is told to.
+STOP_S_MAX = 300.0
+SERVED_MAX = 64
+
+
+class Process:
+    """Starts the engine again and again. ``engine`` is the living one, when it serves."""
+
+    def __init__(
+        self, config: Config, broker: Broker, weather: Weather, rates: Rates, chance: Chance, platter: Platter
+    ) -> None:
+        self.config, self.broker = config, broker
+        self.witness = Witness(config, chance.stream("witness"))
+        self.platter = platter
+        self.engine: Engine | None = None
+        self.served: ServedLog | None = None
+        self.life = Life(0)
+        self.lives = 0
+        self.deaths = 0
+        self._weather, self._rates, self._chance = weather, rates, chance
+        self._accept_gap = False
+        self._calm = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Live until ``stop``; until ``calm`` each life ends as the seed says.
+
+        Raises:
+            CheckError: a life ended as none may.
+        """
+        while True:
+            self.lives += 1
+            await self._live_and_die(Life(self.lives))
+            if self._stop.is_set():
+                return
+            await asyncio.sleep(self._chance.seconds(0.1, 5.0))
+
+    def calm(self) -> None:
+        """Nothing fails any more."""
+        self._weather.calm = True
+        self._calm.set()
+
+    def stop(self) -> None:
+        """Let the life that runs be the last."""
+        self._stop.set()
+
+    async def _live_and_die(self, life: Life) -> None:
+        self.life = life
+        stormy = not self._weather.calm
+        chance = self._chance.stream(str(life.number))
+        mortal = not self._weather.calm and self.deaths < self._rates.deaths
+        told = asyncio.Event()
+        living = asyncio.create_task(self._live(life, chance, told, mortal=mortal), name=f"life {life.number}")
+        try:
+            if mortal:
+                await _first(living, self._calm, timeout_s=chance.seconds(0.5, 40.0))
+            last = not mortal or self._calm.is_set()
+            if last:
+                await _first(living, self._stop)
+            if not living.done() and (last or chance.happens(0.3)):
+                chance.note("is told to stop")
+                told.set()
+                await asyncio.wait((living,), timeout=STOP_S_MAX)
+            if not living.done():
+                if last:
+                    raise CheckError(f"life {life.number} does not stop")
+                life.kill("kill -9")
+                self.engine = self.served = None
+                living.cancel()
+                await asyncio.wait((living,))
+        finally:
+            self.engine = self.served = None
+            living.cancel()
+        self._bury(life, living, chance, stormy=stormy)
+
+    def _bury(self, life: Life, living: asyncio.Task[None], chance: Chance, *, stormy: bool) -> None:
+        """What the end of a life means for the next. ``stormy``: it has seen bad weather.
+
+        Raises:
+            CheckError: no life may end so.
+        """
+        error = None if living.cancelled() else living.exception()
+        causes = _causes(error)
+        for cause in causes:
+            if isinstance(cause, CheckError):
+                raise cause
+            if not _may_end(cause, stormy=stormy, careless=self.broker.careless):
+                raise CheckError(f"life {life.number} ended by {cause!r}") from cause
+        if life.dead:
+            self.deaths += 1
+            chance.note(f"ends: {life.cause}")
+            if chance.happens(self._rates.power_cuts):
+                chance.note("the power is cut")
+                self.platter.lose_power()
+                self.witness.powered = False
+        else:
+            chance.note(f"ends: {causes[0] if causes else 'stopped'}")
+            self._accept_gap = any(isinstance(cause, LogGapError) for cause in causes)
+        life.kill("it has ended")
+
+    async def _live(self, life: Life, chance: Chance, told: asyncio.Event, *, mortal: bool) -> None:
+        config, durable = self.config, self.config.durable
+        faults = ProcessFaults(self._weather, chance.stream("disk"), mortal=mortal)
+        disk = FaultyDisk(self.platter, faults, chance.stream("tears"), life, self.witness.synced)
+        log = MemoryLog(self.broker, ClientFaults(self._weather, self._rates, chance.stream("log"), life))
+        pauses = chance.stream("writer")
+        slowness_s = pauses.choice([0.0, 0.01, 0.2])
+
+        accept_gap, self._accept_gap = self._accept_gap, False
+
+        def writer(applier: Applier, **options: Any) -> StateThread:
+            return InlineStateThread(
+                applier,
+                witness=self.witness,
+                life=life,
+                pause_s=lambda: pauses.seconds(0.0, slowness_s),
+                gap_accepted=accept_gap,
+                **options,
+            )
+
+        async with log:
+            await log.ensure_topics(dict.fromkeys(TOPICS, config.log.partitions_default))
+            store = Store.open(disk, segment_bytes=durable.journal_segment_bytes, snapshots_keep=durable.snapshots_keep)
+            async with following_engine(
+                config,
+                log,
+                store,
+                incarnation=chance.integer(1, 1 << 60),
+                now_ms=EPOCH_MS,
+                registry=CollectorRegistry(),
+                accept_gap=accept_gap,
+                state_thread=writer,
+            ) as engine:
+                await self._serve(engine, log, told)
+
+    async def _serve(self, engine: Engine, log: MemoryLog, told: asyncio.Event) -> None:
+        engine.readers.prepare()
+
+        def encode(feed: Feed, request: Request) -> bytes:
+            return encode_served(feed, request, history=engine.origin.history, incarnation=engine.origin.incarnation)
+
+        served = ServedLog(log, encode, ServingMetrics(CollectorRegistry()), feeds_max=SERVED_MAX)
+        running = asyncio.create_task(served.run())
+        try:
+            self.engine, self.served = engine, served
+            await told.wait()
+            self.engine = None
+            await served.drain(60.0)
+        finally:
+            running.cancel()
+
+
+async def _first(living: asyncio.Task[None], event: asyncio.Event, timeout_s: float | None = None) -> None:
+    """Wait for the end of a life or an event, whichever comes first."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait((living, waiting), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+def _may_end(cause: BaseException, *, stormy: bool, careless: bool) -> bool:
+    """Whether a process may end by this: what the world did to it, nothing of its own."""
+    if isinstance(cause, OffsetOutOfRangeError | LogGapError):
+        return careless
+    return stormy and isinstance(cause, OSError | JournalError | LogUnavailableError)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The errors in an exception, groups taken apart; Crash left out."""
+    if error is None:
+        return []
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for part in error.exceptions for cause in _causes(part)]
+    return [] if isinstance(error, Crash) else [error]

@@ -1,0 +1,1 @@
+"""A made society: people who follow, write, read and react."""

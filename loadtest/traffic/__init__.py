@@ -1,0 +1,1 @@
+"""Made-up traffic: events, viewers, servers as processes of their own."""

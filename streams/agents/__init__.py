@@ -1,0 +1,1 @@
+"""Faust workers for the keyed slow path."""

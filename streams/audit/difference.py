@@ -1,0 +1,99 @@
+"""Where a feed computed again first differs from the record of the one that was served."""
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from engine.feed import Feed
+from streams.events.feed_fields import feed_fields
+from streams.events.json_types import ServedEntry, ServedFeed
+from streams.events.served_feed import ENTRY_PARTS, served_feed
+
+#: Compared in this order before the entries: what explains a difference comes before what it leads to.
+_TERMS: Final = ("version", "config_hash", "model_version", "gap_records", "degraded")
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first place that differs (a path such as ``entries[3].why.scores.recency``), recorded and computed again.
+
+    A side that has nothing there is None.
+    """
+
+    where: str
+    recorded: Any
+    recomputed: Any
+
+
+class _Part(NamedTuple):
+    """Something that is recorded by its digest alone; the value is known where it was computed again."""
+
+    digest: str
+    value: Any
+
+    def shown(self) -> Any:
+        if not self.digest:
+            return "(absent)"
+        return f"(not recorded but for its digest {self.digest})" if self.value is None else self.value
+
+
+def first_difference(served: ServedFeed, feed: Feed) -> Difference | None:
+    """None when the feed is the one that was served, byte by byte (its digest)."""
+    again = served_feed(feed, served.request, history=served.history, incarnation=int(served.incarnation))
+    if again.digest == served.digest:
+        return None
+    fields = feed_fields(feed, with_dropped=True)
+    found = _first("", _plain(served, None), _plain(again, fields))
+    return found or Difference("digest", served.digest, again.digest)
+
+
+def _plain(served: ServedFeed, fields: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A record in the order in which it is compared; ``fields`` are the whole feed's, where it is known."""
+    entries = [None] * len(served.entries) if fields is None else fields["entries"]
+    plain: dict[str, Any] = {name: msgspec.to_builtins(getattr(served, name)) for name in _TERMS}
+    plain["entries"] = [_plain_entry(entry, whole) for entry, whole in zip(served.entries, entries, strict=True)]
+    plain["cursor"] = _Part(served.cursor_digest, fields and fields.get("cursor"))
+    plain["dropped"] = _Part(served.dropped_digest, fields and fields["dropped"])
+    return plain
+
+
+def _plain_entry(entry: ServedEntry, fields: Mapping[str, Any] | None) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "tweet_id": int(entry.tweet_id),
+        "author_id": int(entry.author_id),
+        "position": entry.position,
+    }
+    for (name, parts), digest in zip(ENTRY_PARTS.items(), entry.digest.split("-"), strict=True):
+        values = None if fields is None else {part: fields[part] for part in parts}
+        plain[name] = _Part(digest, values[name] if values is not None and name in values else values)
+    if entry.why is not msgspec.UNSET:
+        plain["why"] = msgspec.to_builtins(entry.why)
+    # Behind its parts: they say why it differs.
+    plain["score"] = entry.score
+    return plain
+
+
+def _first(where: str, recorded: Any, recomputed: Any) -> Difference | None:
+    """Depth first, in the order of the recorded side."""
+    if isinstance(recorded, _Part) and isinstance(recomputed, _Part):
+        if recorded.digest == recomputed.digest:
+            return None
+        return Difference(where, recorded.shown(), recomputed.shown())
+    if isinstance(recorded, dict) and isinstance(recomputed, dict):
+        pairs = [(f"{where}.{key}".lstrip("."), recorded.get(key), recomputed.get(key))
+                 for key in dict.fromkeys((*recorded, *recomputed))]  # fmt: skip
+    elif _is_list(recorded) and _is_list(recomputed):
+        pairs = [(f"{where}[{i}]", one, other) for i, (one, other) in enumerate(zip_longest(recorded, recomputed))]
+    else:
+        return None if recorded == recomputed else Difference(where, _brief(recorded), _brief(recomputed))
+    return next((found for pair in pairs if (found := _first(*pair)) is not None), None)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | _Part)
+
+
+def _brief(value: Any) -> Any:
+    """A whole entry that the other side has not: its tweet is enough."""
+    return {"tweet_id": value["tweet_id"]} if isinstance(value, dict) and "tweet_id" in value else value

@@ -1,0 +1,102 @@
+"""Records of served feeds in the log: those of one request, searched from the newest on, or a sample of all."""
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+import msgspec
+
+from streams.events.json_types import ServedFeed
+from streams.events.served_feed import TOPIC, decode_served
+from streams.log.interface import EventLog, TopicPartition
+
+#: Records a partition in the first step back; each step takes twice as many as the one before.
+_STEP_RECORDS: Final = 512
+_STEP_RECORDS_MAX: Final = 65_536
+_POLL_RECORDS: Final = 1024
+_POLL_TIMEOUT_S: Final = 1.0
+
+
+async def find_served(event_log: EventLog, request_id: int, *, viewer_id: int | None = None) -> list[ServedFeed]:
+    """The records of a request, of one viewer or of all; empty when there is none.
+
+    The topic is searched backwards in steps, and the search ends with the step in which something was found: a
+    recent request is found fast however long the topic is, and an old request of the same id is not looked for.
+
+    Raises:
+        LogUnavailableError: the log went away.
+    """
+    starts = await event_log.start_offsets(TOPIC)
+    stops = await event_log.end_offsets(TOPIC)
+    step = _STEP_RECORDS
+    # Our own encoder writes no spaces; what only begins alike is sorted out below.
+    name = b'"request_id":%d' % request_id
+    while any(stops[partition] > start for partition, start in starts.items()):
+        firsts = {partition: max(start, stops[partition] - step) for partition, start in starts.items()}
+        found: dict[int, ServedFeed] = {}
+        async for value in _values(event_log, firsts, stops):
+            if name not in value or (served := _decode(value)) is None:
+                continue
+            request = served.request
+            if request.request_id == request_id and viewer_id in (None, request.viewer_id):
+                found[int(served.id)] = served
+        if found:
+            return list(found.values())
+        stops, step = firsts, min(2 * step, _STEP_RECORDS_MAX)
+    return []
+
+
+async def sample_served(event_log: EventLog, size: int, seed: int) -> list[ServedFeed]:
+    """``size`` records, all if there are fewer, drawn evenly from the topic; the same seed draws the same of one log.
+
+    Raises:
+        LogUnavailableError: the log went away.
+    """
+    starts = await event_log.start_offsets(TOPIC)
+    ends = await event_log.end_offsets(TOPIC)
+    total = sum(ends[partition] - start for partition, start in starts.items())
+    found: dict[int, ServedFeed] = {}
+    for number in sorted(random.Random(seed).sample(range(total), min(size, total))):
+        partition, offset = _place(number, starts, ends)
+        async for value in _values(event_log, {partition: offset}, {partition: ends[partition]}, records=1):
+            if (served := _decode(value)) is not None:
+                found[int(served.id)] = served
+    return list(found.values())
+
+
+def _place(number: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> tuple[int, int]:
+    """The ``number``-th offset of all partitions, one behind the other."""
+    for partition in sorted(starts):
+        size = ends[partition] - starts[partition]
+        if number < size:
+            return partition, starts[partition] + number
+        number -= size
+    raise IndexError(number)
+
+
+async def _values(
+    event_log: EventLog, firsts: Mapping[int, int], stops: Mapping[int, int], *, records: int | None = None
+) -> AsyncIterator[bytes]:
+    """The values from ``firsts`` to before ``stops``, by partition; of all partitions at most ``records``."""
+    wanted = {TopicPartition(TOPIC, p): first for p, first in firsts.items() if first < stops[p]}
+    if not wanted:
+        return
+    left = records
+    async with await event_log.tail(wanted) as tail:
+        while any(tail.positions[where] < stops[where.partition] for where in wanted):
+            runs = await tail.poll(records_max=_POLL_RECORDS if left is None else left, timeout_s=_POLL_TIMEOUT_S)
+            for run in runs:
+                for offset, value in zip(run.offsets, run.values, strict=True):
+                    if offset < stops[run.partition]:
+                        yield value
+                        if left is not None:
+                            left -= 1
+                            if not left:
+                                return
+
+
+def _decode(value: bytes) -> ServedFeed | None:
+    try:
+        return decode_served(value)
+    except msgspec.DecodeError:
+        return None  # the engine has made a dead letter of it

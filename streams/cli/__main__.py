@@ -1,0 +1,6 @@
+"""``python -m streams.cli``: the command, where its script is not on the path."""
+
+from streams.cli.main import main
+
+if __name__ == "__main__":
+    main()

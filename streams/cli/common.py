@@ -1,0 +1,51 @@
+"""What the commands share: options, the configuration, the event loop."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.errors import ConfigError
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Urls = Annotated[
+    list[str],
+    typer.Option("--url", help="A server's address; several: again, or with commas.", envvar="MURMURATION_URL"),
+]
+
+
+def parse_urls(values: Sequence[str]) -> list[str]:
+    """The addresses in values that may hold several, with commas between them; each once.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    urls = [url.strip() for value in values for url in value.split(",") if url.strip()]
+    if not urls:
+        raise ConfigError("--url: no address")
+    return list(dict.fromkeys(urls))
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run on uvloop; Ctrl-C ends it with 130."""
+    from streams.live.wiring import new_event_loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
+
+
+def load_config(path: Path | None, *, log: str | None = None) -> Any:
+    """The configuration, with the log's URL replaced where one is given on the command line."""
+    import msgspec
+
+    from config.load import load
+
+    settings = load(path)
+    if log is not None:
+        settings = msgspec.structs.replace(settings, log=msgspec.structs.replace(settings.log, url=log))
+    return settings

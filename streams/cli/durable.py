@@ -1,0 +1,104 @@
+"""Commands about the durable folder (docs/durability.md)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.common import ConfigFile, Json, load_config, run
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from streams.durable.inspect_folder import FolderReport, HistoryReport
+
+durable = typer.Typer()
+
+
+@durable.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="The folder of journal and snapshots (durable.folder).")],
+    json: Json = False,
+) -> None:
+    """Show what a durable folder holds, every checksum verified; exit code 1 when something is damaged."""
+    import msgspec
+    from rich.console import Console, Group
+
+    from streams.durable.disk import RealDisk
+    from streams.durable.inspect_folder import inspect as look
+    from streams.durable.store import Store
+
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is not a folder", param_hint="FOLDER")
+    report = look(Store.open(RealDisk(folder), writable=False))
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        Console().print(Group(*_render(report)))
+    raise typer.Exit(1 if report.problems else 0)
+
+
+@durable.command()
+def snapshot(
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Write a snapshot now: by the server that runs there, or, when none does, from journal and log."""
+    from streams.cli.recover import take_snapshot
+
+    raise typer.Exit(run(take_snapshot(load_config(config), json=json)))
+
+
+@durable.command()
+def recover(
+    config: ConfigFile = None,
+    check: Annotated[bool, typer.Option("--check", help="Come to the newest version in two ways and compare.")] = False,
+    json: Json = False,
+) -> None:
+    """Rebuild the newest version from snapshot, journal and log, beside a server or without one; changes nothing.
+
+    With --check the state is rebuilt from an older snapshot (or the whole log) as well: exit code 1 when they differ.
+    """
+    from streams.cli.recover import rebuild_newest
+
+    raise typer.Exit(run(rebuild_newest(load_config(config), check=check, json=json)))
+
+
+def _render(report: "FolderReport") -> list["RenderableType"]:
+    parts: list[RenderableType] = [part for history in report.histories for part in _render_history(history)]
+    if not report.histories:
+        parts.append("no history yet")
+    parts.append(f"configurations: {', '.join(report.configs) or 'none'}")
+    if report.unfinished:
+        parts.append(f"being written, or left by a crash: {', '.join(report.unfinished)}")
+    parts.append("\n".join(f"DAMAGED {problem}" for problem in report.problems) or "everything is whole")
+    return parts
+
+
+def _render_history(history: "HistoryReport") -> list["RenderableType"]:
+    from rich.table import Table
+
+    journal = history.journal
+    lines = [
+        f"history {history.id}{' (in force)' if history.current else ''}, since {_time(history.created_ms)}",
+        f"  rooms {history.rooms_hash}, log {history.log}",
+        "  no journal"
+        if journal is None
+        else f"  journal: versions {journal.first_version} to {journal.version}, {journal.bytes:,} bytes, "
+        f"{journal.bytes_per_version:.1f} a version"
+        + (f", a torn tail of {journal.torn_bytes} bytes" if journal.torn_bytes else "")
+        + (f", {journal.gaps} gaps" if journal.gaps else ""),
+    ]
+    if not history.snapshots:
+        return ["\n".join([*lines, "  no snapshots"])]
+    table = Table("snapshot at version", "written", "bytes", "state")
+    for snapshot in history.snapshots:
+        written = "?" if snapshot.created_ms is None else _time(snapshot.created_ms)
+        table.add_row(str(snapshot.version), written, f"{snapshot.bytes:,}", "damaged" if snapshot.problem else "whole")
+    return ["\n".join(lines), table]
+
+
+def _time(time_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time_ms / 1000.0, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,189 @@
+"""The command line. Commands import what they need when they run: ``--help`` must not wait for numba.
+
+Exit codes: 0 done; 1 it ran, and something was refused or failed; 2 a usage or configuration error, with one
+line that says what to do.
+"""
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.errors import ConfigError, MurmurationError
+from streams.cli.audit import audit
+from streams.cli.common import ConfigFile, Json, Urls, load_config, run
+from streams.cli.durable import durable
+from streams.cli.query import query
+from streams.process.version import VERSION
+
+#: Entry points under this name are commands of ``murmuration``.
+COMMANDS = "murmuration.commands"
+
+app = typer.Typer(
+    name="murmuration",
+    help="A real-time For You feed engine that anybody can run, inspect and trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(query, name="query")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """A real-time For You feed engine that anybody can run, inspect and trust."""
+    if version:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Go on where the log has lost records that the state needs.")
+    ] = False,
+) -> None:
+    """Follow the log and serve feeds; SIGTERM drains and ends it, SIGUSR1 writes a snapshot."""
+    from streams.serve import serve_forever
+
+    run(serve_forever(load_config(config), accept_gap=accept_gap))
+
+
+@app.command()
+def agents(config: ConfigFile = None) -> None:
+    """Run the slow path's processors on Kafka, sharing the work with other workers; SIGTERM ends it."""
+    from streams.agents.worker import run_agents
+
+    run(run_agents(load_config(config)))
+
+
+@app.command()
+def publish(
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON events, or - for standard input.")] = "",
+    csv: Annotated[Path | None, typer.Option(help="Replay a folder with engagements.csv.gz (ts,user,item).")] = None,
+    config: ConfigFile = None,
+    log: Annotated[str | None, typer.Option(help="Publish to this log instead of the configured one.")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.000001, help="CSV: a multiple of real time.")] = None,
+    keep_times: Annotated[bool, typer.Option(help="CSV: leave the times as they are.")] = False,
+    packed: Annotated[bool, typer.Option(help="CSV: packed batches instead of JSON.")] = False,
+    engagement: Annotated[str, typer.Option("--as", help="CSV: the engagement a row stands for.")] = "retweet",
+    ids: Annotated[Path | None, typer.Option(help="CSV: write the mapping of names to ids here.")] = None,
+    json: Json = False,
+) -> None:
+    """Publish events from a file, standard input or a CSV folder; exit code 1 when lines were refused."""
+    from streams.cli.publish import CsvOptions, publish_csv, publish_lines
+
+    settings = load_config(config, log=log)
+    if (csv is None) == (not source):
+        raise typer.BadParameter("give a FILE, - for standard input, or --csv FOLDER")
+    if csv is not None:
+        if speed is not None and keep_times:
+            raise typer.BadParameter("--speed and --keep-times exclude each other")
+        options = CsvOptions(csv, engagement, speed, keep_times, packed, ids)
+        code = run(publish_csv(settings, options, json=json))
+    else:
+        code = run(publish_lines(settings, source, json=json))
+    raise typer.Exit(code)
+
+
+@app.command()
+def feed(
+    user: Annotated[str, typer.Argument(help="The viewer's id.")],
+    url: Urls = ["http://127.0.0.1:8400"],  # noqa: B006 - typer never changes it
+    product: Annotated[str, typer.Option(help="for_you or following.")] = "for_you",
+    limit: Annotated[int, typer.Option(min=1, help="Entries to ask for.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print the feed when it changes.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", "-e", help="Say why each entry is there.")] = False,
+    token: Annotated[str | None, typer.Option(envvar="MURMURATION_TOKEN", help="The viewer's token.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a person's feed, over the websocket."""
+    from streams.cli.feed import FeedOptions, show_feed
+
+    options = FeedOptions(user, url, product, limit, follow, explain, token, json)
+    raise typer.Exit(run(show_feed(options)))
+
+
+@app.command()
+def schemas(
+    write: Annotated[Path, typer.Option(help="Folder for the AsyncAPI document and the JSON Schemas.")],
+) -> None:
+    """Generate AsyncAPI and JSON Schema documents from the wire types."""
+    from streams.events.documents import write_documents
+
+    for path in write_documents(write):
+        typer.echo(path)
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile = None) -> None:
+    """Print the configuration in force (secrets masked) and its hash."""
+    import orjson
+
+    from streams.live.wiring import shown_config
+
+    typer.echo(orjson.dumps(shown_config(load_config(config)), option=orjson.OPT_INDENT_2).decode())
+
+
+@config_app.command("check")
+def config_check(config: ConfigFile = None) -> None:
+    """Check the configuration; exit code 2 with the key's path when it cannot be used."""
+    from config.schema import feed_hash
+    from streams.server.auth import check_serving
+
+    settings = load_config(config)
+    check_serving(settings.serving)
+    typer.echo(f"ok, hash {feed_hash(settings)}")
+
+
+app.command()(audit)
+app.add_typer(durable)
+
+
+def registered() -> None:
+    """Add the commands that other parts of the distribution register (``pyproject.toml``): the command line runs
+    them and never imports them. An entry point names a Typer group, or a function that is one command."""
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+
+
+registered()
+
+
+def main() -> None:
+    """Entry point: turns the project's own errors into one line and an exit code."""
+    try:
+        app()
+    except ConfigError as error:
+        typer.echo(f"murmuration: {error}", err=True)
+        sys.exit(2)
+    except MurmurationError as error:
+        typer.echo(f"murmuration: {error.code}: {error}", err=True)
+        sys.exit(1)
+    except BaseExceptionGroup as group:
+        own, rest = group.split(MurmurationError)
+        if own is None or rest is not None:
+            raise
+        for leaf in _leaves(own):
+            typer.echo(f"murmuration: {leaf}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]

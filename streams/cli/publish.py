@@ -1,0 +1,114 @@
+"""``murmuration publish``: lines or a CSV folder into the log, with a progress bar and honest exit codes."""
+
+import sys
+import time
+from io import BufferedIOBase
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from config.schema import Config
+from engine.errors import ConfigError
+from streams.events.open_topics import running_log
+from streams.events.publish import PublishResult, publish_file
+from streams.recordings.replay import ReplayOptions, replay
+
+
+class CsvOptions(NamedTuple):
+    """What ``--csv`` was told."""
+
+    folder: Path
+    engagement: str
+    speed: float | None
+    keep_times: bool
+    packed: bool
+    ids: Path | None
+
+
+def now_ms() -> int:
+    """The wall clock."""
+    return int(time.time() * 1000)
+
+
+def _progress(total_bytes: int | None) -> Progress:
+    columns = [TextColumn("{task.description}"), BarColumn()]
+    tail = [DownloadColumn(), TimeRemainingColumn()] if total_bytes else [TaskProgressColumn()]
+    return Progress(*columns, *tail, TextColumn("{task.fields[counts]}"), console=Console(stderr=True), transient=True)
+
+
+async def publish_lines(config: Config, source: str, *, json: bool) -> int:
+    """Publish NDJSON; returns the exit code."""
+    file, size = _open(source)
+    started = time.perf_counter()
+    with file, _progress(size) as bar:
+        task = bar.add_task("publishing", total=size, counts="")
+
+        def show(result: PublishResult, taken: int) -> None:
+            bar.update(task, completed=taken, counts=f"{result.accepted:,} accepted, {result.rejected:,} refused")
+
+        async with running_log(config.log) as event_log:
+            result = await publish_file(
+                file,
+                event_log,
+                now_ms=now_ms,
+                future_ms_max=config.ingest.future_ms_max,
+                record_bytes_max=config.log.record_bytes_max,
+                on_progress=show,
+            )
+    return report(result, time.perf_counter() - started, json=json)
+
+
+def _open(source: str) -> tuple[BufferedIOBase, int | None]:
+    if source == "-":
+        assert isinstance(sys.stdin.buffer, BufferedIOBase)
+        return sys.stdin.buffer, None
+    path = Path(source)
+    try:
+        return path.open("rb"), path.stat().st_size
+    except OSError as error:
+        raise ConfigError(f"{source}: {error.strerror or error}") from error
+
+
+def report(result: PublishResult, seconds: float, *, json: bool) -> int:
+    """Print what was published; 1 when anything was refused."""
+    if json:
+        fields = {**msgspec.to_builtins(result), "seconds": round(seconds, 3)}
+        typer.echo(msgspec.json.encode(fields).decode())
+    else:
+        rate = result.accepted / seconds if seconds else 0.0
+        typer.echo(f"{result.accepted:,} accepted, {result.rejected:,} refused in {seconds:.1f} s ({rate:,.0f}/s)")
+        for error in result.first_errors:
+            typer.echo(f"line {error.line}: {error.reason}: {error.detail}", err=True)
+        if result.rejected > len(result.first_errors):
+            typer.echo(f"… and {result.rejected - len(result.first_errors):,} more", err=True)
+    return 1 if result.rejected else 0
+
+
+async def publish_csv(config: Config, options: CsvOptions, *, json: bool) -> int:
+    """Replay a CSV folder; returns the exit code."""
+    started = time.perf_counter()
+    with _progress(None) as bar:
+        task = bar.add_task(f"replaying {options.folder.name}", total=None, counts="")
+
+        def show(result: PublishResult, done: int) -> None:
+            bar.update(task, completed=done, counts=f"{result.accepted:,} events")
+
+        async with running_log(config.log) as event_log:
+            result = await replay(
+                ReplayOptions(
+                    folder=options.folder,
+                    engagement=options.engagement,
+                    speed=options.speed,
+                    keep_times=options.keep_times,
+                    packed=options.packed,
+                    ids=options.ids,
+                ),
+                event_log,
+                now_ms=now_ms,
+                on_progress=show,
+            )
+    return report(result, time.perf_counter() - started, json=json)

@@ -1,0 +1,150 @@
+"""``murmuration snapshot`` and ``murmuration recover``: what they do, and what they print."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import orjson
+import structlog
+import typer
+
+from config.schema import Config, rooms_hash
+from engine.errors import ConfigError, MurmurationError
+from engine.state import EngineState
+from streams.durable.disk import FolderBusyError
+from streams.durable.folder import durable_folder, opened_store
+from streams.durable.journal import Journal, JournalError
+from streams.durable.snapshots import SnapshotInfo, Snapshots
+from streams.durable.store import LOCK, Store
+from streams.events.open_topics import running_log
+from streams.live.keeper import SNAPSHOT_SIGNAL
+from streams.live.wiring import compile_kernels, running_engine, wait_applied
+from streams.log.interface import EventLog
+from streams.recovery.recover import LogGapError, Positions, forward, restore_newest
+
+log = structlog.get_logger("murmuration.recover")
+
+TIMEOUT_S = 120.0
+
+
+async def take_snapshot(config: Config, *, json: bool) -> int:
+    """Have the serving process write a snapshot; where none runs, follow the log to its end and write it here."""
+    try:
+        info = await _follow_and_write(config)
+    except FolderBusyError:
+        info = await _ask_server(config)
+    _print({"version": info.version, "bytes": info.bytes, "created_ms": info.created_ms}, json=json)
+    return 0
+
+
+async def _follow_and_write(config: Config) -> SnapshotInfo:
+    """With the engine itself: what follows from what is applied, dead letters, reaches the log before the snapshot."""
+    if durable_folder(config) is None:
+        raise ConfigError("durable.folder: nothing is kept (none)")
+    async with running_engine(config) as (engine, event_log):
+        await wait_applied(engine, event_log, timeout_s=float("inf"))
+        assert engine.keeper is not None
+        info = await engine.keeper.snapshot(again=True)
+    if info is None:
+        raise MurmurationError("no snapshot was written: dead letters still wait for the log")
+    return info
+
+
+async def _ask_server(config: Config) -> SnapshotInfo:
+    with opened_store(config, writable=False) as store:
+        snapshots, _ = _current(config, _required(store))
+        before = max((info.created_ms for info in snapshots.infos()), default=0)
+        folder = durable_folder(config)
+        assert folder is not None
+        os.kill(int((folder / LOCK).read_text()), SNAPSHOT_SIGNAL)
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+            for info in snapshots.infos():
+                if info.created_ms > before:
+                    return info
+    raise MurmurationError(f"the serving process wrote no snapshot within {TIMEOUT_S:.0f} s; its log says why")
+
+
+async def rebuild_newest(config: Config, *, check: bool, json: bool) -> int:
+    """Come to the journal's newest version, and with ``check`` in two ways. Returns the exit code."""
+    with opened_store(config, writable=False) as opened:
+        snapshots, journal = _current(config, _required(opened))
+        version = journal.version
+        async with running_log(config.log) as event_log:
+            began = time.monotonic()
+            state, _, base = await _rebuilt(config, snapshots, journal, event_log, version)
+            answer: dict[str, Any] = {
+                "version": version,
+                "snapshot_version": base,
+                "replayed_versions": version - base,
+                "seconds": round(time.monotonic() - began, 3),
+                "digest": await asyncio.to_thread(state.digest),
+            }
+            if check:
+                answer |= await _compare(config, snapshots, journal, event_log, version, base, answer["digest"])
+    _print(answer, json=json)
+    return 1 if answer.get("equal") is False else 0
+
+
+async def _compare(
+    config: Config,
+    snapshots: Snapshots,
+    journal: Journal,
+    event_log: EventLog,
+    version: int,
+    base: int,
+    digest: str,
+) -> dict[str, Any]:
+    """The same version from further back: an older snapshot, or the whole log."""
+    if not base:
+        return {"equal": None, "why": "there is no snapshot: the whole log is the only way"}
+    try:
+        state, _, older = await _rebuilt(config, snapshots, journal, event_log, version, base_max=base - 1)
+    except (LogGapError, JournalError) as error:
+        return {"equal": None, "why": f"no second way: {error}"}
+    return {"equal": await asyncio.to_thread(state.digest) == digest, "compared_with_version": older}
+
+
+async def _rebuilt(
+    config: Config,
+    snapshots: Snapshots,
+    journal: Journal,
+    event_log: EventLog,
+    version: int,
+    *,
+    base_max: int | None = None,
+) -> tuple[EngineState, Positions, int]:
+    """The state at a version, its positions, and the version of the snapshot it began with (0: none)."""
+    await asyncio.to_thread(compile_kernels)
+    most = version if base_max is None else base_max
+    state, positions = await asyncio.to_thread(restore_newest, config, snapshots, journal, most)
+    base = state.version
+    await forward(state, positions, config, journal, event_log, version)
+    return state, positions, base
+
+
+def _current(config: Config, store: Store) -> tuple[Snapshots, Journal]:
+    info = store.current
+    if info is None:
+        raise MurmurationError("nothing was kept there yet: murmuration serve begins it")
+    if info.rooms_hash != rooms_hash(config):
+        raise ConfigError(
+            f"history {info.id} is of other rooms than this configuration has: give the one of the server"
+        )
+    return store.snapshots(info), store.journal(info, cut=False)
+
+
+def _required(thing: Any) -> Any:
+    if thing is None:
+        raise ConfigError("durable.folder: nothing is kept (none)")
+    return thing
+
+
+def _print(answer: dict[str, Any], *, json: bool) -> None:
+    if json:
+        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        return
+    for name, value in answer.items():
+        typer.echo(f"{name.replace('_', ' ')}: {value}")

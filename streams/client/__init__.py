@@ -1,0 +1,1 @@
+"""A client of the server's websocket and HTTP API."""

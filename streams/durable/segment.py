@@ -1,0 +1,343 @@
+"""The bytes of a journal segment: a header, then entries and notes, each with a checksum (docs/durability.md).
+
+A checksum is CRC-32 over its bytes, continued from the checksum before it. So it also proves what came before, and
+yet any entry can be verified from the four bytes in front of it.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from engine.errors import MurmurationError
+from streams.log.interface import TopicPartition
+
+MAGIC = b"MURMJRNL"
+FORMAT = 1
+#: Magic, format, bytes of the header's body.
+_PREFIX = struct.Struct("<8sII")
+_CRC = struct.Struct("<I")
+
+# An entry begins with the length of its body and whether it is a note; a run with its slot and what follows.
+_NOTE = 1
+_LONGER, _SKIPS = 1, 2
+
+
+class Run(NamedTuple):
+    """``count`` records of one partition, offsets ``first`` to ``last`` (both included; there may be gaps)."""
+
+    partition: TopicPartition
+    first: int
+    last: int
+    count: int  # type: ignore[assignment] # hides tuple.count
+
+
+class Entry(NamedTuple):
+    """What one version applied: whole runs, in this order."""
+
+    version: int
+    runs: tuple[Run, ...]
+
+
+class Gap(NamedTuple):
+    """Records ``position`` to ``earliest`` - 1, lost to retention, were passed over after ``version``."""
+
+    version: int
+    partition: TopicPartition
+    position: int
+    earliest: int
+
+
+class JournalState(NamedTuple):
+    """Where a journal stands. ``positions`` are next offsets; ``models`` is model version by model."""
+
+    version: int
+    positions: dict[TopicPartition, int]
+    models: dict[str, str]
+    incarnation: int | None
+    gaps: tuple[Gap, ...]
+
+
+class JournalError(MurmurationError):
+    """A journal that cannot be read or gone on with; the message names the file and the place."""
+
+    code = "bad_journal"
+
+
+class _Header(msgspec.Struct, array_like=True):
+    history: str
+    version: int
+    positions: list[tuple[str, int, int]]
+    models: dict[str, str]
+    incarnation: int | None
+    gaps: list[tuple[int, str, int, int, int]]
+
+
+class PartitionNote(msgspec.Struct, array_like=True, tag="partition"):
+    """A partition that the header does not have; it takes the next slot."""
+
+    topic: str
+    partition: int
+    position: int
+
+
+class IncarnationNote(msgspec.Struct, array_like=True, tag="incarnation"):
+    """A process began to write."""
+
+    number: int
+
+
+class ModelsNote(msgspec.Struct, array_like=True, tag="models"):
+    """The models in force from the next version on."""
+
+    models: dict[str, str]
+
+
+class GapNote(msgspec.Struct, array_like=True, tag="gap"):
+    """A partition's position jumped to ``earliest``."""
+
+    topic: str
+    partition: int
+    position: int
+    earliest: int
+
+
+Note = PartitionNote | IncarnationNote | ModelsNote | GapNote
+_notes: msgspec.msgpack.Decoder[Note] = msgspec.msgpack.Decoder(Note)
+_headers = msgspec.msgpack.Decoder(_Header)
+
+
+class Cursor:
+    """A place in a segment: what was noted and applied up to ``offset``, and the checksum in front of it."""
+
+    def __init__(self, state: JournalState) -> None:
+        self.version = state.version
+        self.partitions = list(state.positions)
+        self.positions = list(state.positions.values())
+        self.slots = {partition: slot for slot, partition in enumerate(self.partitions)}
+        self.models = dict(state.models)
+        self.incarnation = state.incarnation
+        #: Processes that began here: the version that each found, and its number.
+        self.begun: list[tuple[int, int]] = []
+        self.gaps = list(state.gaps)
+        self.offset = 0
+        self.crc = 0
+        #: Where the last version's entry ends; notes may follow it.
+        self.entry_end = 0
+
+    def state(self) -> JournalState:
+        """As of this place."""
+        positions = dict(zip(self.partitions, self.positions, strict=True))
+        return JournalState(self.version, positions, dict(self.models), self.incarnation, tuple(self.gaps))
+
+    def note(self, note: Note) -> Gap | None:
+        """Take a note into account."""
+        match note:
+            case PartitionNote(topic, number, position):
+                self.move(TopicPartition(topic, number), position)
+            case IncarnationNote(number):
+                self.incarnation = number
+                self.begun.append((self.version, number))
+            case ModelsNote(models):
+                self.models = models
+            case GapNote(topic, number, position, earliest):
+                gap = Gap(self.version, TopicPartition(topic, number), position, earliest)
+                self.move(gap.partition, earliest)
+                self.gaps.append(gap)
+                return gap
+        return None
+
+    def move(self, partition: TopicPartition, position: int) -> None:
+        """Set the partition's next offset."""
+        slot = self.slots.setdefault(partition, len(self.partitions))
+        if slot == len(self.partitions):
+            self.partitions.append(partition)
+            self.positions.append(position)
+        else:
+            self.positions[slot] = position
+
+
+def encode_header(history: str, state: JournalState) -> bytes:
+    """The first bytes of a segment that goes on from ``state``."""
+    header = _Header(
+        history,
+        state.version,
+        [(*partition, position) for partition, position in state.positions.items()],
+        state.models,
+        state.incarnation,
+        [(gap.version, *gap.partition, gap.position, gap.earliest) for gap in state.gaps],
+    )
+    body = msgspec.msgpack.encode(header)
+    data = _PREFIX.pack(MAGIC, FORMAT, len(body)) + body
+    return data + _CRC.pack(crc32(data))
+
+
+def decode_header(data: bytes, name: str, history: str) -> Cursor:
+    """The place just after the header of the segment called ``name``.
+
+    Raises:
+        JournalError: damaged, of another format or of another history.
+    """
+    if len(data) < _PREFIX.size:
+        raise JournalError(f"{name}: the header is cut off after {len(data)} bytes")
+    magic, form, size = _PREFIX.unpack_from(data)
+    if magic != MAGIC:
+        raise JournalError(f"{name} is not a journal")
+    if form != FORMAT:
+        raise JournalError(f"{name} has format {form}, this program reads format {FORMAT} only")
+    end = _PREFIX.size + size
+    if len(data) < end + _CRC.size or crc32(data[:end]) != _CRC.unpack_from(data, end)[0]:
+        raise JournalError(f"{name}: the header is damaged")
+    header = _headers.decode(data[_PREFIX.size : end])
+    if header.history != history:
+        raise JournalError(f"{name} is of history {header.history}, not of {history}")
+    cursor = Cursor(
+        JournalState(
+            header.version,
+            {TopicPartition(topic, number): position for topic, number, position in header.positions},
+            header.models,
+            header.incarnation,
+            tuple(Gap(v, TopicPartition(topic, n), lost, first) for v, topic, n, lost, first in header.gaps),
+        )
+    )
+    cursor.offset = cursor.entry_end = end + _CRC.size
+    cursor.crc = _CRC.unpack_from(data, end)[0]
+    return cursor
+
+
+def seal(body: bytes, crc: int, *, note: bool) -> tuple[bytes, int]:
+    """An entry's bytes around ``body``, and its checksum, continued from ``crc``."""
+    data = varint(len(body) << 1 | note) + body
+    crc = crc32(data, crc)
+    return data + _CRC.pack(crc), crc
+
+
+def encode_run(slot: int, count: int, skipped: int, longer: int) -> bytes:
+    """A run in ``slot`` that begins ``skipped`` after the position and is ``longer`` than its ``count``."""
+    if not skipped and not longer:
+        return varint(slot << 2) + varint(count)
+    data = varint(slot << 2 | (_SKIPS if skipped else 0) | (_LONGER if longer else 0)) + varint(count)
+    if skipped:
+        data += varint(skipped)
+    return data + varint(longer) if longer else data
+
+
+def read(data: bytes, cursor: Cursor, name: str) -> Iterator[Entry | Gap]:
+    """Entries and gaps from the cursor on; ends before the first entry that is not whole.
+
+    The cursor is moved before each yield and at the end, so that it stands behind what was yielded.
+
+    Raises:
+        JournalError: an entry is whole, but nothing this program writes.
+    """
+    offset, crc, size = cursor.offset, cursor.crc, len(data)
+    unpack, partitions, positions = _CRC.unpack_from, cursor.partitions, cursor.positions
+    new_run, run = tuple.__new__, Run
+    try:
+        while offset < size:
+            head, at = data[offset], offset + 1
+            if head > 127:
+                if _entry_end(data, offset) is None:
+                    return
+                head, at = _longer(data, at, head)
+            stop = at + (head >> 1)
+            if stop + 4 > size:
+                return
+            crc = crc32(data[offset:stop], crc)
+            if crc != unpack(data, stop)[0]:
+                return
+            if head & _NOTE:
+                gap = cursor.note(_notes.decode(data[at:stop]))
+                cursor.offset = offset = stop + 4
+                cursor.crc = crc
+                if gap is not None:
+                    yield gap
+                continue
+            runs = []
+            while at < stop:
+                tag, at = data[at], at + 1
+                if tag > 127:
+                    tag, at = _longer(data, at, tag)
+                count, at = data[at], at + 1
+                if count > 127:
+                    count, at = _longer(data, at, count)
+                slot = tag >> 2
+                first = positions[slot]
+                if tag & _SKIPS:
+                    skipped, at = _varint(data, at)
+                    first += skipped
+                last = first + count - 1
+                if tag & _LONGER:
+                    longer, at = _varint(data, at)
+                    last += longer
+                positions[slot] = last + 1
+                runs.append(new_run(run, (partitions[slot], first, last, count)))
+            cursor.version += 1
+            cursor.offset = cursor.entry_end = offset = stop + 4
+            cursor.crc = crc
+            yield Entry(cursor.version, tuple(runs))
+    except (IndexError, msgspec.ValidationError) as error:
+        raise JournalError(f"{name}: byte {offset}: not an entry that this program writes ({error})") from None
+
+
+def whole_entry_after(data: bytes, cursor: Cursor) -> int | None:
+    """Where a whole entry begins behind the bad one at the cursor; None: what is there is a torn tail."""
+    bad = _entry_end(data, cursor.offset)
+    # The bad entry's own checksum may be what was damaged: then the next one follows from the right one.
+    if bad is not None and _is_whole(data, bad + 4, crc32(data[cursor.offset : bad], cursor.crc)):
+        return bad + 4
+    for start in range(cursor.offset + 1, len(data) - 4):
+        if data[start] and _is_whole(data, start, _CRC.unpack_from(data, start - 4)[0]):
+            return start
+    return None
+
+
+def _is_whole(data: bytes, start: int, crc: int) -> bool:
+    stop = _entry_end(data, start)
+    if stop is None or stop + 4 > len(data):
+        return False
+    return data[stop : stop + 4] == _CRC.pack(crc32(data[start:stop], crc))
+
+
+def _entry_end(data: bytes, start: int) -> int | None:
+    """Where the checksum of the entry at ``start`` should be."""
+    try:
+        head, at = _varint(data, start)
+    except IndexError:
+        return None
+    return at + (head >> 1)
+
+
+def varint(value: int) -> bytes:
+    """Seven bits a byte, lowest first; the eighth says that more follow."""
+    if value < 128:
+        return _ONE_BYTE[value]
+    data = bytearray()
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
+_ONE_BYTE = [bytes((value,)) for value in range(128)]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = data[at]
+    return (value, at + 1) if value < 128 else _longer(data, at + 1, value)
+
+
+def _longer(data: bytes, at: int, value: int) -> tuple[int, int]:
+    """The rest of a varint whose first byte was ``value``, and where it ends; IndexError when it does not."""
+    value &= 127
+    shift = 7
+    while (byte := data[at]) > 127:
+        if shift > 63:
+            raise IndexError("a number of more than 64 bits")
+        value |= (byte & 127) << shift
+        shift += 7
+        at += 1
+    return value | byte << shift, at + 1

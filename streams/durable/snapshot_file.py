@@ -1,0 +1,229 @@
+"""The bytes of a snapshot: blocks, each with a checksum; the last holds what it is a snapshot of (docs/durability.md).
+
+A block's checksum goes on from the one before it, so that the last one is over everything. An array is cut into
+chunks; rooms are allocated whole and mostly empty, so a chunk of one repeated word is stored as that word.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+from zlib import crc32
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import MurmurationError
+from streams.durable.disk import Buffer
+from streams.durable.segment import Gap
+from streams.log.interface import TopicPartition
+
+MAGIC = b"MURMSNAP"
+FORMAT = 1
+CHUNK_BYTES = 1 << 20
+#: Magic and format.
+_HEAD = struct.Struct("<8sI")
+#: Kind, codec, nothing, bytes as they are in the array, bytes as they are stored.
+_BLOCK = struct.Struct("<BBHII")
+_CRC = struct.Struct("<I")
+#: Where the last block begins, and the magic again: without it the file was not finished.
+_FOOT = struct.Struct("<Q8s")
+_ARRAY, _CHUNK, _END = range(3)
+_RAW, _REPEATED = range(2)
+_WORD = 8
+
+Arrays = Iterable[tuple[str, NDArray[Any]]]
+#: Where to decode an array of this name, dtype and shape to.
+Target = Callable[[str, np.dtype[Any], tuple[int, ...]], NDArray[Any]]
+
+
+class SnapshotError(MurmurationError):
+    """A snapshot that cannot be used; the message names the file and says why."""
+
+    code = "bad_snapshot"
+
+
+class SnapshotInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot is of. ``format`` and ``bytes`` are filled in by who writes and reads the file."""
+
+    history: str
+    version: int
+    clock_ms: int
+    #: Next offsets, by partition.
+    positions: dict[TopicPartition, int]
+    models: dict[str, str]
+    incarnation: int | None
+    rooms_hash: str
+    gaps: tuple[Gap, ...] = ()
+    format: int = FORMAT
+    created_ms: int = 0
+    bytes: int = 0
+
+
+def encode_info(info: SnapshotInfo) -> bytes:
+    """As JSON; positions by ``topic/partition``."""
+    fields = {name: getattr(info, name) for name in info.__struct_fields__}
+    return msgspec.json.encode(fields | {"positions": name_positions(info.positions)})
+
+
+def decode_info(data: Buffer) -> SnapshotInfo:
+    """The contrary.
+
+    Raises:
+        msgspec.ValidationError: other fields.
+    """
+    fields = msgspec.json.decode(data, type=dict[str, Any])
+    positions = parse_positions(fields.pop("positions", {}))
+    return msgspec.structs.replace(msgspec.convert(fields | {"positions": {}}, SnapshotInfo), positions=positions)
+
+
+def name_positions(positions: Mapping[TopicPartition, int]) -> dict[str, int]:
+    """Positions by ``topic/partition``, as JSON has them."""
+    return {f"{topic}/{partition}": position for (topic, partition), position in positions.items()}
+
+
+def parse_positions(named: Mapping[str, int]) -> dict[TopicPartition, int]:
+    """The contrary."""
+    positions = {}
+    for name, position in named.items():
+        topic, _, partition = name.rpartition("/")
+        positions[TopicPartition(topic, int(partition))] = position
+    return positions
+
+
+def write_snapshot(write: Callable[[Buffer], None], info: SnapshotInfo, arrays: Arrays) -> None:
+    """Write all bytes of a snapshot through ``write``, which may raise OSError.
+
+    Raises:
+        ValueError: an array whose elements are not plain numbers.
+    """
+    head = _HEAD.pack(MAGIC, FORMAT)
+    write(head)
+    writer = _Writer(write, crc32(head), len(head))
+    for name, array in arrays:
+        if array.dtype.kind not in "biufc":
+            raise ValueError(f"{name}: elements of type {array.dtype} cannot be kept")
+        writer.block(_ARRAY, _RAW, 0, msgspec.msgpack.encode((name, array.dtype.str, array.shape)))
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        for start in range(0, data.size, CHUNK_BYTES):
+            chunk = data[start : start + CHUNK_BYTES]
+            if _repeats(chunk):
+                writer.block(_CHUNK, _REPEATED, chunk.size, chunk[:_WORD].data)
+            else:
+                writer.block(_CHUNK, _RAW, chunk.size, chunk.data)
+    end = writer.offset
+    writer.block(_END, _RAW, 0, encode_info(msgspec.structs.replace(info, format=FORMAT)))
+    write(_FOOT.pack(end, MAGIC))
+
+
+class _Writer:
+    def __init__(self, write: Callable[[Buffer], None], crc: int, offset: int) -> None:
+        self.offset = offset
+        self._write = write
+        self._crc = crc
+
+    def block(self, kind: int, codec: int, size: int, payload: Buffer) -> None:
+        head = _BLOCK.pack(kind, codec, 0, size, len(payload))
+        self._crc = crc32(payload, crc32(head, self._crc))
+        self._write(head)
+        self._write(payload)
+        self._write(_CRC.pack(self._crc))
+        self.offset += len(head) + len(payload) + _CRC.size
+
+
+def _repeats(chunk: NDArray[np.uint8]) -> bool:
+    """Whether the chunk is one 8-byte word, over and over."""
+    if chunk.size % _WORD:
+        return False
+    words = chunk.view(np.uint64)
+    return bool(words[0] == words[-1] and (words == words[0]).all())
+
+
+def read_info(data: Buffer, name: str) -> SnapshotInfo:
+    """What the snapshot is of, from its end; its arrays are not looked at.
+
+    Raises:
+        SnapshotError: not finished, of another format, or damaged there.
+    """
+    check_head(data, name)
+    if len(data) < _HEAD.size + _FOOT.size:
+        raise SnapshotError(f"{name}: not finished")
+    end, magic = _FOOT.unpack_from(data, len(data) - _FOOT.size)
+    if magic != MAGIC or not _HEAD.size <= end <= len(data) - _FOOT.size - _BLOCK.size - _CRC.size:
+        raise SnapshotError(f"{name}: not finished")
+    crc = crc32(data[: _HEAD.size]) if end == _HEAD.size else _CRC.unpack_from(data, end - _CRC.size)[0]
+    for kind, _, _, payload in _blocks(data, end, crc, name):
+        if kind == _END:
+            return _info_of(payload, len(data), name)
+    raise SnapshotError(f"{name}: damaged at byte {end}")
+
+
+def check_head(data: Buffer, name: str) -> None:
+    """Raise SnapshotError unless this is a snapshot that this program can read."""
+    if len(data) < _HEAD.size:
+        raise SnapshotError(f"{name}: not finished")
+    magic, form = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise SnapshotError(f"{name}: not a snapshot")
+    if form != FORMAT:
+        raise SnapshotError(f"{name}: format {form}, this program reads format {FORMAT} only")
+
+
+def read_snapshot(data: Buffer, name: str, target: Target) -> SnapshotInfo:
+    """Verify every checksum and decode each array into what ``target`` gives for it.
+
+    Raises:
+        SnapshotError: damaged, not finished, of another format; arrays decoded so far are to be thrown away.
+    """
+    read_info(data, name)
+    room: memoryview = memoryview(b"")
+    for kind, codec, size, payload in _blocks(data, _HEAD.size, crc32(data[: _HEAD.size]), name):
+        if kind == _ARRAY:
+            if len(room):
+                break
+            label, dtype, shape = msgspec.msgpack.decode(payload, type=tuple[str, str, tuple[int, ...]])
+            array = target(label, np.dtype(dtype), shape)
+            room = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+        elif kind == _CHUNK:
+            if size > len(room) or (codec == _RAW and size != len(payload)):
+                break
+            if codec == _RAW:
+                room[:size] = payload
+            else:
+                np.frombuffer(room[:size], np.uint64)[:] = np.frombuffer(payload, np.uint64)
+            room = room[size:]
+        elif len(room):
+            break
+        else:
+            return _info_of(payload, len(data), name)
+    raise SnapshotError(f"{name}: its arrays and chunks do not fit each other")
+
+
+def _blocks(data: Buffer, offset: int, crc: int, name: str) -> Iterator[tuple[int, int, int, memoryview]]:
+    """Kind, codec, size and payload of each block from ``offset`` on, to the last, which the foot must follow."""
+    view = memoryview(data)
+    last = len(data) - _FOOT.size
+    kind = _CHUNK
+    while kind != _END:
+        start = offset + _BLOCK.size
+        if start > last:
+            raise SnapshotError(f"{name}: cut off at byte {offset}")
+        kind, codec, _, size, stored = _BLOCK.unpack_from(data, offset)
+        stop = start + stored
+        if stop + _CRC.size > last:
+            raise SnapshotError(f"{name}: damaged at byte {offset}")
+        payload = view[start:stop]
+        crc = crc32(payload, crc32(view[offset:start], crc))
+        if crc != _CRC.unpack_from(data, stop)[0]:
+            raise SnapshotError(f"{name}: damaged at byte {offset}")
+        if kind == _END and (stop + _CRC.size != last or _FOOT.unpack_from(data, last) != (offset, MAGIC)):
+            raise SnapshotError(f"{name}: damaged at its end")
+        offset = stop + _CRC.size
+        yield kind, codec, size, payload
+
+
+def _info_of(payload: memoryview, size: int, name: str) -> SnapshotInfo:
+    try:
+        return msgspec.structs.replace(decode_info(payload), bytes=size)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise SnapshotError(f"{name}: its description cannot be read ({error})") from None

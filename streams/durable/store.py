@@ -1,0 +1,210 @@
+"""The durable folder: which histories there are, which is in force, and the configurations they were served under.
+
+Layout (docs/durability.md)::
+
+    lock                              held by the process that writes
+    current                           id of the history in force
+    configs/<hash>.json               configurations, so that an audit can rebuild what an older one served
+    <history>/history.json            what the history is of
+    <history>/journal-<version>       segments, by the version they begin after
+    <history>/snapshot-<version>
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from engine.errors import MurmurationError
+from streams.durable.disk import TEMPORARY, Disk, write_whole
+from streams.durable.journal import Journal, JournalError
+from streams.durable.snapshot_file import name_positions, parse_positions
+from streams.durable.snapshots import Snapshots
+from streams.log.interface import TopicPartition
+
+_T = TypeVar("_T")
+
+FORMAT = 1
+LOCK = "lock"
+CURRENT = "current"
+DESCRIPTION = "/history.json"
+
+
+class StoreError(MurmurationError):
+    """The folder's own files cannot be used; the message names the file."""
+
+    code = "bad_store"
+
+
+class HistoryInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of versions from an empty state. ``start`` is next offsets by ``topic/partition``."""
+
+    id: str
+    rooms_hash: str
+    #: Which log its records are in.
+    log: str
+    start: dict[str, int]
+    created_ms: int
+    format: int = FORMAT
+
+    @property
+    def start_positions(self) -> dict[TopicPartition, int]:
+        """Next offsets at version 0."""
+        return parse_positions(self.start)
+
+
+class Store:
+    """The folder. One process at a time may open it to write."""
+
+    def __init__(self, disk: Disk, *, segment_bytes: int, snapshots_keep: int, writable: bool) -> None:
+        self.disk = disk
+        self._segment_bytes = segment_bytes
+        self._snapshots_keep = snapshots_keep
+        self._writable = writable
+
+    @classmethod
+    def open(
+        cls, disk: Disk, *, segment_bytes: int = 16 << 20, snapshots_keep: int = 3, writable: bool = True
+    ) -> "Store":
+        """Take the folder, and remove what a crash left half-written; ``writable=False`` only looks.
+
+        Raises:
+            FolderBusyError: another process has it.
+            OSError: it cannot be used.
+        """
+        store = cls(disk, segment_bytes=segment_bytes, snapshots_keep=snapshots_keep, writable=writable)
+        if writable:
+            disk.lock(LOCK)
+            try:
+                for name in disk.names():
+                    if name.endswith(TEMPORARY):
+                        disk.remove(name)
+                disk.sync_names()
+            except BaseException:
+                disk.unlock()
+                raise
+        return store
+
+    def close(self) -> None:
+        """Let others in; idempotent."""
+        if self._writable:
+            self.disk.unlock()
+
+    @property
+    def current(self) -> HistoryInfo | None:
+        """The history in force; None before the first.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        if CURRENT not in self.disk.names(CURRENT):
+            return None
+        return self.history(bytes(self.disk.view(CURRENT)).decode(errors="replace").strip())
+
+    def history_ids(self) -> list[str]:
+        """Ids of all histories."""
+        return [name.removesuffix(DESCRIPTION) for name in self.disk.names() if name.endswith(DESCRIPTION)]
+
+    def histories(self) -> list[HistoryInfo]:
+        """All, oldest first; raises as ``history``."""
+        return sorted(map(self.history, self.history_ids()), key=lambda info: (info.created_ms, info.id))
+
+    def history(self, history: str) -> HistoryInfo:
+        """What the history is of.
+
+        Raises:
+            StoreError: there is none of this id, or it cannot be read.
+        """
+        info = self._read_json(history + DESCRIPTION, HistoryInfo)
+        if info.format != FORMAT:
+            raise StoreError(f"{history}: format {info.format}, this program reads format {FORMAT} only")
+        return info
+
+    def begin(
+        self, history: str, *, rooms_hash: str, log: str, start: Mapping[TopicPartition, int], created_ms: int
+    ) -> HistoryInfo:
+        """Begin a history from an empty state and put it in force."""
+        info = HistoryInfo(
+            id=history, rooms_hash=rooms_hash, log=log, start=name_positions(start), created_ms=created_ms
+        )
+        self._open_journal(info, cut=True).close()
+        write_whole(self.disk, history + DESCRIPTION, msgspec.json.format(msgspec.json.encode(info)))
+        write_whole(self.disk, CURRENT, history.encode())
+        return info
+
+    def journal(self, info: HistoryInfo, *, cut: bool | None = None) -> Journal:
+        """The history's journal, to append to if the store is writable.
+
+        Raises:
+            JournalError: as ``Journal.open``, and when it is missing: the same versions must not be made twice.
+        """
+        if not self.has_journal(info):
+            raise JournalError(f"history {info.id} has no journal")
+        return self._open_journal(info, cut=self._writable if cut is None else cut)
+
+    def has_journal(self, info: HistoryInfo) -> bool:
+        """Whether the history has a journal (a history that was being removed may have none)."""
+        return bool(self.disk.names(f"{info.id}/journal-"))
+
+    def snapshots(self, info: HistoryInfo) -> Snapshots:
+        """The history's snapshots."""
+        return Snapshots(self.disk, info.id, keep=self._snapshots_keep)
+
+    def save_config(self, config_hash: str, config: Mapping[str, Any]) -> None:
+        """Keep a configuration (as plain values) under its hash, unless it is there."""
+        name = f"configs/{config_hash}.json"
+        if name not in self.disk.names(name):
+            write_whole(self.disk, name, msgspec.json.format(msgspec.json.encode(config)))
+
+    def config(self, config_hash: str) -> dict[str, Any]:
+        """The configuration of this hash.
+
+        Raises:
+            StoreError: it was not kept, or cannot be read.
+        """
+        return self._read_json(f"configs/{config_hash}.json", dict[str, Any])
+
+    def configs(self) -> list[str]:
+        """Hashes of all configurations kept."""
+        names = self.disk.names("configs/")
+        return [name.removeprefix("configs/").removesuffix(".json") for name in names if name.endswith(".json")]
+
+    def prune(self, journal: Journal, log_starts: Mapping[TopicPartition, int]) -> None:
+        """Remove what nothing can be rebuilt from any more.
+
+        ``log_starts`` is the first offset still in the log, by partition. The journal before the oldest snapshot is
+        of use only with a log that still reaches back to the beginning. A history that is not in force goes when
+        the log no longer has what follows its newest snapshot.
+        """
+        current = self.current
+        for info in self.histories():
+            snapshots = self.snapshots(info).infos()
+            if current is not None and info.id == current.id:
+                if snapshots and not reaches(log_starts, info.start_positions):
+                    journal.prune(snapshots[-1].version + 1)
+            elif not reaches(log_starts, snapshots[0].positions if snapshots else info.start_positions):
+                self.remove(info.id)
+
+    def remove(self, history: str) -> None:
+        """Delete a history; its description last, so that a crash leaves it known."""
+        description = history + DESCRIPTION
+        for name in self.disk.names(f"{history}/"):
+            if name != description:
+                self.disk.remove(name)
+        self.disk.remove(description)
+
+    def _open_journal(self, info: HistoryInfo, *, cut: bool) -> Journal:
+        return Journal.open(self.disk, info.id, segment_bytes=self._segment_bytes, start=info.start_positions, cut=cut)
+
+    def _read_json(self, name: str, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(bytes(self.disk.view(name)), type=kind)
+        except FileNotFoundError:
+            raise StoreError(f"{name}: not there") from None
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{name}: cannot be read ({error})") from None
+
+
+def reaches(log_starts: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> bool:
+    """Whether the log still has everything from these positions on."""
+    return all(log_starts.get(partition, 0) <= position for partition, position in positions.items())

@@ -1,0 +1,86 @@
+"""Dead letters: what could not be used, where it stood in the log and why."""
+
+import hashlib
+
+import msgspec
+
+from streams.events.ids import hash64
+from streams.events.json_types import DeadLetterEvent
+from streams.log.interface import NewRecord
+
+TOPIC = "dead-letters"
+#: JSON around the value: names, numbers, digest, topic, and a detail of which each character may need 12 bytes (two
+#: JSON escapes).
+_OVERHEAD_BYTES = 4096
+_DETAIL_CHARS_MAX = 200
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """A record, or one row of a packed record, that was refused.
+
+    ``value`` is the record's value, or the row's bytes when ``row`` is given.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    row: int | None
+    reason: str
+    detail: str
+    append_ms: int
+    value: bytes
+
+
+def encode_dead_letter(letter: DeadLetter, *, record_bytes_max: int) -> NewRecord:
+    """A record of topic ``dead-letters``, at most ``record_bytes_max`` bytes long.
+
+    Its id follows from where the refused record stood, so that refusing it again is a duplicate. A value that does
+    not fit as base64 is cut, with its length and SHA-256.
+
+    Raises:
+        ValueError: ``record_bytes_max`` leaves no room (under 8192).
+    """
+    room = (record_bytes_max - _OVERHEAD_BYTES) * 3 // 4
+    if record_bytes_max < 2 * _OVERHEAD_BYTES:
+        raise ValueError(f"record_bytes_max must be at least {2 * _OVERHEAD_BYTES}, not {record_bytes_max}")
+    cut = len(letter.value) > room
+    place = f"{letter.topic}\0{letter.partition}\0{letter.offset}\0{'' if letter.row is None else letter.row}"
+    event = DeadLetterEvent(
+        v=1,
+        type="dead_letter",
+        id=hash64(place.encode()),
+        timestamp_ms=max(letter.append_ms, 1),
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        row=msgspec.UNSET if letter.row is None else letter.row,
+        reason=letter.reason,
+        detail=letter.detail[:_DETAIL_CHARS_MAX],
+        value=letter.value[:room] if cut else letter.value,
+        value_bytes=len(letter.value),
+        truncated=cut,
+        sha256=hashlib.sha256(letter.value).hexdigest() if cut else "",
+    )
+    return NewRecord(value=msgspec.json.encode(event))
+
+
+def decode_dead_letter(value: bytes) -> DeadLetter:
+    """The dead letter in a record of topic ``dead-letters`` (its value possibly cut).
+
+    Raises:
+        msgspec.DecodeError: not a dead letter.
+    """
+    event = _DECODER.decode(value)
+    return DeadLetter(
+        topic=event.topic,
+        partition=event.partition,
+        offset=event.offset,
+        row=None if event.row is msgspec.UNSET else event.row,
+        reason=event.reason,
+        detail=event.detail,
+        append_ms=event.timestamp_ms,
+        value=event.value,
+    )
+
+
+_DECODER = msgspec.json.Decoder(DeadLetterEvent)

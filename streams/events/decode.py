@@ -1,0 +1,221 @@
+"""Log records into one ``EventBatch``: every record gives rows, or a dead letter that says why not.
+
+JSON values are decoded one by one (msgspec is as fast at that as at joined lines) and turned into columns topic by
+topic; packed records go through numpy whole. If anything in a topic's records is refused, its events are checked one
+by one, and exactly the bad ones are left out: which path was taken cannot be seen in the result.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, EventBatch
+from engine.errors import EventError
+from streams.events import json_types as wire
+from streams.events.columns import Columns, build_columns
+from streams.events.dead_letters import DeadLetter
+from streams.events.packed import PACKED_KINDS, decode_rows, open_record
+from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
+from streams.events.rules import check_event
+from streams.log.interface import Format, Records
+
+
+class Decoded(NamedTuple):
+    """What a sequence of runs of records gave. Records are counted over all runs, in their order.
+
+    ``append_ms`` (n rows): the log's time of the row's record. ``record_row_counts`` (records): how many rows each
+    record gave, 0 for one that was refused or is the feed of nothing. ``dead`` is in log order.
+    """
+
+    batch: EventBatch
+    append_ms: NDArray[np.int64]
+    record_row_counts: NDArray[np.int64]
+    dead: list[DeadLetter]
+
+
+class _Group(NamedTuple):
+    """The records of one topic and format, from all runs: their indexes over all runs, and their values."""
+
+    records: list[int]
+    values: list[bytes]
+
+
+class EventTypes:
+    """Decodes JSON values of one topic (or of every topic) into wire structs."""
+
+    def __init__(self, topic: str) -> None:
+        types = wire.TOPICS[topic].types
+        self.topic = topic
+        self.names = frozenset(name for struct in types for name in wire.type_names(struct))
+        #: Raises one of DECODE_ERRORS; ``explain`` names the reason.
+        self.decode = msgspec.json.Decoder(functools.reduce(operator.or_, types)).decode
+
+    def explain(self, value: bytes, error: Exception) -> EventError:
+        """Why ``decode`` raised ``error`` for ``value``."""
+        return diagnose(value, self.names, wire.TOPIC_BY_TYPE, error)
+
+    def checked(self, value: bytes, time_ms_max: int) -> wire.Event:
+        """Decode and check one value.
+
+        Raises:
+            EventError: it cannot be used; the reason does not depend on other records.
+        """
+        try:
+            event: wire.Event = self.decode(value)
+        except DECODE_ERRORS as error:
+            raise self.explain(value, error) from None
+        check_event(event, time_ms_max)
+        return event
+
+
+class Decoder:
+    """Decodes runs of records. Stateless between calls; one thread at a time.
+
+    ``future_ms_max``: how much later than its append an event may say it happened. ``topic_prefix`` is taken off the
+    records' topics.
+    """
+
+    def __init__(self, *, future_ms_max: int, topic_prefix: str = "") -> None:
+        self._future_ms_max = future_ms_max
+        self._topic_prefix = topic_prefix
+        self._types = {topic: EventTypes(topic) for topic in wire.APPLIED_TOPICS}
+
+    def decode(self, runs: Sequence[Records]) -> Decoded:
+        """Decode runs of records, in their order, into one batch. Never raises for what is in a record."""
+        append_ms = np.fromiter((t for run in runs for t in run.append_ms), np.int64)
+        times_ms_max = append_ms + self._future_ms_max
+        refused: list[tuple[int, int | None, bytes, EventError]] = []
+        parts: list[Columns] = []
+        for (topic, format_), group in self._groups(runs).items():
+            records = np.array(group.records, np.int64)
+            decode = self._packed if format_ is Format.PACKED else self._json
+            columns, bad = decode(topic, group.values, times_ms_max[records])
+            refused += [(group.records[i], row, value, error) for i, row, value, error in bad]
+            parts.append(columns._replace(source=records[columns.source]))
+        batch, source = _merge(parts)
+        counts = np.bincount(source, minlength=append_ms.size)
+        return Decoded(batch, append_ms[source], counts, self._dead_letters(runs, refused))
+
+    def _groups(self, runs: Sequence[Records]) -> dict[tuple[str, Format], _Group]:
+        groups: dict[tuple[str, Format], _Group] = {}
+        first = 0
+        for run in runs:
+            topic = run.topic.removeprefix(self._topic_prefix)
+            size = len(run.values)
+            # Comparing enum members one by one would cost as much as decoding: most runs are of one format.
+            if run.formats.count(Format.JSON) == size:
+                _group(groups, topic, Format.JSON, range(first, first + size), run.values)
+            elif run.formats.count(Format.PACKED) == size:
+                _group(groups, topic, Format.PACKED, range(first, first + size), run.values)
+            else:
+                for index, (format_, value) in enumerate(zip(run.formats, run.values, strict=True), first):
+                    _group(groups, topic, format_, (index,), (value,))
+            first += size
+        return groups
+
+    def _json(
+        self, topic: str, values: list[bytes], times_ms_max: NDArray[np.int64]
+    ) -> tuple[Columns, list[tuple[int, int | None, bytes, EventError]]]:
+        types = self._types.get(topic)
+        if types is None:
+            error = EventError(Reason.WRONG_TOPIC, f"events of topic {topic!r} are not applied")
+            return _NOTHING, [(i, None, value, error) for i, value in enumerate(values)]
+        try:
+            return build_columns(topic, list(map(types.decode, values)), times_ms_max), []
+        except (*DECODE_ERRORS, EventError):
+            return self._json_one_by_one(types, values, times_ms_max)
+
+    def _json_one_by_one(
+        self, types: EventTypes, values: list[bytes], times_ms_max: NDArray[np.int64]
+    ) -> tuple[Columns, list[tuple[int, int | None, bytes, EventError]]]:
+        good: list[int] = []
+        events: list[wire.Event] = []
+        bad: list[tuple[int, int | None, bytes, EventError]] = []
+        for index, (value, time_ms_max) in enumerate(zip(values, times_ms_max.tolist(), strict=True)):
+            try:
+                events.append(types.checked(value, time_ms_max))
+                good.append(index)
+            except EventError as error:
+                bad.append((index, None, value, error))
+        kept = np.array(good, np.int64)
+        columns = build_columns(types.topic, events, times_ms_max[kept])
+        return columns._replace(source=kept[columns.source]), bad
+
+    def _packed(
+        self, topic: str, values: list[bytes], times_ms_max: NDArray[np.int64]
+    ) -> tuple[Columns, list[tuple[int, int | None, bytes, EventError]]]:
+        bad: list[tuple[int, int | None, bytes, EventError]] = []
+        good: list[int] = []
+        counts: list[int] = []
+        for index, value in enumerate(values):
+            try:
+                if topic not in PACKED_KINDS:
+                    raise EventError(Reason.UNSUPPORTED_FORMAT, f"topic {topic!r} has no packed form")
+                counts.append(open_record(value))
+                good.append(index)
+            except EventError as error:
+                bad.append((index, None, value, error))
+        if not good:
+            return _NOTHING, bad
+        kept = np.array(good, np.int64)
+        columns, bad_rows = decode_rows(topic, [values[i] for i in good], counts, times_ms_max[kept])
+        for row in bad_rows:
+            fault = EventError(row.reason, f"row {row.row} of a packed batch")
+            bad.append((good[row.record], row.row, row.value, fault))
+        return columns._replace(source=kept[columns.source]), bad
+
+    def _dead_letters(
+        self, runs: Sequence[Records], refused: list[tuple[int, int | None, bytes, EventError]]
+    ) -> list[DeadLetter]:
+        if not refused:
+            return []
+        places = [
+            (run.topic, run.partition, offset, append_ms)
+            for run in runs
+            for offset, append_ms in zip(run.offsets, run.append_ms, strict=True)
+        ]
+        refused.sort(key=lambda entry: (entry[0], -1 if entry[1] is None else entry[1]))
+        letters = []
+        for record, row, value, error in refused:
+            topic, partition, offset, append_ms = places[record]
+            letters.append(DeadLetter(topic, partition, offset, row, str(error.reason), error.detail, append_ms, value))
+        return letters
+
+
+def _group(
+    groups: dict[tuple[str, Format], _Group],
+    topic: str,
+    format_: Format,
+    records: Sequence[int],
+    values: Sequence[bytes],
+) -> None:
+    group = groups.setdefault((topic, format_), _Group([], []))
+    group.records.extend(records)
+    group.values.extend(values)
+
+
+_NOTHING = Columns([np.empty(0, dtype) for dtype in EVENT_COLUMNS.values()], np.empty(0, np.int64))
+
+
+def _merge(parts: list[Columns]) -> tuple[EventBatch, NDArray[np.int64]]:
+    """One batch of all parts' rows in the order of their records. At most one part has tweet columns."""
+    if len(parts) == 1:
+        events, source = parts[0].events, parts[0].source
+    else:
+        parts = [_NOTHING, *parts]
+        source = np.concatenate([part.source for part in parts])
+        events = [np.concatenate(columns) for columns in zip(*(part.events for part in parts), strict=True)]
+        if (source[1:] < source[:-1]).any():
+            # Stable: a record's rows stay in their order.
+            order = np.argsort(source, kind="stable")
+            source, events = source[order], [column[order] for column in events]
+    tweets = next((part.tweets for part in parts if part.tweets), None)
+    columns = tweets.columns if tweets else [np.empty(0, dtype) for dtype in TWEET_COLUMNS.values()]
+    # bytearray: the arrays of a batch are writable.
+    text = np.frombuffer(bytearray(tweets.text if tweets else b""), np.uint8)
+    return EventBatch(*events, *columns, text), source  # type: ignore[call-arg]

@@ -1,0 +1,96 @@
+"""Feeds as plain JSON values: what clients are sent, and what a digest of a feed covers."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+
+from engine.feed import Entry, Feed, Why
+
+_KIND_ORDER: Final = {"favorite": 0, "retweet": 1, "reply": 2, "quote": 3}
+
+
+def feed_digest(feed: Feed) -> str:
+    """SHA-256 (hex) of what must come out again when the feed is recomputed.
+
+    Covers everything but ``timings_ms`` and ``request_id``, which the state, the request's terms, the configuration
+    and the model do not determine. Explanations and dropped candidates are covered as far as the feed carries them.
+    """
+    return fields_digest(feed_fields(feed, with_dropped=True))
+
+
+def fields_digest(fields: Mapping[str, Any]) -> str:
+    """``feed_digest`` of a feed's fields, the dropped candidates with them."""
+    covered = {name: value for name, value in fields.items() if name not in ("timings_ms", "request_id")}
+    return hashlib.sha256(orjson.dumps(covered, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def feed_fields(feed: Feed, *, with_dropped: bool) -> dict[str, Any]:
+    """The fields of a ``feed`` frame, in the protocol's order."""
+    fields: dict[str, Any] = {
+        "type": "feed",
+        "request_id": str(feed.request_id),
+        "viewer_id": str(feed.viewer_id),
+        "product": str(feed.product),
+        "version": int(feed.version),
+        "seed": str(feed.seed),
+        "time_ms": int(feed.time_ms),
+        "config_hash": feed.config_hash,
+        "model_version": feed.model_version,
+        "entries": entries_fields(feed.entries),
+    }
+    if with_dropped:
+        fields["dropped"] = [
+            {"tweet_id": str(d.tweet_id), "filter": d.filter, "sources": list(d.sources)} for d in feed.dropped
+        ]
+    fields["degraded"] = list(feed.degraded)
+    if feed.gap_records:
+        fields["gap_records"] = int(feed.gap_records)
+    if feed.cursor is not None:
+        fields["cursor"] = feed.cursor
+    fields["timings_ms"] = dict(feed.timings_ms)
+    return fields
+
+
+def entries_fields(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Entries as the protocol's JSON objects."""
+    return [_entry_fields(entry) for entry in entries]
+
+
+def _entry_fields(entry: Entry) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "tweet_id": str(entry.tweet_id),
+        "author_id": str(entry.author_id),
+        "created_ms": int(entry.created_ms),
+        "text": entry.text,
+        "position": int(entry.position),
+        "score": float(entry.score),
+        "in_network": bool(entry.in_network),
+        "counts": {kind: int(entry.counts[kind]) for kind in _by_kind(tuple(entry.counts))},
+    }
+    if entry.why is not None:
+        fields["why"] = _why_fields(entry.why)
+    return fields
+
+
+def _why_fields(why: Why) -> dict[str, Any]:
+    return {
+        "sources": [{"name": s.name, "score": float(s.score), "rank": int(s.rank)} for s in why.sources],
+        "social_proof": {kind: [str(u) for u in why.social_proof[kind]] for kind in _by_kind(tuple(why.social_proof))},
+        "scores": {name: float(why.scores[name]) for name in _by_name(tuple(why.scores))},
+        "factors": [{"name": f.name, "factor": float(f.factor)} for f in why.factors],
+        "filters_passed": list(why.filters_passed),
+    }
+
+
+@lru_cache(maxsize=1024)
+def _by_kind(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds in the protocol's order, whatever order the engine met them in."""
+    return tuple(sorted(kinds, key=lambda kind: (_KIND_ORDER.get(kind, 9), kind)))
+
+
+@lru_cache(maxsize=1024)
+def _by_name(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names))

@@ -1,0 +1,182 @@
+"""Events into the log: checked by the decoder's own rules first, so that nothing published here becomes a dead letter.
+
+``classify`` serves the HTTP and websocket intake, ``publish_file`` the command line.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from io import BufferedIOBase
+
+import msgspec
+
+from engine.errors import EventError
+from streams.events import json_types as wire
+from streams.events.decode import EventTypes
+from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
+from streams.log.interface import EventLog, NewRecord
+
+#: Appended in this order, so that what an event names is in the log before it: people, then tweets, then the rest.
+TOPIC_ORDER = ("users", "relationships", "tweets")
+CHUNK_BYTES = 262_144
+ERRORS_KEPT = 20
+
+_TYPES = {topic: EventTypes(topic) for topic in wire.TOPICS}
+_ALL_TYPES = frozenset(wire.TOPIC_BY_TYPE)
+
+
+class _Head(msgspec.Struct):
+    type: str
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+class LineError(msgspec.Struct, frozen=True):
+    """A line that was refused; lines count from 1."""
+
+    line: int
+    reason: str
+    detail: str
+
+
+class PublishResult(msgspec.Struct):
+    """Counts so far. ``first_errors`` keeps the first few refused lines."""
+
+    accepted: int = 0
+    rejected: int = 0
+    by_topic: dict[str, int] = msgspec.field(default_factory=dict)
+    first_errors: list[LineError] = msgspec.field(default_factory=list)
+
+    def accept(self, topic: str, count: int) -> None:
+        """Count acknowledged events of a topic."""
+        if count:
+            self.accepted += count
+            self.by_topic[topic] = self.by_topic.get(topic, 0) + count
+
+    def reject(self, line: int, error: EventError) -> None:
+        """Count a refused line."""
+        self.rejected += 1
+        if len(self.first_errors) < ERRORS_KEPT:
+            self.first_errors.append(LineError(line, str(error.reason), error.detail))
+
+
+#: Called with the result so far and how much was taken.
+Progress = Callable[[PublishResult, int], None]
+
+
+def ignore_progress(result: PublishResult, done: int) -> None:
+    """The default: nobody watches."""
+
+
+def _record_key(topic: str, event: wire.Event) -> bytes:
+    field = wire.TOPICS[topic].key
+    # An id has one decimal form, so that number and string give the same key.
+    return str(getattr(event, field)).encode() if field else b""
+
+
+def classify(raw: bytes, *, time_ms_max: int = wire.TIMESTAMP_MS_MAX) -> tuple[str, bytes, bytes]:
+    """Check one JSON event of any topic; returns its topic, its record key and its canonical bytes (compact JSON).
+
+    ``time_ms_max``: the latest event time to accept (now plus the allowed clock skew).
+
+    Raises:
+        EventError: it would be a dead letter; ``reason`` names why.
+    """
+    try:
+        topic = wire.TOPIC_BY_TYPE.get(_decode_head(raw).type)
+    except DECODE_ERRORS as error:
+        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, error) from None
+    if topic is None:
+        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
+    event = _TYPES[topic].checked(raw, time_ms_max)
+    return topic, _record_key(topic, event), msgspec.json.encode(event)
+
+
+def _check_size(value: bytes, bytes_max: int) -> None:
+    if len(value) > bytes_max:
+        raise EventError(Reason.RECORD_TOO_LARGE, f"an event is at most {bytes_max} bytes")
+
+
+async def append_all(log: EventLog, records: Mapping[str, Sequence[NewRecord]]) -> None:
+    """Append records by topic, referenced things first, and wait until all are acknowledged."""
+    ordered = [topic for topic in TOPIC_ORDER if topic in records]
+    for topic in (*ordered, *(topic for topic in records if topic not in TOPIC_ORDER)):
+        await log.append(topic, records[topic])
+
+
+async def read_chunks(file: BufferedIOBase, *, line_bytes_max: int) -> AsyncIterator[list[bytes]]:
+    """Lines of a file or pipe as they arrive, in lists of at most about 256 KiB, read in a thread.
+
+    A line over ``line_bytes_max`` comes as its first ``line_bytes_max`` + 1 bytes, so that it is seen to be too long
+    without ever being held whole.
+    """
+    rest = b""
+    while chunk := await asyncio.to_thread(file.read1, CHUNK_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield [line[: line_bytes_max + 1] for line in lines]
+        rest = rest[: line_bytes_max + 1]
+    if rest:
+        yield [rest]
+
+
+async def publish(
+    chunks: AsyncIterable[Sequence[bytes]],
+    log: EventLog,
+    *,
+    now_ms: Callable[[], int],
+    future_ms_max: int,
+    record_bytes_max: int,
+    on_progress: Progress = ignore_progress,
+) -> PublishResult:
+    """Append NDJSON lines: each is checked, refused lines are counted and the rest go on.
+
+    A chunk is acknowledged before the next is taken, which bounds memory to one chunk and slows the reader to the
+    log's pace. ``on_progress`` is called after every chunk with the result so far and the bytes taken.
+
+    Raises:
+        LogError: the log failed; the counts up to there were given to ``on_progress``.
+    """
+    result = PublishResult()
+    line = taken = 0
+    async for chunk in chunks:
+        records: dict[str, list[NewRecord]] = {}
+        time_ms_max = now_ms() + future_ms_max
+        for raw in chunk:
+            line += 1
+            taken += len(raw) + 1
+            if not raw or raw.isspace():
+                continue
+            try:
+                _check_size(raw, record_bytes_max)
+                topic, key, value = classify(raw, time_ms_max=time_ms_max)
+                _check_size(value, record_bytes_max)
+            except EventError as error:
+                result.reject(line, error)
+                continue
+            records.setdefault(topic, []).append(NewRecord(value=value, key=key))
+        await append_all(log, records)
+        for topic, appended in records.items():
+            result.accept(topic, len(appended))
+        on_progress(result, taken)
+    return result
+
+
+async def publish_file(
+    file: BufferedIOBase,
+    log: EventLog,
+    *,
+    now_ms: Callable[[], int],
+    future_ms_max: int,
+    record_bytes_max: int,
+    on_progress: Progress = ignore_progress,
+) -> PublishResult:
+    """``publish`` the lines of a binary file or pipe (NDJSON)."""
+    return await publish(
+        read_chunks(file, line_bytes_max=record_bytes_max),
+        log,
+        now_ms=now_ms,
+        future_ms_max=future_ms_max,
+        record_bytes_max=record_bytes_max,
+        on_progress=on_progress,
+    )

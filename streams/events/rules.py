@@ -1,0 +1,103 @@
+"""What the types cannot say: rules over the fields of one event, and the one order they are checked in."""
+
+from collections.abc import Callable
+
+from engine.errors import EventError
+from streams.events import json_types as wire
+from streams.events.ids import country_code, language_code, parse_id
+from streams.events.reasons import Reason
+
+#: Engagements whose ``value`` means something.
+VALUED_TYPES = frozenset({"dwell", "impression"})
+
+_ID_NAMES = ("id", "user_id", "tweet_id", "target_id", "author_id", "request_id", "incarnation")
+_TWEET_ID_NAMES = ("reply_to_id", "conversation_id", "quoted_id", "retweeted_id")
+
+
+def _id_fields(struct: type[wire.Event]) -> tuple[str, ...]:
+    return tuple(name for name in (*_ID_NAMES, *_TWEET_ID_NAMES) if name in struct.__struct_fields__)
+
+
+_ID_FIELDS = {struct: _id_fields(struct) for topic in wire.TOPICS.values() for struct in topic.types}
+
+
+def check_event(event: wire.Event, time_ms_max: int) -> None:
+    """Check everything the types leave open: ids, time, then the rules of the event's own struct.
+
+    Raises:
+        EventError: the first rule that is broken.
+    """
+    for name in _ID_FIELDS[type(event)]:
+        # 0 is an absent optional field: a 0 on the wire was refused by the types, "0" is no 0.
+        if (value := getattr(event, name)) != 0:
+            parse_id(value)
+    if event.timestamp_ms > time_ms_max:
+        raise EventError(
+            Reason.TIMESTAMP_IN_FUTURE, f"timestamp_ms is {event.timestamp_ms - time_ms_max} ms later than allowed"
+        )
+    if rule := _RULES.get(type(event)):
+        rule(event)
+
+
+def _check_engagement(event: wire.Engagement) -> None:
+    if event.value != 0 and event.type not in VALUED_TYPES:
+        raise EventError(Reason.VALUE_OUT_OF_RANGE, f"a {event.type} has no value")
+
+
+def _check_relationship(event: wire.Relationship) -> None:
+    if event.type == "mute_word":
+        if not event.word:
+            raise EventError(Reason.MISSING_FIELD, "a mute_word needs `word`")
+        if event.target_id != 0:
+            raise EventError(Reason.UNKNOWN_FIELD, "a mute_word has no `target_id`")
+        return
+    if event.word:
+        raise EventError(Reason.UNKNOWN_FIELD, f"a {event.type} has no `word`")
+    if event.target_id == 0:
+        raise EventError(Reason.MISSING_FIELD, f"a {event.type} needs `target_id`")
+    if int(event.target_id) == int(event.user_id):
+        raise EventError(Reason.SELF_TARGET, f"user and target of a {event.type} are the same")
+
+
+def _check_content(event: wire.Create | wire.Edit) -> None:
+    language_code(event.lang)
+    for person in (*event.mentions, *event.media_tags):
+        parse_id(person)
+
+
+def _check_create(event: wire.Create) -> None:
+    _check_content(event)
+    tweet_id = int(event.tweet_id)
+    for name in ("reply_to_id", "quoted_id", "retweeted_id"):
+        if int(getattr(event, name)) == tweet_id:
+            raise EventError(Reason.SELF_TARGET, f"`{name}` is the tweet itself")
+
+
+def _check_user(event: wire.User) -> None:
+    for language in event.languages:
+        language_code(language)
+    country_code(event.country)
+
+
+def _check_served(event: wire.ServedFeed) -> None:
+    parse_id(event.request.request_id)
+    for entry in event.entries:
+        parse_id(entry.tweet_id)
+        if entry.author_id != 0:
+            parse_id(entry.author_id)
+
+
+def _check_promote(event: wire.Promote) -> None:
+    if event.ends_ms <= event.starts_ms:
+        raise EventError(Reason.VALUE_OUT_OF_RANGE, "ends_ms is not after starts_ms")
+
+
+_RULES: dict[type[wire.Event], Callable[..., None]] = {
+    wire.Engagement: _check_engagement,
+    wire.Relationship: _check_relationship,
+    wire.Create: _check_create,
+    wire.Edit: _check_content,
+    wire.User: _check_user,
+    wire.ServedFeed: _check_served,
+    wire.Promote: _check_promote,
+}

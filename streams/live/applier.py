@@ -1,0 +1,117 @@
+"""Pieces into state: journal, decode, apply, count. One version a piece; no thread of its own.
+
+The journal hears of a piece before the state does: what was ever served can be told again after a crash.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import EventBatch
+from engine.errors import InvariantError
+from engine.state import EngineState
+from streams.durable.journal import Journal
+from streams.events.dead_letters import DeadLetter
+from streams.events.decode import Decoded, Decoder
+from streams.events.json_types import APPLIED_TOPICS, KIND_BY_TYPE, TOPIC_BY_TYPE
+from streams.log.interface import TopicPartition
+from streams.ordering.pieces import Piece, runs_of
+from streams.ordering.proposals import events_only
+from streams.reading.metrics import EngineMetrics
+from streams.reading.state_lock import PhaseFairLock
+
+#: Topic by kind, for counting; derived rows (a create's mentions, hashtags, …) are not events of their own.
+_TOPIC_OF_KIND = np.full(256, len(APPLIED_TOPICS), np.int64)
+for _type, _kind in KIND_BY_TYPE.items():
+    _TOPIC_OF_KIND[_kind] = APPLIED_TOPICS.index(TOPIC_BY_TYPE[_type])
+
+
+class Applier:
+    """The only writer of a state. Used by one thread at a time.
+
+    ``positions`` (next offset to be applied, by partition) changes with the version; others may read it one piece
+    old. ``journal`` None: nothing is kept (benchmarks, audits).
+    """
+
+    def __init__(
+        self,
+        state: EngineState,
+        lock: PhaseFairLock,
+        decoder: Decoder,
+        metrics: EngineMetrics,
+        *,
+        journal: Journal | None = None,
+        journal_sync: Literal["interval", "always"] = "interval",
+        on_dead: Callable[[list[DeadLetter]], None] = lambda letters: None,
+    ) -> None:
+        self.state = state
+        self.journal = journal
+        #: Set once a start's backlog is applied: how old a replayed event is says nothing about freshness.
+        self.live = False
+        self.positions: dict[TopicPartition, int] = {}
+        self.applied_append_ms: dict[TopicPartition, int] = {}
+        #: How many dead letters ``on_dead`` was given.
+        self.dead_letters = 0
+        self._lock = lock
+        self._decoder = decoder
+        self._metrics = metrics
+        self._sync_always = journal_sync == "always"
+        self._on_dead = on_dead
+
+    def apply(self, piece: Piece, *, journaled: bool) -> None:
+        """Apply one piece as the next version. ``journaled``: it is replayed from the journal.
+
+        Raises:
+            OSError: the journal cannot be written; nothing has changed, the same piece may be applied again.
+            InvariantError: journal and state do not agree on the version.
+        """
+        started = time.perf_counter()
+        decoded = self._decoder.decode(events_only(piece))
+        self._metrics.decode.observe(time.perf_counter() - started)
+        if self.journal is not None and not journaled:
+            self._note(piece)
+        with self._lock.writing():
+            entered = time.perf_counter()
+            keep = self.state.apply(decoded.batch)
+            held = time.perf_counter() - entered
+        self._metrics.apply.observe(held)
+        for run in piece:
+            partition = TopicPartition(run.topic, run.partition)
+            self.positions[partition] = run.offsets[-1] + 1
+            self.applied_append_ms[partition] = run.append_ms[-1]
+        self._count(decoded, keep)
+        if decoded.dead:
+            self.dead_letters += len(decoded.dead)
+            self._on_dead(decoded.dead)
+
+    def _note(self, piece: Piece) -> None:
+        assert self.journal is not None
+        version = self.journal.append(runs_of(piece))
+        if version != self.state.version + 1:
+            raise InvariantError(f"the journal is at version {version}, the state at {self.state.version}")
+        if self._sync_always:
+            self.journal.sync()
+
+    def _count(self, decoded: Decoded, keep: NDArray[np.bool_]) -> None:
+        metrics, batch = self._metrics, decoded.batch
+        for dead in decoded.dead:
+            metrics.events.labels(dead.topic, "dead").inc()
+        metrics.version.set(self.state.version)
+        metrics.clock.set(self.state.clock_ms / 1000.0)
+        if not batch.size:
+            return
+        self._count_by_topic(batch, keep)
+        if self.live:
+            now_ms = time.time() * 1000.0
+            metrics.append_freshness.observe((now_ms - decoded.append_ms) / 1000.0)
+            metrics.event_freshness.observe((now_ms - batch.timestamp_ms) / 1000.0)
+
+    def _count_by_topic(self, batch: EventBatch, keep: NDArray[np.bool_]) -> None:
+        topic = _TOPIC_OF_KIND[batch.kind]
+        for result, which in (("applied", topic[keep]), ("duplicate", topic[~keep])):
+            for name, n in zip(APPLIED_TOPICS, np.bincount(which, minlength=len(APPLIED_TOPICS)), strict=False):
+                if n:
+                    self._metrics.events.labels(name, result).inc(int(n))

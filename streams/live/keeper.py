@@ -1,0 +1,214 @@
+"""Snapshots and the journal's syncs beside the running engine, and a last snapshot when it ends."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from config.serving import DurableConfig
+from streams.durable.journal import JournalError
+from streams.durable.snapshots import Pending, SnapshotInfo
+from streams.durable.store import Store
+from streams.live.state_thread import StateThread
+from streams.log.interface import EventLog, LogUnavailableError
+from streams.reading.metrics import DurableMetrics
+from streams.recovery.recover import Recovered, log_starts
+
+log = structlog.get_logger("murmuration.snapshots")
+
+#: Tells a serving process to write a snapshot now.
+SNAPSHOT_SIGNAL = signal.SIGUSR1
+
+
+class Keeper:
+    """Keeps what the next start needs. Lives on the event loop; ``store`` None: nothing is kept.
+
+    Concurrency: the writer thread lends its time for the start of a snapshot only (a fork, or where there is none the
+    whole writing); everything else happens in threads of the loop's pool.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        recovered: Recovered,
+        state_thread: StateThread,
+        config: DurableConfig,
+        metrics: DurableMetrics,
+        event_log: EventLog,
+        *,
+        rooms_hash: str,
+        settled: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``settled``: whether everything that follows from what was applied, dead letters, is in the log. Only then
+        may a snapshot stand for it: what it holds is not read again, and what was not written would never be."""
+        self._event_log = event_log
+        self._store = store
+        self._recovered = recovered
+        self._state_thread = state_thread
+        self._config = config
+        self._metrics = metrics
+        self._rooms_hash = rooms_hash
+        self._settled = settled
+        #: The newest version that a snapshot has; -1 asks for one at once (a gap was passed over).
+        self._version = recovered.state.version if recovered.on_disk else -1
+        self._one_at_a_time = asyncio.Lock()
+        self._pending: Pending | None = None
+        metrics.gap_records.set(recovered.state.gap_records)
+
+    async def run(self) -> None:
+        """Sync the journal and write snapshots as configured, for ever. A snapshot that fails is tried again later.
+
+        Raises:
+            OSError: the journal could not be synced: what is on the disk is unknown, and only a new start can tell.
+        """
+        if self._store is None:
+            await asyncio.Event().wait()
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + (self._config.snapshot_interval_s if self._version >= 0 else 0.0)
+        while True:
+            await self._sync_journal()
+            if loop.time() >= due_s and self._settled():
+                due_s = loop.time() + self._config.snapshot_interval_s
+                try:
+                    await self.snapshot()
+                except OSError as error:
+                    log.error("no snapshot was written, the one before stays", error=str(error))
+            await asyncio.sleep(self._config.journal_sync_interval_s)
+
+    async def snapshot(self, *, again: bool = False) -> SnapshotInfo | None:
+        """Write a snapshot of the version there is now, unless the newest one is of it (``again``: even so).
+
+        Raises:
+            OSError: it could not be written; the one before stays in force.
+        """
+        async with self._one_at_a_time:
+            if self._store is None or (self._recovered.state.version == self._version and not again):
+                return None
+            began = time.monotonic()
+            try:
+                pending = await self._state_thread.call(self._start)
+                if pending is None:
+                    log.warning("no snapshot now: dead letters wait for the log")
+                    return None
+                self._pending = pending
+                info = await asyncio.to_thread(pending.finish)
+            except OSError:
+                self._metrics.snapshot_failures.inc()
+                raise
+            self._version = info.version
+            await self._prune()
+            self._metrics.note_snapshot(info, time.monotonic() - began, pending.pause_s)
+            log.info(
+                "snapshot",
+                version=info.version,
+                bytes=info.bytes,
+                seconds=round(time.monotonic() - began, 3),
+                pause_ms=round(pending.pause_s * 1e3, 1),
+            )
+            return info
+
+    def _start(self) -> Pending | None:
+        """On the writer thread: nothing changes until the fork is done."""
+        if not self._settled():
+            return None
+        assert self._store is not None
+        assert self._recovered.journal is not None
+        self._recovered.journal.sync()
+        assert self._recovered.snapshots is not None
+        return self._recovered.snapshots.start(self._info(), self._recovered.state.arrays())
+
+    def _info(self) -> SnapshotInfo:
+        journal, state = self._recovered.journal, self._recovered.state
+        assert journal is not None
+        return SnapshotInfo(
+            history=self._recovered.origin.history,
+            version=state.version,
+            clock_ms=state.clock_ms,
+            positions=dict(self._state_thread.applier.positions),
+            models=journal.state.models,
+            incarnation=self._recovered.origin.incarnation,
+            rooms_hash=self._rooms_hash,
+            gaps=journal.state.gaps,
+            created_ms=int(time.time() * 1000),
+        )
+
+    async def _sync_journal(self) -> None:
+        journal = self._recovered.journal
+        if journal is not None and self._config.journal_sync == "interval":
+            await asyncio.to_thread(journal.sync)
+
+    async def _prune(self) -> None:
+        assert self._store is not None
+        assert self._recovered.journal is not None
+        try:
+            starts = await log_starts(self._event_log)
+        except LogUnavailableError:
+            return  # the next snapshot tries again
+        await asyncio.to_thread(self._store.prune, self._recovered.journal, starts)
+
+    async def close(self) -> None:
+        """After the writer thread has ended: a last snapshot, and the journal closed."""
+        journal, snapshots = self._recovered.journal, self._recovered.snapshots
+        if journal is None or snapshots is None:
+            return
+        try:
+            if self._pending is not None:
+                self._pending.abandon()
+                with contextlib.suppress(OSError):
+                    self._version = (await asyncio.to_thread(self._pending.finish)).version
+            if (
+                self._config.snapshot_at_stop
+                and self._state_thread.healthy
+                and self._settled()
+                and self._recovered.state.version != self._version
+            ):
+                journal.sync()
+                await asyncio.to_thread(snapshots.write, self._info(), self._recovered.state.arrays())
+        except (OSError, JournalError) as error:
+            log.error("no snapshot was written, the next start replays the journal", error=str(error))
+        finally:
+            await asyncio.to_thread(journal.close)
+
+
+class SnapshotListener:
+    """Has a snapshot written when the process is told to; while it starts, as soon as it has started."""
+
+    def __init__(self) -> None:
+        self._keeper: Keeper | None = None
+        self._early = False
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def ready(self, keeper: Keeper) -> None:
+        """From now on there is something to write."""
+        self._keeper = keeper
+        if self._early:
+            self.heard()
+
+    def heard(self) -> None:
+        """The signal has come."""
+        if self._keeper is None:
+            self._early = True
+            return
+        task = asyncio.create_task(self._write(self._keeper), name="snapshot on signal")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write(self, keeper: Keeper) -> None:
+        try:
+            await keeper.snapshot(again=True)
+        except OSError as error:
+            log.error("no snapshot was written, the one before stays", error=str(error))
+
+
+@contextlib.contextmanager
+def snapshots_on_signal() -> Iterator[SnapshotListener]:
+    """``SNAPSHOT_SIGNAL`` has a snapshot written; it never ends the process, as it would if nobody listened."""
+    listener, loop = SnapshotListener(), asyncio.get_running_loop()
+    loop.add_signal_handler(SNAPSHOT_SIGNAL, listener.heard)
+    try:
+        yield listener
+    finally:
+        loop.remove_signal_handler(SNAPSHOT_SIGNAL)

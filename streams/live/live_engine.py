@@ -1,0 +1,178 @@
+"""The live engine: state, writer thread and reader pool behind the seam that the server asks (``service``)."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry
+
+from config.schema import Config, feed_hash
+from engine.feed import Feed, Product, Request
+from engine.home_mixer.config import HomeMixerConfig
+from engine.home_mixer.products import build_products
+from engine.pipeline.execute import Pipeline
+from engine.state import EngineState
+from streams.events.dead_letters import DeadLetter
+from streams.events.decode import Decoder
+from streams.live.applier import Applier
+from streams.live.keeper import Keeper
+from streams.live.service import Origin, Readiness, Viewer
+from streams.live.state_thread import StateThread
+from streams.live.tail import Ingest
+from streams.log.interface import EventLog, TopicPartition
+from streams.reading.graph_queries import GraphQuery, GraphService
+from streams.reading.metrics import EngineMetrics
+from streams.reading.readers import Readers
+from streams.reading.state_lock import PhaseFairLock
+from streams.recovery.recover import Recovered
+
+
+class Engine:
+    """State, writer thread and reader pool; implements ``service.FeedService``."""
+
+    def __init__(self, config: Config, registry: CollectorRegistry, state: EngineState | None = None) -> None:
+        self.config = config
+        self.state = EngineState(config.rooms) if state is None else state
+        self.lock = PhaseFairLock()
+        self.metrics = EngineMetrics(registry)
+        self.metrics.watch_rooms(self._gauges)
+        self.metrics.ready.set_function(lambda: self.readiness().ready)
+        self.config_hash = feed_hash(config)
+        self.products: Mapping[Product, Pipeline] = build_products(self.state, config.home_mixer, self.config_hash)
+        self.readers = Readers(
+            self.state,
+            self.lock,
+            self.products,
+            self.metrics,
+            readers=config.serving.readers,
+            queue_max=config.serving.request_queue_max,
+            source_deadline_s=config.serving.source_deadline_s,
+        )
+        self.graph = GraphService(self.state, self.readers, concurrent_max=max(1, config.serving.readers - 1))
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._published = asyncio.Event()
+        self.ingest: Ingest | None = None
+        self.state_thread: StateThread | None = None
+        self.keeper: Keeper | None = None
+        self._origin = Origin("", 0)
+
+    def start(
+        self, event_log: EventLog, recovered: Recovered, state_thread: Callable[..., StateThread] = StateThread
+    ) -> tuple[Ingest, StateThread]:
+        """Start the writer thread where the recovery has brought the state."""
+        loop = asyncio.get_running_loop()
+        self.ingest = ingest = Ingest(event_log, self.config.ingest, self.config.log, self.metrics)
+
+        def on_dead(letters: list[DeadLetter]) -> None:
+            loop.call_soon_threadsafe(ingest.on_dead, letters)
+
+        applier = Applier(
+            self.state,
+            self.lock,
+            Decoder(future_ms_max=self.config.ingest.future_ms_max),
+            self.metrics,
+            journal=recovered.journal,
+            journal_sync=self.config.durable.journal_sync,
+            on_dead=on_dead,
+        )
+        applier.positions.update(recovered.positions)
+        if recovered.journal is not None:
+            recovered.journal.note_models({str(p): pipeline.model_version for p, pipeline in self.products.items()})
+        self._origin = recovered.origin
+        self.state_thread = state_thread(
+            applier,
+            queue_max=self.config.ingest.queue_batches_max,
+            on_applied=self._publish,
+            on_failed=self._fail,
+        )
+        self.state_thread.start()
+        return self.ingest, self.state_thread
+
+    def _gauges(self) -> Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]:
+        with self.lock.reading():
+            return self.state.gauges()
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _publish(self) -> None:
+        published, self._published = self._published, asyncio.Event()
+        published.set()
+
+    async def close(self) -> None:
+        """End the threads; what is queued is applied first."""
+        if self.state_thread is not None:
+            await self.state_thread.stop()
+        await self.readers.close()
+        if not self.failed.done():
+            self.failed.cancel()
+
+    # What the server asks (service.FeedService)
+
+    @property
+    def home_mixer(self) -> HomeMixerConfig:
+        return self.config.home_mixer
+
+    @property
+    def origin(self) -> Origin:
+        return self._origin
+
+    @property
+    def version(self) -> int:
+        return self.state.version
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        return self.state_thread.applier.positions if self.state_thread is not None else {}
+
+    def now_ms(self) -> int:
+        if self.config.serving.clock == "event":
+            return self.state.clock_ms
+        return int(time.time() * 1000)
+
+    def alive(self) -> bool:
+        return self.state_thread is not None and self.state_thread.alive()
+
+    def readiness(self) -> Readiness:
+        lag = self.ingest.lag_records if self.ingest is not None else {}
+        named = {f"{part.topic}/{part.partition}": n for part, n in lag.items() if n}
+        total = sum(named.values())
+        problem = "the engine was not started yet" if self.ingest is None else self.ingest.problem
+        if problem is None and total > self.config.serving.ready_lag_records_max:
+            problem = f"{total} records behind the log"
+        return Readiness(problem is None, problem or "caught up", named)
+
+    async def feed(self, request: Request) -> Feed:
+        return await self.readers.feed(request)
+
+    async def query(self, query: GraphQuery) -> bytes:
+        return await self.graph.run(query)
+
+    async def viewers(self, limit: int) -> list[Viewer]:
+        return await self.readers.read(lambda: self._viewers(limit))
+
+    def _viewers(self, limit: int) -> list[Viewer]:
+        with self.readers.reading():
+            users, counts = self.state.signals.activity(limit)
+            return [
+                Viewer(int(user), self.state.social_graph.followee_count(int(user)), int(count))
+                for user, count in zip(users, counts, strict=True)
+            ]
+
+    async def wait_version(self, after: int, timeout_s: float) -> int:
+        deadline = time.monotonic() + timeout_s
+        while self.version <= after:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            published = self._published
+            if self.version > after:
+                break
+            try:
+                # Not wait_for: on Python 3.11 it loses a cancellation that comes together with the version.
+                async with asyncio.timeout(left):
+                    await published.wait()
+            except TimeoutError:
+                break
+        return self.version

@@ -1,0 +1,136 @@
+"""The writer thread: pieces in, applied one by one under the write side of the state lock.
+
+The thread talks to the event loop only through ``call_soon_threadsafe``.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import structlog
+
+from streams.live.applier import Applier
+from streams.ordering.pieces import Piece, Pieces
+
+log = structlog.get_logger("murmuration.state")
+T = TypeVar("T")
+
+#: A journal that cannot be written (a full disk) is tried again after this long.
+JOURNAL_RETRY_S = 0.5
+
+
+class Call(NamedTuple):
+    """Something to be done between two pieces."""
+
+    work: Callable[[], object]
+    done: asyncio.Future[object]
+
+
+class StateThread:
+    """Runs the applier. ``put`` and ``call`` are called on the event loop, ``on_applied`` is called back there."""
+
+    def __init__(
+        self,
+        applier: Applier,
+        *,
+        queue_max: int,
+        on_applied: Callable[[], None],
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
+        self.applier = applier
+        #: False once the thread has died of an error: the state may be half changed.
+        self.healthy = True
+        #: Why nothing is applied now (the journal cannot be written); None when all is well.
+        self.problem: str | None = None
+        self._on_applied, self._on_failed = on_applied, on_failed
+        self._jobs: queue.SimpleQueue[Pieces | Call | None] = queue.SimpleQueue()
+        self._room = asyncio.Semaphore(queue_max)
+        self._loop = asyncio.get_running_loop()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="murmuration-state", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    async def put(self, pieces: Pieces) -> None:
+        """Hand over what a source gave; waits while the queue is full."""
+        await self._room.acquire()
+        self._jobs.put(pieces)
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Do something on the writer thread, between two pieces: nothing changes meanwhile.
+
+        Raises:
+            Exception: what ``work`` raised.
+        """
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(Call(work, done))  # type: ignore[arg-type]
+        return await done
+
+    async def stop(self) -> None:
+        """Apply what is queued and end the thread."""
+        if self._thread.is_alive():
+            self._stopping.set()
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while (job := self._jobs.get()) is not None:
+                if isinstance(job, Call):
+                    self._answer(job)
+                    continue
+                for piece in job.pieces:
+                    self._apply(piece, job.journaled)
+                self._loop.call_soon_threadsafe(self._room.release)
+        except BaseException as error:
+            self.healthy = False
+            log.exception("state thread died")
+            self._loop.call_soon_threadsafe(self._on_failed, error)
+
+    def _apply(self, piece: Piece, journaled: bool) -> None:
+        while not self.attempt(piece, journaled):
+            time.sleep(JOURNAL_RETRY_S)
+
+    def attempt(self, piece: Piece, journaled: bool) -> bool:
+        """Apply a piece; False when the journal cannot be written: to be tried again.
+
+        Raises:
+            OSError: it cannot, and this thread is to end.
+        """
+        try:
+            self.applier.apply(piece, journaled=journaled)
+        except OSError as error:
+            # Feeds go on at the version there is; what the journal does not know is not applied.
+            if self.problem is None:
+                log.error("the journal cannot be written, nothing is applied", error=str(error))
+            self.problem = f"the journal cannot be written: {error}"
+            if self._stopping.is_set():
+                raise
+            return False
+        self.problem = None
+        self._loop.call_soon_threadsafe(self._on_applied)
+        return True
+
+    def _answer(self, call: Call) -> None:
+        def settle(result: object, error: BaseException | None) -> None:
+            if call.done.cancelled():
+                return
+            if error is None:
+                call.done.set_result(result)
+            else:
+                call.done.set_exception(error)
+
+        try:
+            result, failure = call.work(), None
+        except Exception as error:
+            result, failure = None, error
+        self._loop.call_soon_threadsafe(settle, result, failure)

@@ -1,0 +1,182 @@
+"""From the log to the state thread: reading on, dead letters, lag and readiness."""
+
+import asyncio
+import contextlib
+import time
+
+import msgspec
+import structlog
+
+from config.serving import IngestConfig, LogConfig
+from streams.events.dead_letters import TOPIC as DEAD_LETTERS
+from streams.events.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
+from streams.events.json_types import APPLIED_TOPICS, TOPICS
+from streams.live.applier import Applier
+from streams.live.state_thread import StateThread
+from streams.log.interface import EventLog, LogError, LogUnavailableError, TopicPartition
+from streams.ordering.pieces import PieceSource
+from streams.ordering.proposals import ORDER
+from streams.reading.metrics import EngineMetrics
+
+log = structlog.get_logger("murmuration.tail")
+
+RETRY_S = 1.0
+LAG_INTERVAL_S = 0.25
+#: How long a stop waits for the log to take the last dead letters.
+CLOSE_TIMEOUT_S = 5.0
+#: The log not answering for so long makes the lag unknown.
+LAG_TIMEOUT_S = 5.0
+
+
+class Ingest:
+    """Feeds the state thread from the log and knows how far behind it is. Lives on the event loop."""
+
+    def __init__(
+        self, event_log: EventLog, config: IngestConfig, log_config: LogConfig, metrics: EngineMetrics
+    ) -> None:
+        self.lag_records: dict[TopicPartition, int] = {}
+        #: None until the lag is known; the reason why it is not, otherwise.
+        self.problem: str | None = "the log was not read yet"
+        #: How many dead letters of the state thread's are in the log.
+        self.dead_letters_written = 0
+        self._log, self._config, self._metrics = event_log, config, metrics
+        self._log_config = log_config
+        self._source: PieceSource | None = None
+        #: Next offsets behind what the state thread was given.
+        self._handed: dict[TopicPartition, int] = {}
+        self._ends_at_start: dict[TopicPartition, int] = {}
+        self._replayed = False
+        self._dead: list[DeadLetter] = []
+        self._dead_until: dict[TopicPartition, int] = {}
+
+    def on_dead(self, letters: list[DeadLetter]) -> None:
+        """Take dead letters from the state thread; they are written before more is read."""
+        self._dead += letters
+
+    async def recall_dead_letters(self) -> None:
+        """Learn which records have their dead letter already: a replay must not write them again.
+
+        One writer appends dead letters in the order of its reading, so the greatest offset says it all.
+        """
+        starts = await self._log.start_offsets(DEAD_LETTERS)
+        ends = await self._log.end_offsets(DEAD_LETTERS)
+        positions = {TopicPartition(DEAD_LETTERS, p): offset for p, offset in starts.items()}
+        async with await self._log.tail(positions) as tail:
+            while any(offset < ends[part.partition] for part, offset in tail.positions.items()):
+                for run in await tail.poll(records_max=self._config.poll_records_max, timeout_s=RETRY_S):
+                    for value in run.values:
+                        try:
+                            letter = decode_dead_letter(value)
+                        except msgspec.MsgspecError:
+                            continue
+                        self._note_dead(letter)
+
+    def _note_dead(self, letter: DeadLetter) -> None:
+        where = TopicPartition(letter.topic, letter.partition)
+        self._dead_until[where] = max(self._dead_until.get(where, -1), letter.offset)
+
+    async def run(self, state_thread: StateThread, source: PieceSource) -> None:
+        """Read on for ever. A log that is away is waited for; what was read stays."""
+        self._source = source
+        while True:
+            try:
+                pieces = await source.next()
+            except LogUnavailableError as error:
+                self._metrics.log_failures.labels("read").inc()
+                self.problem = str(error)
+                log.warning("the log is away, waiting", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            if pieces.pieces:
+                for piece in pieces.pieces:
+                    self._handed |= {TopicPartition(r.topic, r.partition): r.offsets[-1] + 1 for r in piece}
+                await state_thread.put(pieces)
+            await self.flush_dead_letters()
+
+    async def flush_dead_letters(self) -> None:
+        """Write the dead letters collected so far; keeps trying while the log is away."""
+        while letters := list(self._dead):
+            fresh = [letter for letter in letters if self._is_fresh(letter)]
+            records = [
+                encode_dead_letter(letter, record_bytes_max=self._log_config.record_bytes_max) for letter in fresh
+            ]
+            if records:
+                try:
+                    await self._log.append(DEAD_LETTERS, records)
+                except LogUnavailableError as error:
+                    self._metrics.log_failures.labels("append").inc()
+                    log.warning("dead letters wait for the log", waiting=len(letters), error=str(error))
+                    await asyncio.sleep(RETRY_S)
+                    continue
+            for letter in fresh:
+                self._note_dead(letter)
+                self._metrics.dead_letters.labels(letter.reason).inc()
+            del self._dead[: len(letters)]
+            self.dead_letters_written += len(letters)
+
+    async def close(self) -> None:
+        """After the writer thread has ended: write the last dead letters, if the log takes them soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.flush_dead_letters()
+
+    def _is_fresh(self, letter: DeadLetter) -> bool:
+        return letter.offset > self._dead_until.get(TopicPartition(letter.topic, letter.partition), -1)
+
+    async def watch_lag(self, state_thread: StateThread) -> None:
+        """Measure the lag for ever, a few times a second."""
+        while True:
+            try:
+                async with asyncio.timeout(LAG_TIMEOUT_S):
+                    await self._measure_lag(state_thread)
+            except LogError as error:
+                self.problem = str(error)
+            except TimeoutError:
+                self.problem = f"the log has not said for {LAG_TIMEOUT_S:g} s where it ends"
+            await asyncio.sleep(LAG_INTERVAL_S)
+
+    async def _measure_lag(self, state_thread: StateThread) -> None:
+        applier = state_thread.applier
+        now_ms = time.time() * 1000
+        lag: dict[TopicPartition, int] = {}
+        ends: dict[TopicPartition, int] = {}
+        for topic in APPLIED_TOPICS:
+            for partition, end in (await self._log.end_offsets(topic)).items():
+                where = TopicPartition(topic, partition)
+                ends[where] = end
+                lag[where] = max(0, end - self._position(applier, where))
+                applied_ms = applier.applied_append_ms.get(where, now_ms)
+                labels = (topic, str(partition))
+                self._metrics.lag_records.labels(*labels).set(lag[where])
+                self._metrics.lag_seconds.labels(*labels).set(
+                    max(0.0, (now_ms - applied_ms) / 1000.0) if lag[where] else 0.0
+                )
+        self.lag_records = lag
+        # A short log is under any lag bound before anything was applied: what was there at the start counts whole.
+        self._ends_at_start = self._ends_at_start or ends
+        left = sum(max(0, end - self._position(applier, where)) for where, end in self._ends_at_start.items())
+        self.problem = state_thread.problem
+        if not self._replayed and left:
+            self.problem = self.problem or f"replaying the log, {left} records to go"
+        else:
+            self._replayed = True
+            applier.live = True
+
+    def _position(self, applier: Applier, where: TopicPartition) -> int:
+        """The next offset; once all that was read is applied, beyond offsets of no record too."""
+        applied = applier.positions.get(where, 0)
+        if self._source is None or applied < self._handed.get(where, applied):
+            return applied
+        return max(applied, self._source.positions.get(where, applied))
+
+
+async def apply_retention(event_log: EventLog, config: LogConfig, interval_s: float) -> None:
+    """Remove what is older than the retention, for ever, every ``interval_s``."""
+    retention_ms = int(config.retention_h * 3_600_000)
+    while True:
+        for topic in {*TOPICS, *((ORDER.topic,) if config.order == "shared" else ())} - set(config.kept_topics):
+            try:
+                await event_log.apply_retention(topic, before_ms=int(time.time() * 1000) - retention_ms)
+            except LogUnavailableError as error:
+                log.warning("retention was not applied", topic=topic, error=str(error))
+        await asyncio.sleep(interval_s)

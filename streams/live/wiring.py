@@ -1,0 +1,218 @@
+"""Wiring and life cycle: builds every part from the configuration and runs them together.
+
+A background task that dies ends the process: half an engine is worse than none.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from config.schema import Config, feed_hash, masked, rooms_hash
+from engine.errors import MurmurationError
+from engine.kernels import warmup
+from streams.durable.folder import opened_store
+from streams.durable.store import Store
+from streams.events import kernels as event_kernels
+from streams.events.json_types import APPLIED_TOPICS
+from streams.events.open_topics import running_log
+from streams.live.keeper import Keeper, snapshots_on_signal
+from streams.live.live_engine import Engine
+from streams.live.state_thread import StateThread
+from streams.live.tail import apply_retention
+from streams.log.interface import EventLog, TopicPartition
+from streams.ordering.own import OwnOrder
+from streams.ordering.pieces import PieceSource
+from streams.ordering.shared_source import SharedSource
+from streams.process.ending import end_tasks
+from streams.processors.embedded import processors_beside
+from streams.reading.metrics import DurableMetrics, OrderMetrics
+from streams.recovery.recover import Recovered, recover
+
+RETENTION_INTERVAL_S = 600.0
+PROGRESS_AFTER_S = 1.5
+
+
+def new_registry() -> CollectorRegistry:
+    """A metrics registry with the process's own figures."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+@asynccontextmanager
+async def running_engine(
+    config: Config,
+    *,
+    registry: CollectorRegistry | None = None,
+    accept_gap: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> AsyncIterator[tuple[Engine, EventLog]]:
+    """An engine that follows its log, and the log; background tasks end with the block.
+
+    ``accept_gap``: go on where the log has lost records that the state needs.
+
+    Raises:
+        ConfigError, LogUnavailableError: it cannot start; the message says what to do.
+        LogGapError, LogBehindError, JournalError: what is on disk and what is in the log do not meet.
+    """
+    sys.setswitchinterval(config.serving.switch_interval_s)
+    async with AsyncExitStack() as stack:
+        # Before the folder is taken, until it is given back: whoever finds it taken may send the signal.
+        listener = stack.enter_context(snapshots_on_signal())
+        event_log = await stack.enter_async_context(running_log(config.log))
+        await asyncio.to_thread(compile_kernels, progress)
+        store = stack.enter_context(opened_store(config))
+        engine = await stack.enter_async_context(
+            following_engine(
+                config,
+                event_log,
+                store,
+                incarnation=random.getrandbits(63) + 1,
+                now_ms=int(time.time() * 1000),
+                registry=registry if registry is not None else new_registry(),
+                accept_gap=accept_gap,
+                progress=progress,
+            )
+        )
+        await stack.enter_async_context(processors_beside(config, event_log, engine.metrics.registry))
+        assert engine.keeper is not None
+        listener.ready(engine.keeper)
+        yield engine, event_log
+
+
+@asynccontextmanager
+async def following_engine(
+    config: Config,
+    event_log: EventLog,
+    store: Store | None,
+    *,
+    incarnation: int,
+    now_ms: int,
+    registry: CollectorRegistry,
+    accept_gap: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+    state_thread: Callable[..., StateThread] = StateThread,
+) -> AsyncIterator[Engine]:
+    """An engine on an open log and folder: recovered, and following; what ``running_engine`` and simulations share.
+
+    ``incarnation`` and ``now_ms``: see ``recover``. Raises what ``running_engine`` does.
+    """
+    async with AsyncExitStack() as stack:
+        recovered = await recover(
+            config,
+            store,
+            event_log,
+            incarnation=incarnation,
+            now_ms=now_ms,
+            accept_gap=accept_gap,
+            progress=progress,
+        )
+        engine = Engine(config, registry, recovered.state)
+        ingest, writer = engine.start(event_log, recovered, state_thread)
+        keeper = engine.keeper = Keeper(
+            store,
+            recovered,
+            writer,
+            config.durable,
+            DurableMetrics(registry),
+            event_log,
+            rooms_hash=rooms_hash(config),
+            settled=lambda: writer.applier.dead_letters == ingest.dead_letters_written,
+        )
+        stack.push_async_callback(keeper.close)
+        stack.push_async_callback(ingest.close)
+        stack.push_async_callback(engine.close)
+        await ingest.recall_dead_letters()
+        source = await open_source(config, event_log, recovered, registry)
+        stack.push_async_callback(source.close)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(ingest.run(writer, source), name="tail"),
+                tasks.create_task(ingest.watch_lag(writer), name="lag"),
+                tasks.create_task(keeper.run(), name="snapshots"),
+                tasks.create_task(apply_retention(event_log, config.log, RETENTION_INTERVAL_S), name="retention"),
+                tasks.create_task(_until_failed(engine), name="state thread"),
+            ]
+            try:
+                yield engine
+            finally:
+                await end_tasks(background)
+
+
+async def open_source(
+    config: Config, event_log: EventLog, recovered: Recovered, registry: CollectorRegistry
+) -> PieceSource:
+    """What is to be applied to the recovered state, in the order that ``log.order`` says; raises ``LogError``."""
+    if config.log.order == "shared":
+        return await SharedSource.open(
+            event_log,
+            config.log,
+            config.ingest,
+            OrderMetrics(registry),
+            line=recovered.origin.history,
+            node=recovered.origin.incarnation,
+            positions=recovered.positions,
+            entries=recovered.entries,
+        )
+    tail = await event_log.tail(recovered.positions, follow_new=True)
+    return OwnOrder(tail, config.ingest, recovered.entries)
+
+
+def compile_kernels(progress: Callable[[str], None] = lambda line: None) -> None:
+    """Compile, or load from the cache, every kernel: the engine's and the decoder's.
+
+    ``progress`` hears of it only when it takes a while: with a filled cache it is over at once.
+    """
+    began = time.monotonic()
+
+    def tell(line: str) -> None:
+        if time.monotonic() - began > PROGRESS_AFTER_S:
+            progress(f"compiling, cached from the next start on: {line}")
+
+    warmup.all(tell)
+    tell("kernels: events")
+    event_kernels.warm()
+
+
+async def _until_failed(engine: Engine) -> None:
+    await engine.failed
+
+
+async def wait_applied(engine: Engine, event_log: EventLog, *, timeout_s: float) -> None:
+    """Wait until everything that is in the log at this moment has been applied, and feeds are served.
+
+    Raises:
+        MurmurationError: it has not within ``timeout_s``.
+    """
+    ends = {
+        TopicPartition(topic, partition): end
+        for topic in APPLIED_TOPICS
+        for partition, end in (await event_log.end_offsets(topic)).items()
+    }
+    deadline = time.monotonic() + timeout_s
+    while any(engine.positions.get(where, 0) < end for where, end in ends.items()) or not engine.readiness().ready:
+        if time.monotonic() > deadline:
+            raise MurmurationError(f"the log was not applied within {timeout_s:.0f} s: {engine.readiness().reason}")
+        await engine.wait_version(engine.version, 0.1)
+
+
+def shown_config(config: Config) -> dict[str, object]:
+    """What ``/config`` and ``config show`` print."""
+    return {"config_hash": feed_hash(config), "config": masked(config)}
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it runs, else asyncio's own."""
+    if os.name == "nt":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()

@@ -1,0 +1,199 @@
+"""EventLog: topics, partitions, offsets. One small interface, two backends (sqlite, kafka).
+
+The log is the truth (docs/architecture.md, invariant 1): what is appended and acknowledged stays until
+retention removes it, in one order a partition. Both backends pass tests/streams/log/test_contract.py.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import msgspec
+
+from engine.errors import MurmurationError
+
+
+class Format(IntEnum):
+    """How a record's value is encoded; carried as a content-type header on Kafka, a column in SQLite."""
+
+    JSON = 0
+    PACKED = 1
+
+
+#: Content types by format, the value of the header ``content-type``; absent means JSON.
+CONTENT_TYPES = {Format.JSON: b"application/json", Format.PACKED: b"application/vnd.murmuration.packed"}
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class NewRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record to append. Without ``partition`` the key chooses it (same key, same partition)."""
+
+    value: bytes
+    key: bytes = b""
+    format: Format = Format.JSON
+    partition: int | None = None
+
+
+class Records(msgspec.Struct, frozen=True):
+    """Records read from one partition, in offset order, as parallel lists (offsets may have gaps).
+
+    ``append_ms`` is the log's own time of the append (ms since the epoch), not the event's.
+    """
+
+    topic: str
+    partition: int
+    offsets: list[int]
+    append_ms: list[int]
+    formats: list[Format]
+    keys: list[bytes]
+    values: list[bytes]
+
+
+class LogError(MurmurationError):
+    """The log cannot do what was asked."""
+
+    code = "log_error"
+
+
+class LogUnavailableError(LogError):
+    """The log cannot be reached or written now (broker away, file missing or read-only); may pass."""
+
+    code = "log_unavailable"
+
+
+class RecordTooLargeError(LogError):
+    """A record is over the log's limit; nothing of the append was written."""
+
+    code = "record_too_large"
+
+
+class OffsetOutOfRangeError(LogError):
+    """A tail's position is no longer (or not yet) in the log. ``partition`` and ``earliest`` say where it begins."""
+
+    code = "offset_out_of_range"
+
+    def __init__(self, partition: TopicPartition, position: int, earliest: int) -> None:
+        super().__init__(
+            f"{partition.topic}/{partition.partition}: offset {position} is not in the log, which starts at {earliest}"
+        )
+        self.partition = partition
+        self.position = position
+        self.earliest = earliest
+
+
+class Tail(ABC):
+    """A reader that follows partitions from given offsets. Used by one task at a time."""
+
+    @abstractmethod
+    async def poll(self, *, records_max: int, timeout_s: float) -> list[Records]:
+        """The next records, at least one if any arrives within ``timeout_s``, else an empty list.
+
+        At most ``records_max`` records in all. Waiting costs no busy polling. The order of the returned
+        runs is the order to apply them in; one partition may come in several runs.
+
+        Raises:
+            OffsetOutOfRangeError: retention has removed records that were not read yet.
+            LogUnavailableError: the log went away; polling again later goes on where it stopped.
+        """
+
+    @property
+    @abstractmethod
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The next offset to be read, by partition."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release the reader's resources; idempotent."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class EventLog(ABC):
+    """A durable, partitioned, ordered log of byte records. Used from one event loop."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect or open.
+
+        Raises:
+            LogUnavailableError: cannot be reached, read or created; the message says what to do.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Flush and release; idempotent."""
+
+    @abstractmethod
+    async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
+        """Create the topics that do not exist yet, with so many partitions; an existing one is left as it is."""
+
+    @abstractmethod
+    async def partitions(self, topic: str) -> int:
+        """How many partitions the topic has.
+
+        Raises:
+            LogError: no such topic.
+        """
+
+    @abstractmethod
+    async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
+        """Append durably; returns (partition, offset) of each record, in the order given, once acknowledged.
+
+        Records of one partition keep their order. Safe to call from many tasks at once (calls are grouped).
+
+        Raises:
+            RecordTooLargeError: before anything is written.
+            LogUnavailableError: not acknowledged; whether it was written is unknown (consumers deduplicate by id).
+        """
+
+    @abstractmethod
+    async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
+        """Follow these partitions from these offsets (the next record to read).
+
+        ``follow_new``: also every other partition of their topics, there by now or added later, each from its first
+        record, offset 0. So positions kept from before a partition was added go on without loss; where retention
+        has removed records of it that nobody read, ``poll`` says so as it does of any other position.
+
+        Raises:
+            LogError: no such topic or partition.
+            LogUnavailableError: the log cannot be reached.
+        """
+
+    @abstractmethod
+    async def start_offsets(self, topic: str) -> dict[int, int]:
+        """The first offset still in the log (the next to be written when it holds none), by partition."""
+
+    @abstractmethod
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """The offset after the last, by partition."""
+
+    @abstractmethod
+    async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:
+        """The first offset appended at or after ``time_ms`` (the end offset when there is none), by partition."""
+
+    @abstractmethod
+    async def apply_retention(self, topic: str, *, before_ms: int) -> dict[int, int]:
+        """Remove records appended before ``before_ms``; returns the start offsets, by partition."""
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,172 @@
+"""The event log on Apache Kafka, for more than one machine: partitions, replication and retention are Kafka's.
+
+Acknowledged by all in-sync replicas, written by an idempotent producer (``kafka_producer``); read without consumer
+groups, from offsets that the engine keeps itself (``kafka_tail``). Topics made here carry the broker's append time.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+
+from aiokafka import TopicPartition as KafkaPartition
+
+from config.serving import LogConfig
+from streams.log.interface import EventLog, LogError, LogUnavailableError, NewRecord, Tail, TopicPartition
+from streams.log.kafka.client import KafkaClient
+from streams.log.kafka.options import parse_options, quiet_retries
+from streams.log.kafka.producer import KafkaAppender
+from streams.log.kafka.tail import KafkaTail
+from streams.log.placement import check_sizes, place
+from streams.process.ending import end_tasks
+
+#: Partition counts are asked for again after this long: partitions may be added.
+_COUNTS_MAX_AGE_S = 30.0
+#: Questions about all partitions of a topic share a count this long.
+_COUNTS_REUSED_S = 1.0
+_LOOK_AGAIN_S = 0.05
+#: Topics of which the newest record of every key is kept for ever, and everything for the retention time.
+_COMPACTED = frozenset({"users"})
+#: Room for keys, headers and the batch's own frame above the largest record.
+_FRAME_BYTES = 65_536
+
+
+class KafkaLog(EventLog):
+    """The Kafka backend; see the module. ``kafka://host:port[,host:port]``, options in ``log.kafka``."""
+
+    def __init__(self, config: LogConfig) -> None:
+        self._options = parse_options(config)
+        self._prefix = config.topic_prefix
+        self._record_bytes_max = config.record_bytes_max
+        self._retention_ms = int(config.retention_h * 3_600_000)
+        self._kept_topics = frozenset(config.kept_topics)
+        self._client = KafkaClient(self._options)
+        self._appender = KafkaAppender(self._options)
+        self._counts: dict[str, int] = {}
+        self._counted_at = 0.0
+        self._recount: asyncio.Task[None] | None = None
+        self._keyless = 0
+        self._tails: set[KafkaTail] = set()
+
+    async def open(self) -> None:
+        quiet_retries()
+        await self._client.open()
+        self._appender.open()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(tail.close() for tail in self._tails))
+        if self._recount is not None:
+            await end_tasks([self._recount])
+            self._recount = None
+        await self._appender.close()
+        await self._client.close()
+
+    async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
+        existing = await self._client.topics()
+        new = {self._prefix + t: count for t, count in partitions.items() if self._prefix + t not in existing}
+        if new:
+            configs = {self._prefix + topic: self._topic_config(topic) for topic in partitions}
+            await self._client.create_topics(new, configs)
+            try:
+                await self._wait_for(new)
+            except TimeoutError:
+                raise LogUnavailableError(
+                    f"log kafka://{self._options.servers}: the topics made are not known to the brokers yet"
+                ) from None
+
+    def _topic_config(self, topic: str) -> dict[str, str]:
+        config = {
+            # The log's own time of the append, as EventLog has it; a producer's clock may be anything.
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(max(1_048_588, self._record_bytes_max + _FRAME_BYTES)),
+            "retention.ms": "-1" if topic in self._kept_topics else str(self._retention_ms),
+        }
+        if topic in _COMPACTED:
+            config |= {"cleanup.policy": "compact", "min.compaction.lag.ms": str(self._retention_ms)}
+        return config
+
+    async def _wait_for(self, new: Collection[str]) -> None:
+        """Until the new topics are known to the brokers and have leaders (asking for their ends waits for that)."""
+        async with asyncio.timeout(self._options.open_timeout_s):
+            await self._count()
+            while not self._counts.keys() >= set(new):
+                await asyncio.sleep(_LOOK_AGAIN_S)
+                await self._count()
+        # Somebody else may have made one at the same time, with another number of partitions.
+        await self._client.end_offsets([KafkaPartition(topic, p) for topic in new for p in range(self._counts[topic])])
+
+    async def partitions(self, topic: str) -> int:
+        await self._count()
+        return self._counted(topic)
+
+    async def _count(self) -> None:
+        self._counts = await self._client.topics()
+        self._counted_at = asyncio.get_running_loop().time()
+
+    def _counted(self, topic: str) -> int:
+        stored = self._prefix + topic
+        if stored not in self._counts:
+            raise LogError(f"no topic {stored!r} at kafka://{self._options.servers}")
+        return self._counts[stored]
+
+    async def _partitions_to_append(self, topic: str) -> int:
+        """The count that is known; a new one is asked for beside, so that appends do not wait for it."""
+        if self._prefix + topic not in self._counts:
+            return await self.partitions(topic)
+        old = asyncio.get_running_loop().time() - self._counted_at > _COUNTS_MAX_AGE_S
+        if old and (self._recount is None or self._recount.done()):
+            self._recount = asyncio.create_task(self._count_quietly(), name="murmuration-count-partitions")
+        return self._counted(topic)
+
+    async def _count_quietly(self) -> None:
+        with suppress(LogError):  # the append says it, if the broker is away
+            await self._count()
+
+    async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
+        if not records:
+            return []
+        check_sizes(records, self._record_bytes_max)
+        count = await self._partitions_to_append(topic)
+        self._keyless += 1
+        return await self._appender.append(self._prefix + topic, records, place(records, count, self._keyless))
+
+    async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
+        for topic in {partition.topic for partition in positions}:
+            count = await self.partitions(topic)
+            wrong = [p.partition for p in positions if p.topic == topic and not 0 <= p.partition < count]
+            if wrong:
+                raise LogError(f"topic {topic!r} has no partition {wrong[0]}")
+            if follow_new:
+                positions = {TopicPartition(topic, p): 0 for p in range(count)} | dict(positions)
+        tail = KafkaTail(
+            self._options, self._client, positions, self._prefix, self._tails.discard, follow_new=follow_new
+        )
+        await tail.open(self._options.open_timeout_s)
+        self._tails.add(tail)
+        return tail
+
+    async def _all(self, topic: str) -> list[KafkaPartition]:
+        """All partitions, by a count that is at most a moment old: whoever measures lag asks often, of every topic."""
+        age_s = asyncio.get_running_loop().time() - self._counted_at
+        if self._prefix + topic not in self._counts or age_s > _COUNTS_REUSED_S:
+            await self._count()
+        return [KafkaPartition(self._prefix + topic, p) for p in range(self._counted(topic))]
+
+    async def start_offsets(self, topic: str) -> dict[int, int]:
+        found = await self._client.beginning_offsets(await self._all(topic))
+        return {kafka.partition: offset for kafka, offset in found.items()}
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        found = await self._client.end_offsets(await self._all(topic))
+        return {kafka.partition: offset for kafka, offset in found.items()}
+
+    async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:
+        found = await self._client.offsets_for_time(await self._all(topic), time_ms)
+        return {kafka.partition: offset for kafka, offset in found.items()}
+
+    async def apply_retention(self, topic: str, *, before_ms: int) -> dict[int, int]:
+        if topic not in _COMPACTED:
+            everywhere = await self._all(topic)
+            firsts = await self._client.offsets_for_time(everywhere, before_ms)
+            starts = await self._client.beginning_offsets(everywhere)
+            await self._client.delete_before({p: first for p, first in firsts.items() if first > starts[p]})
+        return await self.start_offsets(topic)

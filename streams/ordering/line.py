@@ -1,0 +1,106 @@
+"""Which line of the shared order a node belongs to: the one of its rooms that topic ``order`` has, else a new one."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple
+
+import structlog
+
+from engine.errors import MurmurationError
+from streams.log.interface import EventLog, Tail, TopicPartition
+from streams.ordering.proposals import ORDER, Genesis, Proposal, decode, encode, line_id, of_rooms
+
+_RECORDS_MAX: Final = 4096
+_TIMEOUT_S: Final = 0.5
+
+log = structlog.get_logger("murmuration.order")
+
+
+class LineLostError(MurmurationError):
+    """A line goes on, but the order no longer has its beginning."""
+
+    code = "line_lost"
+
+
+class Line(NamedTuple):
+    """A line found: its id, and the next offsets at its version 0, that of ``ORDER`` among them."""
+
+    id: str
+    start: dict[TopicPartition, int]
+
+
+class _Search:
+    """Reads the order and keeps the line of some rooms that is in force.
+
+    The first genesis begins it, and one that names the line that it replaces takes its place: so whoever reads the
+    same records finds the same line. Where retention took the genesis, the line is known by its proposals alone.
+    """
+
+    def __init__(self, rooms_hash: str) -> None:
+        self._rooms_hash = rooms_hash
+        self.id = ""
+        self.found: Line | None = None
+
+    def read(self, offset: int, record: Genesis | Proposal | None) -> None:
+        if record is None or not of_rooms(record.line, self._rooms_hash):
+            return
+        if isinstance(record, Genesis):
+            if record.replaces == self.id:
+                self.id, self.found = record.line, Line(record.line, record.start_positions | {ORDER: offset + 1})
+        elif not self.id:
+            self.id = record.line
+
+
+async def find_line(
+    event_log: EventLog,
+    rooms_hash: str,
+    *,
+    number: int,
+    start: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
+    replace: bool,
+) -> Line:
+    """The line in force, begun at ``start`` by this node (``number`` makes its id) if there is none.
+
+    ``replace``: begin a new one where the one in force cannot be followed from its beginning any more.
+
+    Raises:
+        LineLostError: the order does not reach back to its beginning, and it is not to be replaced.
+        LogError: the log cannot be read or written.
+    """
+    await event_log.ensure_topics({ORDER.topic: 1})
+    first = (await event_log.start_offsets(ORDER.topic))[ORDER.partition]
+    end = (await event_log.end_offsets(ORDER.topic))[ORDER.partition]
+    search = _Search(rooms_hash)
+    async with await event_log.tail({ORDER: first}) as tail:
+        await _read(tail, search, end)
+        if search.found is not None and not (replace and await _lost(event_log, search.found)):
+            return search.found
+        if search.id and not replace:
+            raise LineLostError(
+                f"the shared order does not reach back to the beginning of {search.id}: copy the durable folder of "
+                "another node, or let --accept-gap begin a new order"
+            )
+        genesis = Genesis(
+            line_id(rooms_hash, number),
+            tuple((*where, offset) for where, offset in (await start()).items()),
+            replaces=search.id,
+        )
+        ((_, offset),) = await event_log.append(ORDER.topic, [encode(genesis)])
+        await _read(tail, search, offset + 1)
+    assert search.found is not None
+    log.info("the order of the nodes", line=search.found.id, begun_here=search.found.id == genesis.line)
+    return search.found
+
+
+async def _read(tail: Tail, search: _Search, end: int) -> None:
+    while tail.positions[ORDER] < end:
+        for run in await tail.poll(records_max=_RECORDS_MAX, timeout_s=_TIMEOUT_S):
+            for offset, form, value in zip(run.offsets, run.formats, run.values, strict=True):
+                search.read(offset, decode(value, form))
+
+
+async def _lost(event_log: EventLog, line: Line) -> bool:
+    """Whether the log no longer has all that follows the line's beginning."""
+    starts: dict[TopicPartition, int] = {}
+    for topic in {where.topic for where in line.start}:
+        starts |= {TopicPartition(topic, p): offset for p, offset in (await event_log.start_offsets(topic)).items()}
+    return any(starts.get(where, 0) > offset for where, offset in line.start.items())

@@ -1,0 +1,105 @@
+"""A node's own order: first what its journal says was applied, then the log as it is read."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from config.serving import IngestConfig
+from streams.durable.journal import Entry, Run
+from streams.log.interface import Records, Tail, TopicPartition
+from streams.ordering.pieces import Piece, Pieces, cut
+from streams.ordering.waiting import ReplayError, Waiting
+
+__all__ = ["OwnOrder", "Replay", "ReplayError"]
+
+#: Versions replayed before others get their turn.
+_REPLAYED_MAX = 64
+
+
+class Replay:
+    """The journal's entries, their records read again from a tail: exactly the pieces that were applied.
+
+    Runs that entries do not need yet wait here. A tail reads in nearly the order in which the records were applied
+    (the log's own global order, or by append time), so that little has to wait.
+    """
+
+    def __init__(self, entries: Iterator[Entry], tail: Tail, config: IngestConfig) -> None:
+        self._entries = entries
+        self._tail = tail
+        self._config = config
+        self._entry: Entry | None = None
+        self._waiting = Waiting()
+
+    async def next(self) -> list[Piece]:
+        """The next pieces; none when every entry was replayed.
+
+        Raises:
+            ReplayError: the log has other records than the journal.
+            LogError: it has lost some, or is away.
+        """
+        pieces: list[Piece] = []
+        while len(pieces) < _REPLAYED_MAX:
+            self._entry = self._entry or next(self._entries, None)
+            if self._entry is None:
+                break
+            if missing := self._waiting.missing(self._entry.runs):
+                if pieces:
+                    break
+                await self._read(missing)
+                continue
+            pieces.append([self._take(run) for run in self._entry.runs])
+            self._entry = None
+        return pieces
+
+    def left(self) -> list[Records]:
+        """What was read beyond the entries; to be applied next. It is given once."""
+        left = self._waiting.all()
+        self._waiting.clear()
+        return left
+
+    async def _read(self, missing: list[Run]) -> None:
+        config = self._config
+        for run in missing:
+            if self._tail.positions[run.partition] > run.last:
+                raise ReplayError(
+                    f"{run.partition.topic}/{run.partition.partition}: the log does not give the record at "
+                    f"offset {run.last} any more, which the journal applied"
+                )
+        self._waiting.add(await self._tail.poll(records_max=config.poll_records_max, timeout_s=config.poll_timeout_s))
+
+    def _take(self, run: Run) -> Records:
+        records = self._waiting.take(run.partition, run.last, run.count)
+        if records.offsets[0] != run.first:
+            raise ReplayError(
+                f"{run.partition.topic}/{run.partition.partition}: the journal applied records from offset "
+                f"{run.first} on, the log now has {records.offsets[0]}"
+            )
+        return records
+
+
+class OwnOrder:
+    """What one node's log gives, in the order in which it is read; after a restart, its journal's entries first."""
+
+    def __init__(self, tail: Tail, config: IngestConfig, entries: Iterable[Entry] = ()) -> None:
+        self._tail = tail
+        self._config = config
+        self._replay: Replay | None = Replay(iter(entries), tail, config)
+
+    async def next(self) -> Pieces:
+        """See ``PieceSource``."""
+        config = self._config
+        if self._replay is not None:
+            if pieces := await self._replay.next():
+                return Pieces(pieces, journaled=True)
+            left, self._replay = self._replay.left(), None
+            if left:
+                return Pieces(list(cut(left, config.batch_events_max)), journaled=False)
+        runs = await self._tail.poll(records_max=config.poll_records_max, timeout_s=config.poll_timeout_s)
+        return Pieces(list(cut(runs, config.batch_events_max)), journaled=False)
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """See ``PieceSource``."""
+        return {} if self._replay is not None else self._tail.positions
+
+    async def close(self) -> None:
+        """See ``PieceSource``."""
+        await self._tail.close()

@@ -1,0 +1,118 @@
+"""Pieces: what a version is made of. Whole records, one run a partition, in an order that does not depend on reading.
+
+A read of the log is cut into pieces of bounded size; inside a piece, partitions stand in a fixed order (what others
+refer to first: users, relationships, tweets, engagements), so that a piece is named by its offsets alone. What is
+between pieces is decided by a ``PieceSource``, and kept by the journal.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from streams.durable.journal import Run
+from streams.events.packed import HEADER, ROW
+from streams.log.interface import Format, Records, TopicPartition
+from streams.log.merge import slice_records
+
+#: One run a partition, in canonical order.
+Piece = list[Records]
+
+#: A served feed's record has an event for every entry, in about so many bytes.
+_SERVED_ENTRY_BYTES: Final = 160
+#: A tweet before what refers to it, even when both come in one piece.
+_TOPIC_ORDER: Final = {
+    topic: i for i, topic in enumerate(("models", "users", "relationships", "tweets", "engagements", "served"))
+}
+
+
+class Pieces(NamedTuple):
+    """Pieces to apply, one version each, in order. ``journaled``: the journal has them already (a replay)."""
+
+    pieces: list[Piece]
+    journaled: bool
+
+
+class PieceSource(Protocol):
+    """Where pieces come from: the log as it is read, the journal, or the order that nodes share."""
+
+    async def next(self) -> Pieces:
+        """The next pieces; waits for them about as long as a poll of the log, then gives none.
+
+        Raises:
+            LogUnavailableError: the log went away; asking again later goes on where it stopped.
+            LogError: what is to be read next is not in the log any more.
+        """
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The next offsets, once everything given is applied; where they are not known, what is missing.
+
+        They may be beyond the last record given: offsets of no record (transaction markers) are passed over.
+        """
+
+    async def close(self) -> None:
+        """Release what it reads with; idempotent."""
+
+
+def cut(runs: Sequence[Records], events_max: int) -> Iterator[Piece]:
+    """Cut runs into pieces of at most ``events_max`` events, at record borders, in order.
+
+    A packed record is never cut: one larger than ``events_max`` makes a piece of its own.
+    """
+    part: list[Records] = []
+    room = events_max
+    for run in runs:
+        start = 0
+        for i, size in enumerate(_sizes(run)):
+            if size > room and (part or i > start):
+                if i > start:
+                    part.append(slice_records(run, start, i))
+                yield arrange(part)
+                part, room, start = [], events_max, i
+            room -= size
+        part.append(run if not start else slice_records(run, start, len(run.values)))
+    if part:
+        yield arrange(part)
+
+
+def arrange(runs: Sequence[Records]) -> Piece:
+    """The canonical form of a piece: one run a partition, partitions in their fixed order.
+
+    The runs of a partition must be in offset order, as every tail gives them.
+    """
+    by_partition: dict[TopicPartition, list[Records]] = {}
+    for run in runs:
+        by_partition.setdefault(TopicPartition(run.topic, run.partition), []).append(run)
+    return [join(by_partition[partition]) for partition in sorted(by_partition, key=_place)]
+
+
+def join(runs: Sequence[Records]) -> Records:
+    """Runs of one partition, in offset order, as one."""
+    if len(runs) == 1:
+        return runs[0]
+    columns = ("offsets", "append_ms", "formats", "keys", "values")
+    joined = ([value for run in runs for value in getattr(run, column)] for column in columns)
+    return Records(runs[0].topic, runs[0].partition, *joined)
+
+
+def runs_of(piece: Piece) -> list[Run]:
+    """What the journal notes of a piece."""
+    return [
+        Run(TopicPartition(run.topic, run.partition), run.offsets[0], run.offsets[-1], len(run.offsets))
+        for run in piece
+    ]
+
+
+def _place(partition: TopicPartition) -> tuple[int, str, int]:
+    return _TOPIC_ORDER.get(partition.topic, len(_TOPIC_ORDER)), partition.topic, partition.partition
+
+
+def _sizes(run: Records) -> list[int]:
+    """About how many events each record has; the same for the same bytes."""
+    if run.topic == "served":
+        return [1 + len(value) // _SERVED_ENTRY_BYTES for value in run.values]
+    if run.formats.count(Format.JSON) == len(run.formats):
+        return [1] * len(run.formats)
+    return [
+        1 if form is Format.JSON else max(1, (len(value) - HEADER.size) // ROW.itemsize)
+        for form, value in zip(run.formats, run.values, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""How a process runs: its logs, its signals, its event loop, how it ends."""

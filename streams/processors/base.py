@@ -1,0 +1,78 @@
+"""What processors are given and give back, and how records become it."""
+
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from engine.errors import EventError
+from streams.events.ids import parse_id
+from streams.log.interface import Format
+
+#: Processors' state: keys begin with the partition's number and "/", or are that number.
+State = MutableMapping[bytes, bytes]
+#: The groups that an author belonged to at a time (ms).
+GroupsOf = Callable[[int, int], Sequence[str]]
+
+
+class FeedShown(NamedTuple):
+    """A feed that a viewer was shown. ``feed_id`` is the record's event id: the same id is the same feed.
+
+    ``author_ids`` has one for each entry, 0 where the author is not known.
+    """
+
+    feed_id: int
+    viewer_id: int
+    time_ms: int
+    author_ids: tuple[int, ...]
+
+
+class Batch(NamedTuple):
+    """Feeds of one partition of ``served``, in the log's order, and what is known about their authors."""
+
+    partition: int
+    feeds: Sequence[FeedShown]
+    groups_of: GroupsOf
+
+
+class Outcome(NamedTuple):
+    """What became of a batch's feeds. Only the ``applied`` are counted in the windows."""
+
+    applied: int = 0
+    duplicate: int = 0
+    late: int = 0
+    full: int = 0
+
+
+Processor = Callable[[Batch, State], Outcome]
+
+
+class _Entry(msgspec.Struct, gc=False):
+    author_id: int | str = 0
+
+
+class _ServedFeed(msgspec.Struct, gc=False):
+    """The part of ``events.wire.ServedFeed`` that is counted: decoding only it costs a third."""
+
+    type: Literal["served_feed"]
+    id: int | str
+    user_id: int | str
+    timestamp_ms: int
+    entries: tuple[_Entry, ...]
+
+
+_decode = msgspec.json.Decoder(_ServedFeed).decode
+
+
+def decode_feed(format_: Format, value: bytes, time_ms_max: int) -> FeedShown | None:
+    """A record of topic ``served``; None for what is none, or is from later than ``time_ms_max`` (the engine refuses
+    the same records, and writes the dead letters)."""
+    if format_ is not Format.JSON:
+        return None
+    try:
+        feed = _decode(value)
+        authors = tuple(parse_id(entry.author_id) if entry.author_id else 0 for entry in feed.entries)
+        shown = FeedShown(parse_id(feed.id), parse_id(feed.user_id), feed.timestamp_ms, authors)
+    except (msgspec.MsgspecError, UnicodeDecodeError, EventError):
+        return None
+    return shown if 0 < shown.time_ms <= time_ms_max else None

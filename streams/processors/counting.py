@@ -1,0 +1,26 @@
+"""One step of the exposure windows, the same in the engine's process and in agents: records in, state changed."""
+
+from config.processors import ProcessorsConfig
+from streams.log.interface import Records
+from streams.processors.base import Batch, GroupsOf, State, decode_feed
+from streams.processors.exposures import count_exposures
+from streams.processors.metrics import ProcessorMetrics
+
+
+class Counting:
+    """Decodes records of topic ``served`` and counts them. ``future_ms_max`` as the engine has it (``ingest``)."""
+
+    def __init__(self, config: ProcessorsConfig, future_ms_max: int, metrics: ProcessorMetrics) -> None:
+        self._config = config
+        self._future_ms_max = future_ms_max
+        self._metrics = metrics
+
+    def count(self, run: Records, groups_of: GroupsOf, state: State) -> None:
+        """Count a run into the state; what cannot be used is left out, and counted as ``refused``."""
+        read = [
+            decode_feed(format_, value, append_ms + self._future_ms_max)
+            for format_, value, append_ms in zip(run.formats, run.values, run.append_ms, strict=True)
+        ]
+        feeds = [feed for feed in read if feed is not None]
+        outcome = count_exposures(Batch(run.partition, feeds, groups_of), state, config=self._config)
+        self._metrics.count(outcome, len(read) - len(feeds))

@@ -1,0 +1,112 @@
+"""Processors in the engine's own process: follows the log from its own positions, over a state in its own file."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from config.schema import Config
+from streams.durable.folder import durable_folder
+from streams.events.served_feed import TOPIC as SERVED
+from streams.log.interface import EventLog, LogUnavailableError, OffsetOutOfRangeError, Records, TopicPartition
+from streams.process.ending import end_tasks
+from streams.processors.counting import Counting
+from streams.processors.exposures import totals
+from streams.processors.groups import GroupsTail
+from streams.processors.metrics import ProcessorMetrics, show_pause_s
+from streams.processors.saved_state import SavedState
+
+log = structlog.get_logger("murmuration.processors")
+
+RETRY_S = 1.0
+POLL_TIMEOUT_S = 0.5
+
+
+class EmbeddedProcessors:
+    """The exposure windows beside the engine. Counting runs on a thread of its own; the event loop only reads."""
+
+    def __init__(self, config: Config, event_log: EventLog, registry: CollectorRegistry, folder: Path | None) -> None:
+        """``folder``: where the state is kept; None: nowhere, and a start counts what the log still holds."""
+        self._config = config.processors
+        self._log = event_log
+        self._metrics = ProcessorMetrics(registry)
+        self._counting = Counting(config.processors, config.ingest.future_ms_max, self._metrics)
+        self._groups = GroupsTail(event_log, config.processors)
+        self._path = folder / "processors.db" if folder is not None else None
+
+    async def run(self) -> None:
+        """Count for ever. A log that is away is waited for.
+
+        Raises:
+            ConfigError: the file of the state cannot be used.
+        """
+        loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            # One thread: jobs never overlap, not even with the close after a cancellation.
+            thread = ThreadPoolExecutor(1, "murmuration-processors")
+            stack.callback(thread.shutdown)
+            state = await loop.run_in_executor(thread, SavedState, self._path)
+            stack.callback(thread.submit, state.close)
+            stack.push_async_callback(self._groups.close)
+            while True:
+                try:
+                    await self._follow(thread, state)
+                except LogUnavailableError as error:
+                    log.warning("the log is away, waiting", error=str(error))
+                    await asyncio.sleep(RETRY_S)
+                except OffsetOutOfRangeError as error:
+                    log.warning("feeds were removed from the log before they were counted", error=str(error))
+
+    async def _follow(self, thread: ThreadPoolExecutor, state: SavedState) -> None:
+        loop = asyncio.get_running_loop()
+        changed, show_at_s = True, loop.time()
+        async with await self._log.tail(await self._positions(state), follow_new=True) as tail:
+            while True:
+                runs = await tail.poll(records_max=self._config.batch_feeds_max, timeout_s=POLL_TIMEOUT_S)
+                if runs:
+                    await self._groups.catch_up()
+                    await loop.run_in_executor(thread, self._count, state, runs, dict(tail.positions))
+                    changed = True
+                if changed and (began_s := loop.time()) >= show_at_s:
+                    self._metrics.show(await loop.run_in_executor(thread, totals, state))
+                    changed, show_at_s = False, loop.time() + show_pause_s(loop.time() - began_s)
+
+    async def _positions(self, state: SavedState) -> dict[TopicPartition, int]:
+        """Where the state ends, or the log begins."""
+        ends = await self._log.end_offsets(SERVED)
+        saved = state.positions
+        if any(position > ends.get(where.partition, 0) for where, position in saved.items()):
+            log.warning("the log is another one than was counted: counting from its beginning")
+            state.reset()
+            saved = {}
+        starts = {TopicPartition(SERVED, p): start for p, start in (await self._log.start_offsets(SERVED)).items()}
+        return {where: max(start, saved.get(where, start)) for where, start in starts.items()}
+
+    def _count(self, state: SavedState, runs: list[Records], positions: Mapping[TopicPartition, int]) -> None:
+        for run in runs:
+            self._counting.count(run, self._groups.groups.of, state)
+        state.save(positions)
+
+
+@asynccontextmanager
+async def processors_beside(config: Config, event_log: EventLog, registry: CollectorRegistry) -> AsyncIterator[None]:
+    """Run the processors while the block runs, where they belong into the engine's process (``processors.run_in``).
+
+    Raises:
+        ConfigError: their state cannot be used.
+    """
+    run_in = config.processors.run_in
+    if run_in == "agents" or (run_in == "auto" and config.log.url.lower().startswith("kafka:")):
+        yield
+        return
+    processors = EmbeddedProcessors(config, event_log, registry, durable_folder(config))
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(processors.run(), name="processors")
+        try:
+            yield
+        finally:
+            await end_tasks([task])

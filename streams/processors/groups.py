@@ -1,0 +1,121 @@
+"""Which groups authors belonged to, and since when: learnt from topic ``users``, which is compacted and so a table."""
+
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from config.processors import ProcessorsConfig
+from engine.errors import EventError
+from streams.events.ids import parse_id
+from streams.log.interface import EventLog, OffsetOutOfRangeError, Tail, TopicPartition
+from streams.processors.exposures import EVERYBODY
+
+USERS = "users"
+#: The group of groups beyond ``groups_max``.
+OTHER = "other"
+#: Changes of groups that are remembered an author; a feed from before the oldest one counts in no group.
+CHANGES_MAX = 8
+_POLL_RECORDS_MAX = 2000
+_POLL_TIMEOUT_S = 1.0
+
+
+class _User(msgspec.Struct, gc=False):
+    """The part of ``events.wire.User`` that is needed here."""
+
+    user_id: int | str
+    timestamp_ms: int
+    groups: tuple[str, ...] = ()
+
+
+_decode = msgspec.json.Decoder(_User).decode
+
+
+class AuthorGroups:
+    """The groups of authors over time. Bounded by ``authors_max``, ``groups_max`` and ``CHANGES_MAX``.
+
+    Since groups are those of a feed's time, a feed counts the same whether it is counted at once or hours later.
+    """
+
+    def __init__(self, config: ProcessorsConfig) -> None:
+        self._authors_max, self._groups_max = config.authors_max, config.groups_max
+        self._names: set[str] = set()
+        #: By author: when (ms), and the groups from then on; oldest first.
+        self._changes: dict[int, list[tuple[int, tuple[str, ...]]]] = {}
+
+    def learn(self, values: Sequence[bytes]) -> None:
+        """Take in records of topic ``users``, in the log's order; what is no profile is left out."""
+        for value in values:
+            try:
+                user = _decode(value)
+                self._learn(parse_id(user.user_id), user.timestamp_ms, user.groups)
+            except (msgspec.MsgspecError, UnicodeDecodeError, EventError):
+                continue
+
+    def _learn(self, user_id: int, time_ms: int, groups: tuple[str, ...]) -> None:
+        changes = self._changes.get(user_id)
+        if changes is None:
+            # Most people are in no group and cost nothing: nothing is known of them before they are.
+            if not groups or len(self._changes) >= self._authors_max:
+                return
+            changes = self._changes[user_id] = []
+        changes[:] = [change for change in changes if change[0] != time_ms]
+        changes.append((time_ms, self._known(groups)))
+        changes.sort()
+        del changes[:-CHANGES_MAX]
+
+    def _known(self, groups: tuple[str, ...]) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for group in groups:
+            if group not in self._names and len(self._names) < self._groups_max and group not in (EVERYBODY, OTHER):
+                self._names.add(sys.intern(group))
+            found[sys.intern(group) if group in self._names else OTHER] = None
+        return tuple(found)
+
+    def of(self, author_id: int, time_ms: int) -> tuple[str, ...]:
+        """The groups of an author at a time (``base.GroupsOf``)."""
+        for since_ms, groups in reversed(self._changes.get(author_id, ())):
+            if since_ms <= time_ms:
+                return groups
+        return ()
+
+
+class GroupsTail:
+    """Keeps an ``AuthorGroups`` up with the log. For one task."""
+
+    def __init__(self, event_log: EventLog, config: ProcessorsConfig) -> None:
+        self.groups = AuthorGroups(config)
+        self._log = event_log
+        self._tail: Tail | None = None
+
+    async def catch_up(self) -> None:
+        """Read ``users`` up to its present end: a profile counts for all feeds that were shown after its append.
+
+        Raises:
+            LogUnavailableError: the log cannot be read; calling again later goes on where this stopped.
+        """
+        ends = await self._log.end_offsets(USERS)
+        while self._tail is None or any(self._behind(partition, end) for partition, end in ends.items()):
+            if self._tail is None:
+                starts = await self._log.start_offsets(USERS)
+                places = {TopicPartition(USERS, partition): offset for partition, offset in starts.items()}
+                self._tail = await self._log.tail(places, follow_new=True)
+                continue
+            try:
+                runs = await self._tail.poll(records_max=_POLL_RECORDS_MAX, timeout_s=_POLL_TIMEOUT_S)
+            except OffsetOutOfRangeError:
+                # Removed under the tail: what is left is read again, and changes nothing that is known already.
+                await self.close()
+                continue
+            for run in runs:
+                self.groups.learn(run.values)
+
+    def _behind(self, partition: int, end: int) -> bool:
+        assert self._tail is not None
+        return self._tail.positions.get(TopicPartition(USERS, partition), 0) < end
+
+    async def close(self) -> None:
+        """Release the reader; what was learnt stays."""
+        tail, self._tail = self._tail, None
+        if tail is not None:
+            await tail.close()

@@ -1,0 +1,128 @@
+"""The reader pool: feeds computed in parallel, each at exactly one state version."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import structlog
+
+from engine.errors import CapacityError, SafetyError
+from engine.feed import Feed, Product, Request
+from engine.pipeline.execute import Pipeline, execute
+from engine.pipeline.scratch import Scratch
+from engine.state import EngineState
+from streams.reading.metrics import EngineMetrics
+from streams.reading.state_lock import PhaseFairLock
+
+log = structlog.get_logger("murmuration.readers")
+T = TypeVar("T")
+
+
+class _Watch:
+    """Feeds an execution's times and counts to the metrics, and ends its sources at the deadline."""
+
+    def __init__(self, metrics: EngineMetrics, deadline_ns: int) -> None:
+        self._metrics = metrics
+        self._deadline_ns = deadline_ns
+
+    def clock_ns(self) -> int:
+        return time.perf_counter_ns()
+
+    def expired(self) -> bool:
+        return time.perf_counter_ns() > self._deadline_ns
+
+    def count(self, stage: str, component: str, result: str, n: int) -> None:
+        self._metrics.candidates.labels(stage, component, result).inc(n)
+
+    def failed(self, component: str, error: Exception) -> None:
+        self._metrics.component_failures.labels(component).inc()
+        log.error("pipeline component failed", component=component, exc_info=error)
+
+
+class Readers:
+    """A pool of threads that answer requests from the state. Called on the event loop."""
+
+    def __init__(
+        self,
+        state: EngineState,
+        lock: PhaseFairLock,
+        products: Mapping[Product, Pipeline],
+        metrics: EngineMetrics,
+        *,
+        readers: int,
+        queue_max: int,
+        source_deadline_s: float,
+    ) -> None:
+        self._state, self._lock, self._products, self._metrics = state, lock, products, metrics
+        self._queue_max = queue_max
+        self._source_deadline_ns = int(source_deadline_s * 1e9)
+        self._waiting = 0
+        self._local = threading.local()
+        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="murmuration-reader", initializer=self.prepare)
+
+    def prepare(self) -> None:
+        """Give the calling thread its buffers; the pool's threads do it by themselves."""
+        self._local.scratch = Scratch()
+
+    @property
+    def scratch(self) -> Scratch:
+        """The calling reader thread's buffers."""
+        scratch: Scratch = self._local.scratch
+        return scratch
+
+    async def feed(self, request: Request) -> Feed:
+        """Compute a feed.
+
+        Raises:
+            CapacityError: as many requests wait as are allowed.
+            RequestError: a bad request or cursor.
+            SafetyError: a safety stage failed.
+        """
+        return await self.read(lambda: self._feed(request))
+
+    async def read(self, look: Callable[[], T]) -> T:
+        """Run ``look`` in the pool; it takes the read lock itself (``reading``).
+
+        Raises:
+            CapacityError: as many requests wait as are allowed.
+        """
+        if self._waiting >= self._queue_max:
+            raise CapacityError(f"{self._waiting} requests are waiting already")
+        self._waiting += 1
+        self._metrics.requests_waiting.set(self._waiting)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, look)
+        finally:
+            self._waiting -= 1
+            self._metrics.requests_waiting.set(self._waiting)
+
+    @contextmanager
+    def reading(self) -> Iterator[int]:
+        """Hold the state at one version, and say which."""
+        with self._lock.reading():
+            yield self._state.version
+
+    def _feed(self, request: Request) -> Feed:
+        watch = _Watch(self._metrics, time.perf_counter_ns() + self._source_deadline_ns)
+        try:
+            feed = execute(
+                self._products[request.product],
+                request,
+                scratch=self._local.scratch,
+                reading=self.reading(),
+                watcher=watch,
+            )
+        except SafetyError:
+            self._metrics.component_failures.labels("safety").inc()
+            raise
+        for stage, ms in feed.timings_ms.items():
+            self._metrics.feed_stage.labels(request.product, stage).observe(ms / 1000.0)
+        return feed
+
+    async def close(self) -> None:
+        """Finish what runs and end the threads."""
+        await asyncio.to_thread(self._pool.shutdown)

@@ -1,0 +1,1 @@
+"""Recorded data sets: read, and played into the log."""

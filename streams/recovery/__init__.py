@@ -1,0 +1,1 @@
+"""From snapshot, journal and log to the state that was left."""

@@ -1,0 +1,108 @@
+"""``murmuration serve``: the engine and the server, until SIGTERM or Ctrl-C."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import structlog
+
+from config.schema import Config
+from streams.events.publish import classify
+from streams.live.live_engine import Engine
+from streams.live.wiring import running_engine, shown_config
+from streams.log.interface import EventLog
+from streams.process.ending import force_end_after
+from streams.process.logs import configure_logging
+from streams.process.version import VERSION
+from streams.server.application import build_app, start_server
+from streams.server.auth import check_serving
+
+#: After the drain: the last snapshot on a slow disk, and the log closed with its broker away.
+CLOSE_TIMEOUT_S = 120.0
+
+log = structlog.get_logger("murmuration.serve")
+
+
+class Running(NamedTuple):
+    """A live instance: the engine, its log, and the server's address."""
+
+    engine: Engine
+    event_log: EventLog
+    url: str
+
+
+@asynccontextmanager
+async def running(
+    config: Config, *, accept_gap: bool = False, progress: Callable[[str], None] = lambda line: None
+) -> AsyncIterator[Running]:
+    """Engine and server; leaving the block drains connections first, then ends the rest.
+
+    Raises:
+        ConfigError: what cannot be served as configured (a busy port, open mode beyond loopback).
+        LogUnavailableError: the log cannot be reached.
+        LogGapError, LogBehindError, JournalError: see ``running_engine``.
+    """
+    check_serving(config.serving)
+    future_ms_max = config.ingest.future_ms_max
+
+    def judge(raw: bytes) -> tuple[str, bytes, bytes]:
+        return classify(raw, time_ms_max=int(time.time() * 1000) + future_ms_max)
+
+    async with (
+        running_engine(config, accept_gap=accept_gap, progress=progress) as (engine, event_log),
+        asyncio.TaskGroup() as tasks,
+    ):
+        app = build_app(
+            config.serving,
+            engine,
+            event_log,
+            classify=judge,
+            registry=engine.metrics.registry,
+            config_view=shown_config(config),
+        )
+        server = await start_server(app)
+        watch = tasks.create_task(server.wait_failed(), name="server")
+        try:
+            yield Running(engine, event_log, server.url)
+        finally:
+            watch.cancel()
+            await server.stop()
+
+
+async def until_stopped() -> str:
+    """Wait for SIGTERM or SIGINT; returns its name."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[str] = loop.create_future()
+
+    def stop(name: str) -> None:
+        if not stopped.done():
+            stopped.set_result(name)
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop, number.name)
+    try:
+        return await stopped
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def serve_forever(config: Config, *, accept_gap: bool = False) -> None:
+    """Run until told to stop, then drain; within a bounded time (``ending.force_end_after``)."""
+    configure_logging()
+    log.info("starting", version=VERSION, log=config.log.url)
+    async with running(config, accept_gap=accept_gap, progress=lambda line: log.info(line)) as instance:
+        log.info(
+            "serving",
+            url=instance.url,
+            config_hash=instance.engine.config_hash,
+            state_bytes=instance.engine.state.bytes_max,
+        )
+        name = await until_stopped()
+        force_end_after(config.serving.drain_timeout_s + CLOSE_TIMEOUT_S)
+        log.info("draining", signal=name)
+    log.info("stopped")

@@ -1,0 +1,229 @@
+"""The server put together: build the application, listen, drain, stop."""
+
+import asyncio
+import errno
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from config.serving import IngestConfig, ServingConfig
+from engine.errors import ConfigError
+from engine.feed import Feed, Request
+from streams.events.publish import classify as classify_event
+from streams.events.served_feed import encode_served
+from streams.live.service import FeedService
+from streams.log.interface import EventLog
+from streams.process.ending import end_tasks
+from streams.server import http
+from streams.server.auth import Authenticator, check_serving
+from streams.server.connections import Connections
+from streams.server.context import CONTEXT, Context
+from streams.server.feeds import Feeds
+from streams.server.graph_http import graph_query
+from streams.server.intake import Classify, EventIntake, LogIntake
+from streams.server.limits import Clock, KeyedBuckets
+from streams.server.metrics import ServingMetrics
+from streams.server.pushes import Pushes
+from streams.server.served_log import ServedLog
+from streams.server.static import Page
+from streams.server.websocket import feed_socket
+
+#: Bodies of events taken at a time; each may keep results of its lines.
+BODIES_MAX: Final = 16
+
+_log = structlog.get_logger(__name__)
+
+
+def random_id() -> int:
+    """A random 64-bit id, never 0: unique among any number of servers that know nothing of each other."""
+    return random.getrandbits(64) or 1
+
+
+def judge(raw: bytes) -> tuple[str, bytes, bytes]:
+    """``publish.classify`` with the default clock skew allowed.
+
+    Raises:
+        EventError: it would be a dead letter.
+    """
+    return classify_event(raw, time_ms_max=time.time_ns() // 1_000_000 + IngestConfig().future_ms_max)
+
+
+def build_app(
+    config: ServingConfig,
+    service: FeedService,
+    event_log: EventLog,
+    *,
+    registry: CollectorRegistry,
+    config_view: Mapping[str, Any],
+    classify: Classify = judge,
+    clock: Clock = time.monotonic,
+    new_id: Callable[[], int] = random_id,
+    intake: EventIntake | None = None,
+) -> web.Application:
+    """The application that serves docs/protocol.md.
+
+    ``config_view`` is what ``/config`` shows; ``classify`` judges events (see ``intake.Classify``);
+    ``clock`` is monotonic seconds; ``new_id`` makes unique ids.
+
+    Raises:
+        ConfigError: the settings would serve people unsafely.
+    """
+    check_serving(config)
+    metrics = ServingMetrics(registry)
+    if intake is None:
+        intake = LogIntake(event_log, classify, now_ms=service.now_ms, new_id=new_id)
+
+    def encode(feed: Feed, request: Request) -> bytes:
+        return encode_served(feed, request, history=service.origin.history, incarnation=service.origin.incarnation)
+
+    served = ServedLog(event_log, encode, metrics)
+    feeds = Feeds(config, service, intake, metrics, new_id)
+    rate = config.requests_per_s_max
+    context = Context(
+        config=config,
+        service=service,
+        intake=intake,
+        served=served,
+        metrics=metrics,
+        registry=registry,
+        config_view=config_view,
+        auth=Authenticator(config),
+        feeds=feeds,
+        connections=Connections(config, metrics),
+        pushes=Pushes(service, feeds, served, metrics, workers=config.readers),
+        http_buckets=KeyedBuckets(rate_per_s=rate, burst=rate, keys_max=config.connections_max, clock=clock),
+        bodies=asyncio.Semaphore(BODIES_MAX),
+        clock=clock,
+        new_id=new_id,
+    )
+    app = web.Application(middlewares=[http.named_errors])
+    app[CONTEXT] = context
+    page = Page()
+    app.add_routes(
+        [
+            web.get("/v1/feed", feed_socket, allow_head=False),
+            web.get("/v1/users/{id}/feed", http.users_feed),
+            web.get("/v1/users", http.users),
+            web.post("/v1/events", http.events),
+            web.get("/v1/graph/{query}", graph_query),
+            web.get("/healthz", http.healthz),
+            web.get("/readyz", http.readyz),
+            web.get("/metrics", http.metrics),
+            web.get("/config", http.config),
+            web.get("/", page.handle),
+            web.get("/{name}", page.handle),
+        ]
+    )
+    app.cleanup_ctx.append(_background)
+    app.on_shutdown.append(drain)
+    return app
+
+
+async def _background(app: web.Application) -> AsyncIterator[None]:
+    context = app[CONTEXT]
+    context.background = [
+        asyncio.create_task(context.served.run(), name="served log"),
+        asyncio.create_task(context.pushes.run(), name="pushes"),
+    ]
+    for task in context.background:
+        task.add_done_callback(_report_death)
+    yield
+    await end_tasks(context.background)
+
+
+def _report_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("background task died", task=task.get_name(), exc_info=task.exception())
+
+
+async def drain(app: web.Application) -> None:
+    """End serving gracefully, within about ``serving.drain_timeout_s``; again is nothing.
+
+    Not ready from now on; new requests are refused as ``shutting_down``; every connection's requests in flight are
+    answered, then it is told when to come back and closed with 1001; HTTP requests in flight finish; what was served
+    reaches the log.
+    """
+    context = app[CONTEXT]
+    if context.draining:
+        return
+    context.draining = True
+    timeout_s = context.config.drain_timeout_s
+    deadline_s = asyncio.get_running_loop().time() + timeout_s
+    await context.connections.drain(timeout_s)
+    try:
+        async with asyncio.timeout_at(deadline_s):
+            while context.http_in_flight:
+                await context.http_idle.wait()
+    except TimeoutError:
+        _log.warning("http requests left after the drain", requests=context.http_in_flight)
+    await context.served.drain(max(0.5, deadline_s - asyncio.get_running_loop().time()))
+
+
+class RunningServer:
+    """A server that listens. ``failed`` is done when a background task has died."""
+
+    def __init__(self, runner: web.AppRunner, app: web.Application, host: str, port: int) -> None:
+        self._runner = runner
+        self._app = app
+        self.host = host
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        """Where it is, as people write it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def wait_failed(self) -> None:
+        """Return never, or raise what a background task died of."""
+        background = self._app[CONTEXT].background
+        done, _ = await asyncio.wait(background, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """Drain, then close the port and every part."""
+        await drain(self._app)
+        await self._runner.cleanup()
+
+
+async def start_server(app: web.Application) -> RunningServer:
+    """Listen on ``serving.host`` and ``serving.port`` (0: any free one).
+
+    Raises:
+        ConfigError: the address cannot be used; the message names it.
+    """
+    config = app[CONTEXT].config
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=1.0,
+        auto_decompress=False,  # a small body must not become a large one
+        max_line_size=config.frame_bytes_max,  # a cursor may be asked with by either way
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, config.host, config.port, backlog=1024)
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(_listen_problem(config, error)) from None
+    except BaseException:
+        await runner.cleanup()
+        raise
+    return RunningServer(runner, app, config.host, site.port)
+
+
+def _listen_problem(config: ServingConfig, error: OSError) -> str:
+    address = f"{config.host}:{config.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"serving.port: {address} is in use by another program; choose another port (0: any free one)"
+    if error.errno == errno.EACCES:
+        return f"serving.port: not allowed to listen on {address}; choose a port from 1024 on"
+    return f"serving.host: cannot listen on {address}: {error.strerror or error}"

@@ -1,0 +1,48 @@
+"""What the handlers share: one context an application."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from config.serving import ServingConfig
+from streams.live.service import FeedService
+from streams.server.auth import Authenticator
+from streams.server.connections import Connections
+from streams.server.feeds import Feeds
+from streams.server.intake import EventIntake
+from streams.server.limits import Clock, KeyedBuckets
+from streams.server.metrics import ServingMetrics
+from streams.server.pushes import Pushes
+from streams.server.served_log import ServedLog
+
+
+@dataclasses.dataclass(kw_only=True)
+class Context:
+    """The parts of a server. ``clock`` is monotonic seconds; ``new_id`` makes unique 64-bit ids."""
+
+    config: ServingConfig
+    service: FeedService
+    intake: EventIntake
+    served: ServedLog
+    metrics: ServingMetrics
+    registry: CollectorRegistry
+    config_view: Mapping[str, Any]
+    auth: Authenticator
+    feeds: Feeds
+    connections: Connections
+    pushes: Pushes
+    http_buckets: KeyedBuckets
+    bodies: asyncio.Semaphore
+    clock: Clock
+    new_id: Callable[[], int]
+    draining: bool = False
+    http_in_flight: int = 0
+    http_idle: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    background: list[asyncio.Task[None]] = dataclasses.field(default_factory=list)
+
+
+CONTEXT = web.AppKey("CONTEXT", Context)

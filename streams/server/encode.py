@@ -1,0 +1,74 @@
+"""What the server sends: feeds and frames as JSON bytes, always the same bytes for the same values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from engine.feed import Feed
+from streams.events.feed_fields import entries_fields, feed_fields
+
+_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY
+_SLACK_BYTES: Final = 4096
+
+
+def encode(frame: Mapping[str, Any]) -> bytes:
+    """A frame or an HTTP answer as JSON, keys in the order given."""
+    encoded = orjson.dumps(frame, option=_OPTIONS)
+    # orjson leaves small results in a 4 KiB block: what may wait in a queue is copied to its own size.
+    return encoded if len(encoded) > _SLACK_BYTES else bytes(memoryview(encoded))
+
+
+def encode_feed(feed: Feed, *, with_dropped: bool | None = None) -> bytes:
+    """A feed as the protocol's JSON. ``with_dropped`` None: the dropped candidates are there if there are any."""
+    return encode(feed_fields(feed, with_dropped=bool(feed.dropped) if with_dropped is None else with_dropped))
+
+
+def hello_frame(
+    *, session: str, viewer_id: int, version: int, heartbeat_s: float, limits: Mapping[str, int]
+) -> dict[str, Any]:
+    """The first frame after authentication."""
+    return {
+        "type": "hello",
+        "session": session,
+        "viewer_id": str(viewer_id),
+        "version": version,
+        "heartbeat_s": heartbeat_s,
+        "limits": dict(limits),
+    }
+
+
+def error_frame(name: str, message: str, request_id: int | None = None) -> bytes:
+    """A named error; with the request it answers where there is one."""
+    fields: dict[str, Any] = {"type": "error", "error": name, "message": message}
+    if request_id is not None:
+        fields["request_id"] = str(request_id)
+    return encode(fields)
+
+
+def ack_frame(*, request_id: int | None, event_id: int, topic: str, partition: int, offset: int) -> bytes:
+    """An engagement is in the log."""
+    fields: dict[str, Any] = {"type": "ack"}
+    if request_id is not None:
+        fields["request_id"] = str(request_id)
+    fields |= {"event_id": str(event_id), "topic": topic, "partition": partition, "offset": offset}
+    return encode(fields)
+
+
+def heartbeat_frame(*, version: int, time_ms: int) -> bytes:
+    """The server lives; the newest state version."""
+    return encode({"type": "heartbeat", "version": version, "time_ms": time_ms})
+
+
+def new_tweets_frame(feed: Feed, *, seq: int, new: Sequence[int]) -> bytes:
+    """A push: the feed's current entries, whole, and which of them were not in the last push."""
+    return encode(
+        {
+            "type": "new_tweets",
+            "product": str(feed.product),
+            "version": int(feed.version),
+            "seq": seq,
+            "entries": entries_fields(feed.entries),
+            "new": [str(tweet_id) for tweet_id in new],
+        }
+    )

@@ -1,0 +1,169 @@
+"""``POST /v1/events``: a body of events read in pieces, judged and appended as it comes, in bounded memory."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
+
+import msgspec
+from aiohttp import StreamReader, web
+
+from streams.log.interface import LogError
+from streams.server.encode import encode
+from streams.server.error_names import ProtocolError, name_error
+from streams.server.intake import Accepted, EventIntake, Rejected
+from streams.server.metrics import ServingMetrics
+
+#: Events judged and appended at a time: bounds how long the event loop is held.
+CHUNK_EVENTS_MAX: Final = 256
+#: Lines of a body; their results are kept until the answer.
+LINES_MAX: Final = 100_000
+LINE_BYTES_MAX: Final = 1_000_000
+#: A JSON array is held whole, so it may be less than a body of lines.
+ARRAY_BYTES_MAX: Final = 4_194_304
+#: A body that stands still for this long is given up.
+IDLE_S: Final = 30.0
+
+_TOO_LONG = Rejected("record_too_large", f"a line has at most {LINE_BYTES_MAX} bytes")
+_SPACE = b" \t\r\n"
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class EventsBody:
+    """Takes one body to the intake and keeps the results of its lines (1, 2, …; elements of an array likewise)."""
+
+    def __init__(
+        self, intake: EventIntake, metrics: ServingMetrics, *, viewer_id: int | None, body_bytes_max: int
+    ) -> None:
+        self._intake = intake
+        self._metrics = metrics
+        self._viewer_id = viewer_id
+        self._body_bytes_max = body_bytes_max
+        self._accepted = 0
+        self._rejected = 0
+        self._line = 0
+        self._pending: list[tuple[int, bytes | Rejected]] = []
+        self._results = bytearray()
+
+    async def take(self, request: web.Request) -> bytes:
+        """Read the body to its end; returns the answer's JSON.
+
+        Raises:
+            ProtocolError: ``body_too_large``, ``bad_request``, ``request_timeout`` or ``log_unavailable``, with
+                ``accepted`` and ``rejected`` so far: events before the error stay in the log.
+        """
+        try:
+            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise ProtocolError("bad_request", "Content-Encoding: bodies are taken as they are, not compressed")
+            if (request.content_length or 0) > self._body_bytes_max:
+                raise self._too_large()
+            async with contextlib.aclosing(self._pieces(request.content)) as pieces:
+                head = await _head(pieces)
+                if head.lstrip(_SPACE).startswith(b"["):
+                    await self._take_array(head, pieces)
+                else:
+                    await self._take_lines(head, pieces)
+            await self._flush()
+        except ProtocolError as error:
+            raise ProtocolError(error.name, error.message, accepted=self._accepted, rejected=self._rejected) from None
+        except LogError as error:
+            name, message = name_error(error)
+            raise ProtocolError(name, message, accepted=self._accepted, rejected=self._rejected) from error
+        counts = b'{"accepted":%d,"rejected":%d,"results":[' % (self._accepted, self._rejected)
+        return counts + self._results[:-1] + b"]}"
+
+    async def _pieces(self, content: StreamReader) -> AsyncGenerator[bytes]:
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(IDLE_S):
+                    piece = await content.readany()
+            except TimeoutError:
+                raise ProtocolError("request_timeout", "the body did not come in time") from None
+            except (web.RequestPayloadError, ConnectionError):
+                raise ProtocolError("bad_request", "the body broke off") from None
+            if not piece:
+                return
+            size += len(piece)
+            if size > self._body_bytes_max:
+                raise self._too_large()
+            yield piece
+
+    async def _take_lines(self, head: bytes, pieces: AsyncIterator[bytes]) -> None:
+        rest, skipping = b"", False
+        piece: bytes | None = head
+        while piece is not None:
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                await self._add(_TOO_LONG if skipping or len(line) > LINE_BYTES_MAX else line)
+                skipping = False
+            if len(rest) > LINE_BYTES_MAX:
+                rest, skipping = b"", True
+            piece = await anext(pieces, None)
+        if skipping or rest.strip(_SPACE):
+            await self._add(_TOO_LONG if skipping else rest)
+
+    async def _take_array(self, head: bytes, pieces: AsyncIterator[bytes]) -> None:
+        body = bytearray(head)
+        async for piece in pieces:
+            body += piece
+            if len(body) > ARRAY_BYTES_MAX:
+                raise ProtocolError("body_too_large", f"an array has at most {ARRAY_BYTES_MAX} bytes; send lines")
+        try:
+            events = _raw_list.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise ProtocolError("bad_request", "the body is not a JSON array") from None
+        for event in events:
+            await self._add(bytes(event))
+
+    async def _add(self, line: bytes | Rejected) -> None:
+        self._line += 1
+        if self._line > LINES_MAX:
+            raise ProtocolError("body_too_large", f"a body has at most {LINES_MAX} events")
+        if isinstance(line, bytes) and not line.strip(_SPACE):
+            return
+        self._pending.append((self._line, line))
+        if len(self._pending) >= CHUNK_EVENTS_MAX:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        raws = [line for _, line in pending if isinstance(line, bytes)]
+        outcomes = iter(await self._intake.accept(raws, viewer_id=self._viewer_id) if raws else ())
+        for number, line in pending:
+            outcome = next(outcomes) if isinstance(line, bytes) else line
+            if isinstance(outcome, Accepted):
+                self._accepted += 1
+                self._metrics.events_received.labels("accepted").inc()
+            else:
+                self._rejected += 1
+                self._metrics.events_received.labels(outcome.error).inc()
+            self._results += _result(number, outcome) + b","
+        await asyncio.sleep(0)
+
+    def _too_large(self) -> ProtocolError:
+        return ProtocolError("body_too_large", f"a body has at most {self._body_bytes_max} bytes")
+
+
+async def _head(pieces: AsyncIterator[bytes]) -> bytes:
+    """The beginning of the body, far enough to tell an array from lines."""
+    head = b""
+    async for piece in pieces:
+        head += piece
+        if piece.strip(_SPACE) or len(head) > LINE_BYTES_MAX:
+            break
+    return head
+
+
+def _result(line: int, outcome: Accepted | Rejected) -> bytes:
+    if isinstance(outcome, Accepted):
+        return encode(
+            {
+                "line": line,
+                "status": "accepted",
+                "topic": outcome.topic,
+                "partition": outcome.partition,
+                "offset": outcome.offset,
+            }
+        )
+    return encode({"line": line, "status": "rejected", "error": outcome.error, "message": outcome.message[:300]})

@@ -1,0 +1,169 @@
+"""From what a client asks to the engine's request, and from the request to a feed: the way websocket and HTTP share."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from config.serving import ServingConfig
+from engine.errors import BadCursorError
+from engine.feed import Explain, Feed, Product, Request
+from streams.live.service import FeedService
+from streams.server.error_names import ProtocolError, name_error
+from streams.server.frames import CURSOR_CHARS_MAX, FeedFrame, SubscribeFrame, parse_id, parse_ids
+from streams.server.intake import EventIntake
+from streams.server.metrics import ServingMetrics
+
+LIMIT_DEFAULT: Final = 20
+#: How far ahead of the server's clock a request's own time may be.
+TIME_AHEAD_MS_MAX: Final = 300_000
+
+
+class Feeds:
+    """Answers feed requests through the service, with readiness, impressions and metrics.
+
+    ``new_id`` makes unique 64-bit ids: request ids and seeds that the client did not choose.
+    """
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        service: FeedService,
+        intake: EventIntake,
+        metrics: ServingMetrics,
+        new_id: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._service = service
+        self._intake = intake
+        self._metrics = metrics
+        self._new_id = new_id
+        self._was_ready = False
+
+    def build(self, frame: FeedFrame, viewer_id: int) -> tuple[Request, tuple[int, ...]]:
+        """The engine's request and the tweets the viewer has seen since the last one.
+
+        What was just seen is excluded too: its impressions are applied only after this feed.
+
+        Raises:
+            ProtocolError: ``bad_frame`` or ``bad_request``.
+            BadCursorError: a cursor too long to be one.
+        """
+        exclude = parse_ids(frame.exclude, "exclude")
+        seen = parse_ids(frame.seen, "seen")
+        _within(len(exclude), "exclude", 0, self._config.exclude_max, "ids")
+        _within(len(seen), "seen", 0, self._config.seen_max, "ids")
+        if frame.cursor is not None and len(frame.cursor) > CURSOR_CHARS_MAX:
+            raise BadCursorError("the cursor is damaged")
+        now_ms = self._service.now_ms()
+        if frame.time_ms is not None:
+            _within(frame.time_ms, "time_ms", 1, now_ms + TIME_AHEAD_MS_MAX, "ms")
+        request = Request(
+            viewer_id=viewer_id,
+            request_id=self._new_id() if frame.request_id is None else parse_id(frame.request_id, "request_id"),
+            time_ms=now_ms if frame.time_ms is None else frame.time_ms,
+            seed=self._new_id() if frame.seed is None else parse_id(frame.seed, "seed", least=0),
+            product=_product(frame.product),
+            limit=self._limit(frame.limit),
+            cursor=frame.cursor,
+            exclude=tuple(dict.fromkeys(exclude + seen)) if seen else exclude,
+            explain=_explain(frame.explain),
+        )
+        return request, seen
+
+    def build_subscription(self, frame: SubscribeFrame) -> tuple[Product, int, float, Explain]:
+        """Product, limit, interval in seconds and explanation of a subscription.
+
+        Raises:
+            ProtocolError: ``bad_request``.
+        """
+        explain = _explain(frame.explain)
+        if explain is Explain.ALL:
+            raise ProtocolError("bad_request", "explain: a subscription explains none or entries")
+        interval_ms = self._config.push_interval_ms_default if frame.interval_ms is None else frame.interval_ms
+        _within(interval_ms, "interval_ms", self._config.push_interval_ms_min, 86_400_000, "ms")
+        return _product(frame.product), self._limit(frame.limit), interval_ms / 1000, explain
+
+    def push_request(self, viewer_id: int, product: Product, limit: int, explain: Explain, seed: int) -> Request:
+        """The request of a push; a subscription keeps its seed, so that only the state changes its feed."""
+        return Request(
+            viewer_id=viewer_id,
+            request_id=self._new_id(),
+            time_ms=self._service.now_ms(),
+            seed=seed,
+            product=product,
+            limit=limit,
+            explain=explain,
+        )
+
+    async def answer(self, request: Request, *, way: str, seen: Sequence[int] = ()) -> Feed:
+        """The feed, its request counted and timed.
+
+        Raises:
+            MurmurationError: as ``name_error`` names it.
+        """
+        started_s = time.perf_counter()
+        result = "ok"
+        try:
+            self.require_ready()
+            if not seen:
+                return await self._service.feed(request)
+            feed, logged = await asyncio.gather(
+                self._service.feed(request),
+                self._intake.seen(request.viewer_id, request.request_id, seen),
+                return_exceptions=True,
+            )
+            for outcome in (feed, logged):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            assert isinstance(feed, Feed)
+            return feed
+        except asyncio.CancelledError:
+            result = "cancelled"
+            raise
+        except Exception as error:
+            result = name_error(error)[0]
+            raise
+        finally:
+            product = str(request.product)
+            self._metrics.feed_requests.labels(product, way, result).inc()
+            if result == "ok":
+                self._metrics.feed_seconds.labels(product).observe(time.perf_counter() - started_s)
+
+    def require_ready(self) -> None:
+        """Refuse feeds until the state has caught up once; a later lag makes feeds older, not absent.
+
+        Raises:
+            ProtocolError: ``not_ready``.
+        """
+        if self._was_ready:
+            return
+        readiness = self._service.readiness()
+        if not readiness.ready:
+            raise ProtocolError("not_ready", readiness.reason)
+        self._was_ready = True
+
+    def _limit(self, limit: int | None) -> int:
+        if limit is None:
+            return min(LIMIT_DEFAULT, self._config.limit_max)
+        _within(limit, "limit", 1, self._config.limit_max, "entries")
+        return limit
+
+
+def _within(value: int, name: str, least: int, most: int, unit: str) -> None:
+    if not least <= value <= most:
+        raise ProtocolError("bad_request", f"{name}: {least} to {most} {unit}")
+
+
+def _product(name: str) -> Product:
+    try:
+        return Product(name)
+    except ValueError:
+        raise ProtocolError("bad_request", f"product: one of {', '.join(Product)}") from None
+
+
+def _explain(name: str) -> Explain:
+    try:
+        return Explain(name)
+    except ValueError:
+        raise ProtocolError("bad_request", f"explain: one of {', '.join(Explain)}") from None

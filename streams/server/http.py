@@ -1,0 +1,177 @@
+"""The HTTP calls beside the websocket, and how their errors look."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from engine.errors import RequestError
+from engine.feed import Explain
+from streams.server.auth import check_site, require_viewer
+from streams.server.context import CONTEXT, Context
+from streams.server.encode import encode, encode_feed
+from streams.server.error_names import HTTP_STATUS, ProtocolError, name_error
+from streams.server.events_body import EventsBody
+from streams.server.query import as_id, check_query, feed_frame, query_int
+
+VIEWERS_DEFAULT: Final = 50
+VIEWERS_MAX: Final = 1000
+
+_JSON: Final = "application/json"
+_log = structlog.get_logger(__name__)
+
+
+async def users_feed(request: web.Request) -> web.Response:
+    """``GET /v1/users/{id}/feed``."""
+    context = open_context(request)
+    viewer_id = as_id(request.match_info["id"], "id")
+    if not context.auth.open:
+        require_viewer(context.auth.verify_header(request.headers), viewer_id)
+    asked, _ = context.feeds.build(feed_frame(request), viewer_id)
+    if not context.http_buckets.take(viewer_id):
+        context.metrics.rate_limited.labels("http").inc()
+        raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
+    feed = await context.feeds.answer(asked, way="http")
+    context.served.offer(feed, asked)
+    return json_answer(encode_feed(feed, with_dropped=asked.explain is Explain.ALL))
+
+
+async def users(request: web.Request) -> web.Response:
+    """``GET /v1/users?limit=N``: viewers to try, in open mode."""
+    context = open_context(request)
+    check_query(request, {"limit"})
+    if not context.auth.open:
+        raise ProtocolError("not_found", "viewers are listed in open mode only")
+    limit = query_int(request, "limit")
+    limit = VIEWERS_DEFAULT if limit is None else limit
+    if not 1 <= limit <= VIEWERS_MAX:
+        raise ProtocolError("bad_request", f"limit: 1 to {VIEWERS_MAX} viewers")
+    viewers = await context.service.viewers(limit)
+    return json_answer(
+        encode_list(
+            [{"user_id": str(v.user_id), "followees": v.followees, "engagements": v.engagements} for v in viewers]
+        )
+    )
+
+
+async def events(request: web.Request) -> web.Response:
+    """``POST /v1/events``."""
+    context = open_context(request)
+    check_query(request, frozenset())
+    viewer_id = None
+    if not context.auth.open:
+        identity = context.auth.verify_header(request.headers)
+        if not identity.publisher:
+            viewer_id = require_viewer(identity, None)
+    if context.bodies.locked():
+        raise ProtocolError("overloaded", "too many bodies of events at once; send again later")
+    async with context.bodies:
+        body = EventsBody(
+            context.intake, context.metrics, viewer_id=viewer_id, body_bytes_max=context.config.body_bytes_max
+        )
+        return json_answer(await body.take(request))
+
+
+async def healthz(request: web.Request) -> web.Response:
+    """``GET /healthz``: the process and its state thread live."""
+    context = request.app[CONTEXT]
+    dead = [task.get_name() for task in context.background if task.done()]
+    if context.service.alive() and not dead:
+        return json_answer(encode({"status": "ok"}))
+    reason = f"stopped: {', '.join(dead)}" if dead else "the state thread has stopped"
+    return json_answer(encode({"status": "failed", "reason": reason}), status=503)
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """``GET /readyz``: caught up with the log."""
+    context = request.app[CONTEXT]
+    readiness = context.service.readiness()
+    ready = readiness.ready and not context.draining
+    reason = "shutting down" if context.draining else readiness.reason
+    fields = {
+        "ready": ready,
+        "reason": reason,
+        "version": context.service.version,
+        "lag_records": readiness.lag_records,
+    }
+    return json_answer(encode(fields), status=200 if ready else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """``GET /metrics``: Prometheus text."""
+    body = generate_latest(request.app[CONTEXT].registry)
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def config(request: web.Request) -> web.Response:
+    """``GET /config``: the configuration in force."""
+    context = open_context(request)
+    if not context.auth.open:
+        context.auth.verify_header(request.headers)
+    return json_answer(encode(context.config_view))
+
+
+@web.middleware
+async def named_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turn every error into ``{"error": name, "message": …}`` with its status, and count requests in flight."""
+    context = request.app[CONTEXT]
+    context.http_in_flight += 1
+    context.http_idle.clear()
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        name = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status, "bad_request")
+        return _error(context, name, error.reason, {}, status=error.status)
+    except ProtocolError as error:
+        name = "bad_request" if error.name == "bad_frame" else error.name  # there are no frames here
+        return _error(context, name, error.message, error.extra)
+    except Exception as error:
+        name, message = name_error(error)
+        if name == "internal":
+            _log.error("internal error", path=request.path, exc_info=error)
+        # The engine names its own refusals; whatever their names, the request was wrong.
+        return _error(context, name, message, {}, status=400 if isinstance(error, RequestError) else None)
+    finally:
+        context.http_in_flight -= 1
+        if not context.http_in_flight:
+            context.http_idle.set()
+
+
+def encode_list(values: list[dict[str, Any]]) -> bytes:
+    """A JSON array of objects."""
+    return b"[" + b",".join(encode(value) for value in values) + b"]"
+
+
+def open_context(request: web.Request) -> Context:
+    """The parts of the server, for a request that this site may make while it is not shutting down.
+
+    Raises:
+        ProtocolError: ``forbidden_origin``, ``shutting_down``.
+    """
+    context = request.app[CONTEXT]
+    check_site(request.headers, context.config)
+    if context.draining:
+        raise ProtocolError("shutting_down", "the server is shutting down")
+    return context
+
+
+def _error(context: Context, name: str, message: str, extra: dict[str, int], status: int | None = None) -> web.Response:
+    context.metrics.errors.labels("http", name).inc()
+    response = json_answer(encode({"error": name, "message": message, **extra}), status=status or HTTP_STATUS[name])
+    if name == "unauthorized":
+        response.headers["WWW-Authenticate"] = "Bearer"
+    elif response.status in (429, 503):
+        response.headers["Retry-After"] = "1"
+    elif name in ("body_too_large", "request_timeout"):
+        response.force_close()
+    return response
+
+
+def json_answer(body: bytes, status: int = 200) -> web.Response:
+    """An answer of JSON bytes that nobody keeps."""
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=body, status=status, content_type=_JSON, headers=headers)

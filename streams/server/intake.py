@@ -1,0 +1,188 @@
+"""Events that arrive at the server: judged by their schema, then appended to the log."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from engine.batch import Kind
+from engine.errors import EventError
+from streams.events.packed import encode_events, make_rows
+from streams.events.publish import TOPIC_ORDER
+from streams.log.interface import EventLog, Format, NewRecord, RecordTooLargeError
+from streams.server.error_names import ProtocolError
+from streams.server.frames import parse_id
+
+#: Topics a viewer may write to, each event in the viewer's own name.
+VIEWER_TOPICS: Final = frozenset({"engagements", "relationships"})
+
+
+#: Topics that publishers write to over HTTP; the others are the engine's own, and written by it alone.
+PUBLISHED_TOPICS: Final = VIEWER_TOPICS | {"tweets", "users", "promoted"}
+
+#: An event's topic, key and canonical bytes; raises EventError for one that would be a dead letter.
+Classify = Callable[[bytes], tuple[str, bytes, bytes]]
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The event is in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """The event cannot be used; ``error`` is the reason's stable name."""
+
+    error: str
+    message: str
+
+
+class Ack(msgspec.Struct, frozen=True, gc=False):
+    """A viewer's event is in the log."""
+
+    event_id: int
+    topic: str
+    partition: int
+    offset: int
+
+
+class EventIntake(Protocol):
+    """Where the server takes events to. All methods raise LogUnavailableError when the log does not acknowledge."""
+
+    async def accept(self, raws: Sequence[bytes], *, viewer_id: int | None) -> list[Accepted | Rejected]:
+        """Append events (JSON each), one result each in order; with ``viewer_id`` only that viewer's own."""
+
+    async def engage(self, viewer_id: int, event: bytes) -> Ack:
+        """Append one event of a viewer, completed with ``v``, ``user_id``, ``timestamp_ms`` and, if absent, ``id``.
+
+        Raises:
+            EventError: it would be a dead letter, or it names what the server fills in.
+        """
+
+    async def seen(self, viewer_id: int, request_id: int, tweet_ids: Sequence[int]) -> None:
+        """Append one impression a tweet, in one batch."""
+
+
+class LogIntake:
+    """The intake over an event log.
+
+    ``classify`` judges; ``now_ms`` stamps what viewers send; ``new_id`` names events without an id.
+    """
+
+    def __init__(
+        self, log: EventLog, classify: Classify, *, now_ms: Callable[[], int], new_id: Callable[[], int]
+    ) -> None:
+        self._log = log
+        self._classify = classify
+        self._now_ms = now_ms
+        self._new_id = new_id
+
+    async def accept(self, raws: Sequence[bytes], *, viewer_id: int | None) -> list[Accepted | Rejected]:
+        results: list[Accepted | Rejected | None] = [None] * len(raws)
+        by_topic: dict[str, tuple[list[int], list[NewRecord]]] = {topic: ([], []) for topic in TOPIC_ORDER}
+        for index, raw in enumerate(raws):
+            try:
+                topic, key, canonical = self._classify(raw)
+                if topic not in PUBLISHED_TOPICS:
+                    raise EventError("wrong_topic", f"{topic} is the engine's own topic")
+                if viewer_id is not None:
+                    _require_own(topic, canonical, viewer_id)
+            except EventError as error:
+                results[index] = Rejected(error.reason, error.detail)
+                continue
+            except ProtocolError as error:
+                results[index] = Rejected(error.name, error.message)
+                continue
+            indexes, records = by_topic.setdefault(topic, ([], []))
+            indexes.append(index)
+            records.append(NewRecord(value=canonical, key=key))
+        for topic, (indexes, records) in by_topic.items():
+            if not records:
+                continue
+            for index, result in zip(indexes, await self._append(topic, records), strict=True):
+                results[index] = result
+        return [result for result in results if result is not None]
+
+    async def engage(self, viewer_id: int, event: bytes) -> Ack:
+        fields = _event_fields(event)
+        fields |= {"v": 1, "user_id": str(viewer_id), "timestamp_ms": self._now_ms()}
+        event_id = _event_id(fields["id"]) if "id" in fields else self._new_id()
+        fields["id"] = str(event_id)
+        topic, key, canonical = self._classify(_encode(fields))
+        if topic not in VIEWER_TOPICS:
+            raise EventError("wrong_topic", f"a viewer writes engagements and relationships, not {topic}")
+        ((partition, offset),) = await self._log.append(topic, [NewRecord(value=canonical, key=key)])
+        return Ack(event_id, topic, partition, offset)
+
+    async def seen(self, viewer_id: int, request_id: int, tweet_ids: Sequence[int]) -> None:
+        unique = list(dict.fromkeys(tweet_ids))
+        rows = make_rows(
+            len(unique),
+            id=[impression_id(viewer_id, request_id, tweet_id) for tweet_id in unique],
+            user_id=viewer_id,
+            subject_id=unique,
+            timestamp_ms=self._now_ms(),
+            context_id=request_id,
+            kind=int(Kind.IMPRESSION),
+        )
+        record = NewRecord(value=encode_events(rows), key=str(viewer_id).encode(), format=Format.PACKED)
+        await self._log.append("engagements", [record])
+
+    async def _append(self, topic: str, records: list[NewRecord]) -> list[Accepted | Rejected]:
+        try:
+            return [Accepted(topic, partition, offset) for partition, offset in await self._log.append(topic, records)]
+        except RecordTooLargeError as error:
+            if len(records) == 1:
+                return [Rejected("record_too_large", str(error))]
+        # Nothing was written: halve, so that only the records that are too large are refused.
+        middle = len(records) // 2
+        return await self._append(topic, records[:middle]) + await self._append(topic, records[middle:])
+
+
+def impression_id(viewer_id: int, request_id: int, tweet_id: int) -> int:
+    """The event id of an impression a feed request reports: a frame sent twice counts once."""
+    text = f"impression {viewer_id} {request_id} {tweet_id}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
+
+
+def _event_fields(event: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(event, type=dict[str, Any])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise EventError("malformed_json", "the event is not a JSON object") from None
+    for name in ("v", "user_id", "timestamp_ms"):
+        if name in fields:
+            raise EventError("unknown_field", f"`{name}` is filled in by the server")
+    return fields
+
+
+def _event_id(value: Any) -> int:
+    try:
+        return parse_id(value, "id")
+    except ProtocolError as error:
+        reason = "id_out_of_range" if isinstance(value, int) and not isinstance(value, bool) else "wrong_type"
+        raise EventError(reason, error.message) from None
+
+
+def _encode(fields: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(fields)
+    except (OverflowError, ValueError, RecursionError):
+        raise EventError("wrong_type", "a number of the event is out of range") from None
+
+
+class _Actor(msgspec.Struct):
+    user_id: int | str | None = None
+
+
+_actor_decoder = msgspec.json.Decoder(_Actor)
+
+
+def _require_own(topic: str, canonical: bytes, viewer_id: int) -> None:
+    if topic not in VIEWER_TOPICS:
+        raise ProtocolError("wrong_viewer", f"this token may not publish to {topic}")
+    if parse_id(_actor_decoder.decode(canonical).user_id, "user_id") != viewer_id:
+        raise ProtocolError("wrong_viewer", "the event is another viewer's")

@@ -1,0 +1,154 @@
+"""What waits to be written to one websocket, and the one task that writes it.
+
+A feed is state, not a log: of pushes, heartbeats and pongs only the newest waits (latest wins). Answers are never
+dropped; when they pile up, or the client takes nothing for ``send_timeout_s``, the connection is cut.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+
+from aiohttp import WSMsgType, web
+from aiohttp.abc import AbstractStreamWriter
+
+from streams.process.ending import end_tasks
+from streams.server.metrics import ServingMetrics
+
+#: Answers that may wait, whatever their size.
+ANSWERS_MAX: Final = 1024
+
+
+class Push(Protocol):
+    """A push that is rendered when its turn comes, against what the client has by then."""
+
+    def render(self) -> bytes | None:
+        """The frame; None when there is nothing new to say."""
+
+
+class SlowConsumerError(Exception):
+    """The client does not take what it asked for."""
+
+
+class Outbox:
+    """Frames to one client. ``run`` writes; everything else only queues and never waits.
+
+    ``transport`` is the connection's; ``writer`` its stream (for ``drain``); the websocket's own write limit must be
+    off, so that control frames never wait behind data.
+    """
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        writer: AbstractStreamWriter,
+        transport: asyncio.Transport,
+        metrics: ServingMetrics,
+        *,
+        buffer_bytes_max: int,
+        send_timeout_s: float,
+    ) -> None:
+        self._socket = socket
+        self._writer = writer
+        self._transport = transport
+        self._metrics = metrics
+        self._buffer_bytes_max = buffer_bytes_max
+        self._send_timeout_s = send_timeout_s
+        self._answers: deque[bytes] = deque()
+        self._answers_bytes = 0
+        self._pong: bytes | None = None
+        self._heartbeat: bytes | None = None
+        self._push: Push | None = None
+        self._arrived = asyncio.Event()
+        self._full = False
+        self._drain: asyncio.Task[None] | None = None
+
+    def answer(self, frame: bytes) -> None:
+        """Queue an answer; one that does not fit ends the connection as too slow."""
+        fits = not self._answers or self._answers_bytes + len(frame) <= self._buffer_bytes_max
+        if not fits or len(self._answers) >= ANSWERS_MAX:
+            self._full = True
+        else:
+            self._answers.append(frame)
+            self._answers_bytes += len(frame)
+        self._arrived.set()
+
+    def heartbeat(self, frame: bytes) -> None:
+        """Replace the waiting heartbeat."""
+        self._heartbeat = frame
+        self._arrived.set()
+
+    def pong(self, payload: bytes) -> None:
+        """Replace the waiting pong (RFC 6455 §5.5.3: answering only the newest ping is enough)."""
+        self._pong = payload
+        self._arrived.set()
+
+    def push(self, push: Push | None) -> None:
+        """Replace the waiting push (None: forget it)."""
+        if self._push is not None and push is not None:
+            self._metrics.pushes_superseded.inc()
+        self._push = push
+        if push is not None:
+            self._arrived.set()
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether a read more would only make the pile of answers higher."""
+        return self._full
+
+    async def run(self) -> None:
+        """Write until cancelled.
+
+        Raises:
+            SlowConsumerError: the client does not read.
+            ConnectionError: it is gone.
+        """
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything that waits now.
+
+        Raises:
+            SlowConsumerError: the client does not read.
+            ConnectionError: it is gone.
+        """
+        while True:
+            if self._full or self._transport.get_write_buffer_size() > self._buffer_bytes_max:
+                raise SlowConsumerError
+            if self._pong is not None:
+                payload, self._pong = self._pong, None
+                await self._send(payload, WSMsgType.PONG)
+            elif self._answers:
+                frame = self._answers.popleft()
+                self._answers_bytes -= len(frame)
+                await self._send(frame, WSMsgType.TEXT)
+            elif self._heartbeat is not None:
+                frame, self._heartbeat = self._heartbeat, None
+                await self._send(frame, WSMsgType.TEXT)
+            elif self._push is not None:
+                push, self._push = self._push, None
+                rendered = push.render()
+                if rendered is not None:
+                    await self._send(rendered, WSMsgType.TEXT)
+                    self._metrics.pushes.inc()
+            else:
+                return
+
+    async def close(self) -> None:
+        """Give up waiting for the client; for when the transport is closed or aborted."""
+        if self._drain is not None and not self._drain.done():
+            await end_tasks([self._drain])
+
+    async def _send(self, frame: bytes, kind: WSMsgType) -> None:
+        await self._socket.send_frame(frame, kind)
+        self._metrics.sent_bytes.inc(len(frame))
+        if self._transport.get_write_buffer_size() == 0:
+            return
+        # The wait is a task of its own: cancelling aiohttp's drain would cancel whoever drains after it.
+        if self._drain is None or self._drain.done():
+            self._drain = asyncio.create_task(self._writer.drain(), name="drain")
+        await asyncio.wait([self._drain], timeout=self._send_timeout_s)
+        if not self._drain.done():
+            raise SlowConsumerError
+        self._drain.result()
