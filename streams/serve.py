@@ -1,7 +1,6 @@
 """``murmuration serve``: the engine and the server, until SIGTERM or Ctrl-C."""
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,11 +10,12 @@ import structlog
 
 from config.schema import Config
 from streams.events.publish import classify
-from streams.live.live_engine import Engine
+from streams.live.live_engine import LiveEngine
 from streams.live.wiring import running_engine, shown_config
 from streams.log.interface import EventLog
 from streams.process.ending import force_end_after
 from streams.process.logs import configure_logging
+from streams.process.signals import until_stopped
 from streams.process.version import VERSION
 from streams.server.application import build_app, start_server
 from streams.server.auth import check_serving
@@ -29,7 +29,7 @@ log = structlog.get_logger("murmuration.serve")
 class Running(NamedTuple):
     """A live instance: the engine, its log, and the server's address."""
 
-    engine: Engine
+    engine: LiveEngine
     event_log: EventLog
     url: str
 
@@ -70,25 +70,6 @@ async def running(
         finally:
             watch.cancel()
             await server.stop()
-
-
-async def until_stopped() -> str:
-    """Wait for SIGTERM or SIGINT; returns its name."""
-    loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[str] = loop.create_future()
-
-    def stop(name: str) -> None:
-        if not stopped.done():
-            stopped.set_result(name)
-
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop, number.name)
-    try:
-        return await stopped
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
 
 
 async def serve_forever(config: Config, *, accept_gap: bool = False) -> None:

@@ -15,10 +15,12 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from config.processors import ProcessorsConfig
+from streams.durable.metrics import DurableMetrics
+from streams.ordering.metrics import OrderMetrics
 from streams.process.version import VERSION
 from streams.processors.exposures import Label
 from streams.processors.metrics import ProcessorMetrics
-from streams.reading.metrics import DurableMetrics, EngineMetrics, OrderMetrics
+from streams.reading.metrics import EngineMetrics
 from streams.server.metrics import ServingMetrics
 
 ROOT = Path(__file__).parents[1]

@@ -1,12 +1,18 @@
-"""Who imports whom: kernels ← state rooms ← (apply | reading rooms) ← composition ← streams (docs/architecture.md)."""
+"""Who imports whom: kernels ← state rooms ← (apply | reading rooms) ← composition ← streams (docs/architecture.md).
+
+The rooms of `streams` and `loadtest` are in imports.toml, which docs/architecture.md shows as tables.
+"""
 
 import ast
+import importlib.util
+import tomllib
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1]
 PACKAGES = ("engine", "streams", "config", "loadtest")
+TABLES = tomllib.loads(Path(__file__).with_name("imports.toml").read_text())
 STATE_ROOMS = (
     "interaction_graph",
     "entity_names",
@@ -87,6 +93,57 @@ def test_state_rooms_never_import_each_other():
                 assert not others, f"{module_of(path)} imports {sorted(others)}"
 
 
+def allowed_above(package: str) -> dict[str, tuple[str, ...]]:
+    """Prefixes that each room of `streams` or `loadtest` may import, from its table."""
+    above: list[str] = []
+    allowed = {}
+    for row in TABLES[package]:
+        named = above if row["imports"] == ["*"] else row["imports"]
+        inside = [name for name in named if not name.startswith("streams")] if package == "loadtest" else named
+        assert set(inside) <= set(above), f"{package}.{row['room']} names a room that is not above it"
+        prefixes = [f"{package}.{name}" if name in inside else name for name in named]
+        allowed[row["room"]] = ("engine", "config", f"{package}.{row['room']}", *prefixes)
+        above.append(row["room"])
+    return allowed
+
+
+@pytest.mark.parametrize("package", ["streams", "loadtest"])
+def test_rooms_import_only_rooms_above_them(package: str):
+    allowed = allowed_above(package)
+    for path in sorted((SOURCE / package).rglob("*.py")):
+        module = module_of(path)
+        if module == package:
+            continue
+        room = module.split(".")[1]
+        assert room in allowed, f"{module} has no place in tests/imports.toml"
+        wrong = {n for n in imports_of(path) if not any(within(n, a) or within(a, n) for a in allowed[room])}
+        assert not wrong, f"{module} may not import {sorted(wrong)}"
+
+
+def test_the_server_has_floors_that_import_downwards():
+    floor = {name: i for i, row in enumerate(TABLES["server"]) for name in row["files"]}
+    paths = sorted((SOURCE / "streams" / "server").glob("*.py"))
+    assert {path.stem for path in paths} == set(floor)
+    for path in paths:
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[:2] == ["streams", "server"] and len(parts) > 2 and parts[2] in floor:
+                assert floor[parts[2]] <= floor[path.stem], f"server/{path.name} may not import {name}"
+
+
+def test_the_architecture_page_shows_these_tables():
+    path = SOURCE / "tests" / "support" / "import_tables.py"
+    spec = importlib.util.spec_from_file_location("import_tables", path)
+    assert spec is not None
+    assert spec.loader is not None
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    page = (SOURCE / "docs" / "architecture.md").read_text()
+    assert tables.filled(page) == page, "python tests/support/import_tables.py"
+
+
 def test_the_contract_can_fail(tmp_path: Path):
     assert not any(within("streams.log", allowed) for allowed in ALLOWED["engine.state"])
     assert not any(within("engine.social_graph", allowed) for allowed in ALLOWED["engine.signals"])
+    assert "streams.live" not in allowed_above("streams")["log"]
+    assert "streams.cli" not in allowed_above("loadtest")["traffic"]

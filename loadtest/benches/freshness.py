@@ -25,7 +25,7 @@ from loadtest.traffic.server_process import server_process
 from streams.events.open_topics import running_log
 from streams.events.publish import append_all
 from streams.log.interface import EventLog, NewRecord
-from streams.reading.metrics import LATENCY_S, quantile
+from streams.process.histogram import LATENCY_S, quantile
 
 STEP_S = 0.02
 PROBES_PER_S = 4

@@ -22,9 +22,10 @@ from loadtest.traffic.viewers import ViewerStats, run_viewers
 from streams.events.publish import append_all
 from streams.live.wiring import wait_applied
 from streams.log.interface import EventLog, LogUnavailableError, NewRecord
+from streams.process.histogram import LATENCY_S, quantile
 from streams.process.logs import configure_logging
-from streams.reading.metrics import LATENCY_S, quantile
-from streams.serve import Running, running, until_stopped
+from streams.process.signals import until_stopped
+from streams.serve import Running, running
 
 HISTORY_MS = 6 * 3_600_000
 TICK_S = 0.05

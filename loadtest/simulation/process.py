@@ -25,7 +25,7 @@ from streams.durable.store import Store
 from streams.events.json_types import TOPICS
 from streams.events.served_feed import encode_served
 from streams.live.applier import Applier
-from streams.live.live_engine import Engine
+from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
 from streams.live.wiring import following_engine
 from streams.log.interface import LogUnavailableError, OffsetOutOfRangeError
@@ -47,7 +47,7 @@ class Process:
         self.config, self.broker = config, broker
         self.witness = Witness(config, chance.stream("witness"))
         self.platter = platter
-        self.engine: Engine | None = None
+        self.engine: LiveEngine | None = None
         self.served: ServedLog | None = None
         self.life = Life(0)
         self.lives = 0
@@ -168,7 +168,7 @@ class Process:
             ) as engine:
                 await self._serve(engine, log, told)
 
-    async def _serve(self, engine: Engine, log: MemoryLog, told: asyncio.Event) -> None:
+    async def _serve(self, engine: LiveEngine, log: MemoryLog, told: asyncio.Event) -> None:
         engine.readers.prepare()
 
         def encode(feed: Feed, request: Request) -> bytes:

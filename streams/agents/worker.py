@@ -22,15 +22,15 @@ from streams.agents.faust_app import ensure_changelog, faust_app, group
 from streams.agents.table import PartitionedTable, position_key
 from streams.events.open_topics import running_log
 from streams.events.served_feed import TOPIC as SERVED
-from streams.live.wiring import new_registry
 from streams.log.interface import EventLog, LogUnavailableError, OffsetOutOfRangeError, Tail, TopicPartition
 from streams.process.ending import end_tasks, force_end_after
 from streams.process.logs import configure_logging
+from streams.process.loop import new_registry
+from streams.process.signals import until_stopped
 from streams.processors.counting import Counting
 from streams.processors.exposures import totals
 from streams.processors.groups import GroupsTail
 from streams.processors.metrics import ProcessorMetrics, show_pause_s
-from streams.serve import until_stopped
 
 log = structlog.get_logger("murmuration.agents")
 

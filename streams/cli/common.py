@@ -33,7 +33,7 @@ def parse_urls(values: Sequence[str]) -> list[str]:
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run on uvloop; Ctrl-C ends it with 130."""
-    from streams.live.wiring import new_event_loop
+    from streams.process.loop import new_event_loop
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)

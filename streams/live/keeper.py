@@ -10,11 +10,11 @@ import structlog
 
 from config.serving import DurableConfig
 from streams.durable.journal import JournalError
+from streams.durable.metrics import DurableMetrics
 from streams.durable.snapshots import Pending, SnapshotInfo
 from streams.durable.store import Store
 from streams.live.state_thread import StateThread
 from streams.log.interface import EventLog, LogUnavailableError
-from streams.reading.metrics import DurableMetrics
 from streams.recovery.recover import Recovered, log_starts
 
 log = structlog.get_logger("murmuration.snapshots")

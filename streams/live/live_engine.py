@@ -12,11 +12,12 @@ from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_products
 from engine.pipeline.execute import Pipeline
 from engine.state import EngineState
+from streams.durable.origin import Origin
 from streams.events.dead_letters import DeadLetter
 from streams.events.decode import Decoder
 from streams.live.applier import Applier
 from streams.live.keeper import Keeper
-from streams.live.service import Origin, Readiness, Viewer
+from streams.live.service import Readiness, Viewer
 from streams.live.state_thread import StateThread
 from streams.live.tail import Ingest
 from streams.log.interface import EventLog, TopicPartition
@@ -27,7 +28,7 @@ from streams.reading.state_lock import PhaseFairLock
 from streams.recovery.recover import Recovered
 
 
-class Engine:
+class LiveEngine:
     """State, writer thread and reader pool; implements ``service.FeedService``."""
 
     def __init__(self, config: Config, registry: CollectorRegistry, state: EngineState | None = None) -> None:

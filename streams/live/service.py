@@ -1,12 +1,13 @@
 """What the server asks of the engine: the seam between websocket/HTTP and the state thread."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
 from engine.feed import Feed, Request
 from engine.home_mixer.config import HomeMixerConfig
+from streams.durable.origin import Origin
 from streams.log.interface import TopicPartition
 from streams.reading.graph_queries import GraphQuery
 
@@ -25,16 +26,6 @@ class Viewer(msgspec.Struct, frozen=True):
     user_id: int
     followees: int
     engagements: int
-
-
-class Origin(NamedTuple):
-    """Where a service's versions come from: the line of versions they belong to, and the start of the process.
-
-    ``history`` is 16 hex digits, "" for none (nothing is kept); ``incarnation`` a 64-bit number, 0 for none.
-    """
-
-    history: str
-    incarnation: int
 
 
 class FeedService(Protocol):

@@ -4,47 +4,39 @@ A background task that dies ends the process: half an engine is worse than none.
 """
 
 import asyncio
-import os
 import random
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from config.schema import Config, feed_hash, masked, rooms_hash
 from engine.errors import MurmurationError
 from engine.kernels import warmup
 from streams.durable.folder import opened_store
+from streams.durable.metrics import DurableMetrics
 from streams.durable.store import Store
 from streams.events import kernels as event_kernels
 from streams.events.json_types import APPLIED_TOPICS
 from streams.events.open_topics import running_log
 from streams.live.keeper import Keeper, snapshots_on_signal
-from streams.live.live_engine import Engine
+from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
 from streams.live.tail import apply_retention
 from streams.log.interface import EventLog, TopicPartition
+from streams.ordering.metrics import OrderMetrics
 from streams.ordering.own import OwnOrder
 from streams.ordering.pieces import PieceSource
 from streams.ordering.shared_source import SharedSource
 from streams.process.ending import end_tasks
+from streams.process.loop import new_registry
 from streams.processors.embedded import processors_beside
-from streams.reading.metrics import DurableMetrics, OrderMetrics
 from streams.recovery.recover import Recovered, recover
 
 RETENTION_INTERVAL_S = 600.0
 PROGRESS_AFTER_S = 1.5
-
-
-def new_registry() -> CollectorRegistry:
-    """A metrics registry with the process's own figures."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
 
 
 @asynccontextmanager
@@ -54,7 +46,7 @@ async def running_engine(
     registry: CollectorRegistry | None = None,
     accept_gap: bool = False,
     progress: Callable[[str], None] = lambda line: None,
-) -> AsyncIterator[tuple[Engine, EventLog]]:
+) -> AsyncIterator[tuple[LiveEngine, EventLog]]:
     """An engine that follows its log, and the log; background tasks end with the block.
 
     ``accept_gap``: go on where the log has lost records that the state needs.
@@ -100,7 +92,7 @@ async def following_engine(
     accept_gap: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     state_thread: Callable[..., StateThread] = StateThread,
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[LiveEngine]:
     """An engine on an open log and folder: recovered, and following; what ``running_engine`` and simulations share.
 
     ``incarnation`` and ``now_ms``: see ``recover``. Raises what ``running_engine`` does.
@@ -115,7 +107,7 @@ async def following_engine(
             accept_gap=accept_gap,
             progress=progress,
         )
-        engine = Engine(config, registry, recovered.state)
+        engine = LiveEngine(config, registry, recovered.state)
         ingest, writer = engine.start(event_log, recovered, state_thread)
         keeper = engine.keeper = Keeper(
             store,
@@ -182,11 +174,11 @@ def compile_kernels(progress: Callable[[str], None] = lambda line: None) -> None
     event_kernels.warm()
 
 
-async def _until_failed(engine: Engine) -> None:
+async def _until_failed(engine: LiveEngine) -> None:
     await engine.failed
 
 
-async def wait_applied(engine: Engine, event_log: EventLog, *, timeout_s: float) -> None:
+async def wait_applied(engine: LiveEngine, event_log: EventLog, *, timeout_s: float) -> None:
     """Wait until everything that is in the log at this moment has been applied, and feeds are served.
 
     Raises:
@@ -207,12 +199,3 @@ async def wait_applied(engine: Engine, event_log: EventLog, *, timeout_s: float)
 def shown_config(config: Config) -> dict[str, object]:
     """What ``/config`` and ``config show`` print."""
     return {"config_hash": feed_hash(config), "config": masked(config)}
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop where it runs, else asyncio's own."""
-    if os.name == "nt":
-        return asyncio.new_event_loop()
-    import uvloop
-
-    return uvloop.new_event_loop()

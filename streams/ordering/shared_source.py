@@ -9,12 +9,12 @@ import structlog
 from config.serving import IngestConfig, LogConfig
 from streams.durable.journal import Entry
 from streams.log.interface import EventLog, Records, Tail, TopicPartition
+from streams.ordering.metrics import OrderMetrics
 from streams.ordering.pieces import Piece, Pieces, runs_of
 from streams.ordering.proposals import ORDER, encode
 from streams.ordering.shared import SharedOrder
 from streams.ordering.waiting import ReplayError
 from streams.process.ending import end_tasks
-from streams.reading.metrics import OrderMetrics
 
 #: Records of the order read at a time.
 _ORDER_RECORDS_MAX: Final = 512

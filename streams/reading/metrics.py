@@ -1,67 +1,15 @@
 """Metrics of the path from log to feed (docs/metrics.md lists them all). No ids in labels; base units."""
 
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from streams.durable.snapshots import SnapshotInfo
+from streams.process.histogram import LATENCY_S, STAGE_S, BatchHistogram
 from streams.process.version import VERSION
 
-LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-STAGE_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-
 RoomGauges = Callable[[], Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]]
-
-
-class BatchHistogram(Collector):
-    """A histogram fed with arrays: a million observations a second cost a sort into buckets, not a million calls."""
-
-    def __init__(self, name: str, documentation: str, bounds: Sequence[float]) -> None:
-        self.name, self.documentation = name, documentation
-        self.bounds = np.array(bounds)
-        self._lock = threading.Lock()
-        self._counts = np.zeros(len(bounds) + 1, np.int64)
-        self._sum = 0.0
-
-    def observe(self, values: NDArray[np.floating[Any]]) -> None:
-        """Add every value."""
-        counts = np.bincount(np.searchsorted(self.bounds, values), minlength=len(self._counts))
-        with self._lock:
-            self._counts += counts
-            self._sum += float(values.sum())
-
-    def snapshot(self) -> NDArray[np.int64]:
-        """Counts by bucket (not cumulative), the last one beyond every bound."""
-        with self._lock:
-            return self._counts.copy()
-
-    def collect(self) -> Iterable[Metric]:
-        with self._lock:
-            cumulative, total = np.cumsum(self._counts), self._sum
-        labels = [*map(str, self.bounds.tolist()), "+Inf"]
-        family = HistogramMetricFamily(self.name, self.documentation)
-        family.add_metric([], list(zip(labels, cumulative.astype(float).tolist(), strict=True)), total)
-        yield family
-
-
-def quantile(counts: NDArray[np.int64], bounds: Sequence[float], q: float) -> float:
-    """The q-quantile of bucket counts, interpolated within its bucket (0 when empty)."""
-    total = int(counts.sum())
-    if not total:
-        return 0.0
-    cumulative = np.cumsum(counts)
-    bucket = int(np.searchsorted(cumulative, q * total))
-    low = bounds[bucket - 1] if bucket else 0.0
-    high = bounds[min(bucket, len(bounds) - 1)]
-    before = int(cumulative[bucket - 1]) if bucket else 0
-    within = (q * total - before) / max(int(counts[bucket]), 1)
-    return low + (high - low) * min(max(within, 0.0), 1.0)
 
 
 class _Rooms(Collector):
@@ -164,42 +112,3 @@ class EngineMetrics:
     def watch_rooms(self, gauges: RoomGauges) -> None:
         """Report the rooms when scraped."""
         self.registry.register(_Rooms(gauges))
-
-
-class DurableMetrics:
-    """What is kept on disk for the next start."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def gauge(name: str, documentation: str) -> Gauge:
-            return Gauge(f"murmuration_{name}", documentation, registry=registry)
-
-        self.snapshot_version = gauge("snapshot_version", "State version of the newest snapshot")
-        self.snapshot_time = gauge("snapshot_timestamp_seconds", "When the newest snapshot was taken")
-        self.snapshot_bytes = gauge("snapshot_bytes", "Bytes of the newest snapshot")
-        self.snapshot_seconds = gauge("snapshot_seconds", "Time to write the newest snapshot")
-        self.snapshot_pause = gauge("snapshot_pause_seconds", "How long its start kept the state thread")
-        self.snapshot_failures = Counter(
-            "murmuration_snapshot_failures_total", "Snapshots that could not be written", registry=registry
-        )
-        self.gap_records = gauge("log_gap_records", "Records of the log that were lost before they were applied")
-
-    def note_snapshot(self, info: SnapshotInfo, seconds: float, pause_s: float) -> None:
-        """A snapshot is in force."""
-        self.snapshot_version.set(info.version)
-        self.snapshot_time.set(info.created_ms / 1000)
-        self.snapshot_bytes.set(info.bytes)
-        self.snapshot_seconds.set(seconds)
-        self.snapshot_pause.set(pause_s)
-
-
-class OrderMetrics:
-    """The order that nodes share (``log.order = "shared"``)."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.proposals = Counter(
-            "murmuration_order_proposals_total",
-            "Proposals read from the shared order, by result (accepted, ignored)",
-            ["result"],
-            registry=registry,
-        )
-        self.leads = Gauge("murmuration_order_leads", "1 on the node whose proposals are accepted", registry=registry)

@@ -16,11 +16,11 @@ from config.serving import LogConfig
 from engine.errors import MurmurationError
 from engine.state import EngineState
 from streams.durable.journal import Entry, Gap, Journal, JournalError
+from streams.durable.origin import Origin
 from streams.durable.snapshots import SnapshotError, Snapshots
 from streams.durable.store import HistoryInfo, Store
 from streams.events.decode import Decoder
 from streams.events.json_types import APPLIED_TOPICS
-from streams.live.service import Origin
 from streams.log.interface import EventLog, TopicPartition
 from streams.ordering.line import Line, find_line
 from streams.ordering.own import Replay

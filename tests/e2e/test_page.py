@@ -24,8 +24,9 @@ from config.serving import LogConfig, ServingConfig
 from engine.errors import SafetyError
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
 from loadtest.society.society import Society, SocietyConfig
+from streams.durable.origin import Origin
 from streams.events.publish import classify
-from streams.live.service import Origin, Readiness, Viewer
+from streams.live.service import Readiness, Viewer
 from streams.log import open_log
 from streams.server.application import RunningServer, build_app, start_server
 

@@ -21,11 +21,11 @@ from loadtest.scenarios.demo import publish_events
 from loadtest.society.society import Society, SocietyConfig
 from streams.events.decode import Decoder
 from streams.events.packed import make_rows, pack
-from streams.live.live_engine import Engine
+from streams.live.live_engine import LiveEngine
 from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import Format, NewRecord, Records
 from streams.ordering.pieces import cut
-from streams.reading.metrics import BatchHistogram, quantile
+from streams.process.histogram import BatchHistogram, quantile
 from streams.server.encode import encode_feed
 
 
@@ -135,7 +135,7 @@ async def test_feeds_asked_while_events_come_in_are_exactly_those_of_their_versi
     versions = {feed.version for _, feed in served}
     assert len(versions) > 10, "feeds and batches did not interleave: the test shows nothing"
 
-    fresh = Engine(settings, CollectorRegistry())
+    fresh = LiveEngine(settings, CollectorRegistry())
     waiting = sorted(served, key=lambda pair: pair[1].version)
     for request, feed in waiting[:: max(1, len(waiting) // 400)]:
         while fresh.state.version < feed.version:

@@ -17,7 +17,7 @@ from loadtest.scenarios.demo import publish_events
 from loadtest.society.society import Society, SocietyConfig
 from streams.durable.folder import opened_store
 from streams.events.open_topics import running_log
-from streams.live.live_engine import Engine
+from streams.live.live_engine import LiveEngine
 from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import EventLog, LogUnavailableError, NewRecord
 from streams.ordering.line import LineLostError
@@ -41,7 +41,7 @@ def node_config(tmp_path: Path, small_rooms):
     return make
 
 
-async def at_one_version(engines: list[Engine], event_log: EventLog) -> int:
+async def at_one_version(engines: list[LiveEngine], event_log: EventLog) -> int:
     """Wait until all have applied all there is."""
     for engine in engines:
         await wait_applied(engine, event_log, timeout_s=WAIT_S)
@@ -52,7 +52,7 @@ async def at_one_version(engines: list[Engine], event_log: EventLog) -> int:
     return engines[0].version
 
 
-async def assert_equal(engines: list[Engine], event_log: EventLog) -> None:
+async def assert_equal(engines: list[LiveEngine], event_log: EventLog) -> None:
     version = await at_one_version(engines, event_log)
     assert len({engine.state.digest() for engine in engines}) == 1
     assert len({engine.origin.history for engine in engines}) == 1

@@ -15,11 +15,11 @@ from streams.events.json_types import APPLIED_TOPICS
 from streams.log.interface import EventLog, LogUnavailableError, NewRecord, TopicPartition
 from streams.ordering import shared_source
 from streams.ordering.line import LineLostError, find_line
+from streams.ordering.metrics import OrderMetrics
 from streams.ordering.pieces import Piece, Pieces, runs_of
 from streams.ordering.proposals import ORDER, Genesis, Proposal, ProposedRun, encode, line_id, of_rooms
 from streams.ordering.shared_source import SharedSource
 from streams.ordering.waiting import ReplayError
-from streams.reading.metrics import OrderMetrics
 
 ROOMS = "00112233aabbccdd"
 INGEST = IngestConfig(poll_records_max=20, batch_events_max=8, poll_timeout_s=0.5)

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from config.schema import Config
-from streams.live.live_engine import Engine
+from streams.live.live_engine import LiveEngine
 from streams.process.ending import end_tasks, standing
 
 
@@ -62,9 +62,9 @@ async def test_a_task_that_does_not_end_is_named_with_its_place_and_left():
 
 async def test_a_wait_for_a_version_never_loses_its_cancellation(small_rooms, monkeypatch):
     """Cancelled at any step around the publication of a version, whoever waits for ever ends."""
-    engine = Engine(Config(rooms=small_rooms), CollectorRegistry())
+    engine = LiveEngine(Config(rooms=small_rooms), CollectorRegistry())
     versions = [0]
-    monkeypatch.setattr(Engine, "version", property(lambda self: versions[0]))
+    monkeypatch.setattr(LiveEngine, "version", property(lambda self: versions[0]))
 
     async def watch() -> None:
         version = engine.version

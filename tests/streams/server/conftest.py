@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from config.serving import ServingConfig
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHit, Why
-from streams.live.service import Origin, Readiness, Viewer
+from streams.durable.origin import Origin
+from streams.live.service import Readiness, Viewer
 from streams.log.interface import (
     EventLog,
     LogUnavailableError,
