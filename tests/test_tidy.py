@@ -1,6 +1,7 @@
 """Rules of the house that a linter does not know (CONTRIBUTING.md)."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def tree_of(path: Path) -> ast.Module:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_module_fits_in_a_head(path: Path):
     assert len(path.read_text().splitlines()) <= LINES_MAX
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_module_is_not_named_like_one_of_the_standard_library(path: Path):
+    """A script that runs beside it would import it instead of the real one. (Private names cannot be meant.)"""
+    taken = {name for name in sys.stdlib_module_names if not name.startswith("_")}
+    assert path.stem.startswith("_") or path.stem not in taken
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, Kind, TweetFlag
 from engine.errors import EventError
-from streams.events import json_types as wire
+from streams.events import json_types
 from streams.events.ids import country_code, language_code, mix_ids, text_hash, url_hash
 from streams.events.kernels import parse_decimals
 from streams.events.profile_bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.events.reasons import Reason
 from streams.events.rules import VALUED_TYPES, check_event
 
-_KIND_CODES = {name: int(kind) for name, kind in wire.KIND_BY_TYPE.items()}
+_KIND_CODES = {name: int(kind) for name, kind in json_types.KIND_BY_TYPE.items()}
 _VALUED = np.zeros(256, np.bool_)
 _VALUED[[_KIND_CODES[name] for name in VALUED_TYPES]] = True
 # Plain ints: enum members are slow to put into arrays.
@@ -50,7 +50,7 @@ class Columns(NamedTuple):
     tweets: TweetColumns | None = None
 
 
-def build_columns(topic: str, events: Sequence[wire.Event], times_ms_max: NDArray[np.int64]) -> Columns:
+def build_columns(topic: str, events: Sequence[json_types.Event], times_ms_max: NDArray[np.int64]) -> Columns:
     """Columns of a topic's events, in their order; ``times_ms_max`` (n events) bounds each event's time.
 
     Raises:
@@ -69,7 +69,7 @@ def build_columns(topic: str, events: Sequence[wire.Event], times_ms_max: NDArra
     return Columns(_transpose(rows), np.arange(len(rows)))
 
 
-def _engagements(events: Sequence[wire.Engagement], times_ms_max: NDArray[np.int64]) -> Columns:
+def _engagements(events: Sequence[json_types.Engagement], times_ms_max: NDArray[np.int64]) -> Columns:
     size = len(events)
     kind = np.array([_KIND_CODES[e.type] for e in events], np.uint8)
     time_ms = np.array([e.timestamp_ms for e in events], np.int64)
@@ -134,7 +134,7 @@ def _transpose(rows: list[Row]) -> list[NDArray[Any]]:
     ]
 
 
-def _relationship(event: wire.Relationship) -> Row:
+def _relationship(event: json_types.Relationship) -> Row:
     context = text_hash(event.word) if event.word else 0
     target_id = int(event.target_id)
     return (
@@ -150,7 +150,7 @@ def _relationship(event: wire.Relationship) -> Row:
     )
 
 
-def _served(events: Sequence[wire.ServedFeed]) -> Columns:
+def _served(events: Sequence[json_types.ServedFeed]) -> Columns:
     """One row an entry. Its id mixes the event's and the position, so that a record written twice is a duplicate."""
     sizes = [len(event.entries) for event in events]
     source = np.repeat(np.arange(len(events)), sizes)
@@ -170,7 +170,7 @@ def _served(events: Sequence[wire.ServedFeed]) -> Columns:
     return Columns(columns, source)
 
 
-def _user(event: wire.User) -> Row:
+def _user(event: json_types.User) -> Row:
     language = language_code(event.languages[0]) if event.languages else 0
     bits = (
         event.verified * ProfileBit.VERIFIED
@@ -186,7 +186,7 @@ def _user(event: wire.User) -> Row:
 _ROWS: dict[str, Callable[[Any], Row]] = {"relationships": _relationship, "users": _user}
 
 
-def _tweets(events: Sequence[wire.Event]) -> Columns:
+def _tweets(events: Sequence[json_types.Event]) -> Columns:
     rows: list[Row] = []
     source: list[int] = []
     payloads: list[tuple[int, ...]] = []
@@ -194,13 +194,13 @@ def _tweets(events: Sequence[wire.Event]) -> Columns:
     text_bytes = 0
     for index, event in enumerate(events):
         before = len(rows)
-        if isinstance(event, wire.Create | wire.Edit):
+        if isinstance(event, json_types.Create | json_types.Edit):
             text = event.text.encode()
             rows.append(_content_row(event, len(payloads)))
             payloads.append((*_payload(event), text_bytes, len(text)))
             texts.append(text)
             text_bytes += len(text)
-            if isinstance(event, wire.Create):
+            if isinstance(event, json_types.Create):
                 for row, name in _derived_rows(event):
                     if name:
                         payloads.append((*_NO_CONTENT, text_bytes, len(name)))
@@ -216,22 +216,22 @@ def _tweets(events: Sequence[wire.Event]) -> Columns:
     return Columns(_transpose(rows), np.array(source, np.int64), TweetColumns(tweets, b"".join(texts)))
 
 
-def _content_row(event: wire.Create | wire.Edit, payload: int) -> Row:
-    kind = _CREATE if isinstance(event, wire.Create) else _EDIT
+def _content_row(event: json_types.Create | json_types.Edit, payload: int) -> Row:
+    kind = _CREATE if isinstance(event, json_types.Create) else _EDIT
     author_id = int(event.author_id)
     return (kind, int(event.id), author_id, int(event.tweet_id), author_id, event.timestamp_ms, 0, 0, payload)
 
 
-def _bare_row(event: wire.Delete | wire.Label | wire.Unlabel) -> Row:
+def _bare_row(event: json_types.Delete | json_types.Label | json_types.Unlabel) -> Row:
     ids = (int(event.tweet_id), int(event.author_id))
-    if isinstance(event, wire.Delete):
+    if isinstance(event, json_types.Delete):
         return (_DELETE, int(event.id), ids[1], *ids, event.timestamp_ms, 0, 0, -1)
-    kind = _LABEL if isinstance(event, wire.Label) else _UNLABEL
+    kind = _LABEL if isinstance(event, json_types.Label) else _UNLABEL
     # Labels come from the platform: nobody "acted".
     return (kind, int(event.id), 0, *ids, event.timestamp_ms, text_hash(event.label), 0, -1)
 
 
-def _payload(event: wire.Create | wire.Edit) -> tuple[int, ...]:
+def _payload(event: json_types.Create | json_types.Edit) -> tuple[int, ...]:
     """reply_to, conversation, quoted, retweeted, lang, flags: the tweet columns before the text's place."""
     flags = 0
     for medium in event.media:
@@ -239,14 +239,14 @@ def _payload(event: wire.Create | wire.Edit) -> tuple[int, ...]:
     if event.urls:
         flags |= _LINK
     references = (0, 0, 0, 0)
-    if isinstance(event, wire.Create):
+    if isinstance(event, json_types.Create):
         references = (int(event.reply_to_id), int(event.conversation_id), int(event.quoted_id), int(event.retweeted_id))
         reply_to_id, _, quoted_id, retweeted_id = references
         flags |= (reply_to_id and _REPLY) | (quoted_id and _QUOTE) | (retweeted_id and _RETWEET)
     return (*references, language_code(event.lang), flags)
 
 
-def _derived_rows(event: wire.Create) -> Iterator[tuple[Row, bytes]]:
+def _derived_rows(event: json_types.Create) -> Iterator[tuple[Row, bytes]]:
     """One row each for the people, hashtags and links of a new tweet; the author and repetitions left out.
 
     With the name, in UTF-8, that a hashtag or a link is hashed from; its row's payload is still to be set.

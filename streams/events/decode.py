@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, EventBatch
 from engine.errors import EventError
-from streams.events import json_types as wire
+from streams.events import json_types
 from streams.events.columns import Columns, build_columns
 from streams.events.dead_letters import DeadLetter
 from streams.events.packed import PACKED_KINDS, decode_rows, open_record
@@ -49,24 +49,24 @@ class EventTypes:
     """Decodes JSON values of one topic (or of every topic) into wire structs."""
 
     def __init__(self, topic: str) -> None:
-        types = wire.TOPICS[topic].types
+        types = json_types.TOPICS[topic].types
         self.topic = topic
-        self.names = frozenset(name for struct in types for name in wire.type_names(struct))
+        self.names = frozenset(name for struct in types for name in json_types.type_names(struct))
         #: Raises one of DECODE_ERRORS; ``explain`` names the reason.
         self.decode = msgspec.json.Decoder(functools.reduce(operator.or_, types)).decode
 
     def explain(self, value: bytes, error: Exception) -> EventError:
         """Why ``decode`` raised ``error`` for ``value``."""
-        return diagnose(value, self.names, wire.TOPIC_BY_TYPE, error)
+        return diagnose(value, self.names, json_types.TOPIC_BY_TYPE, error)
 
-    def checked(self, value: bytes, time_ms_max: int) -> wire.Event:
+    def checked(self, value: bytes, time_ms_max: int) -> json_types.Event:
         """Decode and check one value.
 
         Raises:
             EventError: it cannot be used; the reason does not depend on other records.
         """
         try:
-            event: wire.Event = self.decode(value)
+            event: json_types.Event = self.decode(value)
         except DECODE_ERRORS as error:
             raise self.explain(value, error) from None
         check_event(event, time_ms_max)
@@ -83,7 +83,7 @@ class Decoder:
     def __init__(self, *, future_ms_max: int, topic_prefix: str = "") -> None:
         self._future_ms_max = future_ms_max
         self._topic_prefix = topic_prefix
-        self._types = {topic: EventTypes(topic) for topic in wire.APPLIED_TOPICS}
+        self._types = {topic: EventTypes(topic) for topic in json_types.APPLIED_TOPICS}
 
     def decode(self, runs: Sequence[Records]) -> Decoded:
         """Decode runs of records, in their order, into one batch. Never raises for what is in a record."""
@@ -134,7 +134,7 @@ class Decoder:
         self, types: EventTypes, values: list[bytes], times_ms_max: NDArray[np.int64]
     ) -> tuple[Columns, list[tuple[int, int | None, bytes, EventError]]]:
         good: list[int] = []
-        events: list[wire.Event] = []
+        events: list[json_types.Event] = []
         bad: list[tuple[int, int | None, bytes, EventError]] = []
         for index, (value, time_ms_max) in enumerate(zip(values, times_ms_max.tolist(), strict=True)):
             try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from streams.events import json_types as wire
+from streams.events import json_types
 from streams.events.rules import VALUED_TYPES
 from streams.log.interface import CONTENT_TYPES, Format
 from streams.process.version import VERSION
@@ -20,7 +20,7 @@ _PACKED_SUMMARY = "Many fixed-width events in one record: a 16-byte header and r
 
 Json = dict[str, Any]
 
-_ID: Json = msgspec.json.schema(wire.Id)
+_ID: Json = msgspec.json.schema(json_types.Id)
 
 
 def _conditions() -> dict[str, Json]:
@@ -49,7 +49,7 @@ def _tidy(schema: Any, id_ref: Json) -> Any:
 
 
 def _components(ref_template: str) -> dict[str, Json]:
-    structs = [struct for topic in wire.TOPICS.values() for struct in topic.types]
+    structs = [struct for topic in json_types.TOPICS.values() for struct in topic.types]
     _, components = msgspec.json.schema_components(structs, ref_template=ref_template)
     id_ref = {"$ref": ref_template.format(name="Id")}
     schemas: dict[str, Json] = {name: _tidy(schema, id_ref) for name, schema in components.items()}
@@ -70,7 +70,7 @@ def _reachable(names: list[str], components: dict[str, Json]) -> list[str]:
 
 def json_schema(topic: str) -> Json:
     """The JSON Schema (2020-12) of the JSON events of one topic."""
-    spec = wire.TOPICS[topic]
+    spec = json_types.TOPICS[topic]
     components = _components("#/$defs/{name}")
     names = [struct.__name__ for struct in spec.types]
     return {
@@ -82,7 +82,7 @@ def json_schema(topic: str) -> Json:
     }
 
 
-def _message(struct: type[wire.Event], topic: wire.Topic) -> Json:
+def _message(struct: type[json_types.Event], topic: json_types.Topic) -> Json:
     message: Json = {
         "name": struct.__name__,
         "contentType": CONTENT_TYPES[Format.JSON].decode(),
@@ -97,7 +97,9 @@ def _message(struct: type[wire.Event], topic: wire.Topic) -> Json:
 
 def asyncapi() -> Json:
     """The AsyncAPI 3.0 document of the topics: one channel a topic, one message a struct, and the packed form."""
-    messages = {struct.__name__: _message(struct, topic) for topic in wire.TOPICS.values() for struct in topic.types}
+    messages = {
+        struct.__name__: _message(struct, topic) for topic in json_types.TOPICS.values() for struct in topic.types
+    }
     messages["PackedBatch"] = {
         "name": "PackedBatch",
         "contentType": CONTENT_TYPES[Format.PACKED].decode(),
@@ -106,7 +108,7 @@ def asyncapi() -> Json:
     }
     channels: Json = {}
     operations: Json = {}
-    for topic in wire.TOPICS.values():
+    for topic in json_types.TOPICS.values():
         names = [struct.__name__ for struct in topic.types] + (["PackedBatch"] if topic.packed else [])
         channels[topic.name] = {
             "address": topic.name,
@@ -117,7 +119,7 @@ def asyncapi() -> Json:
             binding = {"topicConfiguration": {"cleanup.policy": ["compact"]}, "bindingVersion": "0.5.0"}
             channels[topic.name]["bindings"] = {"kafka": binding}
         channel = {"$ref": f"#/channels/{topic.name}"}
-        if topic.name in wire.APPLIED_TOPICS:
+        if topic.name in json_types.APPLIED_TOPICS:
             operations[f"apply-{topic.name}"] = {"action": "receive", "channel": channel}
         operations[f"append-{topic.name}"] = {"action": "send", "channel": channel}
     return {
@@ -144,7 +146,7 @@ def asyncapi() -> Json:
 
 def documents() -> dict[str, str]:
     """Every generated document by file name."""
-    files = {f"{topic}.schema.json": json_schema(topic) for topic in wire.TOPICS}
+    files = {f"{topic}.schema.json": json_schema(topic) for topic in json_types.TOPICS}
     files["asyncapi.json"] = asyncapi()
     return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in files.items()}
 

@@ -10,7 +10,7 @@ from io import BufferedIOBase
 import msgspec
 
 from engine.errors import EventError
-from streams.events import json_types as wire
+from streams.events import json_types
 from streams.events.decode import EventTypes
 from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
 from streams.log.interface import EventLog, NewRecord
@@ -20,8 +20,8 @@ TOPIC_ORDER = ("users", "relationships", "tweets")
 CHUNK_BYTES = 262_144
 ERRORS_KEPT = 20
 
-_TYPES = {topic: EventTypes(topic) for topic in wire.TOPICS}
-_ALL_TYPES = frozenset(wire.TOPIC_BY_TYPE)
+_TYPES = {topic: EventTypes(topic) for topic in json_types.TOPICS}
+_ALL_TYPES = frozenset(json_types.TOPIC_BY_TYPE)
 
 
 class _Head(msgspec.Struct):
@@ -68,13 +68,13 @@ def ignore_progress(result: PublishResult, done: int) -> None:
     """The default: nobody watches."""
 
 
-def _record_key(topic: str, event: wire.Event) -> bytes:
-    field = wire.TOPICS[topic].key
+def _record_key(topic: str, event: json_types.Event) -> bytes:
+    field = json_types.TOPICS[topic].key
     # An id has one decimal form, so that number and string give the same key.
     return str(getattr(event, field)).encode() if field else b""
 
 
-def classify(raw: bytes, *, time_ms_max: int = wire.TIMESTAMP_MS_MAX) -> tuple[str, bytes, bytes]:
+def classify(raw: bytes, *, time_ms_max: int = json_types.TIMESTAMP_MS_MAX) -> tuple[str, bytes, bytes]:
     """Check one JSON event of any topic; returns its topic, its record key and its canonical bytes (compact JSON).
 
     ``time_ms_max``: the latest event time to accept (now plus the allowed clock skew).
@@ -83,11 +83,11 @@ def classify(raw: bytes, *, time_ms_max: int = wire.TIMESTAMP_MS_MAX) -> tuple[s
         EventError: it would be a dead letter; ``reason`` names why.
     """
     try:
-        topic = wire.TOPIC_BY_TYPE.get(_decode_head(raw).type)
+        topic = json_types.TOPIC_BY_TYPE.get(_decode_head(raw).type)
     except DECODE_ERRORS as error:
-        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, error) from None
+        raise diagnose(raw, _ALL_TYPES, json_types.TOPIC_BY_TYPE, error) from None
     if topic is None:
-        raise diagnose(raw, _ALL_TYPES, wire.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
+        raise diagnose(raw, _ALL_TYPES, json_types.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
     event = _TYPES[topic].checked(raw, time_ms_max)
     return topic, _record_key(topic, event), msgspec.json.encode(event)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from engine.errors import EventError
-from streams.events import json_types as wire
+from streams.events import json_types
 from streams.events.ids import country_code, language_code, parse_id
 from streams.events.reasons import Reason
 
@@ -14,14 +14,14 @@ _ID_NAMES = ("id", "user_id", "tweet_id", "target_id", "author_id", "request_id"
 _TWEET_ID_NAMES = ("reply_to_id", "conversation_id", "quoted_id", "retweeted_id")
 
 
-def _id_fields(struct: type[wire.Event]) -> tuple[str, ...]:
+def _id_fields(struct: type[json_types.Event]) -> tuple[str, ...]:
     return tuple(name for name in (*_ID_NAMES, *_TWEET_ID_NAMES) if name in struct.__struct_fields__)
 
 
-_ID_FIELDS = {struct: _id_fields(struct) for topic in wire.TOPICS.values() for struct in topic.types}
+_ID_FIELDS = {struct: _id_fields(struct) for topic in json_types.TOPICS.values() for struct in topic.types}
 
 
-def check_event(event: wire.Event, time_ms_max: int) -> None:
+def check_event(event: json_types.Event, time_ms_max: int) -> None:
     """Check everything the types leave open: ids, time, then the rules of the event's own struct.
 
     Raises:
@@ -39,12 +39,12 @@ def check_event(event: wire.Event, time_ms_max: int) -> None:
         rule(event)
 
 
-def _check_engagement(event: wire.Engagement) -> None:
+def _check_engagement(event: json_types.Engagement) -> None:
     if event.value != 0 and event.type not in VALUED_TYPES:
         raise EventError(Reason.VALUE_OUT_OF_RANGE, f"a {event.type} has no value")
 
 
-def _check_relationship(event: wire.Relationship) -> None:
+def _check_relationship(event: json_types.Relationship) -> None:
     if event.type == "mute_word":
         if not event.word:
             raise EventError(Reason.MISSING_FIELD, "a mute_word needs `word`")
@@ -59,13 +59,13 @@ def _check_relationship(event: wire.Relationship) -> None:
         raise EventError(Reason.SELF_TARGET, f"user and target of a {event.type} are the same")
 
 
-def _check_content(event: wire.Create | wire.Edit) -> None:
+def _check_content(event: json_types.Create | json_types.Edit) -> None:
     language_code(event.lang)
     for person in (*event.mentions, *event.media_tags):
         parse_id(person)
 
 
-def _check_create(event: wire.Create) -> None:
+def _check_create(event: json_types.Create) -> None:
     _check_content(event)
     tweet_id = int(event.tweet_id)
     for name in ("reply_to_id", "quoted_id", "retweeted_id"):
@@ -73,13 +73,13 @@ def _check_create(event: wire.Create) -> None:
             raise EventError(Reason.SELF_TARGET, f"`{name}` is the tweet itself")
 
 
-def _check_user(event: wire.User) -> None:
+def _check_user(event: json_types.User) -> None:
     for language in event.languages:
         language_code(language)
     country_code(event.country)
 
 
-def _check_served(event: wire.ServedFeed) -> None:
+def _check_served(event: json_types.ServedFeed) -> None:
     parse_id(event.request.request_id)
     for entry in event.entries:
         parse_id(entry.tweet_id)
@@ -87,17 +87,17 @@ def _check_served(event: wire.ServedFeed) -> None:
             parse_id(entry.author_id)
 
 
-def _check_promote(event: wire.Promote) -> None:
+def _check_promote(event: json_types.Promote) -> None:
     if event.ends_ms <= event.starts_ms:
         raise EventError(Reason.VALUE_OUT_OF_RANGE, "ends_ms is not after starts_ms")
 
 
-_RULES: dict[type[wire.Event], Callable[..., None]] = {
-    wire.Engagement: _check_engagement,
-    wire.Relationship: _check_relationship,
-    wire.Create: _check_create,
-    wire.Edit: _check_content,
-    wire.User: _check_user,
-    wire.ServedFeed: _check_served,
-    wire.Promote: _check_promote,
+_RULES: dict[type[json_types.Event], Callable[..., None]] = {
+    json_types.Engagement: _check_engagement,
+    json_types.Relationship: _check_relationship,
+    json_types.Create: _check_create,
+    json_types.Edit: _check_content,
+    json_types.User: _check_user,
+    json_types.ServedFeed: _check_served,
+    json_types.Promote: _check_promote,
 }

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import Kind
-from streams.events import json_types as wire
+from streams.events import json_types
 from streams.events.ids import EventIds, mix_ids
 from streams.events.packed import make_rows, pack
 from streams.events.publish import Progress, PublishResult, append_all, ignore_progress
@@ -69,15 +69,15 @@ class Replayer:
     """Turns a recording into records: names to ids, first rows of items to creates, the rest to engagements."""
 
     def __init__(self, recording: Recording, options: ReplayOptions, now_ms: int) -> None:
-        if options.engagement not in get_args(wire.EngagementType):
+        if options.engagement not in get_args(json_types.EngagementType):
             raise CsvError(
-                f"{options.engagement!r} is not an engagement; one of {', '.join(get_args(wire.EngagementType))}"
+                f"{options.engagement!r} is not an engagement; one of {', '.join(get_args(json_types.EngagementType))}"
             )
         self.recording = recording
         self.times_ms = event_times_ms(recording, options, now_ms)
         self._packed = options.packed
-        self._engagement_type: wire.EngagementType = options.engagement  # type: ignore[assignment]
-        self._kind = int(wire.KIND_BY_TYPE[options.engagement])
+        self._engagement_type: json_types.EngagementType = options.engagement  # type: ignore[assignment]
+        self._kind = int(json_types.KIND_BY_TYPE[options.engagement])
         self._user_ids = np.array([user_id(name) for name in recording.users], np.uint64)
         _, first = np.unique(recording.item, return_index=True)
         self._is_create = np.zeros(recording.item.size, np.bool_)
@@ -109,7 +109,7 @@ class Replayer:
             rows["kind"] = int(Kind.FOLLOW)
             return {"relationships": packed_records(rows, partitions)}
         events = (
-            wire.Relationship(v=1, id=id_, timestamp_ms=time_ms, type="follow", user_id=source, target_id=target)
+            json_types.Relationship(v=1, id=id_, timestamp_ms=time_ms, type="follow", user_id=source, target_id=target)
             for id_, source, target in zip(event_ids, sources.tolist(), targets.tolist(), strict=True)
         )
         return {"relationships": [_record(event, event.user_id) for event in events]}
@@ -123,13 +123,13 @@ class Replayer:
         event_ids = np.array([self._event_ids.next(t) for t in times_ms.tolist()], np.uint64)
         creates = self._is_create[start:stop]
         made = [
-            wire.Create(
+            json_types.Create(
                 v=1,
                 id=int(event_ids[i]),
                 timestamp_ms=int(times_ms[i]),
                 tweet_id=int(tweets[i]),
                 author_id=int(authors[i]),
-                text=recording.items[items[i]][: wire.TEXT_CHARS_MAX],
+                text=recording.items[items[i]][: json_types.TEXT_CHARS_MAX],
             )
             for i in np.flatnonzero(creates).tolist()
         ]
@@ -147,8 +147,8 @@ class Replayer:
             ]
         return records
 
-    def _engagement(self, id_: int, time_ms: int, user: int, tweet: int, author: int) -> wire.Engagement:
-        return wire.Engagement(
+    def _engagement(self, id_: int, time_ms: int, user: int, tweet: int, author: int) -> json_types.Engagement:
+        return json_types.Engagement(
             v=1,
             id=id_,
             timestamp_ms=time_ms,
@@ -159,7 +159,7 @@ class Replayer:
         )
 
 
-def _record(event: wire.Event, key: int | str) -> NewRecord:
+def _record(event: json_types.Event, key: int | str) -> NewRecord:
     return NewRecord(value=msgspec.json.encode(event), key=str(key).encode())
 
 

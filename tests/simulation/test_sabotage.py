@@ -11,14 +11,14 @@ from engine.feed import Feed
 from engine.state import EngineState
 from loadtest.simulation.memory_log import MemoryTail
 from loadtest.simulation.run import simulate
-from streams import readers
-from streams.durable import recovery
 from streams.durable.journal import Journal
 from streams.durable.snapshots import Snapshots
 from streams.live.applier import Applier
 from streams.live.keeper import Keeper
 from streams.live.tail import Ingest
 from streams.ordering.own import Replay
+from streams.reading import readers
+from streams.recovery import recover as recovery
 
 SEEDS = 40
 

@@ -12,7 +12,7 @@ from engine.social_graph.state import SocialGraph, SocialGraphConfig
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
 from loadtest.benches.sizing import Habits, graph_bytes, plan, table
 
-PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+PAGE = Path(__file__).parents[3] / "docs" / "scaling.md"
 
 
 def test_the_page_has_the_table():

@@ -15,7 +15,7 @@ from loadtest.quality.measures import quality, rank_of
 from loadtest.quality.recording import Past
 from streams.recordings.read_csv import CsvError, Recording, read_recording
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(__file__).parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the recordings of ../shared/data are not here")
 
 

@@ -14,7 +14,7 @@ from loadtest.society.events import to_events
 from loadtest.society.people import make_follows, make_people, similarity
 from loadtest.society.society import Event, Society, SocietyConfig, encode
 from loadtest.society.tweets import SeenTable
-from streams.events import json_types as wire
+from streams.events import json_types
 
 NOW_MS = 1_760_000_000_000
 
@@ -43,10 +43,10 @@ def test_columns_and_events_are_the_same_story(make_society):
 def test_every_event_is_valid_on_its_topic(lived):
     decoder = msgspec.json.Decoder(dict)
     for event in lived[1]:
-        struct = wire.STRUCT_BY_TYPE[event.body["type"]]
+        struct = json_types.STRUCT_BY_TYPE[event.body["type"]]
         parsed = msgspec.convert(decoder.decode(encode(event)), struct)
-        assert wire.TOPIC_BY_TYPE[event.body["type"]] == event.topic
-        assert event.key == str(getattr(parsed, wire.TOPICS[event.topic].key)).encode()
+        assert json_types.TOPIC_BY_TYPE[event.body["type"]] == event.topic
+        assert event.key == str(getattr(parsed, json_types.TOPICS[event.topic].key)).encode()
 
 
 def test_ids_are_unique_and_tweet_ids_carry_their_time(lived):

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import msgspec
 import pytest
 
-from streams.events import TOPIC_BY_TYPE, Decoded, Decoder, wire
+from streams.events import TOPIC_BY_TYPE, Decoded, Decoder, json_types
 from streams.events.ids import ID_MAX
 from streams.log.interface import Format, Records
 
@@ -157,7 +157,11 @@ _CONTENT: dict[str, st.SearchStrategy[Any]] = {
 _REFERENCES = {name: st.integers(1, 10) for name in ("reply_to_id", "quoted_id", "retweeted_id", "conversation_id")}
 
 engagements = _event(
-    {"type": st.sampled_from(sorted(wire.type_names(wire.Engagement))), "user_id": wire_ids, "tweet_id": wire_ids},
+    {
+        "type": st.sampled_from(sorted(json_types.type_names(json_types.Engagement))),
+        "user_id": wire_ids,
+        "tweet_id": wire_ids,
+    },
     {"author_id": wire_ids, "request_id": wire_ids},
 ) | _event(
     {
@@ -169,7 +173,7 @@ engagements = _event(
 )
 relationships = _event(
     {
-        "type": st.sampled_from(sorted(set(wire.type_names(wire.Relationship)) - {"mute_word"})),
+        "type": st.sampled_from(sorted(set(json_types.type_names(json_types.Relationship)) - {"mute_word"})),
         "user_id": st.integers(1, 50).map(str),
         "target_id": st.integers(51, ID_MAX),
     }

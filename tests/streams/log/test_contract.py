@@ -9,7 +9,7 @@ import pytest
 from aiokafka.partitioner import murmur2
 
 from config.serving import LogConfig
-from streams.log import open_log, sqlite_tail
+from streams.log import open_log
 from streams.log.interface import (
     EventLog,
     Format,
@@ -19,6 +19,7 @@ from streams.log.interface import (
     RecordTooLargeError,
     TopicPartition,
 )
+from streams.log.sqlite import tail as sqlite_tail
 
 
 async def test_what_was_acknowledged_is_read_back_at_its_offset(log: EventLog, helpers):

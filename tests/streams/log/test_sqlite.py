@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from config.serving import LogConfig
-from streams.log import open_log, sqlite_file, sqlite_writer
+from streams.log import open_log
 from streams.log.interface import (
     EventLog,
     LogUnavailableError,
@@ -22,6 +22,8 @@ from streams.log.interface import (
     OffsetOutOfRangeError,
     TopicPartition,
 )
+from streams.log.sqlite import file as sqlite_file
+from streams.log.sqlite import writer as sqlite_writer
 from streams.log.sqlite.log import SqliteLog
 
 

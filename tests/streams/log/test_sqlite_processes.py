@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 from config.serving import LogConfig
-from streams.log import open_log, sqlite_tail
+from streams.log import open_log
 from streams.log.interface import EventLog, TopicPartition
+from streams.log.sqlite import tail as sqlite_tail
 from streams.log.sqlite.doorbell import Doorbell, folder_of
 
 APPENDER = """

@@ -19,7 +19,8 @@ from config.processors import ProcessorsConfig
 from config.schema import Config
 from config.serving import LogConfig
 from engine.errors import ConfigError, MurmurationError
-from streams import agents, agents_faust
+from streams.agents import faust_app as agents_faust
+from streams.agents import worker as agents
 from streams.events.open_topics import running_log
 from streams.log.interface import LogUnavailableError
 from streams.log.kafka.options import parse_options

@@ -16,7 +16,7 @@ from streams.recordings.read_csv import CsvError, read_recording, user_id
 from streams.recordings.replay import ReplayOptions, replay
 
 NOW_MS = 1_760_000_000_000
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 ENGAGEMENTS = "ts,user,item\n100,ann,a\n103,7,a\n101,7,b\n103,ann,b\n110.5,bob,a\n"
 FOLLOWS = "src,dst\nann,7\n7,zoe\n"
 
