@@ -76,13 +76,11 @@ class EventTypes:
 class Decoder:
     """Decodes runs of records. Stateless between calls; one thread at a time.
 
-    ``future_ms_max``: how much later than its append an event may say it happened. ``topic_prefix`` is taken off the
-    records' topics.
+    ``future_ms_max``: how much later than its append an event may say it happened.
     """
 
-    def __init__(self, *, future_ms_max: int, topic_prefix: str = "") -> None:
+    def __init__(self, *, future_ms_max: int) -> None:
         self._future_ms_max = future_ms_max
-        self._topic_prefix = topic_prefix
         self._types = {topic: EventTypes(topic) for topic in json_types.APPLIED_TOPICS}
 
     def decode(self, runs: Sequence[Records]) -> Decoded:
@@ -105,16 +103,15 @@ class Decoder:
         groups: dict[tuple[str, Format], _Group] = {}
         first = 0
         for run in runs:
-            topic = run.topic.removeprefix(self._topic_prefix)
             size = len(run.values)
             # Comparing enum members one by one would cost as much as decoding: most runs are of one format.
             if run.formats.count(Format.JSON) == size:
-                _group(groups, topic, Format.JSON, range(first, first + size), run.values)
+                _group(groups, run.topic, Format.JSON, range(first, first + size), run.values)
             elif run.formats.count(Format.PACKED) == size:
-                _group(groups, topic, Format.PACKED, range(first, first + size), run.values)
+                _group(groups, run.topic, Format.PACKED, range(first, first + size), run.values)
             else:
                 for index, (format_, value) in enumerate(zip(run.formats, run.values, strict=True), first):
-                    _group(groups, topic, format_, (index,), (value,))
+                    _group(groups, run.topic, format_, (index,), (value,))
             first += size
         return groups
 

@@ -44,15 +44,12 @@ class Outcome(NamedTuple):
     full: int = 0
 
 
-Processor = Callable[[Batch, State], Outcome]
-
-
 class _Entry(msgspec.Struct, gc=False):
     author_id: int | str = 0
 
 
 class _ServedFeed(msgspec.Struct, gc=False):
-    """The part of ``events.wire.ServedFeed`` that is counted: decoding only it costs a third."""
+    """The part of ``events.json_types.ServedFeed`` that is counted: decoding only it costs a third."""
 
     type: Literal["served_feed"]
     id: int | str

@@ -21,7 +21,7 @@ _POLL_TIMEOUT_S = 1.0
 
 
 class _User(msgspec.Struct, gc=False):
-    """The part of ``events.wire.User`` that is needed here."""
+    """The part of ``events.json_types.User`` that is needed here."""
 
     user_id: int | str
     timestamp_ms: int

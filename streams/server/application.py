@@ -19,7 +19,7 @@ from streams.events.served_feed import encode_served
 from streams.live.service import FeedService
 from streams.log.interface import EventLog
 from streams.process.ending import end_tasks
-from streams.server import http
+from streams.server import http_api
 from streams.server.auth import Authenticator, check_serving
 from streams.server.connections import Connections
 from streams.server.context import CONTEXT, Context
@@ -101,20 +101,20 @@ def build_app(
         clock=clock,
         new_id=new_id,
     )
-    app = web.Application(middlewares=[http.named_errors])
+    app = web.Application(middlewares=[http_api.named_errors])
     app[CONTEXT] = context
     page = Page()
     app.add_routes(
         [
             web.get("/v1/feed", feed_socket, allow_head=False),
-            web.get("/v1/users/{id}/feed", http.users_feed),
-            web.get("/v1/users", http.users),
-            web.post("/v1/events", http.events),
+            web.get("/v1/users/{id}/feed", http_api.users_feed),
+            web.get("/v1/users", http_api.users),
+            web.post("/v1/events", http_api.events),
             web.get("/v1/graph/{query}", graph_query),
-            web.get("/healthz", http.healthz),
-            web.get("/readyz", http.readyz),
-            web.get("/metrics", http.metrics),
-            web.get("/config", http.config),
+            web.get("/healthz", http_api.healthz),
+            web.get("/readyz", http_api.readyz),
+            web.get("/metrics", http_api.metrics),
+            web.get("/config", http_api.config),
             web.get("/", page.handle),
             web.get("/{name}", page.handle),
         ]

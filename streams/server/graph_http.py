@@ -24,7 +24,7 @@ from streams.graph_api.walks import NeighboursQuery, ProofQuery, SalsaQuery, Sub
 from streams.reading.graph_queries import GraphQuery
 from streams.server.auth import require_querier
 from streams.server.error_names import ProtocolError
-from streams.server.http import json_answer, open_context
+from streams.server.http_api import json_answer, open_context
 from streams.server.parameters import Parameters
 
 LIMIT_DEFAULT: Final = 20

@@ -142,13 +142,6 @@ def test_topics_that_are_not_applied_give_dead_letters(decoder: Decoder, topic: 
     assert letter.reason == "wrong_topic"
 
 
-def test_the_topic_prefix_is_taken_off_for_reading_and_kept_for_dead_letters() -> None:
-    decoder = Decoder(future_ms_max=0, topic_prefix="prod.")
-    decoded = decoder.decode([make_run("prod.engagements", [encode(SAMPLES["favorite"]), b"x"])])
-    assert decoded.batch.size == 1
-    assert decoded.dead[0].topic == "prod.engagements"
-
-
 def test_event_times_are_held_against_the_append_time_of_their_record(decoder: Decoder) -> None:
     values = [encode(SAMPLES["favorite"] | {"timestamp_ms": NOW_MS + d}) for d in (FUTURE_MS_MAX, FUTURE_MS_MAX + 1)]
     run = make_run("engagements", [*values, values[1]])
