@@ -1,10 +1,13 @@
-# Every target creates what it needs: `make demo` and `make test` work in a fresh clone.
+# Every target creates what it needs: `make demo` and `make test` work in a fresh clone. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EDGES ?= var/edges_10m.bin
 
-.PHONY: demo test check format bench lock schemas clean clean-cache
+# What the first minutes need: no Kafka, no browser, no servers in processes of their own, no simulation.
+QUICK := -m "not kafka and not browser and not network" --ignore tests/e2e --ignore tests/simulation --ignore tests/replay
+
+.PHONY: help demo test quick check format bench lock schemas clean clean-cache
 
 # The environment: exact versions from the lock, then the project itself.
 $(VENV)/.run: requirements.lock pyproject.toml
@@ -18,18 +21,24 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
 demo: $(VENV)/.run  ## the whole path on one machine: log, society, engine, page; Ctrl-C ends it
 	$(BIN)/murmuration demo
 
 test: $(VENV)/.dev  ## every test, the files shared by two workers: many tests wait for processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+quick: $(VENV)/.dev  ## the tests of the first minutes: green in two
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
+
 check: $(VENV)/.dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev  ## put the code in shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -45,14 +54,14 @@ schemas: $(VENV)/.dev  ## regenerate docs/schemas from the wire types
 LOCK = $(BIN)/uv pip compile pyproject.toml build.in --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet
 
-lock:  ## renew the locks
+lock:  ## renew the locks of the environment
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOCK) -o requirements.lock
 	$(LOCK) --group dev -o requirements-dev.lock
 
 clean-cache:  ## numba does not see changes in a callee of another file
-	find src tests -name '*.nb[ic]' -delete
+	find engine streams loadtest tests -name '*.nb[ic]' -delete
 
-clean: clean-cache
+clean: clean-cache  ## remove everything that a target made
 	rm -rf $(VENV) var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
