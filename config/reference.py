@@ -1,6 +1,6 @@
 """Writes docs/configuration.md from the configuration's structs: keys, types, bounds, defaults and their comments.
 
-``python -m config.reference > docs/configuration.md``; a test keeps the document equal to what this gives.
+``murmuration config reference > docs/configuration.md``; a test keeps the document equal to what this gives.
 What a key means stands beside it in the source: in the struct's docstring, or in ``#:`` lines right above the field.
 """
 
@@ -19,7 +19,7 @@ from config.schema import SECRETS, Config
 _HEAD = f"""\
 # Configuration
 
-Every key, its bounds and its default. Generated from the source by `python -m config.reference`.
+Every key, its bounds and its default. Generated from the source by `murmuration config reference`.
 
 A TOML file (`murmuration serve --config FILE`) holds the keys in the sections below. The environment overrides it:
 `{PREFIX}SERVING__PORT=9000`, `{PREFIX}HOME_MIXER__FOR_YOU__WALK__WALKS=500`; lists and tables as in TOML.
@@ -165,7 +165,3 @@ def _cell(text: str, *, secret: bool) -> str:
 
 def _markdown(text: str) -> str:
     return text.replace("``", "`")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(document())

@@ -1,10 +1,9 @@
 """What a number of daily users needs, by the rooms' own formulas: the table of docs/scaling.md.
 
-``python -m loadtest.benches.sizing`` prints it. Figures that are measured come from docs/benchmarks.md.
+``murmuration bench sizing`` prints it. Figures that are measured come from docs/benchmarks.md.
 """
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -131,7 +130,3 @@ def table(daily_users: tuple[int, ...] = (1_000_000, 10_000_000, 100_000_000)) -
     )
     lines = ["| " + " | ".join([name, *map(cell, plans)]) + " |" for name, cell in rows]
     return "\n".join([lines[0], "|---" * (len(plans) + 1) + "|", *lines[1:]]) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(table())

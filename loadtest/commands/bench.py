@@ -142,6 +142,14 @@ def recovery(
 
 
 @bench.command()
+def sizing() -> None:
+    """What a number of daily users needs, by the rooms' formulas: the table of docs/scaling.md."""
+    from loadtest.benches.sizing import table
+
+    typer.echo(table(), nl=False)
+
+
+@bench.command()
 def graph_scaling(json: Json = False) -> None:
     """How the graph's costs grow from 1 M to 30 M edges (takes minutes, and 2 GB)."""
     from loadtest.benches.graph_scaling import run

@@ -131,6 +131,14 @@ def config_show(config: ConfigFile = None) -> None:
     typer.echo(orjson.dumps(shown_config(load_config(config)), option=orjson.OPT_INDENT_2).decode())
 
 
+@config_app.command("reference")
+def config_reference() -> None:
+    """Print docs/configuration.md: every key, its bounds and its default."""
+    from config.reference import document
+
+    typer.echo(document(), nl=False)
+
+
 @config_app.command("check")
 def config_check(config: ConfigFile = None) -> None:
     """Check the configuration; exit code 2 with the key's path when it cannot be used."""

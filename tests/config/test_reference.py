@@ -63,7 +63,7 @@ def leaves(tree: object, path: str = "") -> dict[str, object]:
 
 
 def test_the_committed_document_is_current():
-    assert COMMITTED.read_text() == document(), "python -m config.reference > docs/configuration.md"
+    assert COMMITTED.read_text() == document(), "murmuration config reference > docs/configuration.md"
 
 
 def test_every_key_is_there():
@@ -118,8 +118,12 @@ def test_toml_reads_back(value):
     assert tomllib.loads(f"value = {toml(value)}")["value"] == value
 
 
-def test_the_module_runs():
+def test_the_command_prints_it():
     done = subprocess.run(
-        [sys.executable, "-m", "config.reference"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "streams.cli", "config", "reference"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert done.stdout == document()
