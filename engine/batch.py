@@ -67,7 +67,6 @@ class Kind(IntEnum):
 
 #: Kinds by the topic that carries them.
 ENGAGEMENT_KINDS = tuple(k for k in Kind if k < 64)
-TWEET_KINDS = tuple(k for k in Kind if 64 <= k < 72)
 DERIVED_KINDS = tuple(k for k in Kind if 72 <= k < 96)
 RELATIONSHIP_KINDS = tuple(k for k in Kind if 96 <= k < 128)
 
@@ -86,10 +85,10 @@ class TweetFlag(IntEnum):
 class EventBatch(NamedTuple):
     """Decoded events in log order, as columns: what every room's ``apply`` receives.
 
-    All arrays are C-contiguous, writable and of exactly these dtypes (one numba signature a kernel).
-    The first nine have one entry an event (n); the ``tweet_*`` columns one entry a CREATE or EDIT that
-    carries content, or a HASHTAG or URL that carries its name (p), reached through ``payload``; ``text`` is
-    their UTF-8, end to end (m bytes).
+    All arrays are C-contiguous, writable and of exactly these dtypes (one numba signature per kernel).
+    The first nine and the three after them have one entry per event (n); the ``tweet_*`` columns one entry per
+    CREATE or EDIT that carries content, or HASHTAG or URL that carries its name (p), reached through ``payload``;
+    ``text`` is their UTF-8, end to end (m bytes).
 
     ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD and USER 0.
     ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``.
@@ -97,6 +96,11 @@ class EventBatch(NamedTuple):
     ``context_id``: the feed request an engagement answers (SERVED: the request that served it); for
     HASHTAG, URL, LABEL, UNLABEL and MUTE_WORD the 64-bit hash of the text; for USER the profile bits; else 0.
     ``value``: seconds for DWELL, score for SERVED, position for IMPRESSION, else 0.
+
+    ``original_id``, ``original_author_id`` and ``created_ms`` are 0 as decoded. The tweet store fills them, and the
+    author where it knows better, before any other room sees the batch, in every row that names a tweet
+    (``TweetStore.apply``): the tweet that the named one stands for (itself, unless it retweets another), that
+    tweet's author, and when the named tweet was created. 0 is "not known".
     """
 
     kind: NDArray[np.uint8]
@@ -108,6 +112,10 @@ class EventBatch(NamedTuple):
     context_id: NDArray[np.uint64]
     value: NDArray[np.float32]
     payload: NDArray[np.int32]
+
+    original_id: NDArray[np.uint64]
+    original_author_id: NDArray[np.uint64]
+    created_ms: NDArray[np.int64]
 
     tweet_reply_to_id: NDArray[np.uint64]
     tweet_conversation_id: NDArray[np.uint64]
@@ -125,7 +133,7 @@ class EventBatch(NamedTuple):
         return int(self.kind.shape[0])
 
 
-#: dtypes of ``EventBatch``, by field; the order of the fields.
+#: dtypes of ``EventBatch``, by field, in the order of the fields: what decoding gives …
 EVENT_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "kind": np.dtype(np.uint8),
     "id": np.dtype(np.uint64),
@@ -137,6 +145,13 @@ EVENT_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "value": np.dtype(np.float32),
     "payload": np.dtype(np.int32),
 }
+#: … what the tweet store fills …
+RESOLVED_COLUMNS: dict[str, np.dtype[np.generic]] = {
+    "original_id": np.dtype(np.uint64),
+    "original_author_id": np.dtype(np.uint64),
+    "created_ms": np.dtype(np.int64),
+}
+#: … and the content of tweets, which decoding gives too.
 TWEET_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "tweet_reply_to_id": np.dtype(np.uint64),
     "tweet_conversation_id": np.dtype(np.uint64),
@@ -157,11 +172,11 @@ def make_batch(text: bytes = b"", **columns: object) -> EventBatch:
     Raises:
         ValueError: columns of unequal length, or an unknown column.
     """
-    unknown = columns.keys() - EVENT_COLUMNS.keys() - TWEET_COLUMNS.keys()
+    unknown = columns.keys() - EVENT_COLUMNS.keys() - RESOLVED_COLUMNS.keys() - TWEET_COLUMNS.keys()
     if unknown:
         raise ValueError(f"unknown columns: {sorted(unknown)}")
     arrays: dict[str, NDArray[np.generic]] = {}
-    for group in (EVENT_COLUMNS, TWEET_COLUMNS):
+    for group in (EVENT_COLUMNS | RESOLVED_COLUMNS, TWEET_COLUMNS):
         given = {name: np.array(columns[name], dtype=group[name]) for name in group if name in columns}
         sizes = {len(a) for a in given.values()} or {0}
         if len(sizes) > 1:

@@ -17,7 +17,7 @@ Bounded: an update moves a weight by a factor within exp(±2 · rate) before ``w
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from engine.errors import InvariantError
 from engine.kernels.jit import kernel
 from engine.kernels.top_k import top_k
+from engine.room import Bounded
 
 #: Indices of ``header``.
-UPDATES, BEYOND_REACH, WITHOUT_SCORE, LESSON_MS = range(4)
-HEADER_SIZE = 4
+UPDATES, BEYOND_REACH, WITHOUT_SCORE = range(3)
+HEADER_SIZE = 3
 #: Rounding may leave the sum of the weights so far from 1.
 _SUM_ERROR = 1e-9
 
@@ -105,35 +106,49 @@ def _learn(components: Any, ids: Any, picked: Any, options: Any, cut: Any, weigh
     header[UPDATES] += 1
 
 
-class BlendLearner:
+class Learnt(NamedTuple):
+    """All of the learner's state. ``weights``: float64 (components,). ``header``: int64 (3,), counters."""
+
+    weights: NDArray[np.float64]
+    header: NDArray[np.int64]
+
+
+class BlendLearner(Bounded):
     """The weights of a blend: a part of the engine's state.
 
-    It changes only by ``learn``, which is called under the write side of the state lock, in an order that the log
-    gives; ``weights`` and ``blend`` are for readers. Equal calls in equal order give equal bytes.
+    It changes only by ``learn`` and ``put``, which are called under the write side of the state lock, in an order that
+    the log gives; ``weights`` and ``blend`` are for readers. Equal calls in equal order give equal bytes.
     """
 
     name: ClassVar[str] = "blend_learner"
+    #: Picks learnt from, ranked beyond ``reach``, and without any score.
+    counted: ClassVar[Mapping[str, int]] = {
+        "updates": UPDATES,
+        "beyond_reach": BEYOND_REACH,
+        "without_score": WITHOUT_SCORE,
+    }
 
     def __init__(self, config: BlendLearnerConfig) -> None:
         self.config = config
-        self._weights = np.full(config.components, 1.0 / config.components)
-        self._header = np.zeros(HEADER_SIZE, np.int64)
+        self._learnt = Learnt(np.full(config.components, 1.0 / config.components), np.zeros(HEADER_SIZE, np.int64))
+        self._weights = self._learnt.weights
         self._gradient = np.zeros(config.components)
         self._options = (config.rate, config.sharpness, float(config.reach), config.weight_min)
+        super().__init__(self._learnt, self._learnt.header)
 
     @property
     def weights(self) -> NDArray[np.float64]:
         """A copy of the weights, (components,) float64: positive, summing to 1."""
         return self._weights.copy()
 
-    @property
-    def lesson_ms(self) -> int:
-        """The event time of the last lesson, 0 before the first: ``Lessons`` keeps it here, with the state."""
-        return int(self._header[LESSON_MS])
+    def copy(self) -> Learnt:
+        """A copy of what was learnt so far: to be taught elsewhere, and ``put`` back."""
+        return Learnt(self._learnt.weights.copy(), self._learnt.header.copy())
 
-    @lesson_ms.setter
-    def lesson_ms(self, time_ms: int) -> None:
-        self._header[LESSON_MS] = time_ms
+    def put(self, learnt: Learnt) -> None:
+        """Take over what a copy learnt."""
+        for mine, other in zip(self._learnt, learnt, strict=True):
+            mine[:] = other
 
     def blend(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
         """The blended score of each row, float64 (n,), of ``components`` (n, components) float64 in 0 … 1."""
@@ -141,13 +156,20 @@ class BlendLearner:
         blend(components, self._weights, scores)
         return scores
 
-    def learn(self, tweet_ids: NDArray[np.uint64], components: NDArray[np.float64], picked: int) -> None:
+    def learn(
+        self,
+        tweet_ids: NDArray[np.uint64],
+        components: NDArray[np.float64],
+        picked: int,
+        learnt: Learnt | None = None,
+    ) -> None:
         """Take in that of these candidates the one in row ``picked`` was engaged with.
 
         Args:
             tweet_ids: uint64 (n,), distinct; they order equal scores.
             components: float64 (n, components), C-contiguous, each 0 … 1, as they were before the engagement.
             picked: a row.
+            learnt: a copy that learns instead of this learner.
 
         Raises:
             ValueError: shapes that do not fit, a row that is not there, or components outside 0 … 1.
@@ -157,25 +179,11 @@ class BlendLearner:
         if not (components.min() >= 0.0 and components.max() <= 1.0):
             raise ValueError("components are within 0 … 1")
         cut = (np.empty(len(tweet_ids)), self._gradient, np.empty(min(len(tweet_ids), self.config.head), np.int32))
-        _learn(components, tweet_ids, picked, self._options, cut, self._weights, self._header)
+        _learn(components, tweet_ids, picked, self._options, cut, *(learnt or self._learnt))
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The complete mutable state (``Bounded.arrays``)."""
-        return {"weights": self._weights, "header": self._header}
-
-    @property
-    def bytes_max(self) -> int:
-        """Bytes of all arrays (``Bounded.bytes_max``)."""
-        return self._weights.nbytes + self._header.nbytes
-
-    def fill(self) -> Mapping[str, float]:
-        """Nothing in here fills up (``Bounded.fill``)."""
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """Nothing in here fills up."""
         return {}
-
-    def counters(self) -> Mapping[str, int]:
-        """Picks learnt from, ranked beyond ``reach``, and without any score (``Bounded.counters``)."""
-        names = {"updates": UPDATES, "beyond_reach": BEYOND_REACH, "without_score": WITHOUT_SCORE}
-        return {name: int(self._header[index]) for name, index in names.items()}
 
     def check(self) -> None:
         """Verify that the weights are a distribution and no component is lost (``Bounded.check``).

@@ -22,6 +22,7 @@ from engine.errors import InvariantError
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import GOLDEN, mix64
+from engine.room import Bounded
 
 #: Indices of ``header``.
 POSITION, SIZE, LAST_FATE, KEPT, DUPLICATES, EXPIRED, WITHOUT_ID = range(7)
@@ -169,13 +170,41 @@ def _keep(ids: Any, kind: Any, event_id: Any, timestamp_ms: Any, shift: Any, out
             out[row] = fresh
 
 
-class Deduplication:
-    """A set of recent event ids. ``keep`` stands for a room's ``apply``: one writer; it has no readers.
+@kernel
+def _known(ids: Any, kind: Any, event_id: Any, shift: Any, out: Any) -> Any:
+    """Which ids are in the table now: ``out`` (bool, n) is written, nothing else. O(n) expected."""
+    table = ids.table
+    mask = table.shape[0] - 1
+    for row in range(kind.shape[0]):
+        family = _family(np.int64(kind[row]))
+        code = _hash(event_id[row], family)
+        at = np.int64(code >> shift)
+        out[row] = False
+        while event_id[row] != np.uint64(0) and table[at] != np.uint64(0):
+            position = np.int64(table[at] & LOW_32) - 1
+            if (
+                table[at] >> np.uint64(32) == code >> np.uint64(32)
+                and ids.ring_id[position] == event_id[row]
+                and ids.ring_family[position] == family
+            ):
+                out[row] = True
+                break
+            at = (at + 1) & mask
+
+
+class Deduplication(Bounded):
+    """A set of recent event ids. ``keep`` stands for a room's ``apply``: one writer, who alone asks what is ``known``.
 
     Scalars are in ``header``: ring position, size, fate of the last primary row (1 = dropped), then counters.
     """
 
     name: ClassVar[str] = "deduplication"
+    counted: ClassVar[Mapping[str, int]] = {
+        "kept": KEPT,
+        "duplicates": DUPLICATES,
+        "expired": EXPIRED,
+        "without_id": WITHOUT_ID,
+    }
 
     def __init__(self, config: DeduplicationConfig) -> None:
         self.config = config
@@ -189,6 +218,7 @@ class Deduplication:
             header=np.zeros(HEADER_SIZE, np.int64),
         )
         self._header = self._ids.header
+        super().__init__(self._ids, self._header)
         #: Hash bits below the home slot.
         self._shift = np.uint64(65 - table.bit_length())
 
@@ -209,6 +239,15 @@ class Deduplication:
         _keep(self._ids, kind, id, timestamp_ms, self._shift, out)
         return out
 
+    def known(self, kind: NDArray[np.uint8], id: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of these events (kinds uint8, ids uint64, n) are duplicates of events applied before; changes nothing.
+
+        Rows derived from a create are judged by their own id.
+        """
+        out = np.empty(kind.shape[0], np.bool_)
+        _known(self._ids, kind, id, self._shift, out)
+        return out
+
     @property
     def horizon_ms(self) -> int:
         """Event time between the newest and the oldest id held: how far back duplicates are recognised now."""
@@ -218,23 +257,9 @@ class Deduplication:
         oldest = position if size == capacity else 0
         return max(0, int(self._ids.ring_ms[position - 1]) - int(self._ids.ring_ms[oldest]))
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The complete mutable state."""
-        return self._ids._asdict()
-
-    @property
-    def bytes_max(self) -> int:
-        """Bytes of all arrays."""
-        return sum(array.nbytes for array in self.arrays().values())
-
-    def fill(self) -> Mapping[str, float]:
-        """Share of the ring in use. It stays at 1 once ``events_max`` events were seen."""
-        return {"events": float(self._header[SIZE]) / self.config.events_max}
-
-    def counters(self) -> Mapping[str, int]:
-        """Primary rows kept and dropped, rows without id, ids that left the horizon."""
-        names = {"kept": KEPT, "duplicates": DUPLICATES, "expired": EXPIRED, "without_id": WITHOUT_ID}
-        return {name: int(self._header[index]) for name, index in names.items()}
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """The ring: full once ``events_max`` events were seen, and from then on."""
+        return {"events": (int(self._header[SIZE]), self.config.events_max)}
 
     def check(self) -> None:
         """Verify that table and ring hold the same ids, each where a search finds it.
@@ -261,4 +286,6 @@ def warm() -> None:
     """Compile the kernels on a tiny batch of the real dtypes."""
     room = Deduplication(DeduplicationConfig(events_max=1))
     ids = np.array([1, 2], np.uint64)
-    room.keep(np.array([1, 1], np.uint8), ids, np.zeros(2, np.int64))
+    kinds = np.array([1, 1], np.uint8)
+    room.keep(kinds, ids, np.zeros(2, np.int64))
+    room.known(kinds, ids)

@@ -19,6 +19,7 @@ from engine.errors import InvariantError
 from engine.kernels import id_map
 from engine.kernels.id_map import IdMap, find, find_many, find_or_add, lookup, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
+from engine.room import Room
 
 #: Indices of ``Names.header``. ``WRITTEN``: bytes of text ever written; its place in the ring is that modulo the size.
 POSITION, WRITTEN, NAMES, REWRITTEN, EVICTED, TOO_LONG = range(6)
@@ -94,10 +95,16 @@ def _apply(names: Any, batch: Any) -> None:
             _put(names, batch.context_id[row], batch.text, start, size)
 
 
-class EntityNames:
+class EntityNames(Room):
     """Names by hash. ``apply`` is the writer's; readers hold the read side of the state lock."""
 
     name: ClassVar[str] = "entity_names"
+    counted: ClassVar[Mapping[str, int]] = {
+        "names": NAMES,
+        "rewritten": REWRITTEN,
+        "evicted": EVICTED,
+        "too_long": TOO_LONG,
+    }
 
     def __init__(self, config: EntityNamesConfig) -> None:
         self.config = config
@@ -108,6 +115,7 @@ class EntityNames:
             text=np.zeros(config.text_bytes_max, np.uint8),
             header=np.zeros(HEADER_SIZE, np.int64),
         )
+        super().__init__(self._names, self._names.header)
 
     def apply(self, batch: EventBatch) -> None:
         """Keep the names of a batch's hashtags and URLs (``Room.apply``)."""
@@ -130,30 +138,12 @@ class EntityNames:
             found.append(text.decode("utf-8", "replace") if there else None)
         return found
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The complete mutable state (``Room.arrays``)."""
-        ids, names = self._names.ids._asdict(), self._names._asdict()
-        return {f"ids_{name}": array for name, array in ids.items()} | {
-            name: array for name, array in names.items() if name != "ids"
-        }
-
-    @property
-    def bytes_max(self) -> int:
-        """Bytes of all arrays (``Room.bytes_max``)."""
-        return sum(array.nbytes for array in self.arrays().values())
-
-    def fill(self) -> Mapping[str, float]:
-        """Share in use of the names and of their text; both stay at 1 once they were full."""
-        written = int(self._names.header[WRITTEN])
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """The names and their text; both stay full once they were."""
         return {
-            "names": float(self._names.ids.header[id_map.SIZE]) / self.config.names_max,
-            "text": min(1.0, written / self.config.text_bytes_max),
+            "names": (int(self._names.ids.header[id_map.SIZE]), self.config.names_max),
+            "text": (int(self._names.header[WRITTEN]), self.config.text_bytes_max),
         }
-
-    def counters(self) -> Mapping[str, int]:
-        """Names kept, written again after their text was lost, evicted, and longer than the whole text may be."""
-        fields = {"names": NAMES, "rewritten": REWRITTEN, "evicted": EVICTED, "too_long": TOO_LONG}
-        return {name: int(self._names.header[at]) for name, at in fields.items()}
 
     def check(self) -> None:
         """Verify that map, ring and text fit each other.

@@ -1,99 +1,252 @@
 """Lessons: how the blend's weights are learnt while events are applied, a part of the only writer.
 
-Every ``interval_ms`` of event time one engagement becomes a lesson: just before it is applied, what walks from its
-user find, and what anybody lately engaged with, is scored at every half-life, and ``BlendLearner`` is told which of
-it was picked. (Without what everybody engages with, popularity would have no rivals, and win every lesson.)
+Event time is divided into intervals. One engagement of each interval becomes a lesson: what walks from its user find,
+and what anybody lately engaged with, is scored at every half-life, and ``BlendLearner`` is told which of it was picked.
+(Without what everybody engages with, popularity would have no rivals, and win every lesson.)
 
-Which events teach depends on the log alone, and what they teach on the state just before them; so a replay learns the
-same weights, wherever its batches are cut. The interval bounds what learning costs: a lesson takes as long as a feed.
+Which engagement teaches is drawn among the people of the interval, by a hash of person and interval under a key that
+nobody knows beforehand; so neither acting often nor acting first gives anybody more say over what is learnt for all.
+The draw goes on while the interval does: an engagement that beats those before it is looked at, and what the learner
+would be after it waits in this room. The first engagement of a later interval ends the draw, and the learner becomes
+what waits.
+
+Everything that costs time happens in ``observe``: before the piece that brings the engagement, about the state as it
+was, without the state lock. At most ``piece_lessons_max`` engagements of a piece are looked at.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import EventBatch, Kind
-from engine.blend_learner import BlendLearner
+from engine.batch import EventBatch, Kind, make_batch
+from engine.blend_learner import HEADER_SIZE, BlendLearner, BlendLearnerConfig, Learnt
+from engine.deduplication import Deduplication, DeduplicationConfig
 from engine.errors import InvariantError
 from engine.half_life_blend import LENGTH, BlendRequest, BlendScratch, components, recent_company
 from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
-from engine.interaction_graph.state import InteractionGraph
+from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from engine.kernels.id_map import find_in
+from engine.kernels.jit import kernel
+from engine.kernels.ring_slices import degree
+from engine.kernels.rng import GOLDEN, mix64
+from engine.room import Observer
 
 #: Picks worth learning from: public acts that say "more of this".
 _TEACHING = np.zeros(256, bool)
 _TEACHING[[Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE]] = True
+#: An engagement further behind the newest one than this is no lesson: the state has gone on too far.
+_LATE_MS = 600_000
+#: Kinds below are engagements, whose ids are one namespace.
+_ENGAGEMENTS_END = 64
+
+#: Indices of ``Memory.header``.
+WRITTEN, INTERVAL, WAITING, LOOKED_AT, PASSED_OVER = range(5)
+#: Indices of ``Memory.draw``.
+KEY, BEST = range(2)
+_WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class LessonsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How often to learn, from how many walks, among how many candidates."""
 
-    #: Event time between two lessons (0: every engagement teaches).
-    interval_ms: Annotated[int, Meta(ge=0, le=10**10)] = 60_000
+    #: Event time of which one engagement is a lesson.
+    interval_ms: Annotated[int, Meta(ge=1, le=10**10)] = 60_000
+    #: Engagements of one piece that may be looked at; what is left over in a piece that spans many intervals is
+    #: counted as ``passed_over``.
+    piece_lessons_max: Annotated[int, Meta(ge=1, le=1000)] = 4
     walks: Annotated[int, Meta(ge=1, le=10_000)] = 1500
     candidates_max: Annotated[int, Meta(ge=1, le=2500)] = 500
     #: So many of everybody's newest engagements are candidates too.
     recent_max: Annotated[int, Meta(ge=1, le=100_000)] = 2048
 
 
-class Lessons:
-    """Teaches a learner from the events of a batch; a room that remembers the tweets lately engaged with.
+class Memory(NamedTuple):
+    """All of the room's state; k = the learner's components.
 
-    Used by the writer alone.
+    ``recent``: uint64 (recent_max,), the newest tweets engaged with, a ring. ``weights``: float64 (k,) and ``counts``:
+    int64 (3,), what the learner will be when the interval is over (if ``header[WAITING]``). ``draw``: uint64 (2,), the
+    interval's key, and the least hash so far. ``header``: int64 scalars.
     """
 
-    name: ClassVar[str] = "lessons"
+    recent: NDArray[np.uint64]
+    weights: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    draw: NDArray[np.uint64]
+    header: NDArray[np.int64]
 
-    def __init__(self, graph: InteractionGraph, learner: BlendLearner, config: LessonsConfig) -> None:
-        self.graph = graph
-        self.learner = learner
+
+class Lesson(NamedTuple):
+    """An engagement that is looked at: its row, its interval, the interval's key and its own hash."""
+
+    row: int
+    interval: int
+    key: int
+    hash: int
+
+
+class Finding(NamedTuple):
+    """What a piece teaches: the learner as of now, as it will be after the interval, and where the draw stands."""
+
+    learnt: Learnt
+    waiting: Learnt
+    last: Lesson
+    looked_at: int
+    passed_over: int
+
+
+@kernel
+def _draw(
+    batch: Any, teaching: Any, graph: Any, interval_ms: Any, late_ms: Any, begun: Any, draw: Any, seed: Any, out: Any
+) -> Any:
+    """The rows that may win their interval's draw, in order; returns how many.
+
+    ``teaching``: bool (256,). ``begun``: the interval that the state is in (int64). ``draw``: as in ``Memory``.
+    ``seed``: uint64, part of the keys of new intervals. ``out``: rows int64 (n,), intervals int64 (n,), keys uint64
+    (n,) and hashes uint64 (n,), all written. An act belongs to the newest interval that any act before it has reached.
+    """
+    rows, intervals, keys, hashes = out
+    interval, key, best = begun, draw[KEY], draw[BEST]
+    found = 0
+    for row in range(batch.kind.shape[0]):
+        if not teaching[batch.kind[row]]:
+            continue
+        time_ms = batch.timestamp_ms[row]
+        own = time_ms // interval_ms
+        if own > interval:
+            interval, best = own, np.uint64(0xFFFFFFFFFFFFFFFF)
+            key = mix64(np.uint64(own) * GOLDEN + seed)
+        if time_ms < interval * interval_ms - late_ms:
+            continue
+        code = mix64(batch.user_id[row] ^ key)
+        if code >= best:
+            continue
+        node = np.int64(find_in(graph.user_slots, batch.user_id[row]))
+        if node < 0 or degree(graph.user_records[node]) == 0:
+            continue
+        rows[found], intervals[found], keys[found], hashes[found] = row, interval, key, code
+        found += 1
+    return found
+
+
+class Lessons(Observer):
+    """Teaches a learner from the events of a batch; remembers the tweets lately engaged with."""
+
+    name: ClassVar[str] = "lessons"
+    reads: ClassVar[tuple[str, ...]] = ("deduplication", "interaction_graph", "blend_learner")
+    #: Public acts remembered, engagements looked at, and engagements left out by ``piece_lessons_max``.
+    counted: ClassVar[Mapping[str, int]] = {
+        "remembered": WRITTEN,
+        "looked_at": LOOKED_AT,
+        "passed_over": PASSED_OVER,
+    }
+
+    def __init__(
+        self,
+        config: LessonsConfig,
+        deduplication: Deduplication,
+        interaction_graph: InteractionGraph,
+        blend_learner: BlendLearner,
+    ) -> None:
         self.config = config
-        #: The newest tweets engaged with, a ring; and how many were ever written to it.
-        self._recent = np.zeros(config.recent_max, np.uint64)
-        self._written = np.zeros(1, np.int64)
+        self._deduplication = deduplication
+        self._graph = interaction_graph
+        self._learner = blend_learner
+        self._memory = Memory(
+            recent=np.zeros(config.recent_max, np.uint64),
+            weights=np.zeros(blend_learner.config.components),
+            counts=np.zeros(HEADER_SIZE, np.int64),
+            draw=np.array([0, _WORST], np.uint64),
+            header=np.zeros(5, np.int64),
+        )
+        self._recent, self._header = self._memory.recent, self._memory.header
         self._scratch = BlendScratch()
         self._finding = SalsaScratch()
+        super().__init__(self._memory, self._header)
 
     def apply(self, batch: EventBatch) -> None:
         """Remember the tweets that public acts of the batch are about."""
         tweets = batch.subject_id[_TEACHING[batch.kind]]
         size = len(self._recent)
-        at = (int(self._written[0]) + np.arange(len(tweets))) % size
+        at = (int(self._header[WRITTEN]) + np.arange(len(tweets))) % size
         self._recent[at[-size:]] = tweets[-size:]
-        self._written[0] += len(tweets)
+        self._header[WRITTEN] += len(tweets)
 
-    def rows(self, batch: EventBatch) -> list[int]:
-        """The rows of the batch that teach, in order; the learner notes the time of the last one."""
-        taught = self.learner.lesson_ms
-        due: list[int] = []
-        if not batch.size or int(batch.timestamp_ms.max()) < taught + self.config.interval_ms:
-            return due
-        for row in np.flatnonzero(_TEACHING[batch.kind]).tolist():
-            time_ms = int(batch.timestamp_ms[row])
-            if time_ms >= taught + self.config.interval_ms:
-                due.append(row)
-                taught = time_ms
-        self.learner.lesson_ms = taught
-        return due
+    def observe(self, batch: EventBatch, events: int) -> Finding | None:
+        """Look at the batch's engagements that win their draw (``Observer.observe``); None when none does."""
+        lessons, passed_over = self._lessons(batch, events)
+        if not lessons:
+            return None
+        now = self._learner.copy()
+        waiting = Learnt(self._memory.weights, self._memory.counts) if self._header[WAITING] else now
+        interval = int(self._header[INTERVAL])
+        for lesson in lessons:
+            if lesson.interval > interval:
+                now = waiting
+            interval = lesson.interval
+            waiting = Learnt(now.weights.copy(), now.header.copy())
+            self._teach(batch, lesson, waiting)
+        return Finding(now, waiting, lessons[-1], len(lessons), passed_over)
 
-    def teach(self, user_id: int, tweet_id: int, time_ms: int, event_id: int) -> None:
-        """Learn from one engagement, before it is applied; the event's id seeds the walks."""
-        if not self.graph.user_degree(user_id):
+    def learn(self, observed: Finding | None) -> None:
+        """Keep what was observed (``Observer.learn``)."""
+        if observed is None:
             return
-        ids = np.unique(np.append(self._candidates(user_id, event_id), np.uint64(tweet_id)))
-        ids = ids[~np.isin(ids, self.graph.neighbors_of_user(user_id, self.graph.config.user_degree_max)[0])]
-        picked = int(np.searchsorted(ids, np.uint64(tweet_id)))
+        memory, header = self._memory, self._header
+        self._learner.put(observed.learnt)
+        memory.weights[:], memory.counts[:] = observed.waiting
+        memory.draw[:] = observed.last.key, observed.last.hash
+        header[WAITING] = 1
+        header[INTERVAL] = observed.last.interval
+        header[LOOKED_AT] += observed.looked_at
+        header[PASSED_OVER] += observed.passed_over
+
+    def _lessons(self, batch: EventBatch, events: int) -> tuple[list[Lesson], int]:
+        """The engagements to look at, by interval, and how many winners are left out."""
+        n = batch.size
+        out = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint64), np.empty(n, np.uint64)
+        found = _draw(
+            batch,
+            _TEACHING,
+            self._graph.read_arrays,
+            np.int64(self.config.interval_ms),
+            np.int64(_LATE_MS),
+            self._header[INTERVAL],
+            self._memory.draw,
+            np.uint64(events),
+            out,
+        )
+        if not found:
+            return [], 0
+        rows, intervals, keys, hashes = (column[:found] for column in out)
+        fresh = np.flatnonzero(~self._deduplication.known(batch.kind[rows], batch.id[rows]))
+        order = fresh[np.lexsort((rows[fresh], hashes[fresh], intervals[fresh]))]
+        winners = [
+            Lesson(int(rows[i]), int(intervals[i]), int(keys[i]), int(hashes[i]))
+            for i in order[np.flatnonzero(np.diff(intervals[order], prepend=-1))]
+        ]
+        winners = [lesson for lesson in winners if not _repeated(batch, lesson.row)]
+        chosen = sorted(winners, key=_hash)[: self.config.piece_lessons_max]
+        return sorted(chosen, key=_interval), len(winners) - len(chosen)
+
+    def _teach(self, batch: EventBatch, lesson: Lesson, learnt: Learnt) -> None:
+        """Let a copy of the learner learn from one engagement; the lesson's hash seeds the walks."""
+        user_id, tweet_id = int(batch.user_id[lesson.row]), batch.subject_id[lesson.row]
+        ids = np.unique(np.append(self._candidates(user_id, lesson.hash), tweet_id))
+        known = self._graph.neighbors_of_user(user_id, self._graph.config.user_degree_max)[0]
+        ids = ids[~np.isin(ids, known)]
+        picked = int(np.searchsorted(ids, tweet_id))
         # Somebody who comes back to a tweet, or finds what walks do not: there is nothing to compare.
         if len(ids) < 2 or picked == len(ids) or ids[picked] != tweet_id:
             return
-        request = BlendRequest(user_id, time_ms, self.config.walks, event_id)
-        self.learner.learn(ids, components(self.graph, ids, request, self._scratch), picked)
+        request = BlendRequest(user_id, int(batch.timestamp_ms[lesson.row]), self.config.walks, lesson.hash)
+        self._learner.learn(ids, components(self._graph, ids, request, self._scratch), picked, learnt)
 
     def _candidates(self, user_id: int, seed: int) -> NDArray[np.uint64]:
         """What the plain walks find, and what anybody lately engaged with."""
-        users, weights = recent_company(self.graph, user_id)
+        users, weights = recent_company(self._graph, user_id)
         found = [self._recent[self._recent != 0], self._walk(user_id, users[:0], weights[:0], LENGTH, seed)]
         if len(users):
             found.append(self._walk(0, users, weights, 1, seed))
@@ -112,24 +265,11 @@ class Lessons:
             results_max=self.config.candidates_max,
             seed=seed,
         )
-        return salsa(self.graph, request, self._finding).tweet_ids
+        return salsa(self._graph, request, self._finding).tweet_ids
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The complete mutable state (``Bounded.arrays``)."""
-        return {"recent": self._recent, "written": self._written}
-
-    @property
-    def bytes_max(self) -> int:
-        """Bytes of all arrays (``Bounded.bytes_max``)."""
-        return self._recent.nbytes + self._written.nbytes
-
-    def fill(self) -> Mapping[str, float]:
-        """Share of the ring in use (``Bounded.fill``)."""
-        return {"recent": min(1.0, int(self._written[0]) / len(self._recent))}
-
-    def counters(self) -> Mapping[str, int]:
-        """Public acts remembered (``Bounded.counters``)."""
-        return {"remembered": int(self._written[0])}
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """The ring of recent tweets."""
+        return {"recent": (int(self._header[WRITTEN]), len(self._recent))}
 
     def check(self) -> None:
         """Verify that the ring is filled as far as it was written (``Bounded.check``).
@@ -137,5 +277,30 @@ class Lessons:
         Raises:
             InvariantError: it is not.
         """
-        if np.count_nonzero(self._recent) != min(int(self._written[0]), len(self._recent)):
+        if np.count_nonzero(self._recent) != min(int(self._header[WRITTEN]), len(self._recent)):
             raise InvariantError("lessons: the ring of recent tweets has holes")
+
+
+def _hash(lesson: Lesson) -> int:
+    return lesson.hash
+
+
+def _interval(lesson: Lesson) -> int:
+    return lesson.interval
+
+
+def _repeated(batch: EventBatch, row: int) -> bool:
+    """Whether an engagement has the id of an earlier one of its batch."""
+    same = (batch.id[:row] == batch.id[row]) & (batch.kind[:row] < _ENGAGEMENTS_END)
+    return bool(batch.id[row] != 0 and same.any())
+
+
+def warm() -> None:
+    """Compile the kernels on a tiny batch of the real dtypes."""
+    lessons = Lessons(
+        LessonsConfig(),
+        Deduplication(DeduplicationConfig(events_max=1)),
+        InteractionGraph(InteractionGraphConfig(users_max=1, tweets_max=1, edges_max=1)),
+        BlendLearner(BlendLearnerConfig(components=1)),
+    )
+    lessons.observe(make_batch(kind=[Kind.FAVORITE], user_id=[1], subject_id=[1]), 0)

@@ -1,79 +1,36 @@
 """EngineState owns every room: the whole of what the engine knows, and the one place it changes.
 
 Concurrency contract: a single writer calls ``apply`` under the write side of the state lock; readers hold the
-read side for as long as they look (docs/architecture.md, invariants 1 and 2).
+read side for as long as they look (docs/architecture.md, invariants 1 and 2). ``observe`` is called by the writer
+too, without the lock: it only reads, and nobody else writes.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import EVENT_COLUMNS, EventBatch
-from engine.blend_learner import BlendLearner, BlendLearnerConfig
-from engine.deduplication import Deduplication, DeduplicationConfig
-from engine.entity_names import EntityNames, EntityNamesConfig
-from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig
-from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
-from engine.lessons import Lessons, LessonsConfig
-from engine.room import Bounded, Room
-from engine.signals.state import Signals, SignalsConfig
-from engine.social_graph.state import SocialGraph, SocialGraphConfig
-from engine.tweet_store.state import TweetStore, TweetStoreConfig
+from engine.apply import Applied, Observed, Steps
+from engine.batch import EventBatch
+from engine.errors import InvariantError
+from engine.rooms import Rooms, RoomsConfig
+
+__all__ = ["LAYOUT", "EngineState", "RoomsConfig"]
 
 PAGE_BYTES = 4096
 #: To be raised when the same arrays come to mean something else: older snapshots are then not loaded.
-LAYOUT = 1
+LAYOUT = 2
 VERSION, CLOCK_MS, EVENTS, DUPLICATES, GAP_RECORDS = range(5)
 
 
-class RoomsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Capacities and rules of every room; what the state's bytes depend on."""
-
-    deduplication: DeduplicationConfig = DeduplicationConfig()
-    interaction_graph: InteractionGraphConfig = InteractionGraphConfig()
-    user_graph: UserGraphConfig = UserGraphConfig()
-    entity_graph: EntityGraphConfig = EntityGraphConfig()
-    entity_names: EntityNamesConfig = EntityNamesConfig()
-    social_graph: SocialGraphConfig = SocialGraphConfig()
-    tweet_store: TweetStoreConfig = TweetStoreConfig()
-    signals: SignalsConfig = SignalsConfig()
-    blend_learner: BlendLearnerConfig = BlendLearnerConfig()
-    lessons: LessonsConfig = LessonsConfig()
-
-
-class EngineState:
-    """All rooms at one version. ``apply`` raises the version by one."""
+class EngineState(Rooms):
+    """All rooms (attributes of ``Rooms``) at one version. ``apply`` raises the version by one."""
 
     def __init__(self, config: RoomsConfig) -> None:
-        self.config = config
-        self.deduplication = Deduplication(config.deduplication)
-        self.interaction_graph = InteractionGraph(config.interaction_graph)
-        self.user_graph = UserGraph(config.user_graph)
-        self.entity_graph = EntityGraph(config.entity_graph)
-        self.entity_names = EntityNames(config.entity_names)
-        self.social_graph = SocialGraph(config.social_graph)
-        self.tweet_store = TweetStore(config.tweet_store)
-        self.signals = Signals(config.signals)
-        self.blend_learner = BlendLearner(config.blend_learner)
-        self.lessons = Lessons(self.interaction_graph, self.blend_learner, config.lessons)
-        #: Applied in this order; each room reads only the batch, never another room.
-        self.rooms: tuple[Room, ...] = (
-            self.tweet_store,
-            self.interaction_graph,
-            self.user_graph,
-            self.entity_graph,
-            self.entity_names,
-            self.social_graph,
-            self.signals,
-            self.lessons,
-        )
-        #: Everything whose arrays are state, in the order of ``arrays``.
-        self.parts: tuple[Bounded, ...] = (self.deduplication, *self.rooms, self.blend_learner)
+        super().__init__(config)
+        self._steps = Steps(self)
         self._header = np.zeros(5, np.int64)
 
     @property
@@ -105,33 +62,33 @@ class EngineState:
         """Remember that ``records`` records of the log will never be applied; feeds say so from now on."""
         self._header[GAP_RECORDS] += records
 
-    def apply(self, batch: EventBatch) -> NDArray[np.bool_]:
-        """Apply one batch to every room and raise the version; returns which events were kept (not duplicates)."""
-        keep = self.deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
-        kept = batch
-        if not keep.all():
-            kept = batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
-        start = 0
-        for row in self.lessons.rows(kept):
-            # A lesson is about the state just before its event.
-            self._apply_rows(kept, start, row)
-            self.lessons.teach(
-                int(kept.user_id[row]), int(kept.subject_id[row]), int(kept.timestamp_ms[row]), int(kept.id[row])
-            )
-            start = row
-        self._apply_rows(kept, start, kept.size)
+    def observe(self, batch: EventBatch) -> Observed:
+        """What the next piece teaches about the state as it is. Reads only; to be given to ``apply`` with the piece."""
+        return Observed(self.version, self._steps.observe(batch, self.events))
+
+    def apply(self, batch: EventBatch, observed: Observed | None = None) -> Applied:
+        """Apply one batch to every room and raise the version (engine/apply.py).
+
+        Args:
+            batch: as decoded; it is not changed.
+            observed: what ``observe`` gave for this batch; None observes here, under the caller's lock.
+
+        Returns:
+            Which rows were kept (not duplicates), and what is to be done outside.
+
+        Raises:
+            InvariantError: ``observed`` is of another version; nothing has changed.
+        """
+        observed = self.observe(batch) if observed is None else observed
+        if observed.version != self.version:
+            raise InvariantError(f"observed at version {observed.version}, to be applied at {self.version}")
+        kept, applied = self._steps.apply(batch, observed.findings)
         self._header[VERSION] += 1
         self._header[EVENTS] += kept.size
         self._header[DUPLICATES] += batch.size - kept.size
         if kept.size:
             self._header[CLOCK_MS] = max(self.clock_ms, int(kept.timestamp_ms.max()))
-        return keep
-
-    def _apply_rows(self, batch: EventBatch, start: int, stop: int) -> None:
-        if stop - start < batch.size:
-            batch = batch._replace(**{name: getattr(batch, name)[start:stop] for name in EVENT_COLUMNS})
-        for room in self.rooms:
-            room.apply(batch)
+        return applied
 
     def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """Every array of the state by qualified name, in a fixed order: their bytes are the state's bytes."""

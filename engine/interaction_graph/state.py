@@ -5,7 +5,7 @@ of the state lock, everything else by readers under the read side.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -25,6 +25,7 @@ from engine.interaction_graph.arrays import (
 )
 from engine.interaction_graph.check import check
 from engine.kernels import calendar_log, id_map, ring_slices
+from engine.room import Room
 
 __all__ = ["EdgeType", "InteractionGraph", "InteractionGraphConfig", "interaction_graph_bytes"]
 
@@ -128,7 +129,7 @@ def operations_for(edge_kinds: tuple[EdgeKind, ...]) -> NDArray[np.uint8]:
     return operations
 
 
-class InteractionGraph:
+class InteractionGraph(Room):
     """A bipartite multigraph of users and tweets with typed, timed edges.
 
     Writers: ``apply`` and ``ingest``, one thread. Readers hold the read side of the state lock. The window holds
@@ -137,6 +138,8 @@ class InteractionGraph:
     """
 
     name: ClassVar[str] = "interaction_graph"
+    #: docs/interaction_graph.md says what each means.
+    counted: ClassVar[Mapping[str, int]] = {s.name.lower(): s for s in Scalar if s is not Scalar.WATERMARK_S}
     #: What the nodes of the two sides are called.
     sides: ClassVar[tuple[str, str]] = ("users", "tweets")
 
@@ -158,6 +161,7 @@ class InteractionGraph:
             undone_next=np.zeros(1, np.int64),
             scalars=scalars,
         )
+        super().__init__(self.state, scalars)
         #: What reading kernels take; the arrays are the state's own.
         self.read_arrays = read_kernels.read_arrays(self.state)
         self._limits = np.zeros(len(Limit), np.int64)
@@ -195,35 +199,16 @@ class InteractionGraph:
             raise ValueError("columns of unequal length")
         kernels.ingest(self.state, self._limits, user_ids, tweet_ids, types, self._types, times_ms)
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The live arrays (``Room.arrays``)."""
-        found: dict[str, NDArray[Any]] = {}
-        for name, part in self.state._asdict().items():
-            if isinstance(part, np.ndarray):
-                found[name] = part
-            else:
-                found.update({f"{name}.{field}": array for field, array in part._asdict().items()})
-        return found
-
-    @property
-    def bytes_max(self) -> int:
-        """Bytes of all arrays (``Room.bytes_max``)."""
-        return interaction_graph_bytes(self.config)
-
-    def fill(self) -> Mapping[str, float]:
-        """Share in use of the log's entries, the indices of both sides and the arena (``Room.fill``)."""
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """The log's entries, the indices of both sides, and the arena."""
         state = self.state
         slots = state.arena.entries.shape[0]
         return {
-            "edges": float(state.log.header[calendar_log.COUNT]) / self.config.edges_max,
-            self.sides[0]: float(state.users.header[id_map.SIZE]) / self.config.users_max,
-            self.sides[1]: float(state.tweets.header[id_map.SIZE]) / self.config.tweets_max,
-            "arena": 1.0 - float(state.arena.header[ring_slices.FREE_SLOTS]) / slots,
+            "edges": (int(state.log.header[calendar_log.COUNT]), self.config.edges_max),
+            self.sides[0]: (int(state.users.header[id_map.SIZE]), self.config.users_max),
+            self.sides[1]: (int(state.tweets.header[id_map.SIZE]), self.config.tweets_max),
+            "arena": (slots - int(state.arena.header[ring_slices.FREE_SLOTS]), slots),
         }
-
-    def counters(self) -> Mapping[str, int]:
-        """Cumulative counts by name (``Room.counters``); docs/interaction_graph.md says what each means."""
-        return {s.name.lower(): int(self.state.scalars[s]) for s in Scalar if s is not Scalar.WATERMARK_S}
 
     @property
     def watermark_ms(self) -> int:

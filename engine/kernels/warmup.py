@@ -8,8 +8,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from engine.rooms import room_classes
+
 _ENGINE = "engine"
-#: Modules that offer ``warm()``, in the order of compilation.
+#: Modules that offer ``warm()``, in the order of compilation: what rooms use, the rooms, what reads rooms.
 MODULES = (
     "kernels.rng",
     "kernels.id_map",
@@ -17,7 +19,11 @@ MODULES = (
     "kernels.top_k",
     "kernels.ring_slices",
     "kernels.calendar_log",
-    "interaction_graph.state",
+    *dict.fromkeys(
+        room.__module__.removeprefix(f"{_ENGINE}.")
+        for room in room_classes().values()
+        if hasattr(import_module(room.__module__), "warm")
+    ),
     "interaction_graph.salsa",
     "interaction_graph.queries",
     "interaction_graph.second_degree",
@@ -26,13 +32,7 @@ MODULES = (
     "interaction_graph.similarity",
     "interaction_graph.related",
     "interaction_graph.random_neighbors",
-    "social_graph.kernels",
-    "tweet_store.kernels",
-    "signals.kernels",
-    "deduplication",
-    "entity_names",
     "half_life_blend",
-    "blend_learner",
 )
 
 Progress = Callable[[str], Any]

@@ -10,7 +10,6 @@ from engine.kernels.id_map import find
 from engine.kernels.jit import kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
-from engine.signals import queries
 from engine.signals.storage import (
     ACT_WORDS,
     ACTIVITY,
@@ -19,7 +18,6 @@ from engine.signals.storage import (
     ENGAGEMENTS,
     IMPLICIT,
     KIND_BITS,
-    LISTS,
     LOOK_WORDS,
     LOOKS_FROM,
     NEGATIVES,
@@ -35,7 +33,6 @@ from engine.signals.storage import (
     WITHOUT_USER,
     add_viewer,
     last_block,
-    make_store,
     push,
     span,
     take_back,
@@ -152,17 +149,3 @@ def apply(
             push(s, v, which, tweet, (timestamp_ms[row] << KIND_BITS) | code, author)
             if which <= IMPLICIT and s.viewers[v, ACTIVITY] < ACTIVITY_MAX:
                 s.viewers[v, ACTIVITY] += 1
-
-
-def warm() -> None:
-    """Compile the kernels on tiny arrays of the real dtypes."""
-    s = make_store(1, 8, np.ones(LISTS, np.int64))
-    kinds = [Kind.FAVORITE, Kind.IMPRESSION, Kind.UNFAVORITE, Kind.IMPRESSION]
-    n = len(kinds)
-    users, ids, times = np.array([1, 2, 2, 1], np.uint64), np.ones(n, np.uint64), np.zeros(n, np.int64)
-    apply(s, np.array(kinds, np.uint8), users, ids, ids.copy(), times, np.zeros(n, np.float32), 2.0)
-    v = np.int64(find(s.ids, np.uint64(1)))
-    scratch = np.zeros(8, np.int32), np.zeros(n, np.int32), np.zeros((2, n), np.uint16)
-    queries.flags(s, v, ids, ids.copy(), np.zeros(3, np.int64), *scratch)
-    none = np.empty(0, np.uint64)
-    queries.entries(s, v, np.int64(ENGAGEMENTS), none, np.empty(0, np.uint8), np.empty(0, np.int64), none.copy())

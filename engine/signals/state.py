@@ -6,16 +6,17 @@ write side of the state lock, everything else by readers under the read side.
 
 from collections.abc import Mapping
 from enum import IntFlag
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import MS_PER_HOUR, EventBatch
+from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.errors import ConfigError
 from engine.kernels.id_map import id_map_bytes, lookup
 from engine.kernels.top_k import top_k
+from engine.room import Room
 from engine.signals import kernels, queries, storage
 from engine.signals.check import check
 
@@ -90,7 +91,7 @@ def signals_bytes(config: SignalsConfig) -> int:
     return users + 8 * storage.BLOCK_WORDS * config.blocks_max + 8 * storage.HEADER_SIZE
 
 
-class Signals:
+class Signals(Room):
     """Per viewer: engagements, implicit interest, negatives, what was seen and what was served.
 
     Writers: ``apply``, one thread. Readers hold the read side of the state lock. When viewers or blocks are full, the
@@ -98,6 +99,8 @@ class Signals:
     """
 
     name: ClassVar[str] = "signals"
+    constants: ClassVar[frozenset[str]] = frozenset({"entries_max"})
+    counted: ClassVar[Mapping[str, int]] = COUNTERS
 
     def __init__(self, config: SignalsConfig) -> None:
         """Allocate everything.
@@ -116,6 +119,7 @@ class Signals:
         if config.blocks_max < needed:
             raise ConfigError(f"signals.blocks_max: {config.blocks_max} is less than the {needed} of one full viewer")
         self._store = storage.make_store(config.users_max, config.blocks_max, entries_max)
+        super().__init__(self._store, self._store.header)
 
     def apply(self, batch: EventBatch) -> None:
         """Apply engagements, REPORT_USER and SERVED rows in order; other kinds are skipped."""
@@ -199,28 +203,12 @@ class Signals:
         tweet_ids, kinds, times_ms, author_ids = acts
         return Acts(tweet_ids[newest], kinds[newest], times_ms[newest], author_ids[newest])
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The complete mutable state."""
-        ids, store = self._store.ids._asdict(), self._store._asdict()
-        return {f"ids_{name}": array for name, array in ids.items()} | {
-            name: array for name, array in store.items() if name not in ("ids", "entries_max")
-        }
-
-    @property
-    def bytes_max(self) -> int:
-        """Bytes of all arrays; ``signals_bytes`` of the configuration."""
-        return sum(array.nbytes for array in self.arrays().values())
-
-    def fill(self) -> Mapping[str, float]:
-        """Share of viewers and blocks in use. At 1 the viewers idle for longest are being forgotten."""
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """Viewers and blocks. When either is full, the viewers idle for longest are being forgotten."""
         return {
-            "users": float(self._store.ids.header[0]) / self.config.users_max,
-            "blocks": float(self._store.header[storage.BLOCKS_USED]) / self.config.blocks_max,
+            "users": (int(self._store.ids.header[0]), self.config.users_max),
+            "blocks": (int(self._store.header[storage.BLOCKS_USED]), self.config.blocks_max),
         }
-
-    def counters(self) -> Mapping[str, int]:
-        """Cumulative counts: entries stored by list, taken back, dropped and evicted, and why events had no effect."""
-        return {name: int(self._store.header[index]) for name, index in COUNTERS.items()}
 
     def check(self) -> None:
         """Verify viewers, chains, free blocks and the order of activity against each other.
@@ -229,3 +217,14 @@ class Signals:
             InvariantError: state that must not exist.
         """
         check(self._store)
+
+
+def warm() -> None:
+    """Compile the kernels on a tiny batch of the real dtypes."""
+    lists = {f"{name}_per_user": 1 for name in ("engagements", "implicit", "negatives", "seen", "served")}
+    signals = Signals(SignalsConfig(users_max=1, blocks_max=8, **lists))
+    kinds = [Kind.FAVORITE, Kind.IMPRESSION, Kind.UNFAVORITE, Kind.IMPRESSION, Kind.FAVORITE]
+    ones = np.ones(5, np.uint64)
+    signals.apply(make_batch(kind=kinds, user_id=[1, 2, 2, 1, 1], subject_id=ones, author_id=ones))
+    signals.flags(1, ones, ones, 0)
+    signals.recent_engagements(1, 1)

@@ -8,7 +8,6 @@ from engine.batch import Kind
 from engine.kernels.id_map import find, find_or_add
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
-from engine.social_graph import queries
 from engine.social_graph.storage import (
     ABSENT,
     ALL_EDGES,
@@ -46,7 +45,6 @@ from engine.social_graph.storage import (
     edge_flags,
     find_edge,
     home,
-    make_graph,
     make_room,
     pack,
     prefetch_edge,
@@ -223,13 +221,3 @@ def apply(g: Any, kind: Any, user_id: Any, subject_id: Any) -> Any:
             _restrict(g, a, b, MUTE)
         else:
             _lift(g, a, b, MUTE)
-
-
-def warm() -> None:
-    """Compile the kernels on tiny arrays of the real dtypes."""
-    g = make_graph(4, 8, 16)
-    ids = np.array([1, 2], np.uint64)
-    apply(g, np.array([KIND_FOLLOW, KIND_UNFOLLOW], np.uint8), ids, ids[::-1].copy())
-    queries.newest(g, np.uint64(1), FOLLOWEES_AT, np.empty(1, np.uint64))
-    queries.live_count(g, np.uint64(1), FOLLOWEES_AT)
-    queries.relation(g, np.uint64(1), ids, np.empty(2, np.int32), np.empty(2, np.uint8))

@@ -6,14 +6,15 @@ everything else by readers under the read side.
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import EventBatch
+from engine.batch import EventBatch, Kind, make_batch
 from engine.kernels.id_map import id_map_bytes
+from engine.room import Room
 from engine.social_graph import kernels, queries, storage
 from engine.social_graph.check import check
 
@@ -69,7 +70,7 @@ def social_graph_bytes(config: SocialGraphConfig) -> int:
     return 16 * storage.table_size(config.edges_max) + users + 4 * config.list_entries_max + scalars
 
 
-class SocialGraph:
+class SocialGraph(Room):
     """Follow, block and mute edges between users.
 
     Writers: ``apply``, one thread. Readers hold the read side of the state lock. Nothing is ever evicted: what
@@ -77,10 +78,13 @@ class SocialGraph:
     """
 
     name: ClassVar[str] = "social_graph"
+    constants: ClassVar[frozenset[str]] = frozenset({"limits"})
+    counted: ClassVar[Mapping[str, int]] = COUNTERS
 
     def __init__(self, config: SocialGraphConfig) -> None:
         self.config = config
         self._graph = storage.make_graph(config.users_max, config.edges_max, config.list_entries_max)
+        super().__init__(self._graph, self._graph.header)
 
     def apply(self, batch: EventBatch) -> None:
         """Apply follow, unfollow, block, unblock, mute and unmute rows in order; other kinds are skipped."""
@@ -115,30 +119,14 @@ class SocialGraph:
         queries.newest(self._graph, np.uint64(user_id), at, out)
         return out
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The complete mutable state."""
-        ids, graph = self._graph.ids._asdict(), self._graph._asdict()
-        return {f"ids_{name}": array for name, array in ids.items()} | {
-            name: array for name, array in graph.items() if name not in ("ids", "limits")
-        }
-
-    @property
-    def bytes_max(self) -> int:
-        """Bytes of all arrays; ``social_graph_bytes`` of the configuration."""
-        return sum(array.nbytes for array in self.arrays().values())
-
-    def fill(self) -> Mapping[str, float]:
-        """Share of users, edges and list entries in use."""
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """Users, edges and list entries."""
         header = self._graph.header
         return {
-            "users": float(self._graph.ids.header[0]) / self.config.users_max,
-            "edges": float(header[storage.EDGES]) / self.config.edges_max,
-            "list_entries": float(header[storage.ARENA_USED]) / self.config.list_entries_max,
+            "users": (int(self._graph.ids.header[0]), self.config.users_max),
+            "edges": (int(header[storage.EDGES]), self.config.edges_max),
+            "list_entries": (int(header[storage.ARENA_USED]), self.config.list_entries_max),
         }
-
-    def counters(self) -> Mapping[str, int]:
-        """Cumulative counts: edges made and ended, and why events had no effect."""
-        return {name: int(self._graph.header[index]) for name, index in COUNTERS.items()}
 
     def check(self) -> None:
         """Verify table, lists, arena and counts against each other.
@@ -147,3 +135,11 @@ class SocialGraph:
             InvariantError: state that must not exist.
         """
         check(self._graph)
+
+
+def warm() -> None:
+    """Compile the kernels on a tiny batch of the real dtypes."""
+    graph = SocialGraph(SocialGraphConfig(users_max=4, edges_max=8, list_entries_max=16))
+    graph.apply(make_batch(kind=[Kind.FOLLOW, Kind.FOLLOW], user_id=[1, 2], subject_id=[2, 1]))
+    graph.followees(1, 1)
+    graph.relation(1, np.array([1, 2], np.uint64))

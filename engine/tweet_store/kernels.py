@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.batch import Kind, TweetFlag, make_batch
+from engine.batch import Kind, TweetFlag
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
-from engine.tweet_store import queries
 from engine.tweet_store.storage import (
     AFTER_DELETE,
     CONVERSATION,
@@ -30,6 +29,7 @@ from engine.tweet_store.storage import (
     QUOTED,
     REPEATED,
     REPLY_TO,
+    RETWEET_FLAG,
     RETWEETED,
     ROW,
     SIZE,
@@ -45,7 +45,7 @@ from engine.tweet_store.storage import (
     forget_text,
     head_home,
     link,
-    make_tweets,
+    original_of,
     prefetch_id,
     put_text,
     take_slot,
@@ -56,7 +56,7 @@ from engine.tweet_store.storage import (
 AHEAD_ROWS = 32
 
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
-LABEL, UNLABEL = int(Kind.LABEL), int(Kind.UNLABEL)
+UNLABEL, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.FOLLOW), int(Kind.SERVED)
 #: What an edit cannot change.
 KEPT_FLAGS = int(TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET)
 
@@ -88,21 +88,22 @@ SIGN_OF[[Kind.UNFAVORITE, Kind.UNRETWEET]] = -1
 
 @inlined
 def _engage(s: Any, code: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
-    """Count an engagement; one with an unknown tweet makes a stub, unless it takes something back."""
+    """Count an engagement; one with an unknown tweet makes a stub, unless it takes something back. Returns the slot."""
     sign = SIGN_OF[code]
-    if sign == 0:
-        return
     slot = np.int64(find(s.ids, tweet_id))
+    if sign == 0:
+        return slot
     if slot < 0:
         if sign < 0:
             s.header[UNDONE_UNKNOWN] += 1
-            return
+            return slot
         slot = take_slot(s, tweet_id, author_id, time_ms, STUB)
         s.header[STUBS] += 1
     elif author_id != ZERO and s.row[slot, STATE] & STUB != 0 and s.author_id[slot] == ZERO:
         s.author_id[slot] = author_id
     s.header[ENGAGEMENTS if sign > 0 else UNDONE] += 1
     count(s, slot, COUNTER_OF[code], time_ms, sign)
+    return slot
 
 
 @inlined
@@ -131,7 +132,8 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
         s.refs[slot, QUOTED] = batch.tweet_quoted_id[at]
         s.refs[slot, RETWEETED] = batch.tweet_retweeted_id[at]
         s.row[slot, LANG] = batch.tweet_lang[at]
-        s.row[slot, FLAGS] = batch.tweet_flags[at]
+        retweets = RETWEET_FLAG if batch.tweet_retweeted_id[at] != ZERO else np.int64(0)
+        s.row[slot, FLAGS] = (np.int64(batch.tweet_flags[at]) & ~RETWEET_FLAG) | retweets
         put_text(s, slot, batch.text, batch.tweet_text_start[at], np.int64(batch.tweet_text_bytes[at]))
     link(s, slot)
 
@@ -164,21 +166,67 @@ def _delete(s: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
     s.row[slot, STATE] |= DELETED
 
 
+@inlined
+def _names_a_tweet(code: Any) -> Any:
+    """Whether a row's subject is a tweet."""
+    return code < FOLLOW or code == SERVED
+
+
+@inlined
+def _resolve(s: Any, batch: Any, row: Any, slot: Any) -> Any:
+    """Say in the batch which tweet a row is about; ``slot`` is that of the tweet that it names, -1 when not held."""
+    code, tweet_id, author_id = np.int64(batch.kind[row]), batch.subject_id[row], batch.author_id[row]
+    created_ms, original_id = np.int64(0), tweet_id
+    if slot >= 0:
+        created_ms = s.created_ms[slot]
+        if author_id == ZERO or s.row[slot, STATE] & CREATED != 0:
+            author_id = s.author_id[slot]
+        # What says something about its own tweet keeps the author that it names.
+        if batch.author_id[row] == ZERO or code < CREATE or code == SERVED:
+            batch.author_id[row] = author_id
+        if s.row[slot, FLAGS] & RETWEET_FLAG != 0:
+            slot, original_id = original_of(s, slot, tweet_id)
+            author_id = s.author_id[slot] if slot >= 0 else ZERO
+    batch.created_ms[row] = created_ms
+    batch.original_id[row] = original_id
+    batch.original_author_id[row] = author_id
+
+
+@inlined
+def _same_tweet(batch: Any, row: Any) -> Any:
+    """Whether a row names the same tweet and the same author as the row before it, as that was resolved."""
+    return (
+        batch.subject_id[row] == batch.subject_id[row - 1]
+        and batch.author_id[row] == batch.author_id[row - 1]
+        and _names_a_tweet(batch.kind[row - 1])
+    )
+
+
+@inlined
+def _resolve_as_before(batch: Any, row: Any) -> Any:
+    """Resolve a row that changes nothing, and names the same tweet and author as the row before it."""
+    batch.created_ms[row] = batch.created_ms[row - 1]
+    batch.original_id[row] = batch.original_id[row - 1]
+    batch.original_author_id[row] = batch.original_author_id[row - 1]
+
+
 @kernel
 def _prefetch(s: Any, kind: Any, tweet_id: Any, author_id: Any, start: Any, end: Any) -> Any:
     """Ask for what the rows will need, step by step: id slots and chain heads; then the tweets' rows."""
     creates = 0
     for row in range(start, end):
-        if kind[row] <= UNLABEL:
+        if _names_a_tweet(kind[row]):
             prefetch_id(s, tweet_id[row])
             if kind[row] == CREATE:
                 prefetch(s.heads, head_home(s, author_id[row]))
                 creates += 1
     for row in range(start, end):
-        if kind[row] <= UNLABEL:
+        if _names_a_tweet(kind[row]):
             slot = np.int64(find(s.ids, tweet_id[row]))
             if slot >= 0:
                 prefetch(s.row, slot * ROW)
+                prefetch(s.author_id, slot)
+                prefetch(s.created_ms, slot)
                 prefetch(s.decayed, slot * (HALF_LIVES * COUNTERS))
                 prefetch(s.decayed, slot * (HALF_LIVES * COUNTERS) + COUNTERS)
                 prefetch(s.weight, slot * HALF_LIVES)
@@ -199,32 +247,36 @@ def _prefetch(s: Any, kind: Any, tweet_id: Any, author_id: Any, start: Any, end:
 
 @kernel
 def apply(s: Any, batch: Any) -> Any:
-    """Apply a batch's tweet and engagement rows in order; other kinds are skipped. Writes every array of ``s``."""
+    """Apply a batch's tweet and engagement rows in order, and resolve each row right after it was applied.
+
+    Writes every array of ``s``; of the batch, ``author_id`` (where the store knows better) and the resolved columns.
+    """
     rows = batch.kind.shape[0]
     for row in range(rows):
         if row % AHEAD_ROWS == 0:
             end = np.int64(min(row + AHEAD_ROWS, rows))
             _prefetch(s, batch.kind, batch.subject_id, batch.author_id, np.int64(row), end)
         code = np.int64(batch.kind[row])
-        if code > UNLABEL:
-            continue
         tweet_id = batch.subject_id[row]
-        if tweet_id == ZERO:
-            s.header[WITHOUT_TWEET] += 1
-        elif code < CREATE:
-            _engage(s, code, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
-        elif code == CREATE:
-            _create(s, batch, np.int64(row))
-        elif code == EDIT:
-            _edit(s, batch, np.int64(row))
-        elif code == DELETE:
-            _delete(s, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
+        if not _names_a_tweet(code) or tweet_id == ZERO:
+            batch.created_ms[row] = 0
+            batch.original_id[row] = batch.original_author_id[row] = ZERO
+            if code <= UNLABEL:
+                s.header[WITHOUT_TWEET] += 1
+            continue
+        if code > UNLABEL and row > 0 and _same_tweet(batch, row):
+            _resolve_as_before(batch, row)
+            continue
+        if code < CREATE:
+            slot = _engage(s, code, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
         else:
-            s.header[LABELS_IGNORED] += 1
-
-
-def warm() -> None:
-    """Compile the kernels on tiny arrays of the real dtypes."""
-    s = make_tweets(2, 16, [1.0] * COUNTERS, (1.0, 2.0), 1)
-    apply(s, make_batch(kind=[CREATE, FAVORITE + 1], subject_id=[1, 1], author_id=[2, 2]))
-    queries.warm_on(s)
+            if code == CREATE:
+                _create(s, batch, np.int64(row))
+            elif code == EDIT:
+                _edit(s, batch, np.int64(row))
+            elif code == DELETE:
+                _delete(s, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
+            elif code <= UNLABEL:
+                s.header[LABELS_IGNORED] += 1
+            slot = np.int64(find(s.ids, tweet_id))
+        _resolve(s, batch, np.int64(row), slot)

@@ -6,15 +6,16 @@ everything else by readers under the read side.
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import EventBatch
+from engine.batch import EventBatch, Kind, make_batch
 from engine.errors import ConfigError
 from engine.kernels.id_map import id_map_bytes
+from engine.room import Room
 from engine.tweet_store import kernels, queries, storage
 from engine.tweet_store.check import check
 from engine.tweet_store.queries import TweetColumns, make_columns
@@ -99,13 +100,15 @@ def tweet_store_bytes(config: TweetStoreConfig) -> int:
     return per_tweet + tables + config.text_bytes_max + 8 * storage.HEADER_SIZE
 
 
-class TweetStore:
+class TweetStore(Room):
     """The newest ``tweets_max`` tweets by arrival, with counters and authors' lists; the oldest arrival is evicted.
 
     Writers: ``apply``, one thread. Readers hold the read side of the state lock; a slot is good only for so long.
     """
 
     name: ClassVar[str] = "tweet_store"
+    constants: ClassVar[frozenset[str]] = frozenset({"weights", "half_lives_ms", "limits"})
+    counted: ClassVar[Mapping[str, int]] = COUNTERS
 
     def __init__(self, config: TweetStoreConfig) -> None:
         if config.half_life_long_ms < config.half_life_short_ms:
@@ -118,9 +121,14 @@ class TweetStore:
             (config.half_life_short_ms, config.half_life_long_ms),
             config.author_late_tweets_max,
         )
+        super().__init__(self._tweets, self._tweets.header)
 
     def apply(self, batch: EventBatch) -> None:
-        """Apply tweet and engagement rows in order; other kinds are skipped."""
+        """Apply tweet and engagement rows in order, and resolve every row that names a tweet (docs/tweet_store.md).
+
+        Writes the batch's ``author_id``, ``original_id``, ``original_author_id`` and ``created_ms``: as of right after
+        the row, so that they do not depend on where batches are cut.
+        """
         kernels.apply(self._tweets, batch)
 
     def lookup(self, tweet_ids: Ids) -> Slots:
@@ -194,30 +202,13 @@ class TweetStore:
         k = max(0, min(count, self.config.tweets_max))
         return np.empty(k), np.empty(k, np.uint64), np.empty(k, np.int32)
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The complete mutable state."""
-        ids, tweets = self._tweets.ids._asdict(), self._tweets._asdict()
-        constants = ("ids", "weights", "half_lives_ms", "limits")
-        return {f"ids_{name}": array for name, array in ids.items()} | {
-            name: array for name, array in tweets.items() if name not in constants
-        }
-
-    @property
-    def bytes_max(self) -> int:
-        """Bytes of all arrays; ``tweet_store_bytes`` of the configuration."""
-        return sum(array.nbytes for array in self.arrays().values())
-
-    def fill(self) -> Mapping[str, float]:
-        """Share of slots and text in use; both are rings and stay full once they were."""
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """Slots and text; both are rings and stay full once they were."""
         header = self._tweets.header
         return {
-            "tweets": float(header[storage.SIZE]) / self.config.tweets_max,
-            "text_bytes": min(1.0, float(header[storage.TEXT_HEAD]) / self.config.text_bytes_max),
+            "tweets": (int(header[storage.SIZE]), self.config.tweets_max),
+            "text_bytes": (int(header[storage.TEXT_HEAD]), self.config.text_bytes_max),
         }
-
-    def counters(self) -> Mapping[str, int]:
-        """Cumulative counts: what came, what was evicted, and why events had no effect."""
-        return {name: int(self._tweets.header[index]) for name, index in COUNTERS.items()}
 
     def check(self) -> None:
         """Verify slots, chains, heads and weights against each other.
@@ -226,3 +217,10 @@ class TweetStore:
             InvariantError: state that must not exist.
         """
         check(self._tweets)
+
+
+def warm() -> None:
+    """Compile the kernels on tiny arrays of the real dtypes."""
+    store = TweetStore(TweetStoreConfig(tweets_max=2, text_bytes_max=16, author_late_tweets_max=1))
+    store.apply(make_batch(kind=[Kind.CREATE, Kind.RETWEET], subject_id=[1, 1], author_id=[2, 2]))
+    queries.warm_on(store._tweets)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels.id_map import IdMap, find_or_add, make_id_map, remove
+from engine.batch import TweetFlag
+from engine.kernels.id_map import IdMap, find, find_or_add, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
@@ -61,6 +62,11 @@ REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
     TEXT_TOO_LARGE,
 ) = range(22)
 HEADER_SIZE = 24
+
+#: The flag of tweets that retweet another (``Tweets.row[:, FLAGS]``): set exactly where ``refs`` names it.
+RETWEET_FLAG = np.int64(TweetFlag.RETWEET)
+#: A retweet of a retweet … is followed over this many links; a chain that has not ended then has no original.
+CHAIN_MAX = 16
 
 NONE = np.int64(-1)
 ZERO = np.uint64(0)
@@ -222,6 +228,26 @@ def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -
     s.row[slot, EPOCH] = epoch
     s.header[EPOCH_MAX] = max(s.header[EPOCH_MAX], epoch)
     return slot
+
+
+# --- originals ----------------------------------------------------------------------------------------------------
+
+
+@inlined
+def original_of(s: Any, slot: Any, tweet_id: Any) -> Any:
+    """Which tweet a held one (its slot and id) stands for: itself, or what it retweets, over all links.
+
+    Returns (slot, id): slot -1 when the last tweet named is not held; (-1, 0) when there is no original, because the
+    links run in a circle or are more than ``CHAIN_MAX``.
+    """
+    links = 0
+    while slot >= 0 and s.row[slot, FLAGS] & RETWEET_FLAG != 0:
+        links += 1
+        if links > CHAIN_MAX:
+            return NONE, ZERO
+        tweet_id = s.refs[slot, RETWEETED]
+        slot = np.int64(find(s.ids, tweet_id))
+    return slot, tweet_id
 
 
 # --- counters -----------------------------------------------------------------------------------------------------

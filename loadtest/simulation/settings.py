@@ -1,17 +1,13 @@
 """The engine's configuration in a run: rooms so small that they evict, cuts and files so small that borders are met."""
 
+import msgspec
+
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from engine.deduplication import DeduplicationConfig
-from engine.entity_names import EntityNamesConfig
 from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, WalkConfig
-from engine.interaction_graph.entity_graph import EntityGraphConfig
-from engine.interaction_graph.state import InteractionGraphConfig
-from engine.interaction_graph.user_graph import UserGraphConfig
+from engine.rooms import RoomsConfig, small_rooms
 from engine.signals.state import SignalsConfig
-from engine.social_graph.state import SocialGraphConfig
-from engine.state import RoomsConfig
-from engine.tweet_store.state import TweetStoreConfig
 from loadtest.simulation.chance import Chance
 
 #: Events of a run are fewer than the first; with the second the horizon is met.
@@ -45,14 +41,8 @@ def draw_config(chance: Chance) -> Config:
 
 def draw_rooms(chance: Chance) -> RoomsConfig:
     """Capacities: wide enough for a run, or not."""
-    size = chance.choice([1 << 6, 1 << 8])
-    return RoomsConfig(
+    return msgspec.structs.replace(
+        small_rooms(chance.choice([1 << 6, 1 << 8])),
         deduplication=DeduplicationConfig(events_max=chance.choice(_HORIZONS)),
-        interaction_graph=InteractionGraphConfig(users_max=size, tweets_max=size, edges_max=4 * size),
-        user_graph=UserGraphConfig(users_max=size, edges_max=2 * size),
-        entity_graph=EntityGraphConfig(entities_max=size, tweets_max=size, edges_max=2 * size),
-        entity_names=EntityNamesConfig(names_max=size, text_bytes_max=32 * size),
-        social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
-        tweet_store=TweetStoreConfig(tweets_max=size, text_bytes_max=64 * size),
-        signals=SignalsConfig(users_max=size, blocks_max=512, seen_per_user=64, served_per_user=64),
+        signals=SignalsConfig(users_max=1 << 6, blocks_max=512, seen_per_user=64, served_per_user=64),
     )

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, EventBatch
+from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, TWEET_COLUMNS, EventBatch
 from engine.errors import EventError
 from streams.events import json_types
 from streams.events.columns import Columns, build_columns
@@ -215,4 +215,5 @@ def _merge(parts: list[Columns]) -> tuple[EventBatch, NDArray[np.int64]]:
     columns = tweets.columns if tweets else [np.empty(0, dtype) for dtype in TWEET_COLUMNS.values()]
     # bytearray: the arrays of a batch are writable.
     text = np.frombuffer(bytearray(tweets.text if tweets else b""), np.uint8)
-    return EventBatch(*events, *columns, text), source  # type: ignore[call-arg]
+    resolved = [np.zeros(source.size, dtype) for dtype in RESOLVED_COLUMNS.values()]
+    return EventBatch(*events, *resolved, *columns, text), source  # type: ignore[call-arg]

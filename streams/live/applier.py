@@ -17,6 +17,7 @@ from streams.durable.journal import Journal
 from streams.events.dead_letters import DeadLetter
 from streams.events.decode import Decoded, Decoder
 from streams.events.json_types import APPLIED_TOPICS, KIND_BY_TYPE, TOPIC_BY_TYPE
+from streams.live.effects import dead_letters
 from streams.log.interface import TopicPartition
 from streams.ordering.pieces import Piece, runs_of
 from streams.ordering.proposals import events_only
@@ -73,19 +74,22 @@ class Applier:
         self._metrics.decode.observe(time.perf_counter() - started)
         if self.journal is not None and not journaled:
             self._note(piece)
+        # Only this thread writes, so the state stays as it is observed.
+        observed = self.state.observe(decoded.batch)
         with self._lock.writing():
             entered = time.perf_counter()
-            keep = self.state.apply(decoded.batch)
+            applied = self.state.apply(decoded.batch, observed)
             held = time.perf_counter() - entered
         self._metrics.apply.observe(held)
         for run in piece:
             partition = TopicPartition(run.topic, run.partition)
             self.positions[partition] = run.offsets[-1] + 1
             self.applied_append_ms[partition] = run.append_ms[-1]
-        self._count(decoded, keep)
-        if decoded.dead:
-            self.dead_letters += len(decoded.dead)
-            self._on_dead(decoded.dead)
+        dead = dead_letters(piece, decoded, applied.effects)
+        self._count(decoded, applied.keep, dead)
+        if dead:
+            self.dead_letters += len(dead)
+            self._on_dead(dead)
 
     def _note(self, piece: Piece) -> None:
         assert self.journal is not None
@@ -95,10 +99,10 @@ class Applier:
         if self._sync_always:
             self.journal.sync()
 
-    def _count(self, decoded: Decoded, keep: NDArray[np.bool_]) -> None:
+    def _count(self, decoded: Decoded, keep: NDArray[np.bool_], letters: list[DeadLetter]) -> None:
         metrics, batch = self._metrics, decoded.batch
-        for dead in decoded.dead:
-            metrics.events.labels(dead.topic, "dead").inc()
+        for letter in letters:
+            metrics.events.labels(letter.topic, "dead").inc()
         metrics.version.set(self.state.version)
         metrics.clock.set(self.state.clock_ms / 1000.0)
         if not batch.size:

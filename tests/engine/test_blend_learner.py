@@ -114,10 +114,21 @@ def test_equal_calls_give_equal_bytes_and_arrays_are_the_state():
     for step in range(25, 50):
         third.learn(*made(step), step % 40)
     assert [a.tobytes() for a in third.arrays().values()] == [a.tobytes() for a in first.arrays().values()]
-    first.lesson_ms = 77
-    assert first.lesson_ms == first.arrays()["header"].tolist()[-1] == 77
-    assert third.lesson_ms == 0
     assert first.bytes_max == sum(a.nbytes for a in first.arrays().values())
+
+
+def test_a_copy_learns_apart_and_can_be_put_back():
+    learner, same = BlendLearner(BlendLearnerConfig(components=4)), BlendLearner(BlendLearnerConfig(components=4))
+    copy = learner.copy()
+    for step in range(5):
+        learner.learn(*made(step), step, copy)
+        same.learn(*made(step), step)
+    assert learner.weights.tolist() == [0.25] * 4
+    assert not any(learner.counters().values())
+    learner.put(copy)
+    copy.weights[:] = 0
+    assert learner.weights.tolist() == same.weights.tolist()
+    assert learner.counters() == same.counters()
 
 
 def test_what_does_not_fit_is_refused():

@@ -13,8 +13,8 @@ def batch():
 
 def test_apply_raises_the_version_and_leaves_duplicates_out():
     state = EngineState(RoomsConfig())
-    keep = state.apply(batch())
-    assert keep.tolist() == [True, True, False, True]
+    applied = state.apply(batch())
+    assert applied.keep.tolist() == [True, True, False, True]
     assert (state.version, state.events, state.duplicates, state.clock_ms) == (1, 3, 1, 1_760_000_000_000)
     state.apply(make_batch())
     assert (state.version, state.events) == (2, 3)

@@ -369,8 +369,8 @@ def test_restored_state_goes_on_as_the_first():
         ("header", storage.FREE_BLOCK, 3),
         ("header", storage.OLDEST, 1),
         ("header", storage.STORED, 0),
-        ("ids_keys", 3, 12345),
-        ("ids_keys", 3, 0),
+        ("ids.keys", 3, 12345),
+        ("ids.keys", 3, 0),
     ],
 )
 def test_damage_is_found(array, at, value):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from engine.batch import Kind, make_batch
+from engine.batch import Kind, TweetFlag, make_batch
 from engine.tweet_store.state import Counter
 
 COUNTED = {
@@ -136,7 +136,8 @@ class _Model:
         elif kind == Kind.CREATE and not (known and (known.created or known.deleted)):
             tweet = known or self._new(row.tweet, row.author)
             tweet.author, tweet.created_ms, tweet.created = row.author, row.time_ms, True
-            tweet.lang, tweet.flags, tweet.refs = row.lang, row.flags, row.refs
+            tweet.lang, tweet.refs = row.lang, row.refs
+            tweet.flags = (row.flags & ~TweetFlag.RETWEET) | (TweetFlag.RETWEET if row.refs[3] else 0)
             self._put_text(tweet, row.text.encode())
             newer = [
                 other
@@ -146,6 +147,29 @@ class _Model:
                 and (other.created_ms, other.id) > (row.time_ms, row.tweet)
             ]
             tweet.listed = len(newer) <= self.config.author_late_tweets_max
+
+    def resolved(self, row):
+        """Author, original, its author and creation time of a row, as of right after it: the four columns."""
+        if row.tweet == 0 or 96 <= row.kind != Kind.SERVED:
+            return row.author, 0, 0, 0
+        tweet, claimed = self.tweets.get(row.tweet), row.author
+        if tweet is None:
+            return claimed, row.tweet, claimed, 0
+        author = tweet.author if tweet.created or not claimed else claimed
+        told = author if not claimed or row.kind < 64 or row.kind == Kind.SERVED else claimed
+        original, original_author = self._original(tweet, author)
+        return told, original, original_author, tweet.created_ms
+
+    def _original(self, tweet, author):
+        chain = [tweet.id]
+        while tweet is not None and tweet.refs[3]:
+            if len(chain) > 16:
+                return 0, 0
+            chain.append(tweet.refs[3])
+            tweet = self.tweets.get(chain[-1])
+        if len(chain) == 1:
+            return tweet.id, author
+        return chain[-1], 0 if tweet is None else tweet.author
 
     def recent(self, authors, since_ms, per_author_max, total_max):
         found = []

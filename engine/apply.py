@@ -1,0 +1,69 @@
+"""How a piece changes the state: four steps, each with a stated view of time.
+
+1. *Observe*: observers read the state as of the version before the piece. Nothing changes, so no lock is needed.
+2. *Resolve*: the tweet store goes first. It fills, row by row, the columns that say which tweet a row is about.
+3. *Base rooms* read the batch only: the same state, however the log is cut into pieces.
+4. *Derived rooms* read the batch, and the rooms that they name, as of the end of the piece.
+
+Duplicates are left out before step 2. Rooms return effects; their rows are given back as rows of the whole batch.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, EventBatch
+from engine.effects import Effects, joined
+from engine.room import DerivedRoom, Observer, Room
+from engine.rooms import Rooms
+
+
+class Observed(NamedTuple):
+    """What the observers found before a piece, in the order of the rooms; only for the very next ``apply``."""
+
+    version: int
+    findings: tuple[Any, ...]
+
+
+class Applied(NamedTuple):
+    """What applying a batch of n rows gave. ``keep``: bool (n,), False for duplicates; ``effects`` name rows of it."""
+
+    keep: NDArray[np.bool_]
+    effects: Effects
+
+
+class Steps:
+    """The rooms by the step in which they take part."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._deduplication = rooms.deduplication
+        self._observers = [room for room in rooms.parts if isinstance(room, Observer)]
+        store = rooms.tweet_store
+        #: Steps 2, 3 and 4, in order; the tweet store resolves while it applies.
+        self._rooms: list[Room | DerivedRoom] = [
+            store,
+            *(room for room in rooms.parts if isinstance(room, Room) and room is not store),
+            *(room for room in rooms.parts if isinstance(room, DerivedRoom)),
+        ]
+
+    def observe(self, batch: EventBatch, events: int) -> tuple[Any, ...]:
+        """Step 1; ``events``: how many were applied so far. Reads the state and changes nothing."""
+        return tuple(room.observe(batch, events) for room in self._observers)
+
+    def apply(self, batch: EventBatch, findings: tuple[Any, ...]) -> tuple[EventBatch, Applied]:
+        """Steps 2 to 4; returns the rows that were kept, too."""
+        keep = self._deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
+        whole = bool(keep.all())
+        kept = batch if whole else batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
+        # The store writes these columns: they must not be the caller's.
+        kept = kept._replace(
+            author_id=kept.author_id.copy() if whole else kept.author_id,
+            **{name: np.empty(kept.size, dtype) for name, dtype in RESOLVED_COLUMNS.items()},
+        )
+        for room, finding in zip(self._observers, findings, strict=True):
+            room.learn(finding)
+        effects = joined([found for room in self._rooms if (found := room.apply(kept)) is not None])
+        if effects.size and not whole:
+            effects = effects._replace(row=np.flatnonzero(keep)[effects.row])
+        return kept, Applied(keep, effects)

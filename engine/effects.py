@@ -1,0 +1,89 @@
+"""Effects: what applying a piece asks the outside to do. Columns, one row per effect; `streams` carries them out.
+
+The engine does no I/O, so a room that has something to say returns effects from ``apply`` (docs/architecture.md).
+They are carried out once per piece of the log, never for a replay, under ids that follow from the piece.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EffectKind(IntEnum):
+    """What is to be done.
+
+    REFUSED: the event in ``row`` could not be used; it becomes a dead letter. ``text`` is the reason's name, a line
+    break, and a detail for people.
+    """
+
+    REFUSED = 1
+
+
+class Effects(NamedTuple):
+    """k effects. ``row``: the row of the applied batch that caused it. ``text``: UTF-8 of all effects, end to end.
+
+    ``kind``: uint8 (k,), ``EffectKind``. ``row``: int64 (k,). ``user_id``, ``subject_id``: uint64 (k,), 0 where the
+    kind needs none. ``text_start``: int64 (k,), ``text_bytes``: int32 (k,), ``text``: uint8 (m,).
+    """
+
+    kind: NDArray[np.uint8]
+    row: NDArray[np.int64]
+    user_id: NDArray[np.uint64]
+    subject_id: NDArray[np.uint64]
+    text_start: NDArray[np.int64]
+    text_bytes: NDArray[np.int32]
+    text: NDArray[np.uint8]
+
+    @property
+    def size(self) -> int:
+        """How many effects (k)."""
+        return len(self.kind)
+
+    def text_of(self, i: int) -> str:
+        """The text of effect ``i``."""
+        start = int(self.text_start[i])
+        return self.text[start : start + int(self.text_bytes[i])].tobytes().decode()
+
+
+class Effect(NamedTuple):
+    """One effect, for the few that are made one by one."""
+
+    kind: EffectKind
+    row: int
+    user_id: int = 0
+    subject_id: int = 0
+    text: str = ""
+
+
+def make_effects(effects: Sequence[Effect]) -> Effects:
+    """Columns of single effects, in their order."""
+    texts = [effect.text.encode() for effect in effects]
+    sizes = np.array([len(text) for text in texts], np.int64)
+    return Effects(
+        kind=np.array([effect.kind for effect in effects], np.uint8),
+        row=np.array([effect.row for effect in effects], np.int64),
+        user_id=np.array([effect.user_id for effect in effects], np.uint64),
+        subject_id=np.array([effect.subject_id for effect in effects], np.uint64),
+        text_start=np.cumsum(sizes) - sizes,
+        text_bytes=sizes.astype(np.int32),
+        text=np.frombuffer(b"".join(texts), np.uint8).copy(),
+    )
+
+
+#: What most pieces cause.
+NO_EFFECTS = make_effects([])
+
+
+def joined(parts: Sequence[Effects]) -> Effects:
+    """The effects of several rooms as one: by row, the rooms' order kept within a row."""
+    parts = [part for part in parts if part.size]
+    if not parts:
+        return NO_EFFECTS
+    starts = np.cumsum([0] + [part.text.size for part in parts[:-1]])
+    shifted = [part._replace(text_start=part.text_start + at) for part, at in zip(parts, starts, strict=True)]
+    columns = {name: np.concatenate([getattr(part, name) for part in shifted]) for name in Effects._fields}
+    order = np.argsort(columns["row"], kind="stable")
+    return Effects(**{name: column if name == "text" else column[order] for name, column in columns.items()})

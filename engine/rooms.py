@@ -1,0 +1,101 @@
+"""The list of rooms: what the state is made of, in one place.
+
+A room is added here twice: its class in ``Rooms``, its configuration in ``RoomsConfig``, under the room's name and in
+the same order. State, configuration, warm-up and the import contract read this list.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import get_type_hints
+
+from msgspec import Struct
+
+from engine.blend_learner import BlendLearner, BlendLearnerConfig
+from engine.deduplication import Deduplication, DeduplicationConfig
+from engine.entity_names import EntityNames, EntityNamesConfig
+from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig
+from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
+from engine.lessons import Lessons, LessonsConfig
+from engine.room import Bounded, DerivedRoom, Observer
+from engine.signals.state import Signals, SignalsConfig
+from engine.social_graph.state import SocialGraph, SocialGraphConfig
+from engine.tweet_store.state import TweetStore, TweetStoreConfig
+
+
+class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities and rules of every room; what the state's bytes depend on."""
+
+    deduplication: DeduplicationConfig = DeduplicationConfig()
+    tweet_store: TweetStoreConfig = TweetStoreConfig()
+    interaction_graph: InteractionGraphConfig = InteractionGraphConfig()
+    user_graph: UserGraphConfig = UserGraphConfig()
+    entity_graph: EntityGraphConfig = EntityGraphConfig()
+    entity_names: EntityNamesConfig = EntityNamesConfig()
+    social_graph: SocialGraphConfig = SocialGraphConfig()
+    signals: SignalsConfig = SignalsConfig()
+    blend_learner: BlendLearnerConfig = BlendLearnerConfig()
+    lessons: LessonsConfig = LessonsConfig()
+
+
+class Rooms:
+    """Every room, made from its configuration; the order is that of the arrays and of ``apply``.
+
+    Base rooms come before derived ones, and a room comes after those that it reads.
+    """
+
+    deduplication: Deduplication
+    tweet_store: TweetStore
+    interaction_graph: InteractionGraph
+    user_graph: UserGraph
+    entity_graph: EntityGraph
+    entity_names: EntityNames
+    social_graph: SocialGraph
+    signals: Signals
+    blend_learner: BlendLearner
+    lessons: Lessons
+
+    def __init__(self, config: RoomsConfig) -> None:
+        self.config = config
+        made: dict[str, Bounded] = {}
+        for name, room_class in room_classes(type(self)).items():
+            make: Callable[..., Bounded] = room_class
+            made[name] = make(getattr(config, name), **{other: made[other] for other in room_class.reads})
+            setattr(self, name, made[name])
+        #: Every room, in order.
+        self.parts: tuple[Bounded, ...] = tuple(made.values())
+
+
+def room_classes(rooms: type[Rooms] = Rooms) -> Mapping[str, type[Bounded]]:
+    """The rooms' classes by name, in order.
+
+    Raises:
+        TypeError: a base room reads others, or a room reads one that does not come before it.
+    """
+    classes: dict[str, type[Bounded]] = {}
+    derived = False
+    for name, room_class in get_type_hints(rooms).items():
+        if name != room_class.name:
+            raise TypeError(f"{room_class.__name__} is named {room_class.name!r}, but listed as {name!r}")
+        if room_class.reads and not issubclass(room_class, DerivedRoom | Observer):
+            raise TypeError(f"{name} is a base room: it reads the batch only, not {room_class.reads}")
+        if unknown := set(room_class.reads) - classes.keys():
+            raise TypeError(f"{name} reads {sorted(unknown)}, which do not come before it")
+        if derived and not issubclass(room_class, DerivedRoom):
+            raise TypeError(f"{name} is a base room, but comes after a derived one")
+        derived = derived or issubclass(room_class, DerivedRoom)
+        classes[name] = room_class
+    return classes
+
+
+def small_rooms(size: int = 1 << 10) -> RoomsConfig:
+    """Rooms for about ``size`` people and as many tweets (at least 64): made in no time, and soon full."""
+    return RoomsConfig(
+        deduplication=DeduplicationConfig(events_max=4 * size),
+        tweet_store=TweetStoreConfig(tweets_max=size, text_bytes_max=64 * size),
+        interaction_graph=InteractionGraphConfig(users_max=size, tweets_max=size, edges_max=4 * size),
+        user_graph=UserGraphConfig(users_max=size, edges_max=4 * size),
+        entity_graph=EntityGraphConfig(entities_max=size, tweets_max=size, edges_max=4 * size),
+        entity_names=EntityNamesConfig(names_max=size, text_bytes_max=64 * size),
+        social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
+        signals=SignalsConfig(users_max=size, blocks_max=max(4 * size, 1 << 10)),
+    )

@@ -1,0 +1,129 @@
+"""Lessons: drawn fairly among people, about the state before the piece, at most so many per piece."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from engine.batch import Kind, make_batch
+from engine.lessons import LessonsConfig
+from engine.rooms import RoomsConfig, small_rooms
+from engine.state import EngineState
+
+MINUTE = 60_000
+T0 = 1_760_000_040_000 // MINUTE * MINUTE
+
+
+def rooms(**lessons) -> RoomsConfig:
+    small = small_rooms(1 << 8)
+    return RoomsConfig(
+        **{name: getattr(small, name) for name in small.__struct_fields__ if name != "lessons"},
+        lessons=LessonsConfig(walks=100, **lessons),
+    )
+
+
+def acts(users, tweets, times_ms, first_id, kind=Kind.FAVORITE):
+    n = len(users)
+    return make_batch(
+        kind=[kind] * n, id=np.arange(first_id, first_id + n), user_id=users, subject_id=tweets, timestamp_ms=times_ms
+    )
+
+
+def known(state, users=20):
+    """Everybody engages with three of twenty tweets, one of which all have in common; no lesson comes of it."""
+    people = np.repeat(np.arange(1, users + 1), 3)
+    tweets = 1000 + (people * 7 + np.tile([0, 1, 2], users)) % 20
+    tweets[::3] = 1000
+    state.apply(acts(people, tweets, np.full(len(people), T0 - MINUTE), 1, Kind.SHARE))
+    return state
+
+
+class Watched:
+    """Records which rows of which batches are looked at."""
+
+    def __init__(self, state, monkeypatch):
+        self.people = []
+        monkeypatch.setattr(
+            state.lessons, "_teach", lambda batch, lesson, learnt: self.people.append(int(batch.user_id[lesson.row]))
+        )
+
+
+def test_observing_changes_nothing_and_looks_at_the_state_before_the_piece():
+    state = known(EngineState(rooms()))
+    before = state.digest()
+    batch = acts([1, 99], [1010, 1011], [T0, T0], 1000)
+    observed = state.observe(batch)
+    assert state.digest() == before
+    assert observed.findings[0].looked_at == 1
+    # Of somebody whom the graph does not know yet there is nothing to learn.
+    assert EngineState(rooms()).observe(batch).findings == (None,)
+    one, other = known(EngineState(rooms())), known(EngineState(rooms()))
+    one.apply(batch, observed)
+    other.apply(batch)
+    assert one.digest() == other.digest()
+
+
+def test_the_learner_learns_when_the_interval_is_over():
+    state = known(EngineState(rooms()))
+    unlearnt = state.blend_learner.weights
+    state.apply(acts([1], [1012], [T0], 1000))
+    assert state.lessons.counters()["looked_at"] == 1
+    assert np.array_equal(state.blend_learner.weights, unlearnt)
+    state.apply(acts([2], [1013], [T0 + MINUTE], 1001))
+    assert sum(state.blend_learner.counters().values()) == 1
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_piece_that_spans_many_intervals_is_bounded(most):
+    state = known(EngineState(rooms(piece_lessons_max=most)))
+    users = np.arange(200) % 20 + 1
+    state.apply(acts(users, 1000 + np.arange(200) % 20, T0 + MINUTE * np.arange(200), 1000))
+    counters = state.lessons.counters()
+    assert counters["looked_at"] == most
+    assert counters["looked_at"] + counters["passed_over"] == 200
+    assert sum(state.blend_learner.counters().values()) <= most
+
+
+def test_who_acts_often_or_first_teaches_no_more_than_others(monkeypatch):
+    state = known(EngineState(rooms()))
+    watched, winners = Watched(state, monkeypatch), Counter()
+    for minute in range(300):
+        start = T0 + minute * MINUTE
+        # Person 1 acts 50 times, before everybody else; three pieces an interval.
+        people = np.concatenate([np.ones(50, int), np.arange(2, 21)])
+        for part in np.array_split(np.arange(len(people)), 3):
+            batch = acts(people[part], 1000 + part % 20, start + part, 10_000 + 100 * minute + part[0])
+            state.apply(batch)
+        winners[watched.people[-1]] += 1
+        watched.people.clear()
+    assert len(winners) == 20
+    assert winners[1] < 40  # 15 are expected
+
+
+def test_an_act_from_the_future_shuts_nobody_out(monkeypatch):
+    state = known(EngineState(rooms()))
+    watched = Watched(state, monkeypatch)
+    state.apply(acts([1], [1010], [T0 + 5 * MINUTE], 1000))
+    people = np.arange(2, 21)
+    state.apply(acts(people, 1000 + people % 20, np.full(19, T0 + 1), 2000))
+    state.apply(acts(people, 1001 + people % 20, np.full(19, T0 + 2), 3000))
+    assert watched.people[0] == 1
+    assert len(set(watched.people)) > 1
+    # But nobody teaches about what was long ago.
+    watched.people.clear()
+    state.apply(acts(people, 1002 + people % 20, np.full(19, T0 - 20 * MINUTE), 4000))
+    assert not watched.people
+
+
+def test_duplicates_teach_nothing(monkeypatch):
+    state = known(EngineState(rooms()))
+    watched = Watched(state, monkeypatch)
+    batch = acts([1], [1010], [T0], 1000)
+    state.apply(batch)
+    assert watched.people == [1]
+    again = acts([2], [1010], [T0 + MINUTE], 1000)
+    assert not state.apply(again).keep.any()
+    both = acts([3, 4], [1010, 1011], [T0 + MINUTE] * 2, 1001)
+    both.id[:] = 1001
+    state.apply(both)
+    assert set(watched.people) <= {1, 3}
