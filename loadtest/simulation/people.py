@@ -5,12 +5,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
-import numpy as np
 import orjson
 
 from engine.errors import MurmurationError
 from engine.feed import Explain, Feed, Product, Request
-from engine.interaction_graph.salsa import SalsaRequest
 from loadtest.simulation.chance import Chance
 from loadtest.simulation.connection import Connection
 from loadtest.simulation.faults import ClientFaults, Rates, Weather
@@ -18,7 +16,7 @@ from loadtest.simulation.life import Life
 from loadtest.simulation.memory_log import Broker, MemoryLog
 from loadtest.simulation.process import Process
 from loadtest.simulation.workload import EPOCH_MS, Publication, Workload
-from streams.graph_api.walks import SalsaQuery
+from streams.graph_api.look import ask
 from streams.log.interface import LogUnavailableError
 from streams.server.encode import encode_feed
 
@@ -116,15 +114,14 @@ class Viewer:
         process, life, engine = self._process, self._process.life, self._process.engine
         if engine is None:
             return
-        request = SalsaRequest(
-            query_user_id=self._person,
-            seed_user_ids=np.array([self._chance.integer(1, 20)], np.uint64),
-            seed_weights=np.ones(1),
-            walks=50,
-            results_max=10,
-            seed=self._chance.integer(0, (1 << 64) - 1),
-        )
-        query = SalsaQuery(request)
+        terms = {
+            "user": str(self._person),
+            "seeds": str(self._chance.integer(1, 20)),
+            "walks": "50",
+            "limit": "10",
+            "seed": str(self._chance.integer(0, (1 << 64) - 1)),
+        }
+        query = ask("salsa", terms.items(), engine.config.home_mixer, lambda: 0)
         try:
             answer = orjson.loads(await engine.query(query))
         except MurmurationError:

@@ -1,15 +1,17 @@
-"""What the graph's queries share: names of edge types, errors, and how ids, weights and proofs read in JSON."""
+"""What the answers of graph queries share: names and codes, errors, and how results and proofs read in JSON."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import RequestError
 from engine.interaction_graph.arrays import EdgeType
+from engine.interaction_graph.similarity import AgeOf, Measure
 from engine.interaction_graph.state import InteractionGraph
 from engine.interaction_graph.user_graph import UserEdgeType
+from streams.reading.graph_queries import Answer
 
 #: Names of the edge types that are stored, by code.
 TYPE_NAMES: Final = {
@@ -17,12 +19,19 @@ TYPE_NAMES: Final = {
     for edge_type in EdgeType
     if edge_type not in (EdgeType.UNFAVORITE, EdgeType.UNRETWEET)
 }
-
 #: The same of the edges between users.
 USER_TYPE_NAMES: Final = {int(edge_type): edge_type.name.lower() for edge_type in UserEdgeType}
+TYPE_CODES: Final = {name: code for code, name in TYPE_NAMES.items()}
+USER_TYPE_CODES: Final = {name: code for code, name in USER_TYPE_NAMES.items()}
+#: Measures of similarity; the last one is the score of related tweets only.
+MEASURES: Final = {measure.name.lower(): measure for measure in Measure if measure is not Measure.LOG_DEGREE}
+AGES_OF: Final = {age_of.name.lower(): age_of for age_of in AgeOf}
 
 Ids = NDArray[np.uint64]
 Names = Mapping[int, str]
+Columns = dict[str, NDArray[Any] | Sequence[Any]]
+#: Shapes an answer, after the state lock is released.
+Shape = Callable[[], Answer]
 
 
 class UnknownUserError(RequestError):
@@ -42,9 +51,9 @@ def id_array(ids: Sequence[int] | Ids) -> Ids:
     return np.array(ids, np.uint64)
 
 
-def type_names(mask: int, names: Names = TYPE_NAMES) -> list[str]:
-    """The names of a mask's edge types."""
-    return [name for code, name in names.items() if mask >> code & 1]
+def id_strings(ids: Ids) -> list[str]:
+    """Ids as decimal strings."""
+    return [str(node) for node in ids.tolist()]
 
 
 def age_time_ms(time_ms: int, graph: InteractionGraph) -> int:
@@ -52,19 +61,26 @@ def age_time_ms(time_ms: int, graph: InteractionGraph) -> int:
     return time_ms or max(0, graph.watermark_ms)
 
 
-def id_strings(ids: Ids) -> list[str]:
-    """Ids as decimal strings."""
-    return [str(node) for node in ids.tolist()]
+def rows(**columns: NDArray[Any] | Sequence[Any]) -> list[dict[str, Any]]:
+    """Results from their columns, all of one length: arrays of numbers, or lists."""
+    lists = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*lists, strict=True)]
 
 
-def weights_by_id(ids: Ids, weights: NDArray[np.float64]) -> dict[str, float]:
-    """Weights by id."""
-    return dict(zip(id_strings(ids), weights.tolist(), strict=True))
+def proofs_by_type(
+    counts: NDArray[np.int32], types: NDArray[np.uint8], user_ids: Ids, names: Names = TYPE_NAMES, **more: NDArray[Any]
+) -> list[dict[str, list[Any]]]:
+    """Each result's proofs by edge type, in the order given.
 
-
-def users_by_type(user_ids: Ids, types: NDArray[np.uint8], names: Names = TYPE_NAMES) -> dict[str, list[str]]:
-    """One result's proofs: user ids by edge type, in the order given."""
-    proof: dict[str, list[str]] = {}
-    for user, code in zip(user_ids.tolist(), types.tolist(), strict=True):
-        proof.setdefault(names[code], []).append(str(user))
-    return proof
+    Row ``i`` of ``types`` and ``user_ids`` (n × most) has ``counts[i]`` proofs. A proof is the user's id, or where
+    there are ``more`` columns (n × most …) an object of ``user_id`` and these.
+    """
+    proofs: list[dict[str, list[Any]]] = []
+    for i, count in enumerate(counts.tolist()):
+        users = id_strings(user_ids[i, :count])
+        found = rows(user_id=users, **{name: column[i, :count] for name, column in more.items()}) if more else users
+        proof: dict[str, list[Any]] = {}
+        for code, user in zip(types[i, :count].tolist(), found, strict=True):
+            proof.setdefault(names[code], []).append(user)
+        proofs.append(proof)
+    return proofs

@@ -7,7 +7,7 @@ for queries alone, at most all readers but one work on queries; a few more wait,
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
@@ -32,7 +32,9 @@ class Answer(NamedTuple):
 class GraphQuery(Protocol):
     """A question to the interaction graph. Its work is bounded by the budgets of the engine's functions."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """The query's name in its answer."""
 
     def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
         """Look, under the read side of the state lock; what is returned shapes the answer after it is released.

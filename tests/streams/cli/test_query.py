@@ -1,6 +1,7 @@
 """``murmuration query`` against a real server: what it prints, and its exit codes."""
 
 import asyncio
+import subprocess
 import sys
 import time
 
@@ -9,17 +10,15 @@ import orjson
 import pytest
 import typer
 from aiohttp import web
-from aiohttp.test_utils import TestServer, make_mocked_request
+from aiohttp.test_utils import TestServer
 
 from config.schema import Config
 from config.serving import LogConfig, ServingConfig
 from engine.batch import Kind, make_batch
-from engine.home_mixer.config import HomeMixerConfig
 from streams.cli import main as cli
 from streams.cli import query as cli_query
+from streams.graph_api.queries import QUERIES
 from streams.serve import running
-from streams.server import graph_http as graph_queries
-from streams.server.parameters import Parameters
 
 KEY = "a secret of more than thirty-two bytes"
 T0 = 1_760_000_000_000
@@ -176,15 +175,17 @@ async def test_another_server_is_told_from_ours(murmuration):
 
 def test_every_parameter_of_the_server_is_an_option():
     group = typer.main.get_command(cli_query.query)
-    assert group.commands.keys() == graph_queries.QUERIES.keys()
-    for name, build in graph_queries.QUERIES.items():
-        needed = {
-            "proof": "/?user=1&tweets=1",
-            "neighbours": "/?user=1",
-            "similar": "/?tweet=1",
-            "related": "/?tweet=1",
-        }
-        read = Parameters(make_mocked_request("GET", needed.get(name, "/")))
-        build(read, lambda: 9, HomeMixerConfig())
-        options = {parameter.name for parameter in group.commands[name].params}
-        assert options - {"url", "token", "json"} == read._known, name
+    assert group.commands.keys() == QUERIES.keys()
+    for name, family in QUERIES.items():
+        options = {parameter.name: parameter for parameter in group.commands[name].params}
+        assert options.keys() - {"url", "token", "json"} == family.terms().keys(), name
+        for term in family.terms().keys() - {family.positional}:
+            assert options[term].opts == [f"--{term.replace('_', '-')}"]
+            assert options[term].help
+
+
+def test_help_does_not_wait_for_numba():
+    told = "import sys, streams.cli.main as main; sys.argv = ['murmuration', 'query', 'related', '-h']\n"
+    told += "try: main.main()\nexcept SystemExit: assert not {'numpy', 'numba'} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60)
+    assert "--cooccurrence-min" in done.stdout

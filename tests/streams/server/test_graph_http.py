@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 import orjson
 import pytest
-from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
@@ -33,17 +32,17 @@ from engine.interaction_graph import (
     similarity,
     subgraph_salsa,
 )
-from engine.interaction_graph.arrays import EdgeType
+from engine.interaction_graph.arrays import ALL_TYPES, EdgeType
 from engine.interaction_graph.similarity_kernels import CountScratch
 from engine.interaction_graph.state import InteractionGraphConfig
 from engine.pipeline.scratch import Scratch
 from engine.state import EngineState, RoomsConfig
 from streams.graph_api import answers as graph_answers
+from streams.graph_api import queries as graph_queries
+from streams.graph_api import reference
+from streams.graph_api.look import ask
 from streams.reading import graph_queries as graph_service
 from streams.serve import Running, running
-from streams.server import graph_http as graph_queries
-from streams.server import parameters
-from streams.server.error_names import ProtocolError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 KEY = "a secret of more than thirty-two bytes"
@@ -528,29 +527,7 @@ VALUES = st.one_of(
 
 
 def built(query: str, terms: dict[str, str]):
-    request = make_mocked_request("GET", str(URL.build(path=f"/v1/graph/{query}", query=terms)))
-    given = parameters.Parameters(request)
-    made = graph_queries.QUERIES[query](given, lambda: 9, HomeMixerConfig())
-    given.done()
-    return made
-
-
-#: What each query reads all its parameters for.
-READS = {
-    "salsa": "/",
-    "second-degree": "/",
-    "proof": "/?user=1&tweets=1",
-    "similar": "/?tweet=1",
-    "related": "/?tweet=1",
-    "neighbours": "/?user=1",
-}
-
-
-def names_of(query: str) -> list[str]:
-    """The parameters a query knows: those it reads."""
-    read = parameters.Parameters(make_mocked_request("GET", READS[query]))
-    graph_queries.QUERIES[query](read, lambda: 9, HomeMixerConfig())
-    return sorted(read._known)
+    return ask(query, terms.items(), HomeMixerConfig(), lambda: 9)
 
 
 @pytest.fixture(scope="module")
@@ -571,13 +548,13 @@ def scratch():
 @given(st.data())
 def test_whatever_is_asked_is_answered_or_refused_by_name(state, scratch, data):
     query = data.draw(st.sampled_from(sorted(graph_queries.QUERIES)))
-    terms = data.draw(st.dictionaries(st.sampled_from(names_of(query)), VALUES, max_size=5))
+    terms = data.draw(
+        st.dictionaries(st.sampled_from(sorted(graph_queries.QUERIES[query].terms())), VALUES, max_size=5)
+    )
     name = ""
     try:
         answer = built(query, terms).look(state, scratch)()
         assert orjson.loads(orjson.dumps(answer.request)) == answer.request
-    except ProtocolError as error:
-        name = error.name
     except RequestError as error:
         name = error.code
     assert name in {"", "bad_request", *CODES}
@@ -596,12 +573,16 @@ def section() -> str:
     return PAGE.split("### Graph queries\n")[1].split("\n#")[0]
 
 
-def test_every_query_and_parameter_is_documented():
-    rows = {row[0]: row[1] for row in re.findall(r"^\| `GET /v1/graph/([a-z-]+)` \| (.*) \|$", section(), re.MULTILINE)}
-    assert rows.keys() == graph_queries.QUERIES.keys()
-    for query, text in rows.items():
-        named = set(re.findall(r"`(\w+)`", text.split(" | ")[0]))
-        assert named - {*graph_queries.MEASURES, *graph_queries.AGES_OF, "true"} == set(names_of(query)), query
+def test_the_pages_tables_are_the_queries_terms():
+    assert reference.rewritten(PAGE) == PAGE
+    for name, family in graph_queries.QUERIES.items():
+        table = section().split(f"**`GET /v1/graph/{name}`**")[1].split("Results:")[0]
+        assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(family.terms())
+
+
+def test_limits_and_masks_that_cannot_load_the_engine_are_the_engines():
+    assert graph_queries.RESULTS_MAX == salsa.RESULTS_MAX
+    assert graph_queries.ALL_TYPES == ALL_TYPES
 
 
 def test_every_error_is_documented():

@@ -1,0 +1,340 @@
+"""How graph queries are answered: what each looks up in the state, and the columns of its results.
+
+A look runs under the read side of the state lock; the shape that it returns runs after the lock is released.
+"""
+
+import functools
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from engine.errors import RequestError
+from engine.home_mixer.config import HomeMixerConfig
+from engine.interaction_graph.entity_graph import EntityType
+from engine.interaction_graph.queries import social_proof
+from engine.interaction_graph.random_neighbors import RandomNeighborsRequest, random_neighbors
+from engine.interaction_graph.related import (
+    RelatedTweetsConfig,
+    RelatedTweetsRequest,
+    related_to_author,
+    related_to_tweet,
+    related_to_users,
+)
+from engine.interaction_graph.salsa import SalsaRequest, salsa
+from engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
+from engine.interaction_graph.second_degree_entities import second_degree_entities
+from engine.interaction_graph.second_degree_users import UsersRequest, second_degree_users
+from engine.interaction_graph.similarity import SharedTweets, SimilarityRequest, similar_tweets
+from engine.interaction_graph.state import InteractionGraph
+from engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
+from engine.pipeline.scratch import Scratch
+from engine.social_graph.state import SocialGraph
+from engine.state import EngineState
+from streams.graph_api import queries as q
+from streams.graph_api.answers import (
+    TYPE_NAMES,
+    USER_TYPE_NAMES,
+    Columns,
+    Shape,
+    UnknownTweetError,
+    UnknownUserError,
+    age_time_ms,
+    id_array,
+    id_strings,
+    proofs_by_type,
+    rows,
+)
+from streams.graph_api.terms import NewId, Query
+from streams.reading.graph_queries import Answer
+
+#: The most followees of the user that a query for users leaves out.
+FOLLOWED_MAX: Final = 100_000
+_ENTITY_TYPES: Final = {"hashtags": EntityType.HASHTAG, "urls": EntityType.URL}
+#: Events by the edge type they make, where the names differ.
+_KIND_OF_TYPE: Final = {"tweet": "create", "is_mentioned": "mention", "is_media_tagged": "media_tag"}
+
+AnyCount = TypeVar("AnyCount", q.SecondDegreeTweets, q.SecondDegreeUsers, q.SecondDegreeEntities)
+Related = q.RelatedToTweet | q.RelatedToAuthor | q.RelatedToUsers
+
+
+class Asked(NamedTuple):
+    """A query that was read, for a server whose products run with ``usual``."""
+
+    query: Query
+    usual: HomeMixerConfig
+
+    @property
+    def name(self) -> str:
+        """The last part of the query's path."""
+        return self.query.name
+
+    def look(self, state: EngineState, scratch: Scratch) -> Shape:
+        """Look, under the read side of the state lock.
+
+        Raises:
+            RequestError: it cannot be answered as asked; named by its ``code``.
+        """
+        return _look(self.query, self.usual, state, scratch)
+
+
+def ask(name: str, parameters: Iterable[tuple[str, str]], usual: HomeMixerConfig, new_id: NewId) -> Asked:
+    """The query of ``QUERIES`` that is called ``name``, from names and texts of its parameters.
+
+    Raises:
+        BadTermError: they cannot be understood.
+    """
+    return Asked(q.QUERIES[name].read(parameters, usual, new_id), usual)
+
+
+@functools.singledispatch
+def _look(query: Query, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
+    """Look up what a query asks; every variety has its own."""
+    raise NotImplementedError(type(query).__name__)
+
+
+def _require_seeds(seeds: int, who: str = "no seed") -> None:
+    if not seeds:
+        raise UnknownUserError(f"{who} has an edge in the window")
+
+
+@_look.register
+def _walk(query: q.Salsa, _: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
+    """``engine.interaction_graph.salsa``."""
+    graph = state.interaction_graph
+    query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
+    found = salsa(graph, query.to_engine(SalsaRequest), scratch.walks)
+    _require_seeds(found.stats.seed_nodes, "neither the user nor any seed")
+
+    def shape() -> Answer:
+        columns: Columns = {"tweet_id": id_strings(found.tweet_ids), "score": found.scores, "visits": found.visits}
+        if query.half_life_s:
+            columns["timed_scores"] = found.timed_scores
+        if query.proofs:
+            columns["proof"] = proofs_by_type(found.proof_counts, found.proof_types, found.proof_user_ids)
+        return Answer(query.shown(), rows(**columns), found.stats._asdict())
+
+    return shape
+
+
+@_look.register
+def _walk_on_subgraph(query: q.SubgraphSalsa, _: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
+    """``engine.interaction_graph.subgraph_salsa``."""
+    found = salsa_on_subgraph(state.interaction_graph, query.to_engine(SubgraphRequest), scratch.walks)
+    _require_seeds(found.seeds, "neither the user nor any seed")
+    return lambda: Answer(
+        query.shown(),
+        rows(tweet_id=id_strings(found.tweet_ids), score=found.scores, subgraph_degree=found.degrees),
+        {"seeds": found.seeds, "edges": found.edges, "tweets": found.tweets},
+    )
+
+
+@_look.register
+def _prove(query: q.Proof, usual: HomeMixerConfig, state: EngineState, _: Scratch) -> Shape:
+    """``engine.interaction_graph.queries.social_proof``, of given users or of a user's newest followees."""
+    people = id_array(query.users)
+    if query.user:
+        people = state.social_graph.followees(query.user, usual.followees_max)
+    tweets = id_array(query.tweets)
+    found = social_proof(state.interaction_graph, tweets, people, query.proofs, query.types)
+
+    def shape() -> Answer:
+        proofs = proofs_by_type(found.counts, found.types, found.user_ids, time_ms=found.times_ms)
+        stats = {"users": len(people), "proofs": int(found.counts.sum())}
+        return Answer(query.shown(), rows(tweet_id=id_strings(tweets), proof=proofs), stats)
+
+    return shape
+
+
+@_look.register
+def _list_edges(query: q.UserEdges | q.TweetEdges, _: HomeMixerConfig, state: EngineState, __: Scratch) -> Shape:
+    """A user's or a tweet's edges of wanted types, newest first."""
+    graph = state.interaction_graph
+    if isinstance(query, q.UserEdges):
+        degree, other = graph.user_degree(query.user), "tweet_id"
+        ids, types, times_ms = graph.neighbors_of_user(query.user, degree)
+        unknown: RequestError = UnknownUserError(f"{query.user} has no edge in the window")
+    else:
+        degree, other = graph.tweet_degree(query.tweet), "user_id"
+        ids, types, times_ms = graph.neighbors_of_tweet(query.tweet, degree)
+        unknown = UnknownTweetError(f"{query.tweet} has no edge in the window")
+    if not degree:
+        raise unknown
+
+    def shape() -> Answer:
+        wanted = np.flatnonzero((query.types >> types.astype(np.int64)) & 1)
+        listed = wanted[: query.limit]
+        columns: Columns = {
+            other: id_strings(ids[listed]),
+            "type": [TYPE_NAMES[code] for code in types[listed].tolist()],
+            "time_ms": times_ms[listed],
+        }
+        return Answer(query.shown(), rows(**columns), {"degree": degree, "degree_of_types": len(wanted)})
+
+    return shape
+
+
+def _settled(query: AnyCount, graph: InteractionGraph, social_graph: SocialGraph, followees_max: int) -> AnyCount:
+    """The query with the time that ages are counted from, and with seeds."""
+    seeds = query.seeds
+    if not seeds and query.user:
+        seeds = dict.fromkeys(social_graph.followees(query.user, followees_max).tolist(), 1.0)
+    return msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph), seeds=seeds)
+
+
+@_look.register
+def _count_tweets(query: q.SecondDegreeTweets, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
+    """``engine.interaction_graph.second_degree``."""
+    graph = state.interaction_graph
+    query = _settled(query, graph, state.social_graph, usual.followees_max)
+    found = second_degree(graph, query.to_engine(SecondDegreeRequest), scratch.walks)
+    _require_seeds(found.seeds)
+
+    def shape() -> Answer:
+        columns: Columns = {"tweet_id": id_strings(found.tweet_ids), "score": found.scores, "users": found.users}
+        if query.proofs:
+            columns["proof"] = proofs_by_type(found.proof_counts, found.proof_types, found.proof_user_ids)
+        stats = {"seeds": found.seeds, "edges_read": found.edges_read, "tweets": found.tweets}
+        return Answer(query.shown(), rows(**columns), stats)
+
+    return shape
+
+
+@_look.register
+def _count_users(query: q.SecondDegreeUsers, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
+    """``engine.interaction_graph.second_degree_users``. The user, and whom they follow, are left out."""
+    graph = state.user_graph
+    query = _settled(query, graph, state.social_graph, usual.followees_max)
+    left_out = id_array(query.exclude)
+    if query.user:
+        followed = state.social_graph.followees(query.user, FOLLOWED_MAX)
+        left_out = np.concatenate([left_out, followed, id_array([query.user])])
+    found = second_degree_users(graph, query.to_engine(UsersRequest, exclude_user_ids=left_out), scratch.walks)
+    _require_seeds(found.seeds)
+
+    def shape() -> Answer:
+        columns: Columns = {"user_id": id_strings(found.user_ids), "score": found.scores, "users": found.users}
+        if query.proofs:
+            counts, types, users = found.proof_counts, found.proof_types, found.proof_user_ids
+            columns["proof"] = proofs_by_type(counts, types, users, USER_TYPE_NAMES)
+        stats = {"seeds": found.seeds, "edges_read": found.edges_read, "users": found.counted}
+        return Answer(query.shown(), rows(**columns), stats)
+
+    return shape
+
+
+@_look.register
+def _count_entities(
+    query: q.SecondDegreeEntities, usual: HomeMixerConfig, state: EngineState, scratch: Scratch
+) -> Shape:
+    """``engine.interaction_graph.second_degree_entities``: hashtags or URLs."""
+    graph, entity_type = state.interaction_graph, _ENTITY_TYPES[query.of]
+    query = _settled(query, graph, state.social_graph, usual.followees_max)
+    request, buffers = query.to_engine(SecondDegreeRequest), (scratch.walks, scratch.entities)
+    found = second_degree_entities(graph, state.entity_graph, request, entity_type, query.proof_tweets, buffers)
+    _require_seeds(found.seeds)
+    names = state.entity_names.names_of(found.hashes)
+
+    def shape() -> Answer:
+        columns: Columns = {
+            entity_type.name.lower(): names,
+            "hash": id_strings(found.hashes),
+            "score": found.scores,
+            "users": found.users,
+            "tweets": found.tweets,
+        }
+        if query.proofs:
+            counts, types, users = found.proof_counts, found.proof_types, found.proof_user_ids
+            proofs = proofs_by_type(counts, types, users, tweet_ids=found.proof_tweet_ids)
+            for user in (user for proof in proofs for named in proof.values() for user in named):
+                user["tweet_ids"] = [str(tweet) for tweet in user["tweet_ids"] if tweet]
+            columns["proof"] = proofs
+        stats = {
+            "seeds": found.seeds,
+            "edges_read": found.edges_read,
+            "tweets": found.tweets_counted,
+            "entities": found.entities,
+        }
+        return Answer(query.shown(), rows(**columns), stats)
+
+    return shape
+
+
+def _require_tweet(graph: InteractionGraph, tweet_id: int) -> None:
+    if not graph.tweet_degree(tweet_id):
+        raise UnknownTweetError(f"{tweet_id} has no edge in the window")
+
+
+def _shared(query: Query, found: SharedTweets) -> Shape:
+    return lambda: Answer(
+        query.shown(),
+        rows(
+            tweet_id=id_strings(found.tweet_ids),
+            score=found.scores,
+            cooccurrences=found.cooccurrences,
+            degree=found.degrees,
+        ),
+        found.stats._asdict(),
+    )
+
+
+@_look.register
+def _find_similar(query: q.Similar, _: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
+    """``engine.interaction_graph.similarity``."""
+    graph = state.interaction_graph
+    query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
+    found = similar_tweets(graph, query.to_engine(SimilarityRequest), scratch.counts)
+    _require_tweet(graph, query.tweet)
+    return _shared(query, found)
+
+
+def _counting(query: Related, start: str, usual: RelatedTweetsConfig) -> RelatedTweetsConfig:
+    """The configured counting with the query's terms in it."""
+    types = [name for code, name in TYPE_NAMES.items() if query.types >> code & 1]
+    terms: dict[str, Any] = {
+        "edge_kinds": tuple([_KIND_OF_TYPE.get(name, name) for name in types]),
+        f"{start}_cooccurrence_min": query.cooccurrence_min,
+        f"{start}_score_above": query.score_above,
+        "age_of": query.age_of,
+        "age_ms_max": round(query.age_s * 1000.0),
+    }
+    terms |= {
+        name: getattr(query, name)
+        for name in ("query_degree_min", "sampled_users_max", "user_degree_max", "degree_min")
+    }
+    return msgspec.structs.replace(usual, **terms)
+
+
+@_look.register
+def _find_related(query: Related, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
+    """``engine.interaction_graph.related``; of an author, the newest followers are looked at."""
+    graph, counting = state.interaction_graph, usual.for_you.related.counting
+    query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
+    request = query.to_engine(RelatedTweetsRequest)
+    if isinstance(query, q.RelatedToTweet):
+        found = related_to_tweet(graph, query.tweet, request, _counting(query, "tweet", counting), scratch.counts)
+        _require_tweet(graph, query.tweet)
+    elif isinstance(query, q.RelatedToAuthor):
+        followers = state.social_graph.followers(query.author, counting.followers_max)
+        if not len(followers):
+            raise UnknownUserError(f"nobody follows {query.author}")
+        found = related_to_author(graph, followers, request, _counting(query, "author", counting), scratch.counts)
+    else:
+        found = related_to_users(graph, query.users, request, _counting(query, "users", counting), scratch.counts)
+        if not len(found.tweet_ids) and not any(map(graph.user_degree, query.users)):
+            raise UnknownUserError("none of the users has an edge in the window")
+    return _shared(query, found)
+
+
+@_look.register
+def _draw_neighbors(query: q.RandomNeighbors, _: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
+    """``engine.interaction_graph.random_neighbors``."""
+    found = random_neighbors(state.interaction_graph, query.to_engine(RandomNeighborsRequest), scratch.counts)
+    if not found.seeds:
+        raise UnknownUserError("no seed has weight and an edge of these types in the window")
+    return lambda: Answer(
+        query.shown(),
+        rows(tweet_id=id_strings(found.tweet_ids), score=found.scores, count=found.counts, degree=found.degrees),
+        {"seeds": found.seeds, "drawn": found.drawn},
+    )

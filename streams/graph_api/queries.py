@@ -1,0 +1,329 @@
+"""The queries of the interaction graph that a server answers, term by term (docs/protocol.md is generated from here).
+
+A query with more than one shape of answer has several varieties, each a struct with the terms that it knows. Bounds
+that are not here are the engine's, which refuses under names of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
+
+from msgspec import Meta, field
+
+from streams.graph_api.kinds import (
+    AGE,
+    DRAWS,
+    FLAG,
+    HALF_LIVES,
+    ID,
+    IDS,
+    NUMBER,
+    NUMBERS,
+    WEIGHTED_IDS,
+    WHOLE,
+    BadTermError,
+    choice,
+    counts_by_type,
+    edge_types,
+    type_unions,
+)
+from streams.graph_api.terms import Family, Made, Query, To, Usual
+
+AGE_S_MAX: Final = 1e10
+LIMIT_DEFAULT: Final = 20
+#: Results of related tweets and of random neighbors: the engine's own limit.
+RESULTS_MAX: Final = 2500
+#: The mask of all edge types.
+ALL_TYPES: Final = 0xFFFF
+
+
+def _codes(name: str) -> Any:
+    """A table of names in ``answers``, which loads numba: looked up when it is first needed."""
+
+    def look_up() -> Mapping[str, Any]:
+        from streams.graph_api import answers
+
+        codes: Mapping[str, Any] = getattr(answers, name)
+        return codes
+
+    return look_up
+
+
+Whole = Annotated[int, WHOLE]
+MaybeWhole = Annotated[int | None, WHOLE]
+Number = Annotated[float, NUMBER]
+Id = Annotated[int, ID]
+Ids = Annotated[tuple[int, ...], IDS]
+Age = Annotated[float, AGE, Meta(ge=0, le=AGE_S_MAX)]
+User = Annotated[Id, To("query_user_id")]
+Seeds = Annotated[dict[int, float], WEIGHTED_IDS, To("seed_user_ids", "seed_weights"), "Users to start from."]
+Types = Annotated[int, edge_types(_codes("TYPE_CODES")), To("edge_types"), "Edge types that count; default all."]
+CountByType = Annotated[dict[int, int], counts_by_type(_codes("TYPE_CODES")), "The same for single types."]
+Unions = Annotated[tuple[int, ...], type_unions(_codes("TYPE_CODES")), To("type_unions")]
+TimeMs = Annotated[Whole, Meta(ge=0, le=10**15), "Ages are counted from this time; 0: from the newest event's."]
+Proofs = Annotated[Whole, To("proofs_max"), "Users to name for each result."]
+Limit = Annotated[Whole, To("results_max"), "Results to ask for."]
+Seed = Annotated[int, DRAWS, Made(), "Seed of the draws; made by the server and told in the answer."]
+Measure = Annotated[str, choice(_codes("MEASURES"))]
+AgeOf = Annotated[str, choice(_codes("AGES_OF")), "A tweet's age is of its id (snowflake), first_edge or last_edge."]
+Exclude = Annotated[Ids, To("excluded_tweet_ids"), "Tweets to leave out."]
+QueryDegreeMin = Annotated[Whole, "A tweet of fewer edges has no results."]
+CooccurrenceMin = Annotated[Whole, "Users that a result shares at least."]
+DegreeMin = Annotated[Whole, "Edges that a result has at least."]
+ScoreAbove = Annotated[Number, "Results score above this."]
+
+
+class _Walk(Query, frozen=True, kw_only=True):
+    """What both kinds of walks ask."""
+
+    name: ClassVar[str] = "salsa"
+    user: Annotated[User, "The user that walks return to."] = 0
+    seeds: Seeds = field(default_factory=dict)
+    length: Annotated[Whole, Usual("for_you.walk.length"), "Steps of a walk, an odd number."]
+    reset: Annotated[Number, Usual("for_you.walk.reset"), "Probability to return before a step."]
+    query_weight: Annotated[
+        Number,
+        To("query_weight_fraction"),
+        Usual("for_you.walk.query_weight_fraction"),
+        "The user's share beside seeds.",
+    ]
+    types: Types = ALL_TYPES
+    limit: Limit = LIMIT_DEFAULT
+    seed: Seed
+
+
+class Salsa(_Walk, frozen=True, kw_only=True):
+    """Random walks over the whole window."""
+
+    walks: Annotated[Whole, Usual("for_you.walk.walks"), "How many walks."]
+    half_life_s: Annotated[
+        tuple[float, ...], HALF_LIVES, To("half_lives_ms"), "Up to four half-lives of engagements."
+    ] = ()
+    blend: Annotated[tuple[float, ...], NUMBERS, "Parts of the half-lives in the score."] = ()
+    time_ms: TimeMs = 0
+    proofs: Annotated[Proofs, To("social_proofs_max")] = 0
+    proof_types: Annotated[Types, To("social_proof_types"), "Edge types that prove; default all."] = ALL_TYPES
+
+
+class SubgraphSalsa(_Walk, frozen=True, kw_only=True):
+    """Walks that stay among the seeds' own edges."""
+
+    not_here: ClassVar[str] = "not on a subgraph"
+    walks: Annotated[Whole, "How many walks."] = 10_000
+    subgraph: Annotated[bool, FLAG, "Stay among the seeds' own edges."] = True
+
+
+class _SecondDegree(Query, frozen=True, kw_only=True):
+    """What the second degree of anything asks."""
+
+    name: ClassVar[str] = "second-degree"
+    of: Annotated[str, choice(lambda: SECOND_DEGREE.varieties), "What is counted: tweets, users, hashtags or urls."] = (
+        "tweets"
+    )
+    user: Annotated[User, "The viewer; without seeds, their newest followees are the seeds."] = 0
+    seeds: Seeds = field(default_factory=dict)
+    types: Types = ALL_TYPES
+    edges_per_seed: Annotated[
+        Whole, To("edges_per_seed_max"), Usual("for_you.liked_by.edges_per_seed_max"), "Newest edges read of each seed."
+    ]
+    users_min: Annotated[Whole, Usual("for_you.liked_by.people_min"), "Users of one type that a result needs."]
+    users_min_by_type: CountByType = field(default_factory=dict)
+    users_exact: Annotated[Whole, "Exactly this number of users; 0: any."] = 0
+    engagement_age_s: Annotated[Age, To("engagement_age_ms_max"), "Oldest engagement that counts; 0: any."] = 0.0
+    time_ms: TimeMs = 0
+    degree_min: DegreeMin = 0
+    exclude: Annotated[Ids, To("exclude_tweet_ids"), "Results to leave out."] = ()
+    proofs: Proofs = 10
+    limit: Limit = LIMIT_DEFAULT
+
+
+class SecondDegreeTweets(_SecondDegree, frozen=True, kw_only=True):
+    """Tweets that the seeds engaged with."""
+
+    not_here: ClassVar[str] = "of hashtags and urls only"
+    unions: Annotated[Unions, "Edge types counted together (favorite|retweet,reply|quote)."] = ()
+    tweet_age_s: Annotated[Age, To("tweet_age_ms_max"), "Oldest tweet, by its id's time; 0: any."] = 0.0
+    exclude_authors: Annotated[Ids, To("exclude_author_ids"), "Authors to leave out."] = ()
+    authors: Annotated[Ids, To("author_ids"), "Only tweets of these authors."] = ()
+
+
+class SecondDegreeUsers(_SecondDegree, frozen=True, kw_only=True):
+    """Users that the seeds turned to, without the user and whom they follow."""
+
+    not_here: ClassVar[str] = "not of users"
+    types: Annotated[Types, edge_types(_codes("USER_TYPE_CODES"))] = ALL_TYPES
+    users_min: Annotated[Whole, "Users of one type that a result needs."] = 1
+    users_min_by_type: Annotated[CountByType, counts_by_type(_codes("USER_TYPE_CODES"))] = field(default_factory=dict)
+    engagement_age_s: Annotated[Age, To("edge_age_ms_max"), "Oldest engagement that counts; 0: any."] = 0.0
+    exclude: Annotated[Ids, To("exclude_user_ids"), "Results to leave out."] = ()
+
+
+class SecondDegreeEntities(SecondDegreeTweets, frozen=True, kw_only=True):
+    """Hashtags or URLs of tweets that the seeds engaged with."""
+
+    proof_tweets: Annotated[Whole, "Tweets to name for each user of a proof."] = 3
+
+
+class Proof(Query, frozen=True, kw_only=True):
+    """Who of given users engaged with given tweets."""
+
+    name: ClassVar[str] = "proof"
+    tweets: Annotated[Ids, "The tweets to look at."]
+    users: Annotated[Ids, "Look for these users."] = ()
+    user: Annotated[Id, "Look for this user's newest followees."] = 0
+    types: Types = ALL_TYPES
+    proofs: Annotated[Proofs, Meta(ge=1, le=100)] = 10
+
+    def check(self) -> None:
+        if bool(self.users) == bool(self.user):
+            raise BadTermError("users, or the user whose followees they are: one of the two")
+
+
+class Similar(Query, frozen=True, kw_only=True):
+    """Tweets that the same people engaged with."""
+
+    name: ClassVar[str] = "similar"
+    tweet: Annotated[Id, To("tweet_id"), "The tweet that others are compared with."]
+    more: Annotated[Ids, To("more_tweet_ids"), "Further tweets to compare with."] = ()
+    measure: Annotated[Measure, "cosine, jaccard, overlap, inverse_degree or adamic_adar."] = "cosine"
+    types: Types = ALL_TYPES
+    neighbours_max: Annotated[Whole, To("neighbors_max"), "Edges of a tweet that are looked at."] = 200
+    samples_max: Annotated[Whole, "Edges of a user that are looked at."] = 200
+    neighbour_degree_min: Annotated[Whole, To("neighbor_degree_min"), "Users with fewer edges are left out."] = 1
+    neighbour_degree_max: Annotated[MaybeWhole, To("neighbor_degree_max"), "Users with more are left out."] = None
+    query_degree_min: QueryDegreeMin = 1
+    cooccurrence_min: CooccurrenceMin = 1
+    degree_min: DegreeMin = 1
+    degree_max: Annotated[MaybeWhole, "Edges that a result has at most."] = None
+    age_of: AgeOf = "snowflake"
+    age_s: Annotated[float | None, AGE, Meta(ge=0, le=AGE_S_MAX), To("age_ms_max"), "Oldest result."] = None
+    time_ms: TimeMs = 0
+    exclude: Exclude = ()
+    limit: Limit = LIMIT_DEFAULT
+    seed: Seed
+
+
+def _counting(key: str) -> Usual:
+    return Usual(f"for_you.related.counting.{key}", bounded=True)
+
+
+class _Related(Query, frozen=True, kw_only=True):
+    """What tweets related to anything ask; what is left out is as For You counts."""
+
+    name: ClassVar[str] = "related"
+    types: Annotated[Types, Usual("for_you.related.counting.edge_types"), "Edge types that count."]
+    query_degree_min: Annotated[QueryDegreeMin, _counting("query_degree_min")]
+    sampled_users_max: Annotated[Whole, _counting("sampled_users_max"), "Users taken from the tweet."]
+    user_degree_max: Annotated[Whole, _counting("user_degree_max"), "Users with more edges are left out."]
+    degree_min: Annotated[DegreeMin, _counting("degree_min")]
+    age_of: Annotated[AgeOf, Usual("for_you.related.counting.age_of")]
+    age_s: Annotated[Age, To("age_ms_max"), _counting("age_ms_max"), "Oldest result."]
+    time_ms: TimeMs = 0
+    exclude: Exclude = ()
+    limit: Annotated[Limit, Meta(ge=1, le=RESULTS_MAX)] = LIMIT_DEFAULT
+    seed: Seed
+
+
+class RelatedToTweet(_Related, frozen=True, kw_only=True):
+    """Through the tweet's users."""
+
+    tweet: Annotated[Id, "Related to this tweet, through its users."]
+    cooccurrence_min: Annotated[CooccurrenceMin, _counting("tweet_cooccurrence_min")]
+    score_above: Annotated[ScoreAbove, _counting("tweet_score_above")]
+
+
+class RelatedToAuthor(_Related, frozen=True, kw_only=True):
+    """Through the author's newest followers."""
+
+    author: Annotated[Id, "Related to this author, through their newest followers."]
+    cooccurrence_min: Annotated[CooccurrenceMin, _counting("author_cooccurrence_min")]
+    score_above: Annotated[ScoreAbove, _counting("author_score_above")]
+
+
+class RelatedToUsers(_Related, frozen=True, kw_only=True):
+    """Through given users."""
+
+    users: Annotated[Ids, "Related to these users."]
+    cooccurrence_min: Annotated[CooccurrenceMin, _counting("users_cooccurrence_min")]
+    score_above: Annotated[ScoreAbove, _counting("users_score_above")]
+
+
+class _Edges(Query, frozen=True, kw_only=True):
+    """What the edges of one node ask."""
+
+    name: ClassVar[str] = "neighbours"
+    not_here: ClassVar[str] = "goes with seeds"
+    types: Types = ALL_TYPES
+    limit: Annotated[Limit, Meta(ge=1, le=10_000)] = LIMIT_DEFAULT
+
+
+class UserEdges(_Edges, frozen=True, kw_only=True):
+    """What a user engaged with."""
+
+    user: Annotated[Id, "What this user engaged with, newest first."]
+
+
+class TweetEdges(_Edges, frozen=True, kw_only=True):
+    """Who engaged with a tweet."""
+
+    tweet: Annotated[Id, "Who engaged with this tweet, newest first."]
+
+
+class RandomNeighbors(Query, frozen=True, kw_only=True):
+    """What random edges of users lead to."""
+
+    name: ClassVar[str] = "neighbours"
+    seeds: Annotated[Seeds, To("user_ids", "weights"), "Random edges of these users, by weight."]
+    samples: Annotated[Whole, "Edges to draw."] = 1000
+    exclude: Exclude = ()
+    types: Types = ALL_TYPES
+    limit: Annotated[Limit, Meta(ge=1, le=RESULTS_MAX)] = LIMIT_DEFAULT
+    seed: Seed
+
+
+SECOND_DEGREE: Final = Family(
+    {
+        "tweets": SecondDegreeTweets,
+        "users": SecondDegreeUsers,
+        "hashtags": SecondDegreeEntities,
+        "urls": SecondDegreeEntities,
+    },
+    "What the seeds themselves engaged with, by the sum of their weights: tweets, what they carry, or users.",
+    "`tweet_id` (of users `user_id`, else `hashtag` or `url`, null where nobody told the name, and `hash`), `score`, "
+    "`users`; of hashtags and urls `tweets` (how many); with `proofs` `proof`, of hashtags and urls with `tweet_ids` "
+    "for each user. Of users, the user and whom they follow are left out.",
+    by="of",
+    positional="user",
+)
+
+_SHARED: Final = "`tweet_id`, `score`, `cooccurrences`, `degree`."
+
+#: What can be asked, by the last part of the path.
+QUERIES: Final[Mapping[str, Family]] = {
+    "salsa": Family(
+        {"false": Salsa, "true": SubgraphSalsa},
+        "Tweets that random walks from a user, or from seeds, visit most.",
+        "`tweet_id`, `score`, `visits`; with half-lives `timed_scores`; with `proofs` `proof`; on a subgraph "
+        "`tweet_id`, `score`, `subgraph_degree`.",
+        by="subgraph",
+        positional="user",
+    ),
+    "second-degree": SECOND_DEGREE,
+    "proof": Family(
+        {"": Proof},
+        "Who of given people engaged with given tweets.",
+        "`tweet_id`, `proof` with a `time_ms` for each user.",
+        positional="tweets",
+    ),
+    "similar": Family({"": Similar}, "Tweets that the same people engaged with.", _SHARED, positional="tweet"),
+    "related": Family(
+        {"tweet": RelatedToTweet, "author": RelatedToAuthor, "users": RelatedToUsers},
+        "Tweets related to a tweet, an author or users, by the rules and limits of Twitter's user-tweet graph.",
+        _SHARED,
+    ),
+    "neighbours": Family(
+        {"user": UserEdges, "tweet": TweetEdges, "seeds": RandomNeighbors},
+        "A user's or a tweet's edges, or what random edges of several users lead to.",
+        "Edges, newest first: `tweet_id` or `user_id`, `type`, `time_ms`; with seeds `tweet_id`, `score`, `count`, "
+        "`degree`.",
+    ),
+}
