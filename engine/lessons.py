@@ -5,10 +5,13 @@ and what anybody lately engaged with, is scored at every half-life, and ``BlendL
 (Without what everybody engages with, popularity would have no rivals, and win every lesson.)
 
 Which engagement teaches is drawn among the people of the interval, by a hash of person and interval under a key that
-nobody knows beforehand; so neither acting often nor acting first gives anybody more say over what is learnt for all.
-The draw goes on while the interval does: an engagement that beats those before it is looked at, and what the learner
-would be after it waits in this room. The first engagement of a later interval ends the draw, and the learner becomes
-what waits.
+nobody knows beforehand: the least hash wins. So neither acting often nor acting first gives anybody more say over what
+is learnt for all. The draw goes on while the interval does: an engagement that beats those before it is looked at, and
+what the learner would be after it waits in this room. The first engagement of a later interval ends the draw, and the
+learner becomes what waits.
+
+Looking at an engagement takes as long as a feed. A bound on hashes therefore follows how many people act, so that
+about two of three intervals have a winner, and few look at more than one engagement.
 
 Everything that costs time happens in ``observe``: before the piece that brings the engagement, about the state as it
 was, without the state lock. At most ``piece_lessons_max`` engagements of a piece are looked at.
@@ -28,9 +31,7 @@ from engine.errors import InvariantError
 from engine.half_life_blend import LENGTH, BlendRequest, BlendScratch, components, recent_company
 from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from engine.kernels.id_map import find_in
 from engine.kernels.jit import kernel
-from engine.kernels.ring_slices import degree
 from engine.kernels.rng import GOLDEN, mix64
 from engine.room import Observer
 
@@ -42,11 +43,14 @@ _LATE_MS = 600_000
 #: Kinds below are engagements, whose ids are one namespace.
 _ENGAGEMENTS_END = 64
 
-#: Indices of ``Memory.header``.
-WRITTEN, INTERVAL, WAITING, LOOKED_AT, PASSED_OVER = range(5)
+#: Indices of ``Memory.header``. ``WAITING`` and ``WON``: whether anything waits, whether anybody won the draw so far.
+WRITTEN, INTERVAL, WAITING, WON, LOOKED_AT, PASSED_OVER = range(6)
 #: Indices of ``Memory.draw``.
-KEY, BEST = range(2)
+KEY, BEST, BOUND = range(3)
 _WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
+#: The bound of the next interval, as a multiple of the last one's: after one without a winner, and after another.
+#: Steady where 0.35 · ln 1.94 = 0.65 · ln (1 / 0.7): about one interval of three has no winner.
+_WIDER, _NARROWER = 1.94, 0.7
 
 
 class LessonsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,8 +71,9 @@ class Memory(NamedTuple):
     """All of the room's state; k = the learner's components.
 
     ``recent``: uint64 (recent_max,), the newest tweets engaged with, a ring. ``weights``: float64 (k,) and ``counts``:
-    int64 (3,), what the learner will be when the interval is over (if ``header[WAITING]``). ``draw``: uint64 (2,), the
-    interval's key, and the least hash so far. ``header``: int64 scalars.
+    int64 (3,), what the learner will be when the interval is over (if ``header[WAITING]``). ``draw``: uint64 (3,), the
+    interval's key, the hash that an engagement must be below to be looked at, and the same at the interval's beginning.
+    ``header``: int64 scalars.
     """
 
     recent: NDArray[np.uint64]
@@ -79,54 +84,53 @@ class Memory(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """An engagement that is looked at: its row, its interval, the interval's key and its own hash."""
+    """An engagement that is looked at: its row, its interval, and its hash."""
 
     row: int
     interval: int
-    key: int
     hash: int
 
 
 class Finding(NamedTuple):
-    """What a piece teaches: the learner as of now, as it will be after the interval, and where the draw stands."""
+    """What a piece teaches, as it is to be kept: the learner, and the contents of ``Memory``."""
 
     learnt: Learnt
-    waiting: Learnt
-    last: Lesson
+    waiting: Learnt | None
+    draw: NDArray[np.uint64]
+    interval: int
+    won: bool
     looked_at: int
     passed_over: int
 
 
 @kernel
-def _draw(
-    batch: Any, teaching: Any, graph: Any, interval_ms: Any, late_ms: Any, begun: Any, draw: Any, seed: Any, out: Any
-) -> Any:
+def _draw(batch: Any, teaching: Any, interval_ms: Any, late_ms: Any, seed: Any, draw: Any, state: Any, out: Any) -> Any:
     """The rows that may win their interval's draw, in order; returns how many.
 
-    ``teaching``: bool (256,). ``begun``: the interval that the state is in (int64). ``draw``: as in ``Memory``.
-    ``seed``: uint64, part of the keys of new intervals. ``out``: rows int64 (n,), intervals int64 (n,), keys uint64
-    (n,) and hashes uint64 (n,), all written. An act belongs to the newest interval that any act before it has reached.
+    ``teaching``: bool (256,). ``seed``: uint64, part of the keys of new intervals. ``draw``: as in ``Memory``, and
+    ``state``: int64 (2,), the interval and whether it has a winner; both are moved on to the end of the batch, but for
+    the least hash. ``out``: rows int64 (n,), intervals int64 (n,) and hashes uint64 (n,), written. An act belongs to
+    the newest interval that any act before it has reached.
     """
-    rows, intervals, keys, hashes = out
-    interval, key, best = begun, draw[KEY], draw[BEST]
+    rows, intervals, hashes = out
     found = 0
     for row in range(batch.kind.shape[0]):
         if not teaching[batch.kind[row]]:
             continue
         time_ms = batch.timestamp_ms[row]
-        own = time_ms // interval_ms
-        if own > interval:
-            interval, best = own, np.uint64(0xFFFFFFFFFFFFFFFF)
-            key = mix64(np.uint64(own) * GOLDEN + seed)
-        if time_ms < interval * interval_ms - late_ms:
+        interval = time_ms // interval_ms
+        if interval > state[0]:
+            bound = np.float64(draw[BOUND]) * (_NARROWER if state[1] else _WIDER)
+            draw[BOUND] = np.uint64(min(bound, 1.8e19))
+            draw[KEY], draw[BEST] = mix64(np.uint64(interval) * GOLDEN + seed), draw[BOUND]
+            state[0], state[1] = interval, 0
+        if time_ms < state[0] * interval_ms - late_ms:
             continue
-        code = mix64(batch.user_id[row] ^ key)
-        if code >= best:
+        code = mix64(batch.user_id[row] ^ draw[KEY])
+        if code >= draw[BEST]:
             continue
-        node = np.int64(find_in(graph.user_slots, batch.user_id[row]))
-        if node < 0 or degree(graph.user_records[node]) == 0:
-            continue
-        rows[found], intervals[found], keys[found], hashes[found] = row, interval, key, code
+        rows[found], intervals[found], hashes[found] = row, state[0], code
+        state[1] = 1
         found += 1
     return found
 
@@ -158,8 +162,8 @@ class Lessons(Observer):
             recent=np.zeros(config.recent_max, np.uint64),
             weights=np.zeros(blend_learner.config.components),
             counts=np.zeros(HEADER_SIZE, np.int64),
-            draw=np.array([0, _WORST], np.uint64),
-            header=np.zeros(5, np.int64),
+            draw=np.array([0, _WORST, _WORST], np.uint64),
+            header=np.zeros(6, np.int64),
         )
         self._recent, self._header = self._memory.recent, self._memory.header
         self._scratch = BlendScratch()
@@ -175,20 +179,30 @@ class Lessons(Observer):
         self._header[WRITTEN] += len(tweets)
 
     def observe(self, batch: EventBatch, events: int) -> Finding | None:
-        """Look at the batch's engagements that win their draw (``Observer.observe``); None when none does."""
-        lessons, passed_over = self._lessons(batch, events)
-        if not lessons:
+        """Look at the batch's engagements that win their draw (``Observer.observe``); None when nothing moves."""
+        before = int(self._header[INTERVAL])
+        draw, state = self._memory.draw.copy(), self._header[[INTERVAL, WON]]
+        winners = self._winners(batch, events, draw, state)
+        interval = int(state[0])
+        if not winners and interval == before:
             return None
-        now = self._learner.copy()
-        waiting = Learnt(self._memory.weights, self._memory.counts) if self._header[WAITING] else now
-        interval = int(self._header[INTERVAL])
+        # Of a piece that spans many intervals only some winners are looked at, again by their hashes.
+        lessons = sorted(sorted(winners, key=_hash)[: self.config.piece_lessons_max], key=_interval)
+        now, waiting = self._learner.copy(), None
+        if self._header[WAITING]:
+            waiting = Learnt(self._memory.weights.copy(), self._memory.counts.copy())
+        at = before
         for lesson in lessons:
-            if lesson.interval > interval:
+            if lesson.interval > at and waiting is not None:
                 now = waiting
-            interval = lesson.interval
+            at = lesson.interval
             waiting = Learnt(now.weights.copy(), now.header.copy())
             self._teach(batch, lesson, waiting)
-        return Finding(now, waiting, lessons[-1], len(lessons), passed_over)
+        if interval > at and waiting is not None:
+            now, waiting = waiting, None
+        elif lessons and at == interval:
+            draw[BEST] = lessons[-1].hash
+        return Finding(now, waiting, draw, interval, bool(state[1]), len(lessons), len(winners) - len(lessons))
 
     def learn(self, observed: Finding | None) -> None:
         """Keep what was observed (``Observer.learn``)."""
@@ -196,44 +210,44 @@ class Lessons(Observer):
             return
         memory, header = self._memory, self._header
         self._learner.put(observed.learnt)
-        memory.weights[:], memory.counts[:] = observed.waiting
-        memory.draw[:] = observed.last.key, observed.last.hash
-        header[WAITING] = 1
-        header[INTERVAL] = observed.last.interval
+        if observed.waiting is not None:
+            memory.weights[:], memory.counts[:] = observed.waiting
+        memory.draw[:] = observed.draw
+        header[INTERVAL], header[WON] = observed.interval, observed.won
+        header[WAITING] = observed.waiting is not None
         header[LOOKED_AT] += observed.looked_at
         header[PASSED_OVER] += observed.passed_over
 
-    def _lessons(self, batch: EventBatch, events: int) -> tuple[list[Lesson], int]:
-        """The engagements to look at, by interval, and how many winners are left out."""
+    def _winners(
+        self, batch: EventBatch, events: int, draw: NDArray[np.uint64], state: NDArray[np.int64]
+    ) -> list[Lesson]:
+        """The engagements that win their draws so far, one per interval; ``draw`` and ``state`` move on."""
         n = batch.size
-        out = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint64), np.empty(n, np.uint64)
+        out = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint64)
         found = _draw(
             batch,
             _TEACHING,
-            self._graph.read_arrays,
             np.int64(self.config.interval_ms),
             np.int64(_LATE_MS),
-            self._header[INTERVAL],
-            self._memory.draw,
             np.uint64(events),
+            draw,
+            state,
             out,
         )
         if not found:
-            return [], 0
-        rows, intervals, keys, hashes = (column[:found] for column in out)
+            return []
+        rows, intervals, hashes = (column[:found] for column in out)
         fresh = np.flatnonzero(~self._deduplication.known(batch.kind[rows], batch.id[rows]))
         order = fresh[np.lexsort((rows[fresh], hashes[fresh], intervals[fresh]))]
-        winners = [
-            Lesson(int(rows[i]), int(intervals[i]), int(keys[i]), int(hashes[i]))
-            for i in order[np.flatnonzero(np.diff(intervals[order], prepend=-1))]
-        ]
-        winners = [lesson for lesson in winners if not _repeated(batch, lesson.row)]
-        chosen = sorted(winners, key=_hash)[: self.config.piece_lessons_max]
-        return sorted(chosen, key=_interval), len(winners) - len(chosen)
+        firsts = order[np.flatnonzero(np.diff(intervals[order], prepend=-1))]
+        winners = [Lesson(int(rows[i]), int(intervals[i]), int(hashes[i])) for i in firsts]
+        return [lesson for lesson in winners if not _repeated(batch, lesson.row)]
 
     def _teach(self, batch: EventBatch, lesson: Lesson, learnt: Learnt) -> None:
         """Let a copy of the learner learn from one engagement; the lesson's hash seeds the walks."""
         user_id, tweet_id = int(batch.user_id[lesson.row]), batch.subject_id[lesson.row]
+        if not self._graph.user_degree(user_id):
+            return
         ids = np.unique(np.append(self._candidates(user_id, lesson.hash), tweet_id))
         known = self._graph.neighbors_of_user(user_id, self._graph.config.user_degree_max)[0]
         ids = ids[~np.isin(ids, known)]

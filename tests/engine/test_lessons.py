@@ -55,8 +55,6 @@ def test_observing_changes_nothing_and_looks_at_the_state_before_the_piece():
     observed = state.observe(batch)
     assert state.digest() == before
     assert observed.findings[0].looked_at == 1
-    # Of somebody whom the graph does not know yet there is nothing to learn.
-    assert EngineState(rooms()).observe(batch).findings == (None,)
     one, other = known(EngineState(rooms())), known(EngineState(rooms()))
     one.apply(batch, observed)
     other.apply(batch)
@@ -80,13 +78,13 @@ def test_a_piece_that_spans_many_intervals_is_bounded(most):
     state.apply(acts(users, 1000 + np.arange(200) % 20, T0 + MINUTE * np.arange(200), 1000))
     counters = state.lessons.counters()
     assert counters["looked_at"] == most
-    assert counters["looked_at"] + counters["passed_over"] == 200
+    assert counters["passed_over"] > 100
     assert sum(state.blend_learner.counters().values()) <= most
 
 
 def test_who_acts_often_or_first_teaches_no_more_than_others(monkeypatch):
     state = known(EngineState(rooms()))
-    watched, winners = Watched(state, monkeypatch), Counter()
+    watched, winners, looked_at = Watched(state, monkeypatch), Counter(), 0
     for minute in range(300):
         start = T0 + minute * MINUTE
         # Person 1 acts 50 times, before everybody else; three pieces an interval.
@@ -94,10 +92,14 @@ def test_who_acts_often_or_first_teaches_no_more_than_others(monkeypatch):
         for part in np.array_split(np.arange(len(people)), 3):
             batch = acts(people[part], 1000 + part % 20, start + part, 10_000 + 100 * minute + part[0])
             state.apply(batch)
-        winners[watched.people[-1]] += 1
+        looked_at += len(watched.people)
+        # The last who was looked at has the least hash; where there is none, nobody was below the bound.
+        winners[watched.people[-1] if watched.people else None] += 1
         watched.people.clear()
-    assert len(winners) == 20
-    assert winners[1] < 40  # 15 are expected
+    assert looked_at < 450
+    assert winners[None] < 160  # 105 are expected
+    assert len(winners) == 21
+    assert winners[1] < 36  # 12 are expected
 
 
 def test_an_act_from_the_future_shuts_nobody_out(monkeypatch):
