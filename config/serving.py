@@ -43,7 +43,8 @@ class IngestConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     poll_records_max: Positive = 4000
     #: A read that finds nothing new returns after this long.
     poll_timeout_s: Seconds = 0.5
-    #: Events applied under one hold of the write lock; whole records, so that a larger one goes alone.
+    #: Rows applied under one hold of the write lock: events, and each person, hashtag and link that a create names.
+    #: Whole records, so that a larger one goes alone; long texts count for more.
     batch_events_max: Positive = 2048
     #: Reads that may wait for the state thread; then reading waits.
     queue_batches_max: Positive = 16

@@ -27,10 +27,10 @@ class _Accepted(NamedTuple):
 class SharedOrder:
     """One node's view of a line: what is ordered, what is not yet, and which records wait for their turn.
 
-    ``positions`` are next offsets. ``events_max`` bounds the pieces it proposes.
+    ``positions`` are next offsets. ``rows_max`` bounds the pieces it proposes.
     """
 
-    def __init__(self, line: str, node: int, positions: Mapping[TopicPartition, int], *, events_max: int) -> None:
+    def __init__(self, line: str, node: int, positions: Mapping[TopicPartition, int], *, rows_max: int) -> None:
         self.line, self.node = line, node
         #: Records that were read and not given in a piece yet.
         self.waiting = Waiting()
@@ -38,7 +38,7 @@ class SharedOrder:
         self.accepted = self.ignored = 0
         #: Whose proposal was taken last (None: nobody's since the start).
         self.leader: int | None = None
-        self._events_max = events_max
+        self._rows_max = rows_max
         #: Next offsets once all that is ordered is applied, and once all that was taken is.
         self._ordered = {where: offset for where, offset in positions.items() if where != ORDER}
         self._taken = dict(self._ordered)
@@ -97,7 +97,7 @@ class SharedOrder:
             return []
         proposals = []
         ordered = dict(self._ordered)
-        for piece in islice(cut(self.waiting.all(), self._events_max), pieces_max):
+        for piece in islice(cut(self.waiting.all(), self._rows_max), pieces_max):
             runs = []
             for partition, _, last, count in runs_of(piece):
                 runs.append(ProposedRun(*partition, ordered.get(partition, 0), last, count))

@@ -83,7 +83,7 @@ class SharedSource:
         Raises:
             LogError: the log cannot be read from there.
         """
-        order = SharedOrder(line, node, positions, events_max=ingest.batch_events_max)
+        order = SharedOrder(line, node, positions, rows_max=ingest.batch_events_max)
         ends = await event_log.end_offsets(ORDER.topic)
         order_tail = await event_log.tail({ORDER: positions[ORDER]})
         try:

@@ -100,10 +100,10 @@ async def test_feeds_asked_while_events_come_in_are_exactly_those_of_their_versi
     batches = []
     apply = EngineState.apply
 
-    def recording(self, batch):
+    def recording(self, batch, observed):
         if self is engine_state[0]:
             batches.append(batch)
-        return apply(self, batch)
+        return apply(self, batch, observed)
 
     engine_state = [None]
     monkeypatch.setattr(EngineState, "apply", recording)

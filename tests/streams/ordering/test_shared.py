@@ -23,7 +23,7 @@ from streams.ordering.waiting import ReplayError
 LINE = "0123456789abcdef"
 A, B, C = TopicPartition("engagements", 0), TopicPartition("engagements", 1), TopicPartition("tweets", 0)
 PARTITIONS = (A, B, C)
-EVENTS_MAX = 2
+ROWS_MAX = 2
 
 
 def records(where: TopicPartition, offsets: list[int], values: list[bytes] | None = None) -> Records:
@@ -48,7 +48,7 @@ class Node:
         self.log, self.number = log, number
         self.given = list(after.given) if after else []
         self.positions = dict(after.positions) if after else {A: 0, C: 0, ORDER: 0}
-        self.order = SharedOrder(LINE, number, self.positions, events_max=EVENTS_MAX)
+        self.order = SharedOrder(LINE, number, self.positions, rows_max=ROWS_MAX)
         self.read = dict(self.positions)
 
     def read_data(self, where: TopicPartition, most: int):
@@ -67,7 +67,7 @@ class Node:
     def take(self):
         while (piece := self.order.take()) is not None:
             assert piece[-1].topic == ORDER.topic
-            assert sum(len(run.offsets) for run in piece[:-1]) <= EVENTS_MAX
+            assert sum(len(run.offsets) for run in piece[:-1]) <= ROWS_MAX
             self.given.append([(run.topic, run.partition, run.offsets) for run in piece])
             for run in piece:
                 self.positions[TopicPartition(run.topic, run.partition)] = run.offsets[-1] + 1
@@ -172,7 +172,7 @@ GOOD = ("engagements", 0, 0, 4, 5)
     ],
 )
 def test_what_does_not_fit_changes_nothing(value):
-    order = SharedOrder(LINE, 1, {ORDER: 0}, events_max=10)
+    order = SharedOrder(LINE, 1, {ORDER: 0}, rows_max=10)
     order.read(records(ORDER, [0], [value]))
     assert order.accepted == 0
     assert order.leader is None
@@ -186,7 +186,7 @@ def test_what_does_not_fit_changes_nothing(value):
 
 
 def test_records_that_are_gone_are_no_piece():
-    order = SharedOrder(LINE, 1, {ORDER: 0}, events_max=10)
+    order = SharedOrder(LINE, 1, {ORDER: 0}, rows_max=10)
     order.read(records(ORDER, [0], [proposal(GOOD)]))
     order.waiting.add([records(A, [0, 1, 3, 4])])
     with pytest.raises(ReplayError, match="engagements/0"):
@@ -194,7 +194,7 @@ def test_records_that_are_gone_are_no_piece():
 
 
 def test_nothing_is_proposed_twice_while_what_is_ordered_was_not_taken():
-    order = SharedOrder(LINE, 1, {ORDER: 0}, events_max=2)
+    order = SharedOrder(LINE, 1, {ORDER: 0}, rows_max=2)
     order.waiting.add([records(A, [0, 1, 2, 3, 4])])
     first = order.propose(10)
     assert [[(run.position, run.last, run.count) for run in p.runs] for p in first] == [

@@ -1,0 +1,97 @@
+"""Pieces are cut by rows, before anything is decoded; what is counted is never less than what decoding gives."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.batch import Kind
+from streams.events.decode import Decoder
+from streams.events.packed import encode_events, make_rows
+from streams.log.interface import Format, Records
+from streams.ordering.pieces import arrange, cut, row_bounds
+
+T0 = 1_760_000_000_000
+#: What could mislead whoever counts commas and brackets.
+TRICKY = st.text(alphabet='a,"]}\\:[{ é', max_size=30)
+IDS = st.integers(1, 99)
+
+
+def creates(**fields):
+    return st.fixed_dictionaries(
+        {
+            "v": st.just(1),
+            "id": st.integers(1, 2**64 - 1),
+            "type": st.just("create"),
+            "tweet_id": st.integers(100, 2**64 - 1).map(str),
+            "author_id": IDS,
+            "timestamp_ms": st.just(T0),
+        },
+        optional={
+            "text": TRICKY,
+            "lang": st.just("en"),
+            "mentions": st.lists(IDS.map(str) | IDS, max_size=50),
+            "media_tags": st.lists(IDS, max_size=10),
+            "hashtags": st.lists(TRICKY.filter(bool), max_size=30),
+            "urls": st.lists(TRICKY.filter(bool), max_size=10),
+            "media": st.just(["photo"]),
+            "reply_to_id": st.integers(1, 50),
+            **fields,
+        },
+    )
+
+
+def run_of(values, topic="tweets", form=Format.JSON):
+    n = len(values)
+    return Records(topic, 0, list(range(n)), [T0] * n, [form] * n, [b""] * n, values)
+
+
+def decoded_rows(piece):
+    decoded = Decoder(future_ms_max=1000).decode(piece)
+    assert not decoded.dead, decoded.dead[0]
+    return decoded.record_row_counts.tolist()
+
+
+@given(st.lists(creates(), min_size=1, max_size=12), st.integers(1, 150))
+def test_no_piece_has_more_rows_than_it_may(events, rows_max):
+    run = run_of([msgspec.json.encode(event) for event in events])
+    bounds, rows = row_bounds(run), decoded_rows([run])
+    assert all(size <= bound for size, bound in zip(rows, bounds, strict=True))
+    pieces = list(cut([run], rows_max))
+    for piece in pieces:
+        sizes = decoded_rows(piece)
+        assert sum(sizes) <= rows_max or len(sizes) == 1
+    assert [offset for (part,) in pieces for offset in part.offsets] == run.offsets
+
+
+PLAIN = {"v": 1, "id": "1", "type": "create", "tweet_id": "5", "author_id": "7", "timestamp_ms": T0}
+
+
+@pytest.mark.parametrize("name", ["mentions", "media_tags"])
+def test_the_bound_is_exact_where_there_is_nothing_else(name):
+    run = run_of([msgspec.json.encode(PLAIN | {name: list(range(10, 10 + n))}) for n in range(1, 9)])
+    assert row_bounds(run) == decoded_rows([run]) == list(range(2, 10))
+
+
+def test_plain_creates_are_not_taken_for_rich_ones():
+    assert row_bounds(run_of([msgspec.json.encode(PLAIN | {"text": "hello", "lang": "en"})])) == [3]
+
+
+def test_long_texts_and_packed_records_count_for_what_they_take():
+    assert row_bounds(run_of([msgspec.json.encode(PLAIN | {"text": "x" * 4000})])) == [2 + 8]
+    rows = make_rows(300, id=1, kind=Kind.FAVORITE, user_id=1, subject_id=2, timestamp_ms=T0)
+    record = encode_events(rows)
+    run = run_of([record, record, record], "engagements", Format.PACKED)
+    assert row_bounds(run) == [300] * 3
+    assert [len(piece[0].values) for piece in cut([run], 600)] == [2, 1]
+    assert [len(piece[0].values) for piece in cut([run], 100)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("rows_max", [1, 7, 1000])
+def test_pieces_are_whole_records_in_canonical_order(rows_max):
+    runs = [run_of([b"{}"] * 5, topic) for topic in ("engagements", "tweets", "users")]
+    pieces = list(cut(runs, rows_max))
+    assert sum(len(part.values) for piece in pieces for part in piece) == 15
+    assert all(piece == arrange(piece) for piece in pieces)
+    if rows_max == 1000:
+        assert [part.topic for part in pieces[0]] == ["users", "tweets", "engagements"]
