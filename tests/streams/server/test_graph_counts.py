@@ -18,7 +18,7 @@ from engine.state import RoomsConfig
 from streams.events.ids import text_hash, url_hash
 from streams.serve import running
 
-from .test_graph_queries import T0, TWEETS, Site, by_type, settings, site  # noqa: F401
+from .test_graph_http import T0, TWEETS, Site, by_type, settings, site  # noqa: F401
 
 HASHTAGS = {11: "Birds", 12: "murmuration", 13: "日本"}
 URLS = {14: "https://example.org/a?b=c", 15: "https://example.org/d"}
