@@ -9,7 +9,7 @@ from loadtest.simulation.life import Life
 from loadtest.simulation.lineage import CheckError
 from loadtest.simulation.witness import Witness
 from streams.live.applier import Applier
-from streams.live.state_thread import JOURNAL_RETRY_S, Call, StateThread
+from streams.live.state_thread import Call, StateThread
 from streams.ordering.pieces import Piece
 
 
@@ -76,7 +76,7 @@ class InlineStateThread(StateThread):
                 for piece in job.pieces:
                     await asyncio.sleep(self._pause_s())
                     while not self.attempt(piece, job.journaled):  # noqa: ASYNC110 - nothing says when there is room
-                        await asyncio.sleep(JOURNAL_RETRY_S)
+                        await asyncio.sleep(self.retry_s)
                 self._room.release()
         except BaseException as error:
             self._on_failed(error)

@@ -26,6 +26,7 @@ from streams.log.interface import EventLog, LogUnavailableError, OffsetOutOfRang
 from streams.process.ending import end_tasks, force_end_after
 from streams.process.logs import configure_logging
 from streams.process.loop import new_registry
+from streams.process.retry import Retries
 from streams.process.signals import until_stopped
 from streams.processors.counting import Counting
 from streams.processors.exposures import totals
@@ -59,6 +60,7 @@ class Worker:
         self._log = event_log
         self._groups = GroupsTail(event_log, config.processors)
         self._counting = Counting(config.processors, config.ingest.future_ms_max, self.metrics)
+        self._reads = Retries("the log is away, waiting", log=log)
         #: None while partitions move.
         self._owned: list[int] | None = None
         #: Held while something is counted: partitions are given up between two batches only.
@@ -105,8 +107,10 @@ class Worker:
             ends = await self._log.end_offsets(SERVED)
             while await self._step(ends):
                 pass
+            self._reads.succeeded()
         except LogUnavailableError as error:
-            log.warning("the log is away, waiting", error=str(error))
+            # The next check, or the next record that Faust hands over, is the next try.
+            self._reads.failed(error)
             async with self._busy:
                 # What it gave may not have been counted: the next one begins at the positions in the table.
                 await self._close_tail()

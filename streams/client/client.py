@@ -21,6 +21,7 @@ import structlog
 
 from engine.errors import MurmurationError
 from streams.process.ending import end_tasks
+from streams.process.retry import Retries
 
 SUBPROTOCOL: Final = "murmuration.v1.json"
 BACKOFF_S_MIN: Final = 0.1
@@ -84,7 +85,9 @@ class FeedClient:
         self.reconnects = 0
         self._query = {} if viewer_id is None else {"viewer": str(viewer_id)}
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._backoff_s_min = backoff_s_min
+        self._retries = Retries(
+            "no connection", wait_s_min=backoff_s_min, wait_s_max=BACKOFF_S_MAX, level="info", log=_log
+        )
         self.on_connect = on_connect
         self._address = 0
         self._session: aiohttp.ClientSession | None = None
@@ -97,8 +100,6 @@ class FeedClient:
         self._push: Frame | None = None
         self._pushed = asyncio.Event()
         self._refusal: FeedClientError | None = None
-        #: Whether the connection has brought anything but refusals.
-        self._served = False
         #: (When, tweet) of what was reported as seen, while there are other servers to go to.
         self._seen: deque[tuple[float, str]] = deque(maxlen=SEEN_MAX)
         self._retry: asyncio.Task[None] | None = None
@@ -251,15 +252,14 @@ class FeedClient:
                 await self._socket.send_frame(orjson.dumps(frame), aiohttp.WSMsgType.TEXT)
 
     async def _run(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        wait_s = self._backoff_s_min
         while True:
             try:
                 hint_s = await self._converse(socket)
-                wait_s = self._backoff_s_min if self._served else min(wait_s * 2, BACKOFF_S_MAX)
+                # Of several servers the next one is asked at once: the hint is about this one.
+                hint_s = hint_s if len(self.urls) == 1 else 0.0
+                wait_s = self._retries.failed("it ended", at_least_s=hint_s, url=self.url)
                 if len(self.urls) > 1:
                     self._address += 1
-                else:
-                    wait_s = max(wait_s, hint_s)
                 socket = await self._redial(wait_s)
             except MurmurationError as error:
                 self._fail(error)
@@ -268,15 +268,14 @@ class FeedClient:
 
     async def _redial(self, wait_s: float) -> aiohttp.ClientWebSocketResponse:
         while True:
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(wait_s)
             try:
                 return await self._dial()
             except (aiohttp.ClientError, OSError, FeedClientError) as error:
                 if isinstance(error, FeedClientError) and error.name in TERMINAL_ERRORS:
                     raise
-                _log.info("no connection", url=self.url, error=str(error))
+                wait_s = self._retries.failed(error, url=self.url)
                 self._address += 1
-                wait_s = min(wait_s * 2, BACKOFF_S_MAX)
 
     async def _dial(self) -> aiohttp.ClientWebSocketResponse:
         """A connection that has said hello."""
@@ -309,7 +308,6 @@ class FeedClient:
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> float:
         """Read until the connection ends; returns how many seconds the server asked to stay away."""
         self._socket = socket
-        self._served = False
         self._connected.set()
         hint_s = 0.0
         try:
@@ -330,7 +328,9 @@ class FeedClient:
         return hint_s
 
     def _receive(self, frame: Frame) -> float:
-        self._served = self._served or frame["type"] in ("feed", "ack", "new_tweets")
+        if frame["type"] in ("feed", "ack", "new_tweets"):
+            # Only then is it back: a server that takes connections may still refuse all that is asked.
+            self._retries.succeeded()
         answer = self._pending.get(frame.get("request_id", ""))
         if answer is not None and not answer.done():
             answer.set_result(frame)

@@ -14,12 +14,13 @@ import structlog
 
 from streams.live.applier import Applier
 from streams.ordering.pieces import Piece, Pieces
+from streams.process.retry import Retries
 
 log = structlog.get_logger("murmuration.state")
 T = TypeVar("T")
 
 #: A journal that cannot be written (a full disk) is tried again after this long.
-JOURNAL_RETRY_S = 0.5
+JOURNAL_RETRY_S_MAX = 0.5
 
 
 class Call(NamedTuple):
@@ -45,6 +46,11 @@ class StateThread:
         self.healthy = True
         #: Why nothing is applied now (the journal cannot be written); None when all is well.
         self.problem: str | None = None
+        self._journal = Retries(
+            "the journal cannot be written, nothing is applied", wait_s_max=JOURNAL_RETRY_S_MAX, level="error", log=log
+        )
+        #: Seconds to wait before a piece is tried again.
+        self.retry_s = 0.0
         self._on_applied, self._on_failed = on_applied, on_failed
         self._jobs: queue.SimpleQueue[Pieces | Call | None] = queue.SimpleQueue()
         self._room = asyncio.Semaphore(queue_max)
@@ -98,7 +104,7 @@ class StateThread:
 
     def _apply(self, piece: Piece, journaled: bool) -> None:
         while not self.attempt(piece, journaled):
-            time.sleep(JOURNAL_RETRY_S)
+            time.sleep(self.retry_s)
 
     def attempt(self, piece: Piece, journaled: bool) -> bool:
         """Apply a piece; False when the journal cannot be written: to be tried again.
@@ -110,13 +116,13 @@ class StateThread:
             self.applier.apply(piece, journaled=journaled)
         except OSError as error:
             # Feeds go on at the version there is; what the journal does not know is not applied.
-            if self.problem is None:
-                log.error("the journal cannot be written, nothing is applied", error=str(error))
+            self.retry_s = self._journal.failed(error)
             self.problem = f"the journal cannot be written: {error}"
             if self._stopping.is_set():
                 raise
             return False
         self.problem = None
+        self._journal.succeeded()
         self._loop.call_soon_threadsafe(self._on_applied)
         return True
 

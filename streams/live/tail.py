@@ -16,11 +16,12 @@ from streams.live.state_thread import StateThread
 from streams.log.interface import EventLog, LogError, LogUnavailableError, TopicPartition
 from streams.ordering.pieces import PieceSource
 from streams.ordering.proposals import ORDER
+from streams.process.retry import Retries
 from streams.reading.metrics import EngineMetrics
 
 log = structlog.get_logger("murmuration.tail")
 
-RETRY_S = 1.0
+RECALL_POLL_S = 1.0
 LAG_INTERVAL_S = 0.25
 #: How long a stop waits for the log to take the last dead letters.
 CLOSE_TIMEOUT_S = 5.0
@@ -46,6 +47,8 @@ class Ingest:
         self._handed: dict[TopicPartition, int] = {}
         self._ends_at_start: dict[TopicPartition, int] = {}
         self._replayed = False
+        self._reads = Retries("the log is away, waiting", log=log)
+        self._appends = Retries("dead letters wait for the log", log=log)
         self._dead: list[DeadLetter] = []
         self._dead_until: dict[TopicPartition, int] = {}
 
@@ -63,7 +66,7 @@ class Ingest:
         positions = {TopicPartition(DEAD_LETTERS, p): offset for p, offset in starts.items()}
         async with await self._log.tail(positions) as tail:
             while any(offset < ends[part.partition] for part, offset in tail.positions.items()):
-                for run in await tail.poll(records_max=self._config.poll_records_max, timeout_s=RETRY_S):
+                for run in await tail.poll(records_max=self._config.poll_records_max, timeout_s=RECALL_POLL_S):
                     for value in run.values:
                         try:
                             letter = decode_dead_letter(value)
@@ -84,9 +87,9 @@ class Ingest:
             except LogUnavailableError as error:
                 self._metrics.log_failures.labels("read").inc()
                 self.problem = str(error)
-                log.warning("the log is away, waiting", error=str(error))
-                await asyncio.sleep(RETRY_S)
+                await self._reads.wait(error)
                 continue
+            self._reads.succeeded()
             if pieces.pieces:
                 for piece in pieces.pieces:
                     self._handed |= {TopicPartition(r.topic, r.partition): r.offsets[-1] + 1 for r in piece}
@@ -105,9 +108,9 @@ class Ingest:
                     await self._log.append(DEAD_LETTERS, records)
                 except LogUnavailableError as error:
                     self._metrics.log_failures.labels("append").inc()
-                    log.warning("dead letters wait for the log", waiting=len(letters), error=str(error))
-                    await asyncio.sleep(RETRY_S)
+                    await self._appends.wait(error, waiting=len(letters))
                     continue
+                self._appends.succeeded()
             for letter in fresh:
                 self._note_dead(letter)
                 self._metrics.dead_letters.labels(letter.reason).inc()

@@ -14,6 +14,7 @@ from streams.durable.folder import durable_folder
 from streams.events.served_feed import TOPIC as SERVED
 from streams.log.interface import EventLog, LogUnavailableError, OffsetOutOfRangeError, Records, TopicPartition
 from streams.process.ending import end_tasks
+from streams.process.retry import Retries
 from streams.processors.counting import Counting
 from streams.processors.exposures import totals
 from streams.processors.groups import GroupsTail
@@ -22,7 +23,6 @@ from streams.processors.saved_state import SavedState
 
 log = structlog.get_logger("murmuration.processors")
 
-RETRY_S = 1.0
 POLL_TIMEOUT_S = 0.5
 
 
@@ -52,21 +52,22 @@ class EmbeddedProcessors:
             state = await loop.run_in_executor(thread, SavedState, self._path)
             stack.callback(thread.submit, state.close)
             stack.push_async_callback(self._groups.close)
+            retries = Retries("the log is away, waiting", log=log)
             while True:
                 try:
-                    await self._follow(thread, state)
+                    await self._follow(thread, state, retries)
                 except LogUnavailableError as error:
-                    log.warning("the log is away, waiting", error=str(error))
-                    await asyncio.sleep(RETRY_S)
+                    await retries.wait(error)
                 except OffsetOutOfRangeError as error:
                     log.warning("feeds were removed from the log before they were counted", error=str(error))
 
-    async def _follow(self, thread: ThreadPoolExecutor, state: SavedState) -> None:
+    async def _follow(self, thread: ThreadPoolExecutor, state: SavedState, retries: Retries) -> None:
         loop = asyncio.get_running_loop()
         changed, show_at_s = True, loop.time()
         async with await self._log.tail(await self._positions(state), follow_new=True) as tail:
             while True:
                 runs = await tail.poll(records_max=self._config.batch_feeds_max, timeout_s=POLL_TIMEOUT_S)
+                retries.succeeded()
                 if runs:
                     await self._groups.catch_up()
                     await loop.run_in_executor(thread, self._count, state, runs, dict(tail.positions))

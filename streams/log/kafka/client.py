@@ -13,9 +13,10 @@ from engine.errors import ConfigError
 from streams.log.interface import LogError, LogUnavailableError
 from streams.log.kafka.options import KafkaOptions, last_refusal
 from streams.process.ending import end_tasks, wait_ended
+from streams.process.retry import Retries
 
 _TOPIC_EXISTS = 36
-_RETRY_S = 0.3
+_RETRY_S_MAX = 0.3
 #: What a client may take to stop by itself, and then again once it is cancelled.
 _STOP_TIMEOUT_S = 3.0
 
@@ -29,6 +30,7 @@ async def start(make: Callable[[], Any], options: KafkaOptions, *, timeout_s: fl
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
+    retries = Retries("", wait_s_max=_RETRY_S_MAX)
     while True:
         try:
             client = make()
@@ -39,12 +41,13 @@ async def start(make: Callable[[], Any], options: KafkaOptions, *, timeout_s: fl
                 await client.start()
         except (KafkaError, OSError, TimeoutError) as error:
             await stop(client)
-            if loop.time() + _RETRY_S >= deadline or _hopeless(error):
+            retry_s = retries.failed(error)
+            if loop.time() + retry_s >= deadline or _hopeless(error):
                 raise LogUnavailableError(
                     f"log kafka://{options.servers}: no answer within {timeout_s:g} s; is Kafka running there, "
                     f"and are address and credentials right? ({last_refusal() or describe(error)})"
                 ) from error
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(retry_s)
         except BaseException:
             await stop(client)
             raise
@@ -165,6 +168,7 @@ class KafkaClient:
         """Ask until answered or the time is over; a leader that is just being elected is waited for."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.open_timeout_s
+        retries = Retries("", wait_s_max=_RETRY_S_MAX)
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -172,8 +176,9 @@ class KafkaClient:
             except (KafkaError, OSError, TimeoutError) as error:
                 if _hopeless(error):
                     raise LogError(f"log kafka://{self._options.servers}: {describe(error)}") from error
-                if loop.time() + _RETRY_S >= deadline:
+                retry_s = retries.failed(error)
+                if loop.time() + retry_s >= deadline:
                     raise LogUnavailableError(
                         f"log kafka://{self._options.servers}: does not answer ({describe(error)})"
                     ) from error
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(retry_s)

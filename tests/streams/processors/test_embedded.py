@@ -193,7 +193,6 @@ async def test_another_log_is_counted_from_its_beginning(bench, make):
 
 
 async def test_a_log_that_is_away_is_waited_for(bench, make, monkeypatch):
-    monkeypatch.setattr(embedded, "RETRY_S", 0.01)
     answers = iter([LogUnavailableError("away")] * 3)
     ends = bench.log.end_offsets
 
