@@ -1,7 +1,6 @@
 """What was served goes to the log behind the answer: a bounded queue and one task that empties it."""
 
 import asyncio
-import random
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
@@ -10,6 +9,7 @@ import structlog
 from engine.feed import Feed, Request
 from streams.events.served_feed import TOPIC
 from streams.log.interface import EventLog, LogError, LogUnavailableError, NewRecord
+from streams.process.retry import Retries
 from streams.server.metrics import ServingMetrics
 
 #: Encoded between two turns of the event loop: some milliseconds.
@@ -52,7 +52,9 @@ class ServedLog:
         self._encoder = encoder
         self._metrics = metrics
         self._feeds_max = feeds_max
-        self._retry_s_min = retry_s_min
+        self._retries = Retries(
+            "served records wait for the log", wait_s_min=retry_s_min, wait_s_max=RETRY_S_MAX, log=_log
+        )
         self._queue: deque[_Served] = deque()
         self._appending = 0
         self._arrived = asyncio.Event()
@@ -91,15 +93,13 @@ class ServedLog:
 
     async def _append(self, feeds: list[_Served]) -> None:
         records = [record for feed, request in feeds if (record := self._record(feed, request)) is not None]
-        wait_s = self._retry_s_min
         while True:
             try:
                 await self._event_log.append(TOPIC, records)
+                self._retries.succeeded()
                 return
             except LogUnavailableError as error:
-                _log.warning("served records wait for the log", error=str(error), retry_s=wait_s)
-                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
-                wait_s = min(wait_s * 2, RETRY_S_MAX)
+                await self._retries.wait(error)
             except LogError as error:
                 _log.error("served records refused by the log", error=str(error), feeds=len(feeds))
                 self._metrics.served_dropped.labels("refused").inc(len(feeds))
