@@ -1,20 +1,17 @@
 """Questions about given tweets and people: who of them engaged."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import RequestError
-from engine.interaction_graph.arrays import ALL_TYPES, NODE_BITS, NODE_MASK
+from engine.interaction_graph.arrays import ALL_TYPES
+from engine.interaction_graph.proof_kernels import prove
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from engine.kernels.id_map import find_in
-from engine.kernels.jit import inlined, kernel
-from engine.kernels.ring_slices import degree, slot_of, time_of
 
 #: A request's budget: tweets times proofs each, and adjacency entries read.
 PROOF_CELLS_MAX = 1_000_000
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class ProofLimitError(RequestError):
@@ -31,113 +28,6 @@ class SocialProof(NamedTuple):
     user_ids: NDArray[np.uint64]
     types: NDArray[np.uint8]
     times_ms: NDArray[np.int64]
-
-
-@inlined
-def _slot_of_key(table: Any, shift: Any, key: Any) -> Any:
-    """Where a positive key is, or would be put, in a table of (key, value) pairs; key 0 = empty."""
-    mask = table.shape[0] // 2 - 1
-    at = np.int64((np.uint64(key) * _GOLDEN) >> shift)
-    while table[2 * at] != 0 and table[2 * at] != key:
-        at = np.int64((at + 1) & mask)
-    return at
-
-
-@inlined
-def _offer(out: Any, row: Any, user_id: Any, kind: Any, time_ms: Any) -> None:
-    """Insert an engagement into a row kept newest first (equal times: by user id, then type), unless it is there."""
-    counts, users, types, times = out
-    limit = users.shape[1]
-    size = np.int64(counts[row])
-    at = size
-    for j in range(size):
-        if users[row, j] == user_id and types[row, j] == kind:
-            if times[row, j] >= time_ms:
-                return
-            # The same engagement, newer: close its gap and insert again.
-            for i in range(j, size - 1):
-                users[row, i] = users[row, i + 1]
-                types[row, i] = types[row, i + 1]
-                times[row, i] = times[row, i + 1]
-            size -= 1
-            break
-    at = size
-    while at > 0 and (
-        times[row, at - 1] < time_ms
-        or (
-            times[row, at - 1] == time_ms
-            and (user_id < users[row, at - 1] or (user_id == users[row, at - 1] and kind < types[row, at - 1]))
-        )
-    ):
-        at -= 1
-    if at == limit:
-        return
-    size = min(size + 1, limit)
-    for i in range(size - 1, at, -1):
-        users[row, i] = users[row, i - 1]
-        types[row, i] = types[row, i - 1]
-        times[row, i] = times[row, i - 1]
-    users[row, at] = user_id
-    types[row, at] = kind
-    times[row, at] = time_ms
-    counts[row] = size
-
-
-@kernel
-def prove(g: Any, tweet_ids: Any, user_ids: Any, mask: Any, table: Any, out: Any) -> Any:
-    """Fill ``out`` (counts int32 (n,), users uint64, types uint8, times int64 (n, k), zeroed); returns entries read.
-
-    ``table``: int64, zeroed, 2 · a power of two ≥ 2 · max(n, users) long; it maps the nodes of one side. The side
-    whose lists are shorter in all is read: the tweets' lists, looking for the people, or the people's, for the tweets.
-    """
-    shift = np.uint64(64)
-    while np.int64(1) << np.int64(np.uint64(64) - shift) < table.shape[0] // 2:
-        shift -= np.uint64(1)
-    tweet_total = np.int64(0)
-    for i in range(tweet_ids.shape[0]):
-        node = np.int64(find_in(g.tweet_slots, tweet_ids[i]))
-        if node >= 0:
-            tweet_total += degree(g.tweet_records[node])
-    user_total = np.int64(0)
-    for i in range(user_ids.shape[0]):
-        node = np.int64(find_in(g.user_slots, user_ids[i]))
-        if node >= 0:
-            user_total += degree(g.user_records[node])
-    if tweet_total <= user_total:
-        for i in range(user_ids.shape[0]):
-            node = np.int64(find_in(g.user_slots, user_ids[i]))
-            if node >= 0:
-                table[2 * _slot_of_key(table, shift, node + 1)] = node + 1
-        for i in range(tweet_ids.shape[0]):
-            node = np.int64(find_in(g.tweet_slots, tweet_ids[i]))
-            if node < 0:
-                continue
-            record = g.tweet_records[node]
-            for j in range(degree(record) - 1, -1, -1):
-                entry = g.entries[slot_of(record, j)]
-                kind = (entry >> NODE_BITS) & 15
-                user = entry & NODE_MASK
-                if (mask >> kind) & 1 and table[2 * _slot_of_key(table, shift, user + 1)] != 0:
-                    _offer(out, i, g.user_keys[user], kind, time_of(entry) * 1000)
-        return tweet_total
-    for i in range(tweet_ids.shape[0]):
-        node = np.int64(find_in(g.tweet_slots, tweet_ids[i]))
-        if node >= 0:
-            at = _slot_of_key(table, shift, node + 1)
-            table[2 * at] = node + 1
-            table[2 * at + 1] = i
-    for i in range(user_ids.shape[0]):
-        node = np.int64(find_in(g.user_slots, user_ids[i]))
-        if node < 0:
-            continue
-        record = g.user_records[node]
-        for j in range(degree(record) - 1, -1, -1):
-            entry = g.entries[slot_of(record, j)]
-            kind = (entry >> NODE_BITS) & 15
-            at = _slot_of_key(table, shift, (entry & NODE_MASK) + 1)
-            if (mask >> kind) & 1 and table[2 * at] != 0:
-                _offer(out, table[2 * at + 1], user_ids[i], kind, time_of(entry) * 1000)
-    return user_total
 
 
 def social_proof(
