@@ -63,6 +63,8 @@ class Kind(IntEnum):
 
     USER = 128
     SERVED = 160
+    MODEL_PART = 192
+    MODEL_COMMIT = 193
 
 
 #: Kinds by the topic that carries them.
@@ -87,10 +89,12 @@ class EventBatch(NamedTuple):
 
     All arrays are C-contiguous, writable and of exactly these dtypes (one numba signature per kernel).
     The first nine and the three after them have one entry per event (n); the ``tweet_*`` columns one entry per
-    CREATE or EDIT that carries content, or HASHTAG or URL that carries its name (p), reached through ``payload``;
-    ``text`` is their UTF-8, end to end (m bytes).
+    CREATE or EDIT that carries content, HASHTAG or URL that carries its name, or MODEL_PART or MODEL_COMMIT (p),
+    reached through ``payload``; ``text`` is their UTF-8 (of models: ``engine/models/content.py``), end to end
+    (m bytes).
 
-    ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD and USER 0.
+    ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD and USER 0; for MODEL_PART
+    and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
     ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``.
     ``user_id``: who acted; for MENTION and MEDIA_TAG the person named.
     ``context_id``: the feed request an engagement answers (SERVED: the request that served it); for

@@ -41,7 +41,7 @@ class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 @inlined
 def _family(kind: Any) -> Any:
-    """Engagements 0, tweets 1, relationships 2, users 3, served 4."""
+    """Engagements 0, tweets 1, relationships 2, users 3, served 4, models 5."""
     if kind < 64:
         return 0
     if kind < 96:
@@ -50,7 +50,9 @@ def _family(kind: Any) -> Any:
         return 2
     if kind < 160:
         return 3
-    return 4
+    if kind < 192:
+        return 4
+    return 5
 
 
 @inlined

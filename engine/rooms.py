@@ -16,6 +16,8 @@ from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
 from engine.lessons import Lessons, LessonsConfig
+from engine.models.specs import ModelsConfig
+from engine.models.state import Models
 from engine.room import Bounded, DerivedRoom, Observer
 from engine.signals.state import Signals, SignalsConfig
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
@@ -33,6 +35,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     entity_names: EntityNamesConfig = EntityNamesConfig()
     social_graph: SocialGraphConfig = SocialGraphConfig()
     signals: SignalsConfig = SignalsConfig()
+    models: ModelsConfig = ModelsConfig()
     blend_learner: BlendLearnerConfig = BlendLearnerConfig()
     lessons: LessonsConfig = LessonsConfig()
 
@@ -51,6 +54,7 @@ class Rooms:
     entity_names: EntityNames
     social_graph: SocialGraph
     signals: Signals
+    models: Models
     blend_learner: BlendLearner
     lessons: Lessons
 
@@ -98,4 +102,5 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         entity_names=EntityNamesConfig(names_max=size, text_bytes_max=64 * size),
         social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
         signals=SignalsConfig(users_max=size, blocks_max=max(4 * size, 1 << 10)),
+        models=ModelsConfig(reputation_users_max=size),
     )

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, Kind, TweetFlag
 from engine.errors import EventError
+from engine.models.content import encode_commit, encode_part
+from engine.models.specs import stable_hash
 from streams.events import json_types
 from streams.events.ids import country_code, language_code, mix_ids, text_hash, url_hash
 from streams.events.kernels import parse_decimals
 from streams.events.profile_bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.events.reasons import Reason
-from streams.events.rules import VALUED_TYPES, check_event
+from streams.events.rules import VALUED_TYPES, check_event, evaluation_bytes
 
 _KIND_CODES = {name: int(kind) for name, kind in json_types.KIND_BY_TYPE.items()}
 _VALUED = np.zeros(256, np.bool_)
@@ -26,9 +28,10 @@ _VALUED[[_KIND_CODES[name] for name in VALUED_TYPES]] = True
 _MEDIA_FLAGS = {"photo": int(TweetFlag.PHOTO), "video": int(TweetFlag.VIDEO), "gif": int(TweetFlag.VIDEO)}
 _REPLY, _QUOTE, _RETWEET, _LINK = map(int, (TweetFlag.REPLY, TweetFlag.QUOTE, TweetFlag.RETWEET, TweetFlag.LINK))
 _CREATE, _EDIT, _DELETE, _LABEL, _UNLABEL = map(int, (Kind.CREATE, Kind.EDIT, Kind.DELETE, Kind.LABEL, Kind.UNLABEL))
+_MODEL_PART, _MODEL_COMMIT = int(Kind.MODEL_PART), int(Kind.MODEL_COMMIT)
 _MENTION, _MEDIA_TAG, _HASHTAG, _URL = map(int, (Kind.MENTION, Kind.MEDIA_TAG, Kind.HASHTAG, Kind.URL))
 
-#: The tweet columns before the text's place, of a row that has none but a name.
+#: The tweet columns before the text's place, of a row that has none but a name or a model's content.
 _NO_CONTENT = (0,) * (len(TWEET_COLUMNS) - 2)
 
 #: One row: the event columns in the order of EVENT_COLUMNS.
@@ -64,6 +67,8 @@ def build_columns(topic: str, events: Sequence[json_types.Event], times_ms_max: 
         return _tweets(events)
     if topic == "served":
         return _served(events)  # type: ignore[arg-type]
+    if topic == "models":
+        return _models(events)
     row_of = _ROWS[topic]
     rows = [row_of(event) for event in events]
     return Columns(_transpose(rows), np.arange(len(rows)))
@@ -170,6 +175,38 @@ def _served(events: Sequence[json_types.ServedFeed]) -> Columns:
     return Columns(columns, source)
 
 
+def _models(events: Sequence[json_types.Event]) -> Columns:
+    """One row an event, with its content in the text (``engine/models/content.py``)."""
+    rows: list[Row] = []
+    payloads: list[tuple[int, ...]] = []
+    texts: list[bytes] = []
+    text_bytes = 0
+    for event in events:
+        assert isinstance(event, json_types.ModelPart | json_types.ModelCommit)
+        kind = _MODEL_PART if isinstance(event, json_types.ModelPart) else _MODEL_COMMIT
+        text = _model_text(event)
+        rows.append((kind, int(event.id), 0, stable_hash(event.model), 0, event.timestamp_ms, 0, 0, len(payloads)))
+        payloads.append((*_NO_CONTENT, text_bytes, len(text)))
+        texts.append(text)
+        text_bytes += len(text)
+    return Columns(_transpose(rows), np.arange(len(rows)), _tweet_columns(payloads, texts))
+
+
+def _model_text(event: json_types.ModelPart | json_types.ModelCommit) -> bytes:
+    version, digest = int(event.version), bytes.fromhex(event.sha256)
+    if isinstance(event, json_types.ModelPart):
+        return encode_part(version, event.part, digest, event.content)
+    return encode_commit(
+        version, int(event.schema, 16), event.parts, event.size_bytes, digest, event.created_ms, evaluation_bytes(event)
+    )
+
+
+def _tweet_columns(payloads: list[tuple[int, ...]], texts: list[bytes]) -> TweetColumns:
+    columns = zip(*payloads, strict=True) if payloads else ((),) * len(TWEET_COLUMNS)
+    arrays = [np.array(column, dtype) for column, dtype in zip(columns, TWEET_COLUMNS.values(), strict=True)]
+    return TweetColumns(arrays, b"".join(texts))
+
+
 def _user(event: json_types.User) -> Row:
     language = language_code(event.languages[0]) if event.languages else 0
     bits = (
@@ -211,9 +248,7 @@ def _tweets(events: Sequence[json_types.Event]) -> Columns:
         else:
             rows.append(_bare_row(event))  # type: ignore[arg-type]
         source.extend([index] * (len(rows) - before))
-    columns = zip(*payloads, strict=True) if payloads else ((),) * len(TWEET_COLUMNS)
-    tweets = [np.array(column, dtype) for column, dtype in zip(columns, TWEET_COLUMNS.values(), strict=True)]
-    return Columns(_transpose(rows), np.array(source, np.int64), TweetColumns(tweets, b"".join(texts)))
+    return Columns(_transpose(rows), np.array(source, np.int64), _tweet_columns(payloads, texts))
 
 
 def _content_row(event: json_types.Create | json_types.Edit, payload: int) -> Row:

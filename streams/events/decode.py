@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, TWEET_COLUMNS, EventBatch
 from engine.errors import EventError
 from streams.events import json_types
-from streams.events.columns import Columns, build_columns
+from streams.events.columns import Columns, TweetColumns, build_columns
 from streams.events.dead_letters import DeadLetter
 from streams.events.packed import PACKED_KINDS, decode_rows, open_record
 from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
@@ -196,11 +196,14 @@ def _group(
     group.values.extend(values)
 
 
+_PAYLOAD = list(EVENT_COLUMNS).index("payload")
+_TEXT_START = list(TWEET_COLUMNS).index("tweet_text_start")
 _NOTHING = Columns([np.empty(0, dtype) for dtype in EVENT_COLUMNS.values()], np.empty(0, np.int64))
 
 
 def _merge(parts: list[Columns]) -> tuple[EventBatch, NDArray[np.int64]]:
-    """One batch of all parts' rows in the order of their records. At most one part has tweet columns."""
+    """One batch of all parts' rows in the order of their records."""
+    tweets = _merge_tweets(parts)
     if len(parts) == 1:
         events, source = parts[0].events, parts[0].source
     else:
@@ -211,9 +214,23 @@ def _merge(parts: list[Columns]) -> tuple[EventBatch, NDArray[np.int64]]:
             # Stable: a record's rows stay in their order.
             order = np.argsort(source, kind="stable")
             source, events = source[order], [column[order] for column in events]
-    tweets = next((part.tweets for part in parts if part.tweets), None)
     columns = tweets.columns if tweets else [np.empty(0, dtype) for dtype in TWEET_COLUMNS.values()]
     # bytearray: the arrays of a batch are writable.
     text = np.frombuffer(bytearray(tweets.text if tweets else b""), np.uint8)
     resolved = [np.zeros(source.size, dtype) for dtype in RESOLVED_COLUMNS.values()]
     return EventBatch(*events, *resolved, *columns, text), source  # type: ignore[call-arg]
+
+
+def _merge_tweets(parts: list[Columns]) -> TweetColumns | None:
+    """The tweet columns of all parts, end to end; the rows' ``payload`` and the places in the text are moved along."""
+    merged: TweetColumns | None = None
+    for part in parts:
+        if part.tweets is None or merged is None:
+            merged = part.tweets or merged
+            continue
+        payload = part.events[_PAYLOAD]
+        payload[payload >= 0] += len(merged.columns[_TEXT_START])
+        part.tweets.columns[_TEXT_START] += len(merged.text)
+        pairs = zip(merged.columns, part.tweets.columns, strict=True)
+        merged = TweetColumns([np.concatenate(pair) for pair in pairs], merged.text + part.tweets.text)
+    return merged

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from engine.batch import Kind
 from engine.feed import Request, Why
+from engine.models.specs import PART_BYTES, PARTS_MAX
 from streams.events.ids import ID_MAX
 
 TEXT_CHARS_MAX = 4000
@@ -225,16 +226,36 @@ class Example(Event, kw_only=True, frozen=True):
     labels: Annotated[dict[Name, float], Meta(max_length=100)]
 
 
-class Model(Event, kw_only=True, frozen=True):
-    """A new version of a model: inline (``content``, base64) when small, else a file named with its digest."""
-
-    type: Literal["model"]
+class _OfModel(Event, kw_only=True, frozen=True, tag_field="type"):
     model: Name
-    version: Name
+    #: Numbers rise: the greatest one that is committed is in force.
+    version: Id
+
+
+class ModelPart(_OfModel, kw_only=True, frozen=True, tag="model_part"):
+    """A piece of a model's bytes: the ``part``-th (from 0) of its version, base64 on the wire.
+
+    Every part but the last is 524,288 bytes. ``sha256`` is that of ``content``.
+    """
+
+    part: Annotated[int, Meta(ge=0, lt=PARTS_MAX)]
     sha256: Sha256
-    content_bytes: Count
-    content: bytes = b""
-    file: Annotated[str, Meta(max_length=1000)] = ""
+    content: Annotated[bytes, Meta(min_length=1, max_length=PART_BYTES)]
+
+
+class ModelCommit(_OfModel, kw_only=True, frozen=True, tag="model_commit"):
+    """A version of a model is whole, and to be in force from here on.
+
+    ``schema`` says what its bytes mean; ``sha256`` is over the digests of its parts (32 bytes each), in order;
+    ``evaluation`` is what its maker measured.
+    """
+
+    schema: Annotated[str, Meta(min_length=16, max_length=16, pattern="^[0-9a-f]{16}$")]
+    parts: Annotated[int, Meta(ge=1, le=PARTS_MAX)]
+    size_bytes: Annotated[int, Meta(ge=1, le=PARTS_MAX * PART_BYTES)]
+    sha256: Sha256
+    created_ms: TimestampMs
+    evaluation: Annotated[dict[Name, float], Meta(max_length=100)] = {}
 
 
 class Notification(Event, kw_only=True, frozen=True):
@@ -289,7 +310,7 @@ TOPICS: dict[str, Topic] = {
         Topic("served", "user_id", (ServedFeed,), False, False, "Feeds as they were shown"),
         Topic("promoted", "", (Promote, Withdraw), False, False, "Paid tweets and their slots"),
         Topic("examples", "user_id", (Example,), False, False, "Joined training examples"),
-        Topic("models", "model", (Model,), False, False, "Model versions"),
+        Topic("models", "model", (ModelPart, ModelCommit), False, False, "Model versions, in parts"),
         Topic("notifications", "user_id", (Notification,), False, False, "Pushes that passed their caps"),
         Topic("dead-letters", "", (DeadLetterEvent,), False, False, "What could not be used, and why"),
     )
@@ -309,4 +330,4 @@ KIND_BY_TYPE = {name: Kind[name.upper()] for name in TOPIC_BY_TYPE if name.upper
 #: Of a served feed the engine applies its entries, one row each.
 KIND_BY_TYPE["served_feed"] = Kind.SERVED
 #: Topics whose events the engine applies: those that decode into columns.
-APPLIED_TOPICS = ("engagements", "tweets", "relationships", "users", "served")
+APPLIED_TOPICS = ("engagements", "tweets", "relationships", "users", "served", "models")

@@ -36,13 +36,21 @@ class Reason(StrEnum):
     TRUNCATED_BATCH = "truncated_batch"
     BAD_CHECKSUM = "bad_checksum"
     BAD_ROW = "bad_row"
+    # Of models; most are only seen when the event is applied (engine/models/state.py).
+    WRONG_DIGEST = "wrong_digest"
+    UNKNOWN_MODEL = "unknown_model"
+    FOREIGN_SCHEMA = "foreign_schema"
+    MODEL_TOO_LARGE = "model_too_large"
+    OLDER_VERSION = "older_version"
+    MISSING_PART = "missing_part"
+    MALFORMED_MODEL = "malformed_model"
 
 
 #: What decoding JSON can raise for bad input (deep nesting ends in RecursionError).
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _PATH = re.compile(r" - at `\$\.?([A-Za-z_0-9]*)")
-_ID_FIELDS = ("id", "mentions", "media_tags")
+_ID_FIELDS = ("id", "mentions", "media_tags", "version")
 
 
 def diagnose(value: bytes, types: frozenset[str], topic_by_type: dict[str, str], error: Exception) -> EventError:

@@ -1,8 +1,12 @@
 """What the types cannot say: rules over the fields of one event, and the one order they are checked in."""
 
+import hashlib
 from collections.abc import Callable
 
+import msgspec
+
 from engine.errors import EventError
+from engine.models.specs import EVALUATION_BYTES_MAX, PART_BYTES
 from streams.events import json_types
 from streams.events.ids import country_code, language_code, parse_id
 from streams.events.reasons import Reason
@@ -92,6 +96,25 @@ def _check_promote(event: json_types.Promote) -> None:
         raise EventError(Reason.VALUE_OUT_OF_RANGE, "ends_ms is not after starts_ms")
 
 
+def _check_part(event: json_types.ModelPart) -> None:
+    parse_id(event.version)
+    if hashlib.sha256(event.content).hexdigest() != event.sha256:
+        raise EventError(Reason.WRONG_DIGEST, f"part {event.part} is not the one that its sha256 is of")
+
+
+def _check_commit(event: json_types.ModelCommit) -> None:
+    parse_id(event.version)
+    if event.parts != -(-event.size_bytes // PART_BYTES):
+        raise EventError(Reason.MALFORMED_MODEL, f"{event.size_bytes} bytes are not {event.parts} parts")
+    if (size := len(evaluation_bytes(event))) > EVALUATION_BYTES_MAX:
+        raise EventError(Reason.TEXT_TOO_LONG, f"the evaluation has {size} bytes, more than {EVALUATION_BYTES_MAX}")
+
+
+def evaluation_bytes(event: json_types.ModelCommit) -> bytes:
+    """The evaluation as JSON, names in order: what the engine keeps of it."""
+    return msgspec.json.encode(event.evaluation, order="sorted")
+
+
 _RULES: dict[type[json_types.Event], Callable[..., None]] = {
     json_types.Engagement: _check_engagement,
     json_types.Relationship: _check_relationship,
@@ -100,4 +123,6 @@ _RULES: dict[type[json_types.Event], Callable[..., None]] = {
     json_types.User: _check_user,
     json_types.ServedFeed: _check_served,
     json_types.Promote: _check_promote,
+    json_types.ModelPart: _check_part,
+    json_types.ModelCommit: _check_commit,
 }

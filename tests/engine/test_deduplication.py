@@ -20,7 +20,7 @@ rows_of_events = st.lists(
 
 
 def family(kind):
-    return next(limit for limit in (64, 96, 128, 160, 256) if kind < limit)
+    return next(limit for limit in (64, 96, 128, 160, 192, 256) if kind < limit)
 
 
 class Model:

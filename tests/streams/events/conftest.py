@@ -1,5 +1,6 @@
 """Samples and strategies of events, and records to put them in."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -105,15 +106,26 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "withdraw": HEAD | {"type": "withdraw", "tweet_id": 2, "author_id": 3},
     "example": HEAD
     | {"type": "example", "user_id": 1, "tweet_id": 2, "request_id": 3, "features": {"a": 1.5}, "labels": {"like": 1}},
-    "model": HEAD
+    "model_part": HEAD
     | {
-        "type": "model",
+        "type": "model_part",
         "model": "light",
         "version": "7",
-        "sha256": "0" * 64,
-        "content_bytes": 3,
+        "part": 0,
+        "sha256": hashlib.sha256(b"abc").hexdigest(),
         "content": "YWJj",
-        "file": "light-7",
+    },
+    "model_commit": HEAD
+    | {
+        "type": "model_commit",
+        "model": "light",
+        "version": ID_MAX,
+        "schema": "00c0ffee00c0ffee",
+        "parts": 1,
+        "size_bytes": 3,
+        "sha256": "0" * 64,
+        "created_ms": NOW_MS,
+        "evaluation": {"auc": 0.75},
     },
     "notification": HEAD
     | {"type": "notification", "user_id": 1, "tweet_id": 2, "author_id": 3, "cause": "followee", "score": 1},
@@ -210,8 +222,17 @@ served = _event(
     },
     {"history": st.just("00c0ffee00c0ffee"), "incarnation": wire_ids, "degraded": st.lists(names, max_size=2)},
 )
+models = _event(
+    {"type": st.just("model_part"), "model": names, "version": wire_ids, "part": st.integers(0, 4095)}
+    | {"sha256": st.just(hashlib.sha256(b"abc").hexdigest()), "content": st.just("YWJj")}
+) | _event(
+    {"type": st.just("model_commit"), "model": names, "version": wire_ids, "schema": st.just("00c0ffee00c0ffee")}
+    | {"parts": st.just(2), "size_bytes": st.integers(524_289, 1_048_576), "sha256": st.just("0" * 64)}
+    | {"created_ms": st.integers(1, NOW_MS)},
+    {"evaluation": st.dictionaries(names, st.floats(allow_nan=False, allow_infinity=False), max_size=3)},
+)
 #: Valid events of everything the engine applies.
-events = engagements | relationships | tweets | users | served
+events = engagements | relationships | tweets | users | served | models
 
 _junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({})
 

@@ -37,7 +37,7 @@ def rows_of(batch: EventBatch) -> list[tuple[Any, ...]]:
         if (p := row.pop()) >= 0:
             content = [getattr(batch, name)[p].item() for name in TWEET_COLUMNS]
             start, size = content[-2:]
-            row += [*content[:-2], batch.text[start : start + size].tobytes().decode()]
+            row += [*content[:-2], batch.text[start : start + size].tobytes().decode(errors="surrogateescape")]
         rows.append(tuple(row))
     return rows
 
@@ -136,9 +136,9 @@ def test_a_dead_letter_says_where_and_what(decoder: Decoder) -> None:
     assert decoded.record_row_counts.tolist() == [1, 0, 1]
 
 
-@pytest.mark.parametrize("topic", ["models", "dead-letters", "examples", "no-such-topic"])
+@pytest.mark.parametrize("topic", ["promoted", "dead-letters", "examples", "no-such-topic"])
 def test_topics_that_are_not_applied_give_dead_letters(decoder: Decoder, topic: str) -> None:
-    (letter,) = decoder.decode([make_run(topic, [encode(SAMPLES["model"])])]).dead
+    (letter,) = decoder.decode([make_run(topic, [encode(SAMPLES["promote"])])]).dead
     assert letter.reason == "wrong_topic"
 
 

@@ -102,7 +102,15 @@ CASES = [
     ("relationships", without(WORD, "word"), "missing_field"),
     ("relationships", WORD | {"target_id": 4}, "unknown_field"),
     ("promoted", SAMPLES["promote"] | {"ends_ms": 1}, "value_out_of_range"),
-    ("models", SAMPLES["model"] | {"content": "*"}, "wrong_type"),
+    ("models", SAMPLES["model_part"] | {"content": "*"}, "wrong_type"),
+    ("models", SAMPLES["model_part"] | {"content": ""}, "text_too_short"),
+    ("models", SAMPLES["model_part"] | {"content": "YWJk"}, "wrong_digest"),
+    ("models", SAMPLES["model_part"] | {"part": 4096}, "value_out_of_range"),
+    ("models", SAMPLES["model_part"] | {"version": "0"}, "id_out_of_range"),
+    ("models", SAMPLES["model_commit"] | {"version": 0}, "id_out_of_range"),
+    ("models", SAMPLES["model_commit"] | {"parts": 2}, "malformed_model"),
+    ("models", SAMPLES["model_commit"] | {"size_bytes": 524_289}, "malformed_model"),
+    ("models", SAMPLES["model_commit"] | {"evaluation": {f"{i:0>100}": 0.5 for i in range(50)}}, "text_too_long"),
 ]
 
 
@@ -123,6 +131,12 @@ def test_all_json_reasons_are_shown_above() -> None:
         Reason.TRUNCATED_BATCH,
         Reason.BAD_CHECKSUM,
         Reason.BAD_ROW,
+        # When they are applied (tests/engine/models).
+        Reason.UNKNOWN_MODEL,
+        Reason.FOREIGN_SCHEMA,
+        Reason.MODEL_TOO_LARGE,
+        Reason.OLDER_VERSION,
+        Reason.MISSING_PART,
     }
     assert {reason for _, _, reason in CASES} | elsewhere == set(Reason)
 

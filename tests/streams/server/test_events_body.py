@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 import io
 import tracemalloc
 
@@ -61,7 +62,14 @@ async def test_what_events_name_is_in_the_log_before_them(site):
 
 async def test_the_engines_own_topics_are_not_written_from_outside(site):
     own = {
-        "models": {"type": "model", "model": "m", "version": "1", "sha256": "0" * 64, "content_bytes": 0},
+        "models": {
+            "type": "model_part",
+            "model": "m",
+            "version": "1",
+            "part": 0,
+            "sha256": hashlib.sha256(b"\0").hexdigest(),
+            "content": "AA==",
+        },
         "notifications": {"type": "notification", "user_id": 1, "tweet_id": 2, "author_id": 3, "cause": "c"},
         "served": {
             "type": "served_feed",

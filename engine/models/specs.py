@@ -1,0 +1,78 @@
+"""Which models the engine knows: their names, what their bytes mean, and how many bytes they may take."""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+#: Every part but a version's last has exactly this many bytes: 512 KiB, 700 KB as base64 in a record.
+PART_BYTES = 1 << 19
+PARTS_MAX = 4096
+#: Bytes of a commit's evaluation, JSON.
+EVALUATION_BYTES_MAX = 4096
+
+
+class ModelsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How large a model may be; ``parts_max`` × 512 KiB is the most that the wire carries (2 GiB)."""
+
+    #: People in a version of ``reputation``; ``rooms.social_graph.users_max`` is enough for everybody.
+    reputation_users_max: Annotated[int, Meta(ge=1, le=1 << 27)] = 1 << 18
+
+
+class ModelSpec(NamedTuple):
+    """A model that the engine knows.
+
+    ``schema`` describes the bytes, in words; versions with another schema are refused. ``bytes_max`` gives the
+    capacity of one half. ``well_formed`` (uint8, size) tells in constant time whether the size fits the content.
+    """
+
+    name: str
+    schema: str
+    bytes_max: Callable[[ModelsConfig], int]
+    well_formed: Callable[[NDArray[np.uint8]], bool]
+
+    @property
+    def name_hash(self) -> int:
+        """What events name the model by (``EventBatch.subject_id``)."""
+        return stable_hash(self.name)
+
+    @property
+    def schema_hash(self) -> int:
+        """64 bits that stand for ``schema`` on the wire."""
+        return stable_hash(self.schema)
+
+
+def stable_hash(text: str) -> int:
+    """64-bit BLAKE2b of a name or a schema. Never 0, which means "none"."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
+
+
+REPUTATION_HEAD_BYTES = 8
+REPUTATION_USER_BYTES = 13
+
+
+def reputation_bytes(users: int) -> int:
+    """Bytes of a version of ``reputation`` with so many people."""
+    return REPUTATION_HEAD_BYTES + REPUTATION_USER_BYTES * users
+
+
+def _reputation_well_formed(payload: NDArray[np.uint8]) -> bool:
+    if payload.size < REPUTATION_HEAD_BYTES:
+        return False
+    users = int.from_bytes(payload[:REPUTATION_HEAD_BYTES].tobytes(), "little")
+    return payload.size == reputation_bytes(users)
+
+
+REPUTATION = ModelSpec(
+    "reputation",
+    # In this order every column begins where its type may begin.
+    "little endian: n uint64; user_id uint64[n], ascending; pagerank float32[n]; score uint8[n]",
+    lambda config: reputation_bytes(config.reputation_users_max),
+    _reputation_well_formed,
+)
+
+#: All models, in the order of their places in the room's arrays.
+SPECS = (REPUTATION,)

@@ -1,0 +1,327 @@
+"""Models: the bytes of each model's version in force, and of the version that is arriving.
+
+Each model has two halves. Parts of a newer version are written into the standby half; its commit, if everything is
+there and its digest is right, swaps the halves. So a feed that holds the read lock sees one version, whole; and what
+is in force is a function of the log, which snapshots, replays and other nodes share.
+
+Of versions that arrive at the same time the highest number has the standby half. What cannot be used is refused with
+a reason: counted by model, and returned as an effect that becomes a dead letter.
+
+Memory: ``2 · (bytes_max + 4,232 B)`` a model, and 40 B for each of the parts that the largest model may have.
+"""
+
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from hashlib import sha256
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import EventBatch, Kind
+from engine.effects import Effect, EffectKind, Effects, make_effects
+from engine.errors import InvariantError
+from engine.models.content import Commit, Part, read_commit, read_part
+from engine.models.specs import EVALUATION_BYTES_MAX, PART_BYTES, SPECS, ModelsConfig, ModelSpec
+from engine.room import Room
+
+_MODEL_PART, _MODEL_COMMIT = int(Kind.MODEL_PART), int(Kind.MODEL_COMMIT)
+DIGEST_BYTES = 32
+#: Halves begin at multiples of this, so that columns in them are aligned.
+_ALIGNMENT = 64
+#: Before the names of the models' arrays.
+_HALVES = "halves."
+
+
+class Refusal(IntEnum):
+    """Why a part or a commit is not used; columns of ``Models``'s counts. Codes are state: add, never renumber."""
+
+    UNKNOWN_MODEL = 0
+    FOREIGN_SCHEMA = 1
+    MODEL_TOO_LARGE = 2
+    OLDER_VERSION = 3
+    MISSING_PART = 4
+    WRONG_DIGEST = 5
+    MALFORMED_MODEL = 6
+
+
+#: Columns of the counts after the refusals'.
+PARTS, COMMITS, REPEATED, SUPERSEDED = range(len(Refusal), len(Refusal) + 4)
+_COUNTS = len(Refusal) + 4
+
+
+_DETAILS = {
+    Refusal.UNKNOWN_MODEL: "the engine knows no model of this name",
+    Refusal.FOREIGN_SCHEMA: "its bytes mean something else than this engine reads",
+    Refusal.MODEL_TOO_LARGE: "more bytes than rooms.models allows",
+    Refusal.OLDER_VERSION: "a version as new or newer is in force or arriving",
+    Refusal.MISSING_PART: "not all of its parts are there",
+    Refusal.WRONG_DIGEST: "the digests of its parts do not give the commit's",
+    Refusal.MALFORMED_MODEL: "its size does not fit its content",
+}
+
+
+class ModelInForce(NamedTuple):
+    """A model's version in force. ``created_ms``: by its maker; ``committed_ms``: event time of its commit."""
+
+    name: str
+    version: int
+    size: int
+    digest: bytes
+    created_ms: int
+    committed_ms: int
+    evaluation: bytes
+
+
+def models_in(arrays: Mapping[str, NDArray[Any]]) -> list[ModelInForce]:
+    """What is in force according to a room's arrays (``Models.arrays``), live ones or those of a snapshot."""
+    found = []
+    names = [name.removeprefix(_HALVES) for name in arrays if name.startswith(_HALVES)]
+    for place, name in enumerate(names):
+        active = int(arrays["active"][place])
+        if not (version := int(arrays["version"][place, active])):
+            continue
+        created_ms, committed_ms = arrays["times_ms"][place, active].tolist()
+        evaluation = arrays["evaluation"][place, active, : int(arrays["evaluation_bytes"][place, active])]
+        found.append(
+            ModelInForce(
+                name=name,
+                version=version,
+                size=int(arrays["size"][place, active]),
+                digest=arrays["digest"][place, active].tobytes(),
+                created_ms=created_ms,
+                committed_ms=committed_ms,
+                evaluation=evaluation.tobytes(),
+            )
+        )
+    return found
+
+
+class Arrays(NamedTuple):
+    """All of the state; m models, p parts that the largest may have. By model and half, unless said otherwise.
+
+    ``active``: int64 (m,), the half in force (0, 1); the other is the standby half. ``version``: uint64 (m, 2), 0 for
+    none. ``size``: int64 (m, 2). ``digest``: uint8 (m, 2, 32). ``times_ms``: int64 (m, 2, 2), created and committed.
+    ``evaluation``: uint8 (m, 2, 4096), and its length ``evaluation_bytes``: int64 (m, 2).
+    ``part_bytes``: int64 (m, p), of the standby half's parts, 0 for one that is not there; ``part_digest``: uint8
+    (m, p, 32). ``counts``: int64 (m + 1, columns), by model (the last row: names without a spec), ``Refusal`` and
+    what stands after it. ``halves``: by name, uint8 (2, capacity).
+    """
+
+    active: NDArray[np.int64]
+    version: NDArray[np.uint64]
+    size: NDArray[np.int64]
+    digest: NDArray[np.uint8]
+    times_ms: NDArray[np.int64]
+    evaluation: NDArray[np.uint8]
+    evaluation_bytes: NDArray[np.int64]
+    part_bytes: NDArray[np.int64]
+    part_digest: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+    halves: Any
+
+
+def _make_arrays(names: Sequence[str], bytes_max: Sequence[int]) -> Arrays:
+    models = len(names)
+    parts = max((-(-size // PART_BYTES) for size in bytes_max), default=0)
+    capacities = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in bytes_max]
+    return Arrays(
+        active=np.zeros(models, np.int64),
+        version=np.zeros((models, 2), np.uint64),
+        size=np.zeros((models, 2), np.int64),
+        digest=np.zeros((models, 2, DIGEST_BYTES), np.uint8),
+        times_ms=np.zeros((models, 2, 2), np.int64),
+        evaluation=np.zeros((models, 2, EVALUATION_BYTES_MAX), np.uint8),
+        evaluation_bytes=np.zeros((models, 2), np.int64),
+        part_bytes=np.zeros((models, parts), np.int64),
+        part_digest=np.zeros((models, parts, DIGEST_BYTES), np.uint8),
+        counts=np.zeros((models + 1, _COUNTS), np.int64),
+        halves=namedtuple("Halves", names)(*(np.zeros((2, capacity), np.uint8) for capacity in capacities)),
+    )
+
+
+class Models(Room):
+    """The models' bytes and versions. ``apply`` is the writer's; readers hold the read side of the state lock."""
+
+    name: ClassVar[str] = "models"
+
+    def __init__(self, config: ModelsConfig, specs: Sequence[ModelSpec] = SPECS) -> None:
+        self.config = config
+        self.specs = tuple(specs)
+        self._places = {spec.name_hash: place for place, spec in enumerate(self.specs)}
+        self._bytes_max = [spec.bytes_max(config) for spec in self.specs]
+        self._arrays = _make_arrays([spec.name for spec in self.specs], self._bytes_max)
+        super().__init__(self._arrays, self._arrays.counts)
+
+    # Writing
+
+    def apply(self, batch: EventBatch) -> Effects | None:
+        """Take parts and commits in the order of their rows; what is refused becomes an effect (``Room.apply``)."""
+        refused: list[Effect] = []
+        for row in np.flatnonzero((batch.kind == _MODEL_PART) | (batch.kind == _MODEL_COMMIT)).tolist():
+            place = self._places.get(int(batch.subject_id[row]))
+            if place is None:
+                refusal: Refusal | None = Refusal.UNKNOWN_MODEL
+            elif batch.kind[row] == _MODEL_PART:
+                refusal = self._put(place, read_part(batch, row))
+            else:
+                refusal = self._commit(place, read_commit(batch, row), int(batch.timestamp_ms[row]))
+            if refusal is not None:
+                self._arrays.counts[len(self.specs) if place is None else place, refusal] += 1
+                text = f"{refusal.name.lower()}\n{_DETAILS[refusal]}"
+                refused.append(Effect(EffectKind.REFUSED, row, text=text))
+        return make_effects(refused) if refused else None
+
+    def _put(self, place: int, part: Part) -> Refusal | None:
+        """Write a part into the standby half, which goes to the highest version that arrives."""
+        start, size = part.part * PART_BYTES, len(part.content)
+        if start + size > self._bytes_max[place]:
+            return Refusal.MODEL_TOO_LARGE
+        standby = 1 - int(self._arrays.active[place])
+        arriving = int(self._arrays.version[place, standby])
+        if part.version <= int(self._arrays.version[place, 1 - standby]) or part.version < arriving:
+            return Refusal.OLDER_VERSION
+        if part.version > arriving:
+            self._arrays.counts[place, SUPERSEDED] += bool(self._arrays.part_bytes[place].any())
+            self._clear(place, standby, part.version)
+        self._halves(place)[standby, start : start + size] = part.content
+        self._arrays.part_bytes[place, part.part] = size
+        self._arrays.part_digest[place, part.part] = np.frombuffer(part.digest, np.uint8)
+        self._arrays.counts[place, PARTS] += 1
+        return None
+
+    def _commit(self, place: int, commit: Commit, time_ms: int) -> Refusal | None:
+        """Put the standby half in force, if it is the version that the commit names, whole."""
+        active = int(self._arrays.active[place])
+        if commit.schema != self.specs[place].schema_hash:
+            return Refusal.FOREIGN_SCHEMA
+        if commit.size > self._bytes_max[place]:
+            return Refusal.MODEL_TOO_LARGE
+        in_force = int(self._arrays.version[place, active])
+        if commit.version == in_force and commit.digest == self._arrays.digest[place, active].tobytes():
+            self._arrays.counts[place, REPEATED] += 1
+            return None
+        if commit.version <= in_force:
+            return Refusal.OLDER_VERSION
+        standby = 1 - active
+        if (fault := self._fault(place, standby, commit)) is not None:
+            return fault
+        self._arrays.size[place, standby] = commit.size
+        self._arrays.digest[place, standby] = np.frombuffer(commit.digest, np.uint8)
+        self._arrays.times_ms[place, standby] = commit.created_ms, time_ms
+        self._arrays.evaluation[place, standby, : len(commit.evaluation)] = commit.evaluation
+        self._arrays.evaluation_bytes[place, standby] = len(commit.evaluation)
+        self._arrays.active[place] = standby
+        self._clear(place, active, 0)
+        self._arrays.counts[place, COMMITS] += 1
+        return None
+
+    def _fault(self, place: int, standby: int, commit: Commit) -> Refusal | None:
+        """What is wrong with the standby half as the version that a commit names."""
+        arriving = int(self._arrays.version[place, standby])
+        if commit.version != arriving:
+            return Refusal.OLDER_VERSION if commit.version < arriving else Refusal.MISSING_PART
+        sizes = self._arrays.part_bytes[place, : commit.parts]
+        whole = np.full(commit.parts, PART_BYTES)
+        whole[-1] = commit.size - (commit.parts - 1) * PART_BYTES
+        if not np.array_equal(sizes, whole):
+            return Refusal.MISSING_PART
+        # Each part's bytes were held against its own digest when it was decoded: little is left to be hashed here.
+        if sha256(self._arrays.part_digest[place, : commit.parts].tobytes()).digest() != commit.digest:
+            return Refusal.WRONG_DIGEST
+        if not self.specs[place].well_formed(self._halves(place)[standby, : commit.size]):
+            return Refusal.MALFORMED_MODEL
+        return None
+
+    def _clear(self, place: int, standby: int, version: int) -> None:
+        """Make a half the standby half of a version (0: of none). Its bytes stay until they are written over."""
+        self._arrays.version[place, standby] = version
+        self._arrays.size[place, standby] = 0
+        self._arrays.digest[place, standby] = 0
+        self._arrays.times_ms[place, standby] = 0
+        self._arrays.evaluation[place, standby] = 0
+        self._arrays.evaluation_bytes[place, standby] = 0
+        self._arrays.part_bytes[place] = 0
+        self._arrays.part_digest[place] = 0
+
+    # Reading
+
+    def versions(self) -> dict[str, str]:
+        """The versions in force, by name; models that nothing was committed of are left out."""
+        found = {}
+        for place, spec in enumerate(self.specs):
+            if version := int(self._arrays.version[place, self._arrays.active[place]]):
+                found[spec.name] = str(version)
+        return found
+
+    def payload(self, name: str) -> NDArray[np.uint8]:
+        """The bytes in force (uint8, size; 64-byte steps between halves), a view: empty before the first commit.
+
+        Raises:
+            KeyError: no such model.
+        """
+        place = self._place(name)
+        active = int(self._arrays.active[place])
+        return self._halves(place)[active, : int(self._arrays.size[place, active])]
+
+    def in_force(self) -> list[ModelInForce]:
+        """What is in force, in the order of the specs."""
+        return models_in(self.arrays())
+
+    def refusals(self) -> dict[str, dict[str, int]]:
+        """How many events were refused, by model ("unknown" for names without a spec) and reason."""
+        names = [*(spec.name for spec in self.specs), "unknown"]
+        return {
+            name: {reason.name.lower(): int(self._arrays.counts[place, reason]) for reason in Refusal}
+            for place, name in enumerate(names)
+        }
+
+    def _halves(self, place: int) -> NDArray[np.uint8]:
+        """Both halves of a model: uint8 (2, capacity)."""
+        halves: NDArray[np.uint8] = self._arrays.halves[place]
+        return halves
+
+    def _place(self, name: str) -> int:
+        for place, spec in enumerate(self.specs):
+            if spec.name == name:
+                return place
+        raise KeyError(name)
+
+    # Bounded
+
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """Bytes in force, and capacity of a half, by model."""
+        sizes = self._arrays.size[np.arange(len(self.specs)), self._arrays.active].tolist()
+        names = [spec.name for spec in self.specs]
+        return dict(zip(names, zip(sizes, self._bytes_max, strict=True), strict=True))
+
+    def counters(self) -> Mapping[str, int]:
+        """Over all models: parts taken, commits, commits of what was in force already, versions that another one
+        pushed out of the standby half, and events refused by reason."""
+        totals = self._arrays.counts.sum(axis=0).tolist()
+        taken = {"parts": PARTS, "commits": COMMITS, "repeated": REPEATED, "superseded": SUPERSEDED}
+        return {name: totals[at] for name, at in taken.items()} | {
+            f"refused_{reason.name.lower()}": totals[reason] for reason in Refusal
+        }
+
+    def check(self) -> None:
+        """Verify that what is in force is what was committed, and that the standby half holds a later version.
+
+        Raises:
+            InvariantError: it is not.
+        """
+        for place, spec in enumerate(self.specs):
+            active = int(self._arrays.active[place])
+            version, arriving = (int(self._arrays.version[place, half]) for half in (active, 1 - active))
+            size = int(self._arrays.size[place, active])
+            if arriving and arriving <= version:
+                raise InvariantError(f"models: {spec.name} has version {arriving} arriving, and {version} in force")
+            if size > self._bytes_max[place] or (version == 0) != (size == 0):
+                raise InvariantError(f"models: {spec.name} version {version} has {size} bytes")
+            if bool(self._arrays.part_bytes[place].any()) != (arriving != 0):
+                raise InvariantError(f"models: {spec.name} has parts of version {arriving}")
+            payload = self.payload(spec.name)
+            parts = [sha256(payload[at : at + PART_BYTES].tobytes()).digest() for at in range(0, size, PART_BYTES)]
+            if size and sha256(b"".join(parts)).digest() != self._arrays.digest[place, active].tobytes():
+                raise InvariantError(f"models: the bytes of {spec.name} are not those of version {version}")
