@@ -21,7 +21,7 @@ class Explain(StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a viewer asks. With the state version, the configuration hash and the model version it determines the feed.
+    """What a viewer asks. With the state version, the configuration hash and the model versions it determines the feed.
 
     ``time_ms`` is the request's own time; ``seed`` (64-bit) drives every random draw; ``sources_skipped`` names
     sources (and hydrators that safety does not rest on) that are not to be asked: with what an answer names as
@@ -92,7 +92,8 @@ class Dropped(msgspec.Struct, frozen=True):
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer. ``degraded`` names sources that failed or were skipped; ``gap_records`` counts the log's records that
+    """An answer. ``model_version`` is the product's own, ``models`` the versions in force of the models that came
+    through the log (by name, as of ``version``). ``degraded`` names sources that failed or were skipped; ``gap_records`` counts the log's records that
     were lost before the state could apply them (0 but after an accepted gap); ``timings_ms`` (by stage) is not part
     of what must be reproducible; ``cursor`` is None at the end."""
 
@@ -104,6 +105,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
     config_hash: str
     model_version: str
+    models: dict[str, str] = {}
     entries: tuple[Entry, ...]
     dropped: tuple[Dropped, ...] = ()
     degraded: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, compon
 from engine.home_mixer.sources import PUBLIC_ACTS
 from engine.interaction_graph.queries import social_proof
 from engine.interaction_graph.state import InteractionGraph
+from engine.models.state import Models
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
 from engine.signals.state import Signals
@@ -42,6 +43,19 @@ class LogGap:
     def hydrate(self, query: Query) -> None:
         """See ``QueryHydrator``."""
         query.facts["gap_records"] = self._state.gap_records
+
+
+class ModelVersions:
+    """Tells the query which versions of the models that came through the log are in force."""
+
+    name = "model_versions"
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def hydrate(self, query: Query) -> None:
+        """See ``QueryHydrator``."""
+        query.models = self._models.versions()
 
 
 class Tweets(_Safety):

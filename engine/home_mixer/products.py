@@ -108,6 +108,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
     return Pipeline(
         query_hydrators=(
             hydrators.LogGap(state),
+            hydrators.ModelVersions(state.models),
             sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),
         ),
         sources=(
@@ -154,6 +155,7 @@ def build_following(state: EngineState, config: HomeMixerConfig, config_hash: st
     return Pipeline(
         query_hydrators=(
             hydrators.LogGap(state),
+            hydrators.ModelVersions(state.models),
             sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),
         ),
         sources=(

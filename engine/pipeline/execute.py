@@ -162,6 +162,7 @@ def execute(
         time_ms=request.time_ms,
         config_hash=pipeline.config_hash,
         model_version=pipeline.model_version,
+        models=query.models,
         entries=entries,
         dropped=tuple(dropped) if request.explain is Explain.ALL else (),
         degraded=tuple(degraded),

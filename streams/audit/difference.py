@@ -12,7 +12,7 @@ from streams.events.json_types import ServedEntry, ServedFeed
 from streams.events.served_feed import ENTRY_PARTS, served_feed
 
 #: Compared in this order before the entries: what explains a difference comes before what it leads to.
-_TERMS: Final = ("version", "config_hash", "model_version", "gap_records", "degraded")
+_TERMS: Final = ("version", "config_hash", "model_version", "models", "gap_records", "degraded")
 
 
 class Difference(msgspec.Struct, frozen=True):

@@ -84,6 +84,8 @@ def _footer(feed: dict[str, Any]) -> str:
     parts = [f"{feed['product']}, version {feed['version']}"]
     if "seed" in feed:
         parts.append(f"seed {feed['seed']}, configuration {feed['config_hash'][:12]}, model {feed['model_version']}")
+    if feed.get("models"):
+        parts.append(", ".join(f"{name} {version}" for name, version in feed["models"].items()))
     if feed.get("degraded"):
         parts.append(f"without {', '.join(feed['degraded'])}")
     if "total" in feed.get("timings_ms", {}):

@@ -41,6 +41,8 @@ def feed_fields(feed: Feed, *, with_dropped: bool) -> dict[str, Any]:
         "model_version": feed.model_version,
         "entries": entries_fields(feed.entries),
     }
+    if feed.models:
+        fields["models"] = dict(feed.models)
     if with_dropped:
         fields["dropped"] = [
             {"tweet_id": str(d.tweet_id), "filter": d.filter, "sources": list(d.sources)} for d in feed.dropped

@@ -177,8 +177,8 @@ class ServedFeed(Event, kw_only=True, frozen=True):
     """A feed as a person was shown it: all it takes to compute it again and to tell whether it came out the same.
 
     ``request`` has every term that was asked; ``timestamp_ms`` is its time, ``user_id`` its viewer. ``history`` and
-    ``version`` name the state, ``incarnation`` the start of the process, ``degraded`` the sources that failed or were
-    skipped. ``digest`` is the SHA-256 of the feed; ``cursor_digest`` and ``dropped_digest`` are the CRC-32 of these
+    ``version`` name the state, ``incarnation`` the start of the process, ``models`` the versions in force of the models
+    that came through the log, ``degraded`` the sources that failed or were skipped. ``digest`` is the SHA-256 of the feed; ``cursor_digest`` and ``dropped_digest`` are the CRC-32 of these
     parts of it.
     """
 
@@ -190,6 +190,7 @@ class ServedFeed(Event, kw_only=True, frozen=True):
     incarnation: Id = 0
     config_hash: Name
     model_version: Name
+    models: Annotated[dict[Name, Name], Meta(max_length=100)] = {}
     digest: Sha256
     cursor_digest: Crc32 = ""
     dropped_digest: Crc32 = ""

@@ -54,6 +54,7 @@ def served_feed(feed: Feed, request: Request, *, history: str, incarnation: int)
         incarnation=incarnation,
         config_hash=feed.config_hash,
         model_version=feed.model_version,
+        models=feed.models,
         digest=digest,
         cursor_digest=part_digest(fields.get("cursor")),
         dropped_digest=part_digest(fields["dropped"]),

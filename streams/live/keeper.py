@@ -128,7 +128,7 @@ class Keeper:
             version=state.version,
             clock_ms=state.clock_ms,
             positions=dict(self._state_thread.applier.positions),
-            models=journal.state.models,
+            models=journal.state.models | state.models.versions(),
             incarnation=self._recovered.origin.incarnation,
             rooms_hash=self._rooms_hash,
             gaps=journal.state.gaps,

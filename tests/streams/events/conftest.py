@@ -79,6 +79,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "incarnation": "77",
         "config_hash": "c0ffee",
         "model_version": "blend-2",
+        "models": {"reputation": "17"},
         "digest": "a" * 64,
         "cursor_digest": "0" * 8,
         "dropped_digest": "f" * 8,

@@ -63,6 +63,7 @@ def answers(draw: st.DrawFn) -> tuple[Request, Feed]:
         time_ms=request.time_ms,
         config_hash="c0ffee",
         model_version="blend-2",
+        models=draw(st.dictionaries(names, ids.map(str), max_size=2)),
         entries=draw(st.lists(entries, max_size=4).map(tuple)),
         dropped=draw(st.lists(st.builds(Dropped, ids, names, st.just(("popular",))), max_size=2).map(tuple)),
         degraded=draw(st.lists(names, max_size=2).map(tuple)),
@@ -86,6 +87,7 @@ def test_a_record_has_all_that_was_asked_and_fits_its_schema(answer, history, in
         feed.degraded,
         feed.gap_records,
     )
+    assert served.models == feed.models
     for recorded, entry in zip(served.entries, feed.entries, strict=True):
         assert (int(recorded.tweet_id), int(recorded.author_id)) == (entry.tweet_id, entry.author_id)
         assert (recorded.position, recorded.score) == (entry.position, entry.score)
