@@ -10,7 +10,7 @@ from streams.cli.common import ConfigFile, Json, load_config, run
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from streams.durable.inspect_folder import FolderReport, HistoryReport
+    from streams.durable.inspect_folder import FolderReport, HistoryReport, SnapshotReport
 
 durable = typer.Typer()
 
@@ -95,7 +95,27 @@ def _render_history(history: "HistoryReport") -> list["RenderableType"]:
     for snapshot in history.snapshots:
         written = "?" if snapshot.created_ms is None else _time(snapshot.created_ms)
         table.add_row(str(snapshot.version), written, f"{snapshot.bytes:,}", "damaged" if snapshot.problem else "whole")
-    return ["\n".join(lines), table]
+    return ["\n".join(lines), table, *_render_models(history.snapshots[0])]
+
+
+def _render_models(snapshot: "SnapshotReport") -> list["RenderableType"]:
+    """The models in force in a snapshot; nothing where there are none."""
+    from rich.table import Table
+
+    if not snapshot.models:
+        return []
+    table = Table("model", "version", "bytes", "committed", "digest", "evaluation", title="in the newest snapshot")
+    for model in snapshot.models:
+        measured = ", ".join(f"{name} {value:g}" for name, value in model.evaluation.items())
+        table.add_row(
+            model.name,
+            str(model.version),
+            f"{model.bytes:,}",
+            _time(model.committed_ms),
+            model.sha256[:16],
+            measured,
+        )
+    return [table]
 
 
 def _time(time_ms: int) -> str:

@@ -1,20 +1,41 @@
 """What a durable folder holds and whether it is whole: every byte of it is read, nothing is written."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
+from numpy.typing import NDArray
 
 from engine.errors import MurmurationError
+from engine.models.state import Models, models_in
 from streams.durable.disk import TEMPORARY
 from streams.durable.journal import JournalError
 from streams.durable.snapshots import SnapshotError
 from streams.durable.store import HistoryInfo, Store, StoreError
 
+#: Before the names of the arrays of the models.
+_MODELS = f"{Models.name}."
+
+
+class ModelReport(msgspec.Struct, kw_only=True):
+    """A model's version in force. ``committed_ms`` is the event time of its commit; ``evaluation`` its maker's."""
+
+    name: str
+    version: int
+    bytes: int
+    sha256: str
+    created_ms: int
+    committed_ms: int
+    evaluation: dict[str, float]
+
 
 class SnapshotReport(msgspec.Struct, kw_only=True):
-    """One snapshot; ``problem`` says why it cannot be used."""
+    """One snapshot and the models in it; ``problem`` says why it cannot be used."""
 
     version: int
     created_ms: int | None = None
     bytes: int
+    models: list[ModelReport] = []
     problem: str | None = None
 
 
@@ -90,7 +111,9 @@ def _history(store: Store, info: HistoryInfo, *, current: bool) -> HistoryReport
     for version in reversed(snapshots.versions()):
         report = SnapshotReport(version=version, bytes=snapshots.size(version))
         try:
-            report.created_ms = snapshots.check(version).created_ms
+            snapshot, arrays = snapshots.check(version, kept=_MODELS)
+            report.created_ms = snapshot.created_ms
+            report.models = _models(arrays)
         except SnapshotError as error:
             report.problem = str(error)
         reports.append(report)
@@ -103,6 +126,24 @@ def _history(store: Store, info: HistoryInfo, *, current: bool) -> HistoryReport
         journal=_journal(store, info),
         snapshots=reports,
     )
+
+
+def _models(arrays: Mapping[str, NDArray[Any]]) -> list[ModelReport]:
+    """What was in force, by the snapshot's arrays; nothing where it is of a state without models."""
+    if not arrays:
+        return []
+    return [
+        ModelReport(
+            name=model.name,
+            version=model.version,
+            bytes=model.size,
+            sha256=model.digest.hex(),
+            created_ms=model.created_ms,
+            committed_ms=model.committed_ms,
+            evaluation=msgspec.json.decode(model.evaluation),
+        )
+        for model in models_in({name.removeprefix(_MODELS): array for name, array in arrays.items()})
+    ]
 
 
 def _journal(store: Store, info: HistoryInfo) -> JournalReport | None:

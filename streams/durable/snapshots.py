@@ -121,14 +121,17 @@ class Snapshots:
         """Why each of the others cannot be read."""
         return self._survey()[1]
 
-    def check(self, version: int) -> SnapshotInfo:
-        """Verify every byte; raises as ``load`` does."""
+    def check(self, version: int, *, kept: str = "") -> tuple[SnapshotInfo, dict[str, NDArray[Any]]]:
+        """Verify every byte; raises as ``load`` does. Returns the arrays whose names begin with ``kept``, if given."""
         scratch: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
 
-        def target(_: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        def target(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+            if kept and name.startswith(kept):
+                return arrays.setdefault(name, np.empty(shape, dtype))
             return scratch.setdefault((dtype.str, shape), np.empty(shape, dtype))
 
-        return self._read(version, target)
+        return self._read(version, target), arrays
 
     def load(self, version: int) -> tuple[SnapshotInfo, dict[str, NDArray[Any]]]:
         """The snapshot's arrays, every checksum verified.

@@ -178,8 +178,8 @@ class ServedFeed(Event, kw_only=True, frozen=True):
 
     ``request`` has every term that was asked; ``timestamp_ms`` is its time, ``user_id`` its viewer. ``history`` and
     ``version`` name the state, ``incarnation`` the start of the process, ``models`` the versions in force of the models
-    that came through the log, ``degraded`` the sources that failed or were skipped. ``digest`` is the SHA-256 of the feed; ``cursor_digest`` and ``dropped_digest`` are the CRC-32 of these
-    parts of it.
+    that came through the log, ``degraded`` the sources that failed or were skipped. ``digest`` is the SHA-256 of the
+    feed; ``cursor_digest`` and ``dropped_digest`` are the CRC-32 of these parts of it.
     """
 
     type: Literal["served_feed"]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import EventBatch
+from engine.batch import EventBatch, Kind
 from engine.errors import InvariantError
 from engine.state import EngineState
 from streams.durable.journal import Journal
@@ -108,6 +108,9 @@ class Applier:
         if not batch.size:
             return
         self._count_by_topic(batch, keep)
+        if (batch.kind == Kind.MODEL_COMMIT).any():
+            # This thread alone writes: it may read between two pieces without the lock.
+            metrics.note_models(self.state.models.in_force())
         if self.live:
             now_ms = time.time() * 1000.0
             metrics.append_freshness.observe((now_ms - decoded.append_ms) / 1000.0)

@@ -10,6 +10,7 @@ from config.schema import Config, feed_hash
 from engine.feed import Feed, Product, Request
 from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_products
+from engine.models.state import ModelInForce
 from engine.pipeline.execute import Pipeline
 from engine.state import EngineState
 from streams.durable.origin import Origin
@@ -79,6 +80,7 @@ class LiveEngine:
         applier.positions.update(recovered.positions)
         if recovered.journal is not None:
             recovered.journal.note_models({str(p): pipeline.model_version for p, pipeline in self.products.items()})
+        self.metrics.note_models(self.state.models.in_force())
         self._origin = recovered.origin
         self.state_thread = state_thread(
             applier,
@@ -160,6 +162,13 @@ class LiveEngine:
                 Viewer(int(user), self.state.social_graph.followee_count(int(user)), int(count))
                 for user, count in zip(users, counts, strict=True)
             ]
+
+    async def models(self) -> list[ModelInForce]:
+        return await self.readers.read(self._models)
+
+    def _models(self) -> list[ModelInForce]:
+        with self.readers.reading():
+            return self.state.models.in_force()
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         deadline = time.monotonic() + timeout_s

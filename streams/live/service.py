@@ -7,6 +7,7 @@ import msgspec
 
 from engine.feed import Feed, Request
 from engine.home_mixer.config import HomeMixerConfig
+from engine.models.state import ModelInForce
 from streams.durable.origin import Origin
 from streams.log.interface import TopicPartition
 from streams.reading.graph_queries import GraphQuery
@@ -75,6 +76,9 @@ class FeedService(Protocol):
 
     async def viewers(self, limit: int) -> list[Viewer]:
         """The most active viewers, for people who want to look around."""
+
+    async def models(self) -> list[ModelInForce]:
+        """The models that came through the log: what is in force of each."""
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         """Wait until the version is greater than ``after`` (or the time is over); returns the version."""

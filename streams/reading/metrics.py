@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from engine.models.state import ModelInForce
 from streams.process.histogram import LATENCY_S, STAGE_S, BatchHistogram
 from streams.process.version import VERSION
 
@@ -102,6 +103,7 @@ class EngineMetrics:
         self.component_failures = Counter(
             "murmuration_component_failures_total", "Pipeline components that raised", ["component"], registry=registry
         )
+        self.model_version, self.model_committed = _model_gauges(registry)
         self.log_failures = Counter(
             "murmuration_log_failures_total", "Reads or appends that the log refused", ["operation"], registry=registry
         )
@@ -109,6 +111,25 @@ class EngineMetrics:
             "murmuration_requests_waiting", "Feed requests in the queue or being computed", registry=registry
         )
 
+    def note_models(self, models: Iterable[ModelInForce]) -> None:
+        """Report which versions of models are in force; called by whoever changes them."""
+        for model in models:
+            self.model_version.labels(model.name).set(model.version)
+            self.model_committed.labels(model.name).set(model.committed_ms / 1000.0)
+
     def watch_rooms(self, gauges: RoomGauges) -> None:
         """Report the rooms when scraped."""
         self.registry.register(_Rooms(gauges))
+
+
+def _model_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    """By model: its version in force, and the event time of the commit."""
+    return (
+        Gauge("murmuration_model_version", "Version in force of a model", ["model"], registry=registry),
+        Gauge(
+            "murmuration_model_committed_timestamp_seconds",
+            "Event time at which a model's version in force was committed",
+            ["model"],
+            registry=registry,
+        ),
+    )

@@ -109,6 +109,7 @@ def build_app(
             web.get("/v1/feed", feed_socket, allow_head=False),
             web.get("/v1/users/{id}/feed", http_api.users_feed),
             web.get("/v1/users", http_api.users),
+            web.get("/v1/models", http_api.models),
             web.post("/v1/events", http_api.events),
             web.get("/v1/graph/{query}", graph_query),
             web.get("/healthz", http_api.healthz),

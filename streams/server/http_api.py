@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import orjson
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -111,6 +112,27 @@ async def config(request: web.Request) -> web.Response:
     if not context.auth.open:
         context.auth.verify_header(request.headers)
     return json_answer(encode(context.config_view))
+
+
+async def models(request: web.Request) -> web.Response:
+    """``GET /v1/models``: the versions in force of the models that came through the log."""
+    context = open_context(request)
+    check_query(request, frozenset())
+    if not context.auth.open:
+        context.auth.verify_header(request.headers)
+    found = [
+        {
+            "model": model.name,
+            "version": str(model.version),
+            "size_bytes": model.size,
+            "sha256": model.digest.hex(),
+            "created_ms": model.created_ms,
+            "committed_ms": model.committed_ms,
+            "evaluation": orjson.loads(model.evaluation),
+        }
+        for model in await context.service.models()
+    ]
+    return json_answer(encode_list(found))
 
 
 @web.middleware

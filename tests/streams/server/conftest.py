@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from config.serving import ServingConfig
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHit, Why
+from engine.models.state import ModelInForce
 from streams.durable.origin import Origin
 from streams.live.service import Readiness, Viewer
 from streams.log.interface import (
@@ -128,6 +129,9 @@ class FakeService:
 
     async def viewers(self, limit: int) -> list[Viewer]:
         return [Viewer(2**64 - 1 - i, 3, 9) for i in range(limit)]
+
+    async def models(self) -> list[ModelInForce]:
+        return [ModelInForce("reputation", 2**64 - 1, 34, b"\xab" * 32, T0, T0 + 5, b'{"residual":0.5}')]
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         with contextlib.suppress(TimeoutError):

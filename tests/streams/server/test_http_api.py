@@ -73,6 +73,24 @@ async def test_not_ready_and_too_fast(start):
     assert site.metric("rate_limited_total", way="http") == 1
 
 
+async def test_models_say_what_is_in_force(site):
+    assert await site.get("/v1/models") == (
+        200,
+        [
+            {
+                "model": "reputation",
+                "version": "18446744073709551615",
+                "size_bytes": 34,
+                "sha256": "ab" * 32,
+                "created_ms": 1_760_000_000_000,
+                "committed_ms": 1_760_000_000_005,
+                "evaluation": {"residual": 0.5},
+            }
+        ],
+    )
+    assert (await site.get("/v1/models?x=1"))[0] == 400
+
+
 async def test_viewers(site):
     status, viewers = await site.get("/v1/users?limit=2")
     assert (status, viewers[0]) == (200, {"user_id": "18446744073709551615", "followees": 3, "engagements": 9})
