@@ -206,7 +206,7 @@ def _add(g: Any, limits: Any, user_id: Any, tweet_id: Any, edge_type: Any, secon
 
 @kernel
 def find_edge(arena: Any, record: Any, other: Any, edge_type: Any, below: Any) -> Any:
-    """Position of the newest entry before position ``below`` with this neighbour and type, -1 if none. O(below)."""
+    """Position of the newest entry before position ``below`` with this neighbor and type, -1 if none. O(below)."""
     wanted = (edge_type << NODE_BITS) | other
     for at in range(below - 1, -1, -1):
         if arena.entries[slot_of(record, at)] & 0xFFFFFFFF == wanted:
@@ -268,6 +268,21 @@ def _take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any)
         g.scalars[_UNMATCHED] += 1
 
 
+@inlined
+def _look_ahead_in_list(g: Any, record: Any, count: Any, at: Any) -> None:
+    """Ask for what dropping the entries after ``at`` from the users' lists will touch."""
+    j = at + _AHEAD_RECORD
+    if j < count:
+        user = g.arena.entries[slot_of(record, j)] & NODE_MASK
+        prefetch(g.user_records, user)
+        prefetch(g.user_skips, user)
+    j = at + _AHEAD_LIST
+    if j < count:
+        held = g.user_records[g.arena.entries[slot_of(record, j)] & NODE_MASK]
+        prefetch(g.arena.entries, slot_of(held, np.int64(0)))
+        prefetch(g.arena.entries, slot_of(held, degree(held)))
+
+
 @kernel
 def _delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
     """Remove every edge in the tweet's list from both sides. O(tweet degree · (log + user degree / 2 moves)).
@@ -282,6 +297,7 @@ def _delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
     record = g.tweet_records[tweet]
     count = degree(record)
     for at in range(count):
+        _look_ahead_in_list(g, record, count, at)
         entry = g.arena.entries[slot_of(record, at)]
         user = entry & NODE_MASK
         twin = make_entry(time_of(entry), (entry >> NODE_BITS) & 15, tweet)

@@ -68,7 +68,7 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     half_life_short_ms: HalfLife = 1_800_000
     half_life_long_ms: HalfLife = 86_400_000
     weights: EngagementWeights = EngagementWeights()
-    author_late_tweets_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 1024
+    author_late_tweets_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 512
 
 
 #: Cumulative counters by name.

@@ -6,9 +6,15 @@ refer to first: users, relationships, tweets, engagements), so that a piece is n
 records that decision: a replay and other nodes take the pieces from there, and never cut anew.
 """
 
+import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple, Protocol
 
+import numpy as np
+
+from engine.batch import Kind
 from streams.durable.journal import Run
 from streams.events.packed import HEADER, ROW
 from streams.log.interface import Format, Records, TopicPartition
@@ -21,6 +27,13 @@ Piece = list[Records]
 _CREATE_COMMAS: Final = 5
 #: A record counts as one row more for so many bytes: copying long texts takes time, too.
 _BYTES_PER_ROW: Final = 512
+#: A delete takes its tweet out of up to ``rooms.interaction_graph.tweet_degree_max`` lists, an undo looks through two.
+_DELETE_ROWS: Final = 512
+_UNDO_ROWS: Final = 4
+_UNDO: Final = re.compile(b'"un(?:favorite|retweet)"')
+_PACKED_WEIGHTS: Final = np.ones(256, np.int64)
+_PACKED_WEIGHTS[Kind.DELETE] = _DELETE_ROWS
+_PACKED_WEIGHTS[[Kind.UNFAVORITE, Kind.UNRETWEET]] = _UNDO_ROWS
 #: A tweet before what refers to it, even when both come in one piece.
 _TOPIC_ORDER: Final = {
     topic: i for i, topic in enumerate(("models", "users", "relationships", "tweets", "engagements", "served"))
@@ -57,22 +70,26 @@ class PieceSource(Protocol):
 
 
 def cut(runs: Sequence[Records], rows_max: int) -> Iterator[Piece]:
-    """Cut runs into pieces of at most ``rows_max`` rows, at record borders, in order.
+    """Cut runs into pieces of at most ``rows_max`` rows (as ``row_bounds`` counts), at record borders, in order.
 
     A record is never cut: one larger than ``rows_max`` makes a piece by itself.
     """
     part: list[Records] = []
     room = rows_max
     for run in runs:
-        start = 0
-        for i, size in enumerate(row_bounds(run)):
-            if size > room and (part or i > start):
-                if i > start:
-                    part.append(slice_records(run, start, i))
+        rows_until = list(accumulate(row_bounds(run), initial=0))
+        start, size = 0, len(run.values)
+        while start < size:
+            stop = max(start, bisect_right(rows_until, rows_until[start] + room) - 1)
+            if stop == start and not part:
+                stop += 1
+            if stop > start:
+                part.append(run if stop - start == size else slice_records(run, start, stop))
+                room -= rows_until[stop] - rows_until[start]
+            if stop < size:
                 yield arrange(part)
-                part, room, start = [], rows_max, i
-            room -= size
-        part.append(run if not start else slice_records(run, start, len(run.values)))
+                part, room = [], rows_max
+            start = stop
     if part:
         yield arrange(part)
 
@@ -118,18 +135,42 @@ def row_bounds(run: Records) -> list[int]:
     if run.formats.count(Format.JSON) == len(run.formats):
         return _json_bounds(run.topic, run.values)
     return [
-        _json_bounds(run.topic, [value])[0]
-        if form is Format.JSON
-        else max(1, (len(value) - HEADER.size) // ROW.itemsize)
+        _json_bounds(run.topic, [value])[0] if form is Format.JSON else _packed_bound(value)
         for form, value in zip(run.formats, run.values, strict=True)
     ]
 
 
 def _json_bounds(topic: str, values: Sequence[bytes]) -> list[int]:
     if topic == "engagements":
-        return [1] * len(values)
+        return _engagement_bounds(values)
     if topic == "served":
         return [1 + value.count(b'"tweet_id"') for value in values]
     if topic == "tweets":
-        return [1 + max(0, value.count(b",") - _CREATE_COMMAS) + len(value) // _BYTES_PER_ROW for value in values]
+        return [_tweet_bound(value) for value in values]
     return [1 + len(value) // _BYTES_PER_ROW for value in values]
+
+
+def _engagement_bounds(values: Sequence[bytes]) -> list[int]:
+    bounds = [1] * len(values)
+    # One search through all values is much cheaper than one search in each.
+    undos = [match.start() for match in _UNDO.finditer(b"\n".join(values))]
+    if undos:
+        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)) + 1)
+        for record in np.searchsorted(ends, undos, side="right").tolist():
+            bounds[record] = _UNDO_ROWS
+    return bounds
+
+
+def _tweet_bound(value: bytes) -> int:
+    if b'"create"' in value:
+        return 1 + max(0, value.count(b",") - _CREATE_COMMAS) + len(value) // _BYTES_PER_ROW
+    # A delete has no field that could hold these words; other spellings of a type count as the worst.
+    return 1 + len(value) // _BYTES_PER_ROW if b'"edit"' in value or b'label"' in value else _DELETE_ROWS
+
+
+def _packed_bound(value: bytes) -> int:
+    rows = (len(value) - HEADER.size) // ROW.itemsize
+    if rows < 1:
+        return 1
+    kinds = np.frombuffer(value, ROW, count=rows, offset=HEADER.size)["kind"]
+    return int(_PACKED_WEIGHTS[kinds].sum())

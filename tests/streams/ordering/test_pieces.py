@@ -1,5 +1,7 @@
 """Pieces are cut by rows, before anything is decoded; what is counted is never less than what decoding gives."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -64,6 +66,7 @@ def test_no_piece_has_more_rows_than_it_may(events, rows_max):
     assert [offset for (part,) in pieces for offset in part.offsets] == run.offsets
 
 
+PACKED = make_rows(9, id=1, kind=Kind.FAVORITE, user_id=1, subject_id=2, timestamp_ms=T0)
 PLAIN = {"v": 1, "id": "1", "type": "create", "tweet_id": "5", "author_id": "7", "timestamp_ms": T0}
 
 
@@ -87,9 +90,40 @@ def test_long_texts_and_packed_records_count_for_what_they_take():
     assert [len(piece[0].values) for piece in cut([run], 100)] == [1, 1, 1]
 
 
+def test_what_takes_long_counts_for_more():
+    def bound(topic, **event):
+        return row_bounds(run_of([msgspec.json.encode({"v": 1, "id": "1", "timestamp_ms": T0} | event)], topic))[0]
+
+    assert bound("tweets", type="delete", tweet_id="1", author_id="2") == 512
+    assert bound("tweets", type="edit", tweet_id="1", author_id="2", text='a "delete", or not') == 1
+    assert bound("tweets", type="unlabel", tweet_id="1", author_id="2", label="delete") == 1
+    assert bound("tweets", type="create", tweet_id="1", author_id="2", text="delete") == 2
+    hidden = msgspec.json.encode(PLAIN).replace(b"create", b"\\u0064elete")
+    assert row_bounds(run_of([hidden])) == [512]
+    assert bound("engagements", type="unfavorite", tweet_id="1", user_id="2") == 4
+    assert bound("engagements", type="favorite", tweet_id="1", user_id="2") == 1
+    kinds = [b'"favorite"', b'"unretweet"', b'"unfavorite"', b"", b'"click"', b'"unretweet"']
+    assert row_bounds(run_of(kinds, "engagements")) == [1, 4, 4, 1, 1, 4]
+    rows = make_rows(3, id=1, kind=[Kind.DELETE, Kind.CREATE, Kind.MENTION], user_id=1, subject_id=2, timestamp_ms=T0)
+    assert row_bounds(run_of([encode_events(rows), b"MURM"], "tweets", Format.PACKED)) == [514, 1]
+
+
+@given(st.lists(st.lists(st.integers(1, 9), max_size=6), max_size=4), st.integers(1, 20))
+def test_pieces_are_filled_as_far_as_they_may_be(sizes, rows_max):
+    """Every piece would be too large with the next record; nothing is lost, doubled or out of order."""
+    runs = [run_of([encode_events(PACKED[:n]) for n in part], "engagements", Format.PACKED) for part in sizes if part]
+    flat = [n for part in sizes for n in part]
+    pieces = list(cut(runs, rows_max))
+    counts = [[len(value) // PACKED.itemsize for part in piece for value in part.values] for piece in pieces]
+    assert [n for piece in counts for n in piece] == flat
+    for piece, following in pairwise(counts):
+        assert sum(piece) <= rows_max or len(piece) == 1
+        assert sum(piece) + following[0] > rows_max
+
+
 @pytest.mark.parametrize("rows_max", [1, 7, 1000])
 def test_pieces_are_whole_records_in_canonical_order(rows_max):
-    runs = [run_of([b"{}"] * 5, topic) for topic in ("engagements", "tweets", "users")]
+    runs = [run_of([b'"label"'] * 5, topic) for topic in ("engagements", "tweets", "users")]
     pieces = list(cut(runs, rows_max))
     assert sum(len(part.values) for piece in pieces for part in piece) == 15
     assert all(piece == arrange(piece) for piece in pieces)
