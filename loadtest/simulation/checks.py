@@ -11,11 +11,14 @@ from engine.batch import EventBatch
 from engine.state import EngineState
 from loadtest.simulation.lineage import Asking, CheckError, Lineage, check_observed, replay
 from loadtest.simulation.memory_log import Broker, Stored
+from loadtest.simulation.models_in_force import ModelsInForce
 from streams.durable.journal import Run
 from streams.events.dead_letters import TOPIC as DEAD_LETTERS
 from streams.events.dead_letters import DeadLetter, decode_dead_letter
 from streams.events.decode import Decoded, Decoder
+from streams.events.models import TOPIC as MODELS
 from streams.log.interface import Records, TopicPartition
+from streams.ordering.pieces import Piece
 
 #: Where a refused record, or a row of it, stood.
 Place = tuple[str, int, int, int | None]
@@ -60,7 +63,7 @@ class Horizon:
         keep = []
         for kind, event_id in zip(batch.kind.tolist(), batch.id.tolist(), strict=True):
             if not 72 <= kind < 96:  # those rows follow the tweet they are of
-                self._last_kept = self._enter((sum(kind >= border for border in (64, 96, 128, 160)), event_id))
+                self._last_kept = self._enter((sum(kind >= border for border in (64, 96, 128, 160, 192)), event_id))
             keep.append(self._last_kept)
         return np.array(keep, np.bool_)
 
@@ -80,6 +83,7 @@ class Checks:
     def __init__(self, config: Config, broker: Broker) -> None:
         self._config, self._broker = config, broker
         self._reader = Reader(broker)
+        self.models = ModelsInForce(config.rooms.models)
         self.events = 0
         self.duplicates = 0
         self.observed = 0
@@ -97,9 +101,11 @@ class Checks:
         asking: Asking | None = None
         for at in replay(lineage, self._config, self._reader.read, lineage.version):
             asking = asking or Asking(self._config, at.state)
-            if at.decoded is not None:
-                self._check_kept(at.version, at.state, at.decoded, horizon)
-                letters |= {_place(dead) for dead in at.decoded.dead}
+            if at.decoded is not None and at.piece is not None:
+                keep = self._check_kept(at.version, at.state, at.decoded, horizon)
+                refused = self.models.take(at.decoded.batch, keep)
+                self.models.check(at.version, at.state)
+                letters |= {_place(dead) for dead in at.decoded.dead} | _places(at.piece, at.decoded, refused)
             self.observed += check_observed(lineage.observed, at, asking)
             if (at.version, at.gaps) == (lineage.version, len(lineage.gaps)):
                 at.state.check()
@@ -143,7 +149,7 @@ class Checks:
             passed_over.append(Run(where, offsets[0], offsets[-1], len(offsets)))
         return offsets
 
-    def _check_kept(self, version: int, state: EngineState, decoded: Decoded, horizon: Horizon) -> None:
+    def _check_kept(self, version: int, state: EngineState, decoded: Decoded, horizon: Horizon) -> NDArray[np.bool_]:
         keep = horizon.keep(decoded.batch)
         self.events += int(keep.sum())
         self.duplicates += int((~keep).sum())
@@ -152,6 +158,7 @@ class Checks:
                 f"version {version}: {state.events} events kept and {state.duplicates} not, "
                 f"the model says {self.events} and {self.duplicates}"
             )
+        return keep
 
     def _check_acknowledged(self, acknowledged: Mapping[int, int], horizon: Horizon, passed_over: list[Run]) -> None:
         gone = {event_id for run in passed_over for event_id in self._decode(run).batch.id.tolist()}
@@ -163,18 +170,43 @@ class Checks:
                 raise CheckError(f"event {event_id} was acknowledged and applied {times} times")
 
     def _check_dead_letters(self, letters: set[Place], passed_over: list[Run]) -> None:
-        """Every letter is there, and no other, but for records that were applied before they were passed over."""
+        """Every letter is there, and no other, but for records that were applied before they were passed over.
+
+        A model's record that is there twice is a duplicate or not, and refused or not, by how many events of other
+        topics came between: this may have been different in versions that were lost.
+        """
         written = set()
         for partition in self._broker.topics[DEAD_LETTERS]:
             for stored in partition.records:
                 written.add(_place(decode_dead_letter(stored.value)))
         gone = {_place(dead) for run in passed_over for dead in self._decode(run).dead}
+        gone |= {place for run in passed_over for place in self._model_places(run)}
+        gone |= self._model_places_there_twice()
         missing, more = sorted(letters - written, key=str), sorted(written - letters - gone, key=str)
         if missing or more:
             raise CheckError(f"dead letters are missing for {missing[:3]}, and {more[:3]} are none")
 
+    def _model_places(self, run: Run) -> list[Place]:
+        """Where the records of a run stand, if it is of models."""
+        topic, number = run.partition
+        return [(topic, number, offset, None) for offset in self._reader.read(run).offsets] if topic == MODELS else []
+
+    def _model_places_there_twice(self) -> set[Place]:
+        places: dict[bytes, list[Place]] = {}
+        for (topic, number), stored in self._reader.records.items():
+            for offset, record in stored.items() if topic == MODELS else ():
+                places.setdefault(record.value, []).append((topic, number, offset, None))
+        return {place for there in places.values() if len(there) > 1 for place in there}
+
     def _decode(self, run: Run) -> Decoded:
         return Decoder(future_ms_max=self._config.ingest.future_ms_max).decode([self._reader.read(run)])
+
+
+def _places(piece: Piece, decoded: Decoded, rows: list[int]) -> set[Place]:
+    """Where the records of these rows stand."""
+    places: list[Place] = [(run.topic, run.partition, offset, None) for run in piece for offset in run.offsets]
+    record_of_row = np.repeat(np.arange(len(places)), decoded.record_row_counts)
+    return {places[int(record_of_row[row])] for row in rows}
 
 
 def _place(letter: DeadLetter) -> Place:

@@ -104,10 +104,11 @@ class Lineage:
 
 
 class Replayed(NamedTuple):
-    """A place of the reference, and the state there. ``decoded`` is None where only a gap was passed over."""
+    """A place of the reference, and the state there. ``piece`` and ``decoded``: None where a gap was passed over."""
 
     version: int
     gaps: int
+    piece: Piece | None
     decoded: Decoded | None
     state: EngineState
 
@@ -116,17 +117,18 @@ def replay(lineage: Lineage, config: Config, read: Callable[[Run], Records], upt
     """Apply a lineage to an empty state, up to a version. ``read`` gives the records of a run."""
     state, decoder = EngineState(config.rooms), Decoder(future_ms_max=config.ingest.future_ms_max)
     gaps = 0
-    yield Replayed(0, gaps, None, state)
+    yield Replayed(0, gaps, None, None, state)
     for number in range(upto + 1):
         if number:
-            decoded = decoder.decode([read(run) for run in lineage.versions[number - 1]])
+            piece = [read(run) for run in lineage.versions[number - 1]]
+            decoded = decoder.decode(piece)
             state.apply(decoded.batch)
-            yield Replayed(number, gaps, decoded, state)
+            yield Replayed(number, gaps, piece, decoded, state)
         for gap in lineage.gaps:
             if gap.version == number:
                 gaps += 1
                 state.note_gap(gap.earliest - gap.position)
-                yield Replayed(number, gaps, None, state)
+                yield Replayed(number, gaps, None, None, state)
 
 
 class Asking:

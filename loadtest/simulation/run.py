@@ -120,6 +120,8 @@ class World:
             "audited_lost": audited["lost_version"],
             "events": checks.events,
             "duplicates": checks.duplicates,
+            "models": checks.models.commits,
+            "models_refused": checks.models.refused,
             "virtual_s": int(loop.time()),
         }
         chance.note(f"all is well: {self.figures}")

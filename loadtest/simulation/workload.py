@@ -11,9 +11,12 @@ import numpy as np
 import orjson
 
 from engine.batch import Kind, snowflake_id
+from engine.models.specs import REPUTATION
 from loadtest.simulation.chance import Chance
 from loadtest.society.society import Event, Society, SocietyConfig, encode
 from streams.events.json_types import EngagementType
+from streams.events.models import TOPIC as MODELS
+from streams.events.models import model_records
 from streams.events.packed import make_rows, pack
 from streams.log.interface import Format, NewRecord
 
@@ -67,6 +70,7 @@ class Workload:
             )
         )
         self._tweets: list[tuple[int, int]] = []
+        self._model_version = 0
 
     def history(self) -> list[Publication]:
         """What is in the log before the engine is ever started."""
@@ -122,6 +126,7 @@ class Workload:
                 (self._change_of_tweet, 2.0),
                 (self._profile, 0.5),
                 (self._refused, 1.0),
+                (self._model, 1.2),
             )
         )
         return make(self._happened_ms(now_ms))
@@ -222,6 +227,25 @@ class Workload:
         if self._chance.happens(0.3):
             records.append(NewRecord(b"MURM" + self._chance.bytes(40), key=b"packed", format=Format.PACKED))
         return Publication("engagements", records, good.event_ids, len(records) - 1)
+
+    def _model(self, time_ms: int) -> Publication:
+        """A version of a model: mostly newer than the last, mostly whole; or wrong in one of the ways there are."""
+        self._model_version += self._chance.choice([1, 1, 1, 2, 0, -1])
+        people = self._chance.integer(0, self.config.people)
+        payload = people.to_bytes(8, "little") + self._chance.bytes(13 * people)
+        wrong = ("lost", "digest", "schema", "name", "large", "size")
+        fault = self._chance.weighted((("none", 8.0), *((way, 1.0) for way in wrong)))
+        name = "nobody" if fault == "name" else REPUTATION.name
+        schema = "another" if fault == "schema" else REPUTATION.schema
+        payload += {"large": bytes(1 << 13), "size": b"more"}.get(fault, b"")
+        version = max(1, self._model_version)
+        records = model_records(name, version, schema, payload, {"people": people}, time_ms)
+        if fault == "lost":
+            del records[0]
+        elif fault == "digest":
+            # The bytes are another version's than those that the commit's digest is of.
+            records[0] = model_records(name, version, schema, payload[:-1] + b"!", {}, time_ms)[0]
+        return Publication(MODELS, records, [int(orjson.loads(record.value)["id"]) for record in records], 0)
 
     def _json(self, topic: str, key: str, who: int, time_ms: int, fields: dict[str, Any]) -> Publication:
         event_id = self._id()

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 
 from engine.feed import Feed
+from engine.models.state import Models
 from engine.state import EngineState
 from loadtest.simulation.memory_log import MemoryTail
 from loadtest.simulation.run import simulate
 from streams.durable.journal import Journal
 from streams.durable.snapshots import Snapshots
+from streams.live import applier
 from streams.live.applier import Applier
 from streams.live.keeper import Keeper
 from streams.live.tail import Ingest
@@ -162,3 +164,13 @@ def _unsettled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     made = Keeper.__init__
     monkeypatch.setattr(Keeper, "__init__", lambda self, *args, settled, **options: made(self, *args, **options))
     yield
+
+
+def test_a_model_that_is_taken_though_it_is_not_what_its_commit_says(monkeypatch):
+    monkeypatch.setattr(Models, "_fault", lambda self, place, standby, commit: None)
+    caught("the rules say|models: ")
+
+
+def test_a_refused_model_that_nobody_hears_of(monkeypatch):
+    monkeypatch.setattr(applier, "dead_letters", lambda piece, decoded, effects: decoded.dead)
+    caught("dead letters are missing")

@@ -55,6 +55,8 @@ def test_the_seeds_meet_what_they_are_for():
     assert exercised["audited_lost"] > 0
     assert exercised["versions"] > 20 * SEEDS
     assert exercised["duplicates"] > SEEDS
+    assert exercised["models"] > SEEDS / 2
+    assert exercised["models_refused"] > SEEDS / 2
     for mark in MARKS:
         assert exercised[mark] > 0, mark
 
