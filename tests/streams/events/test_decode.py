@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,11 @@ from hypothesis import given, settings
 
 from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, EventBatch, Kind, TweetFlag
 from engine.errors import EventError
+from engine.models.content import read_commit, read_part
+from engine.models.specs import stable_hash
 from streams.events import APPLIED_TOPICS, Decoded, Decoder, encode_events, make_rows
 from streams.events.decode import EventTypes
-from streams.events.ids import language_code, text_hash, url_hash
+from streams.events.ids import ID_MAX, language_code, text_hash, url_hash
 from streams.events.profile_bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.log.interface import Format, Records
 from tests.streams.events.conftest import (
@@ -282,3 +285,21 @@ def test_surrogate_pairs_and_long_texts_come_through(decode_json: DecodeJson) ->
     assert not decoded.dead
     contents = [row[-1] for row in rows_of(decoded.batch) if row[0] == Kind.CREATE]
     assert contents == ["🐦", text]
+
+
+def test_models_and_tweets_in_one_batch_keep_their_own_text(decoder: Decoder) -> None:
+    part, create = SAMPLES["model_part"], SAMPLES["create"]
+    values = [encode(part), encode(part | {"part": 1, "id": 6})]
+    decoded = decoder.decode([make_run("models", values), make_run("tweets", [encode(create)], partition=1)])
+    both = [read_part(decoded.batch, row) for row in (0, 1)]
+    assert [(part.version, part.part, part.content.tobytes()) for part in both] == [(7, 0, b"abc"), (7, 1, b"abc")]
+    assert both[0].digest == hashlib.sha256(b"abc").digest()
+    assert rows_of(decoded.batch)[2][-1] == create["text"]
+
+
+def test_a_commit_row(decode_json: DecodeJson) -> None:
+    batch = decode_json("models", SAMPLES["model_commit"]).batch
+    assert rows_of(batch)[0][:8] == (Kind.MODEL_COMMIT, 5, 0, stable_hash("light"), 0, NOW_MS, 0, 0.0)
+    commit = read_commit(batch, 0)
+    assert commit[:6] == (ID_MAX, 0x00C0FFEE00C0FFEE, 1, 3, bytes(32), NOW_MS)
+    assert commit.evaluation.tobytes() == b'{"auc":0.75}'

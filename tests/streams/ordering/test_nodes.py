@@ -13,10 +13,15 @@ import pytest
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig
 from engine.feed import Explain, Request
+from engine.models.specs import REPUTATION
 from loadtest.scenarios.demo import publish_events
 from loadtest.society.society import Society, SocietyConfig
+from streams.audit.auditor import Auditor, Outcome
 from streams.durable.folder import opened_store
+from streams.events.models import TOPIC as MODELS
+from streams.events.models import model_records
 from streams.events.open_topics import running_log
+from streams.events.served_feed import decode_served, encode_served
 from streams.live.live_engine import LiveEngine
 from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import EventLog, LogUnavailableError, NewRecord
@@ -200,6 +205,37 @@ async def test_what_cannot_be_shared_any_more_is_refused_or_begun_anew(node_conf
         async with running_engine(node_config("new")) as (new, _):
             await publisher.go_on(event_log, steps=2)
             await assert_equal([one, new], event_log)
+
+
+async def test_a_model_comes_into_force_on_all_nodes_alike(node_config):
+    publisher = Publisher()
+    settings = [node_config("one"), node_config("two", batch_events_max=7)]
+    served = []
+    async with (
+        running_engine(settings[0]) as (one, event_log),
+        running_engine(settings[1]) as (two, _),
+    ):
+        await publisher.begin(event_log)
+        for version in ("", "5", "6"):
+            if version:
+                payload = (3).to_bytes(8, "little") + bytes(39)
+                records = model_records("reputation", int(version), REPUTATION.schema, payload, {}, publisher.now_ms)
+                # The last is refused everywhere: its part does not come.
+                await event_log.append(MODELS, records if version == "5" else records[1:])
+            await publisher.go_on(event_log, steps=3)
+            await assert_equal([one, two], event_log)
+            request = Request(viewer_id=1, request_id=1, time_ms=one.state.clock_ms, seed=9)
+            for engine in (one, two):
+                feed = await engine.feed(request)
+                assert feed.models == ({"reputation": "5"} if version else {})
+                origin = engine.origin
+                value = encode_served(feed, request, history=origin.history, incarnation=origin.incarnation)
+                served.append(decode_served(value))
+    for config in settings:
+        with opened_store(config, writable=False) as store:
+            async with running_log(config.log) as event_log:
+                audited = await Auditor(config, store, event_log).audit(served)
+        assert {found.outcome for found in audited} == {Outcome.IDENTICAL}
 
 
 @pytest.mark.kafka

@@ -1,0 +1,147 @@
+"""Models end to end: published in the middle of traffic, named in feeds, audited, shown; what is refused is named."""
+
+import time
+from collections import Counter
+
+import aiohttp
+import msgspec
+import numpy as np
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from config.schema import Config
+from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
+from engine.models.specs import PART_BYTES, REPUTATION, ModelsConfig
+from loadtest.scenarios.demo import publish_events
+from loadtest.society.society import Society, SocietyConfig
+from streams.audit.auditor import Auditor, Outcome
+from streams.audit.records import sample_served
+from streams.cli.main import app
+from streams.client.client import FeedClient
+from streams.durable.folder import opened_store
+from streams.events.dead_letters import TOPIC as DEAD_LETTERS
+from streams.events.dead_letters import decode_dead_letter
+from streams.events.models import TOPIC, model_records
+from streams.events.open_topics import running_log
+from streams.live.wiring import wait_applied
+from streams.log.interface import EventLog, NewRecord, TopicPartition
+from streams.serve import Running, running
+
+#: Three parts.
+PEOPLE = 90_000
+NOW_MS = int(time.time() * 1000)
+
+
+def reputation(seed: int, people: int = PEOPLE) -> bytes:
+    """A version's bytes."""
+    ranks = np.random.default_rng(seed).random(people, np.float32)
+    ids = np.arange(1, people + 1, dtype="<u8")
+    return people.to_bytes(8, "little") + ids.tobytes() + ranks.tobytes() + bytes(people)
+
+
+def version_of(version: int, *, schema: str = REPUTATION.schema, name: str = "reputation") -> list[NewRecord]:
+    """Parts and commit of a version."""
+    return model_records(name, version, schema, reputation(version), {"residual": 0.5}, NOW_MS + version)
+
+
+def refused_versions() -> dict[str, list[NewRecord]]:
+    """Records of versions that must not come into force, by reason; each has one dead letter."""
+    good, other = version_of(30), version_of(31)
+    commit = msgspec.json.decode(other[-1].value)
+    digest = msgspec.json.decode(good[-1].value)["sha256"]
+    return {
+        "missing_part": [*good[:1], *good[2:]],
+        "wrong_digest": [*other[:-1], NewRecord(orjson.dumps(commit | {"sha256": digest}), key=b"reputation")],
+        "foreign_schema": version_of(32, schema="little endian: something else"),
+        "older_version": version_of(16)[-1:],
+        "unknown_model": version_of(33, name="nobody")[-1:],
+        "malformed_model": model_records("reputation", 34, REPUTATION.schema, bytes(9), {}, NOW_MS),
+        "model_too_large": model_records("reputation", 35, REPUTATION.schema, bytes(4 * PART_BYTES), {}, NOW_MS)[-1:],
+    }
+
+
+@pytest.fixture
+def settings(tmp_path, small_rooms) -> Config:
+    return Config(
+        log=LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}"),
+        ingest=IngestConfig(batch_events_max=64),
+        durable=DurableConfig(snapshots_keep=10, snapshot_at_stop=False),
+        serving=ServingConfig(port=0),
+        rooms=msgspec.structs.replace(small_rooms, models=ModelsConfig(reputation_users_max=PEOPLE)),
+    )
+
+
+async def dead_reasons(event_log: EventLog) -> Counter[str]:
+    starts, ends = await event_log.start_offsets(DEAD_LETTERS), await event_log.end_offsets(DEAD_LETTERS)
+    reasons: Counter[str] = Counter()
+    async with await event_log.tail({TopicPartition(DEAD_LETTERS, p): at for p, at in starts.items()}) as tail:
+        while any(at < ends[where.partition] for where, at in tail.positions.items()):
+            for run in await tail.poll(records_max=100, timeout_s=1.0):
+                reasons.update(decode_dead_letter(value).reason for value in run.values)
+    return reasons
+
+
+class Traffic:
+    """A small society's events, and a viewer who asks between them."""
+
+    def __init__(self) -> None:
+        self._society = Society(
+            SocietyConfig(seed=4, people=40, mean_followees=6.0, history_events=300, events_per_s=1000)
+        )
+        self._now_ms = NOW_MS
+        self._began = False
+
+    async def feed(self, instance: Running) -> dict:
+        """More events, then a feed."""
+        if not self._began:
+            self._began = True
+            for events in self._society.bootstrap(self._now_ms, 3_600_000):
+                await publish_events(instance.event_log, events)
+        await publish_events(instance.event_log, self._society.tick(self._now_ms, self._now_ms + 50))
+        self._now_ms += 50
+        await wait_applied(instance.engine, instance.event_log, timeout_s=60)
+        async with FeedClient(instance.url, viewer_id=3) as client:
+            return await client.feed(limit=5, explain="all", timeout_s=60)
+
+
+async def test_a_model_in_the_middle_of_traffic(settings, tmp_path):
+    traffic = Traffic()
+    refused = refused_versions()
+    async with running(settings) as instance:
+        log = instance.event_log
+        assert "models" not in await traffic.feed(instance)
+        await log.append(TOPIC, version_of(17))
+        assert (await traffic.feed(instance))["models"] == {"reputation": "17"}
+        for records in refused.values():
+            await log.append(TOPIC, records)
+        assert (await traffic.feed(instance))["models"] == {"reputation": "17"}
+        await instance.engine.keeper.snapshot()
+        await log.append(TOPIC, version_of(40))
+        feed = await traffic.feed(instance)
+        assert feed["models"] == {"reputation": "40"}
+        async with aiohttp.ClientSession() as session, session.get(f"{instance.url}/v1/models") as answer:
+            (model,) = await answer.json()
+        assert (model["version"], model["size_bytes"]) == ("40", len(reputation(40)))
+        assert model["evaluation"] == {"residual": 0.5}
+    async with running(settings) as instance:
+        assert (await traffic.feed(instance))["models"] == {"reputation": "40"}
+        assert instance.engine.state.models.payload("reputation").tobytes() == reputation(40)
+        # Written once, though the second start has replayed some of it.
+        assert await dead_reasons(instance.event_log) == Counter(dict.fromkeys(refused, 1))
+        registry = instance.engine.metrics.registry
+        assert registry.get_sample_value("murmuration_model_version", {"model": "reputation"}) == 40
+        await instance.engine.keeper.snapshot()
+    with opened_store(settings, writable=False) as store:
+        async with running_log(settings.log) as event_log:
+            records = await sample_served(event_log, 100, 1)
+            audited = await Auditor(settings, store, event_log).audit(records)
+    assert [found for found in audited if found.outcome is not Outcome.IDENTICAL] == []
+    assert Counter(served.models.get("reputation", "") for served in records) == {"": 1, "17": 2, "40": 2}
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "events.state"), "--json"])
+    (history,) = orjson.loads(result.stdout)["histories"]
+    models = [snapshot["models"][0] for snapshot in history["snapshots"]]
+    assert [model["version"] for model in models] == [40, 17]
+    assert (models[0]["bytes"], models[0]["evaluation"]) == (len(reputation(40)), {"residual": 0.5})
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "events.state")]).stdout
+    assert "reputation" in shown
