@@ -20,9 +20,10 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     partitions_default: Positive = 4
     #: Larger records are refused (``record_too_large``).
     record_bytes_max: Positive = 1_000_000
-    #: Older records are removed, but for the topics of ``kept_topics``.
+    #: Older records are removed, but for the topics of ``kept_topics`` and the models in force.
     retention_h: Annotated[float, Meta(gt=0)] = 168.0
-    #: Never removed by age: a start rebuilds follows, blocks and profiles from the log alone.
+    #: Never removed by age: a start rebuilds follows, blocks and profiles from the log alone. Of ``models`` only what
+    #: the versions in force need is kept longer than the rest.
     kept_topics: tuple[str, ...] = ("relationships", "users", "models")
     #: In which order records become versions: as this node reads them (``own``), or as all nodes of a cluster agree
     #: through topic ``order`` (``shared``, docs/scaling.md), so that their versions are the same.

@@ -30,6 +30,8 @@ _MODEL_PART, _MODEL_COMMIT = int(Kind.MODEL_PART), int(Kind.MODEL_COMMIT)
 DIGEST_BYTES = 32
 #: Halves begin at multiples of this, so that columns in them are aligned.
 _ALIGNMENT = 64
+#: Of the times of a version, the first.
+BEGAN = 0
 #: Before the names of the models' arrays.
 _HALVES = "halves."
 
@@ -63,12 +65,17 @@ _DETAILS = {
 
 
 class ModelInForce(NamedTuple):
-    """A model's version in force. ``created_ms``: by its maker; ``committed_ms``: event time of its commit."""
+    """A model's version in force.
+
+    ``began_ms``: the least event time of its parts; ``created_ms``: by its maker; ``committed_ms``: event time of its
+    commit.
+    """
 
     name: str
     version: int
     size: int
     digest: bytes
+    began_ms: int
     created_ms: int
     committed_ms: int
     evaluation: bytes
@@ -82,7 +89,7 @@ def models_in(arrays: Mapping[str, NDArray[Any]]) -> list[ModelInForce]:
         active = int(arrays["active"][place])
         if not (version := int(arrays["version"][place, active])):
             continue
-        created_ms, committed_ms = arrays["times_ms"][place, active].tolist()
+        began_ms, created_ms, committed_ms = arrays["times_ms"][place, active].tolist()
         evaluation = arrays["evaluation"][place, active, : int(arrays["evaluation_bytes"][place, active])]
         found.append(
             ModelInForce(
@@ -90,6 +97,7 @@ def models_in(arrays: Mapping[str, NDArray[Any]]) -> list[ModelInForce]:
                 version=version,
                 size=int(arrays["size"][place, active]),
                 digest=arrays["digest"][place, active].tobytes(),
+                began_ms=began_ms,
                 created_ms=created_ms,
                 committed_ms=committed_ms,
                 evaluation=evaluation.tobytes(),
@@ -102,7 +110,8 @@ class Arrays(NamedTuple):
     """All of the state; m models, p parts that the largest may have. By model and half, unless said otherwise.
 
     ``active``: int64 (m,), the half in force (0, 1); the other is the standby half. ``version``: uint64 (m, 2), 0 for
-    none. ``size``: int64 (m, 2). ``digest``: uint8 (m, 2, 32). ``times_ms``: int64 (m, 2, 2), created and committed.
+    none. ``size``: int64 (m, 2). ``digest``: uint8 (m, 2, 32). ``times_ms``: int64 (m, 2, 3): begun, created,
+    committed.
     ``evaluation``: uint8 (m, 2, 4096), and its length ``evaluation_bytes``: int64 (m, 2).
     ``part_bytes``: int64 (m, p), of the standby half's parts, 0 for one that is not there; ``part_digest``: uint8
     (m, p, 32). ``counts``: int64 (m + 1, columns), by model (the last row: names without a spec), ``Refusal`` and
@@ -131,7 +140,7 @@ def _make_arrays(names: Sequence[str], bytes_max: Sequence[int]) -> Arrays:
         version=np.zeros((models, 2), np.uint64),
         size=np.zeros((models, 2), np.int64),
         digest=np.zeros((models, 2, DIGEST_BYTES), np.uint8),
-        times_ms=np.zeros((models, 2, 2), np.int64),
+        times_ms=np.zeros((models, 2, 3), np.int64),
         evaluation=np.zeros((models, 2, EVALUATION_BYTES_MAX), np.uint8),
         evaluation_bytes=np.zeros((models, 2), np.int64),
         part_bytes=np.zeros((models, parts), np.int64),
@@ -164,7 +173,7 @@ class Models(Room):
             if place is None:
                 refusal: Refusal | None = Refusal.UNKNOWN_MODEL
             elif batch.kind[row] == _MODEL_PART:
-                refusal = self._put(place, read_part(batch, row))
+                refusal = self._put(place, read_part(batch, row), int(batch.timestamp_ms[row]))
             else:
                 refusal = self._commit(place, read_commit(batch, row), int(batch.timestamp_ms[row]))
             if refusal is not None:
@@ -173,7 +182,7 @@ class Models(Room):
                 refused.append(Effect(EffectKind.REFUSED, row, text=text))
         return make_effects(refused) if refused else None
 
-    def _put(self, place: int, part: Part) -> Refusal | None:
+    def _put(self, place: int, part: Part, time_ms: int) -> Refusal | None:
         """Write a part into the standby half, which goes to the highest version that arrives."""
         start, size = part.part * PART_BYTES, len(part.content)
         if start + size > self._bytes_max[place]:
@@ -185,6 +194,9 @@ class Models(Room):
         if part.version > arriving:
             self._arrays.counts[place, SUPERSEDED] += bool(self._arrays.part_bytes[place].any())
             self._clear(place, standby, part.version)
+            self._arrays.times_ms[place, standby, BEGAN] = time_ms
+        began_ms = int(self._arrays.times_ms[place, standby, BEGAN])
+        self._arrays.times_ms[place, standby, BEGAN] = min(began_ms, time_ms)
         self._halves(place)[standby, start : start + size] = part.content
         self._arrays.part_bytes[place, part.part] = size
         self._arrays.part_digest[place, part.part] = np.frombuffer(part.digest, np.uint8)
@@ -209,7 +221,7 @@ class Models(Room):
             return fault
         self._arrays.size[place, standby] = commit.size
         self._arrays.digest[place, standby] = np.frombuffer(commit.digest, np.uint8)
-        self._arrays.times_ms[place, standby] = commit.created_ms, time_ms
+        self._arrays.times_ms[place, standby, BEGAN + 1 :] = commit.created_ms, time_ms
         self._arrays.evaluation[place, standby, : len(commit.evaluation)] = commit.evaluation
         self._arrays.evaluation_bytes[place, standby] = len(commit.evaluation)
         self._arrays.active[place] = standby

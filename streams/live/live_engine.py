@@ -166,6 +166,12 @@ class LiveEngine:
     async def models(self) -> list[ModelInForce]:
         return await self.readers.read(self._models)
 
+    async def models_since_ms(self) -> int | None:
+        """Since when the log has what is in force of models, by append time; None where nothing is."""
+        began_ms = min((model.began_ms for model in await self.models()), default=None)
+        # An event may say that it happened later than it was appended, by as much as is allowed.
+        return None if began_ms is None else began_ms - self.config.ingest.future_ms_max
+
     def _models(self) -> list[ModelInForce]:
         with self.readers.reading():
             return self.state.models.in_force()

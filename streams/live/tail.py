@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -11,6 +12,7 @@ from config.serving import IngestConfig, LogConfig
 from streams.events.dead_letters import TOPIC as DEAD_LETTERS
 from streams.events.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
 from streams.events.json_types import APPLIED_TOPICS, TOPICS
+from streams.events.models import TOPIC as MODELS
 from streams.live.applier import Applier
 from streams.live.state_thread import StateThread
 from streams.log.interface import EventLog, LogError, LogUnavailableError, TopicPartition
@@ -173,13 +175,28 @@ class Ingest:
         return max(applied, self._source.positions.get(where, applied))
 
 
-async def apply_retention(event_log: EventLog, config: LogConfig, interval_s: float) -> None:
-    """Remove what is older than the retention, for ever, every ``interval_s``."""
+async def apply_retention(
+    event_log: EventLog,
+    config: LogConfig,
+    interval_s: float,
+    models_since_ms: Callable[[], Awaitable[int | None]],
+) -> None:
+    """Remove what is older than the retention, for ever, every ``interval_s``.
+
+    ``models_since_ms``: since when topic ``models`` has what is in force; None removes nothing of it. That topic is
+    kept as long as that takes, though it is one of those that are kept.
+    """
     retention_ms = int(config.retention_h * 3_600_000)
     while True:
-        for topic in {*TOPICS, *((ORDER.topic,) if config.order == "shared" else ())} - set(config.kept_topics):
+        cutoff_ms = int(time.time() * 1000) - retention_ms
+        topics = {*TOPICS, *((ORDER.topic,) if config.order == "shared" else ())} - set(config.kept_topics)
+        before_ms = dict.fromkeys(sorted(topics), cutoff_ms)
+        since_ms = await models_since_ms()
+        if since_ms is not None:
+            before_ms[MODELS] = min(cutoff_ms, since_ms)
+        for topic, time_ms in before_ms.items():
             try:
-                await event_log.apply_retention(topic, before_ms=int(time.time() * 1000) - retention_ms)
+                await event_log.apply_retention(topic, before_ms=time_ms)
             except LogUnavailableError as error:
                 log.warning("retention was not applied", topic=topic, error=str(error))
         await asyncio.sleep(interval_s)

@@ -130,7 +130,10 @@ async def following_engine(
                 tasks.create_task(ingest.run(writer, source), name="tail"),
                 tasks.create_task(ingest.watch_lag(writer), name="lag"),
                 tasks.create_task(keeper.run(), name="snapshots"),
-                tasks.create_task(apply_retention(event_log, config.log, RETENTION_INTERVAL_S), name="retention"),
+                tasks.create_task(
+                    apply_retention(event_log, config.log, RETENTION_INTERVAL_S, engine.models_since_ms),
+                    name="retention",
+                ),
                 tasks.create_task(_until_failed(engine), name="state thread"),
             ]
             try:

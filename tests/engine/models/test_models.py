@@ -227,7 +227,9 @@ def test_the_commit_says_what_is_in_force() -> None:
     rows = [Row("left", 3, part, payload) for part in (2, 0, 1)]
     assert taken(room, [*rows, Row("left", 3, -1, payload), Row("left", 3, -1, payload)]) == [None] * 5
     assert room.in_force() == [
-        ModelInForce("left", 3, 10, digest_of(payload), created_ms=1003, committed_ms=53, evaluation=b'{"auc":0.5}')
+        ModelInForce(
+            "left", 3, 10, digest_of(payload), began_ms=50, created_ms=1003, committed_ms=53, evaluation=b'{"auc":0.5}'
+        )
     ]
     assert room.counters()["commits"] == room.counters()["repeated"] == 1
     assert room.fill() == {"left": 10 / 11, "right": 0.0}

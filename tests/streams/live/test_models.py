@@ -1,5 +1,6 @@
 """Models end to end: published in the middle of traffic, named in feeds, audited, shown; what is refused is named."""
 
+import asyncio
 import time
 from collections import Counter
 
@@ -24,9 +25,12 @@ from streams.events.dead_letters import TOPIC as DEAD_LETTERS
 from streams.events.dead_letters import decode_dead_letter
 from streams.events.models import TOPIC, model_records
 from streams.events.open_topics import running_log
+from streams.live.tail import apply_retention
 from streams.live.wiring import wait_applied
 from streams.log.interface import EventLog, NewRecord, TopicPartition
+from streams.process.ending import end_tasks
 from streams.serve import Running, running
+from tests.streams.server.conftest import FakeLog
 
 #: Three parts.
 PEOPLE = 90_000
@@ -130,6 +134,9 @@ async def test_a_model_in_the_middle_of_traffic(settings, tmp_path):
         # Written once, though the second start has replayed some of it.
         assert await dead_reasons(instance.event_log) == Counter(dict.fromkeys(refused, 1))
         registry = instance.engine.metrics.registry
+        (model,) = await instance.engine.models()
+        assert (model.began_ms, model.committed_ms) == (NOW_MS + 40, NOW_MS + 40)
+        assert await instance.engine.models_since_ms() == NOW_MS + 40 - settings.ingest.future_ms_max
         assert registry.get_sample_value("murmuration_model_version", {"model": "reputation"}) == 40
         await instance.engine.keeper.snapshot()
     with opened_store(settings, writable=False) as store:
@@ -145,3 +152,37 @@ async def test_a_model_in_the_middle_of_traffic(settings, tmp_path):
     assert (models[0]["bytes"], models[0]["evaluation"]) == (len(reputation(40)), {"residual": 0.5})
     shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "events.state")]).stdout
     assert "reputation" in shown
+
+
+class _RetentionLog(FakeLog):
+    """Notes what is to be removed, by topic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_ms: dict[str, int] = {}
+
+    async def apply_retention(self, topic: str, *, before_ms: int) -> dict[int, int]:
+        self.before_ms[topic] = before_ms
+        return {}
+
+
+@pytest.mark.parametrize("since_h", [None, 1.0, 100.0])
+async def test_retention_keeps_the_models_in_force(since_h):
+    """Whatever its age; once there is a newer version, the older one goes with the rest."""
+    log = _RetentionLog()
+    now_ms = int(time.time() * 1000)
+    since_ms = None if since_h is None else now_ms - int(since_h * 3_600_000)
+
+    async def models_since_ms() -> int | None:
+        return since_ms
+
+    config = LogConfig(retention_h=10.0)
+    task = asyncio.create_task(apply_retention(log, config, 3600.0, models_since_ms))
+    while "engagements" not in log.before_ms or len(log.before_ms) < 2:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    await end_tasks([task])
+    kept = {"relationships", "users"} | ({"models"} if since_ms is None else set())
+    assert not kept & log.before_ms.keys()
+    if since_ms is not None:
+        assert log.before_ms["models"] == min(since_ms, log.before_ms["engagements"])

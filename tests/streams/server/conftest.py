@@ -131,7 +131,7 @@ class FakeService:
         return [Viewer(2**64 - 1 - i, 3, 9) for i in range(limit)]
 
     async def models(self) -> list[ModelInForce]:
-        return [ModelInForce("reputation", 2**64 - 1, 34, b"\xab" * 32, T0, T0 + 5, b'{"residual":0.5}')]
+        return [ModelInForce("reputation", 2**64 - 1, 34, b"\xab" * 32, T0 - 5, T0, T0 + 5, b'{"residual":0.5}')]
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         with contextlib.suppress(TimeoutError):
