@@ -7,7 +7,7 @@ is in force is a function of the log, which snapshots, replays and other nodes s
 Of versions that arrive at the same time the highest number has the standby half. What cannot be used is refused with
 a reason: counted by model, and returned as an effect that becomes a dead letter.
 
-Memory: ``2 · (bytes_max + 4,232 B)`` a model, and 40 B for each of the parts that the largest model may have.
+Memory: ``2 · bytes_max + 8,448 B + 40 B · parts`` per model, ``parts`` being those of the largest model.
 """
 
 from collections import namedtuple

@@ -296,3 +296,12 @@ def test_every_model_has_a_name_of_its_own() -> None:
     assert len({spec.name for spec in SPECS}) == len(SPECS)
     with pytest.raises(KeyError):
         Models(ModelsConfig(reputation_users_max=1)).payload("nobody")
+
+
+@pytest.mark.parametrize("users", [1, 1 << 10, 1 << 18])
+def test_the_memory_is_what_the_page_says(users: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models_state, "PART_BYTES", 1 << 19)
+    capacity = reputation_bytes(users)
+    parts = -(-capacity // (1 << 19))
+    room = Models(ModelsConfig(reputation_users_max=users))
+    assert room.bytes_max == 2 * 64 * -(-capacity // 64) + 8448 + 40 * parts + 88
