@@ -46,7 +46,7 @@ from streams.graph_api.answers import (
     proofs_by_type,
     rows,
 )
-from streams.graph_api.terms import NewId, Query
+from streams.graph_api.terms import NewId, Query, terms_of
 from streams.reading.graph_queries import Answer
 
 #: The most followees of the user that a query for users leaves out.
@@ -289,39 +289,34 @@ def _find_similar(query: q.Similar, _: HomeMixerConfig, state: EngineState, scra
     return _shared(query, found)
 
 
-def _counting(query: Related, start: str, usual: RelatedTweetsConfig) -> RelatedTweetsConfig:
-    """The configured counting with the query's terms in it."""
+def _counting(query: Related, usual: RelatedTweetsConfig) -> RelatedTweetsConfig:
+    """The configured counting, with the query's terms in place of the keys that are their defaults."""
     types = [name for code, name in TYPE_NAMES.items() if query.types >> code & 1]
     terms: dict[str, Any] = {
-        "edge_kinds": tuple([_KIND_OF_TYPE.get(name, name) for name in types]),
-        f"{start}_cooccurrence_min": query.cooccurrence_min,
-        f"{start}_score_above": query.score_above,
-        "age_of": query.age_of,
-        "age_ms_max": round(query.age_s * 1000.0),
+        term.usual.key.rpartition(".")[2]: term.kind.to_engine(getattr(query, name))
+        for name, term in terms_of(type(query)).items()
+        if term.usual is not None and term.usual.bounded
     }
-    terms |= {
-        name: getattr(query, name)
-        for name in ("query_degree_min", "sampled_users_max", "user_degree_max", "degree_min")
-    }
-    return msgspec.structs.replace(usual, **terms)
+    edge_kinds = tuple([_KIND_OF_TYPE.get(name, name) for name in types])
+    return msgspec.structs.replace(usual, edge_kinds=edge_kinds, age_of=query.age_of, **terms)
 
 
 @_look.register
 def _find_related(query: Related, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
     """``engine.interaction_graph.related``; of an author, the newest followers are looked at."""
-    graph, counting = state.interaction_graph, usual.for_you.related.counting
+    graph, counting = state.interaction_graph, _counting(query, usual.for_you.related.counting)
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
     request = query.to_engine(RelatedTweetsRequest)
     if isinstance(query, q.RelatedToTweet):
-        found = related_to_tweet(graph, query.tweet, request, _counting(query, "tweet", counting), scratch.counts)
+        found = related_to_tweet(graph, query.tweet, request, counting, scratch.counts)
         _require_tweet(graph, query.tweet)
     elif isinstance(query, q.RelatedToAuthor):
         followers = state.social_graph.followers(query.author, counting.followers_max)
         if not len(followers):
             raise UnknownUserError(f"nobody follows {query.author}")
-        found = related_to_author(graph, followers, request, _counting(query, "author", counting), scratch.counts)
+        found = related_to_author(graph, followers, request, counting, scratch.counts)
     else:
-        found = related_to_users(graph, query.users, request, _counting(query, "users", counting), scratch.counts)
+        found = related_to_users(graph, query.users, request, counting, scratch.counts)
         if not len(found.tweet_ids) and not any(map(graph.user_degree, query.users)):
             raise UnknownUserError("none of the users has an edge in the window")
     return _shared(query, found)

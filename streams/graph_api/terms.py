@@ -91,8 +91,8 @@ class Term(NamedTuple):
             raise BadTermError(f"{least:.0f} to {most:.0f}{' seconds' if self.kind is AGE else ''}")
         if self.usual is not None and self.usual.bounded:
             path, _, key = self.usual.key.rpartition(".")
-            config = type(operator.attrgetter(path)(usual))
-            msgspec.convert(self.kind.to_engine(value), get_type_hints(config, include_extras=True)[key])
+            config: Any = type(operator.attrgetter(path)(usual))
+            msgspec.convert(self.kind.to_engine(value), _hints(config)[key])
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +168,7 @@ class Family(NamedTuple):
         if len(names) == 1:
             return self.varieties[names[0]]
         if self.by:
-            value = texts[self.by]
+            value = texts.get(self.by, names[0])
             if value not in self.varieties:
                 raise BadTermError(f"{self.by}: one of {', '.join(names)}")
             return self.varieties[value]
@@ -192,8 +192,6 @@ class Family(NamedTuple):
                 raise BadTermError(f"{name}: given more than once")
             texts[name] = text
         texts = {name: text for name, text in texts.items() if text}
-        if self.by:
-            texts.setdefault(self.by, next(iter(self.varieties)))
         chosen = self.choose(texts)
         terms = terms_of(chosen)
         for name in texts:
@@ -215,11 +213,15 @@ def _value(term: Term, texts: Mapping[str, str], usual: "HomeMixerConfig", new_i
 
 
 @functools.cache
+def _hints(struct: Any) -> dict[str, Any]:
+    return get_type_hints(struct, include_extras=True)
+
+
+@functools.cache
 def terms_of(query: type[Query]) -> dict[str, Term]:
     """The terms of a query's variety, by name, in their order."""
-    hints = get_type_hints(query, include_extras=True)
     return {
-        field.name: _term(field.name, hints[field.name], {} if field.default_factory is dict else field.default)
+        field.name: _term(field.name, _hints(query)[field.name], {} if field.default_factory is dict else field.default)
         for field in msgspec.structs.fields(query)
     }
 

@@ -33,6 +33,7 @@ from engine.interaction_graph import (
     subgraph_salsa,
 )
 from engine.interaction_graph.arrays import ALL_TYPES, EdgeType
+from engine.interaction_graph.second_degree_users import UsersRequest
 from engine.interaction_graph.similarity_kernels import CountScratch
 from engine.interaction_graph.state import InteractionGraphConfig
 from engine.pipeline.scratch import Scratch
@@ -578,6 +579,19 @@ def test_the_pages_tables_are_the_queries_terms():
     for name, family in graph_queries.QUERIES.items():
         table = section().split(f"**`GET /v1/graph/{name}`**")[1].split("Results:")[0]
         assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(family.terms())
+
+
+def test_every_term_that_goes_to_the_engine_is_a_field_of_a_request_there():
+    requests = (
+        salsa.SalsaRequest, subgraph_salsa.SubgraphRequest, second_degree.SecondDegreeRequest, UsersRequest,
+        similarity.SimilarityRequest, related.RelatedTweetsRequest, random_neighbors.RandomNeighborsRequest,
+    )  # fmt: skip
+    fields = {name for request in requests for name in request.__struct_fields__}
+    for family in graph_queries.QUERIES.values():
+        for name, varieties in family.terms().items():
+            for _, term in varieties:
+                unknown = set(term.engine_names) - fields - {name}
+                assert not unknown, (name, unknown)
 
 
 def test_limits_and_masks_that_cannot_load_the_engine_are_the_engines():
