@@ -48,6 +48,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # A reading room over the interaction graph, and what the writer does with it.
     "engine.half_life_blend": (*BASE, "engine.interaction_graph"),
     "engine.lessons": (*BASE, *READS["engine.lessons"], "engine.half_life_blend"),
+    # Reads a frozen state, so that a job computes it; what it makes comes back as a model.
+    "engine.reputation": (*BASE, "engine.reputation", "engine.social_graph", "engine.models"),
     "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline", "engine.interaction_graph", "engine.half_life_blend"),
     "engine.home_mixer": ("engine",),
     "config": ("config", "engine"),

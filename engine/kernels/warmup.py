@@ -33,6 +33,7 @@ MODULES = (
     "interaction_graph.related",
     "interaction_graph.random_neighbors",
     "half_life_blend",
+    "reputation.compute",
 )
 
 Progress = Callable[[str], Any]

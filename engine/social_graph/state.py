@@ -86,6 +86,16 @@ class SocialGraph(Room):
         self._graph = storage.make_graph(config.users_max, config.edges_max, config.list_entries_max)
         super().__init__(self._graph, self._graph.header)
 
+    @property
+    def graph(self) -> storage.Graph:
+        """The room's arrays, for kernels that read the whole graph."""
+        return self._graph
+
+    @property
+    def follow_count(self) -> int:
+        """How many follows there are."""
+        return int(self._graph.header[storage.FOLLOWS_NOW])
+
     def apply(self, batch: EventBatch) -> None:
         """Apply follow, unfollow, block, unblock, mute and unmute rows in order; other kinds are skipped."""
         kernels.apply(self._graph, batch.kind, batch.user_id, batch.subject_id)
