@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from config.processors import ProcessorsConfig
 from streams.durable.metrics import DurableMetrics
+from streams.jobs.metrics import JobMetrics
 from streams.ordering.metrics import OrderMetrics
 from streams.process.version import VERSION
 from streams.processors.exposures import Label
@@ -245,6 +246,7 @@ def registered() -> dict[str, set[str]]:
     EngineMetrics(registry).watch_rooms(lambda: {"room": (1, {"slots": 0.5}, {"added": 1})})
     ServingMetrics(registry)
     DurableMetrics(registry)
+    JobMetrics(registry)
     OrderMetrics(registry)
     ProcessorMetrics(registry)
     found: dict[str, set[str]] = {}
@@ -311,7 +313,8 @@ class TestMetrics:
 
     def test_labels_on_the_page_are_the_metrics_labels(self):
         registry = CollectorRegistry()
-        parts = (EngineMetrics(registry), ServingMetrics(registry), ProcessorMetrics(registry), OrderMetrics(registry))
+        made = (EngineMetrics, ServingMetrics, ProcessorMetrics, OrderMetrics, JobMetrics)
+        parts = [metrics(registry) for metrics in made]
         metrics = [metric for part in parts for metric in vars(part).values()]
         page = (ROOT / "docs" / "metrics.md").read_text()
         rows = {

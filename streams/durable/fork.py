@@ -54,9 +54,9 @@ class Child:
             if self._status is None:
                 self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         if self._status < 0:
-            raise OSError(f"the process that wrote was ended by {signal.Signals(-self._status).name}")
+            raise OSError(f"the child process was ended by {signal.Signals(-self._status).name}")
         if self._status == _FAILED:
-            raise OSError("the process that wrote failed")
+            raise OSError("the child process failed")
         if self._status:
             raise OSError(self._status, os.strerror(self._status))
 

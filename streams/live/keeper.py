@@ -54,7 +54,8 @@ class Keeper:
         self._settled = settled
         #: The newest version that a snapshot has; -1 asks for one at once (a gap was passed over).
         self._version = recovered.state.version if recovered.on_disk else -1
-        self._one_at_a_time = asyncio.Lock()
+        #: Held while a forked child works, whoever forked it: two at a time would double what is copied on writing.
+        self.forks = asyncio.Lock()
         self._pending: Pending | None = None
         metrics.gap_records.set(recovered.state.gap_records)
 
@@ -84,7 +85,7 @@ class Keeper:
         Raises:
             OSError: it could not be written; the one before stays in force.
         """
-        async with self._one_at_a_time:
+        async with self.forks:
             if self._store is None or (self._recovered.state.version == self._version and not again):
                 return None
             began = time.monotonic()

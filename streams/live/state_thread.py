@@ -51,6 +51,8 @@ class StateThread:
         )
         #: Seconds to wait before a piece is tried again.
         self.retry_s = 0.0
+        #: Called on the thread after every piece: jobs start here, on exactly the version that makes them due.
+        self.between_pieces: Callable[[], None] = lambda: None
         self._on_applied, self._on_failed = on_applied, on_failed
         self._jobs: queue.SimpleQueue[Pieces | Call | None] = queue.SimpleQueue()
         self._room = asyncio.Semaphore(queue_max)
@@ -124,6 +126,7 @@ class StateThread:
         self.problem = None
         self._journal.succeeded()
         self._loop.call_soon_threadsafe(self._on_applied)
+        self.between_pieces()
         return True
 
     def _answer(self, call: Call) -> None:

@@ -21,6 +21,10 @@ from streams.durable.store import Store
 from streams.events import kernels as event_kernels
 from streams.events.json_types import APPLIED_TOPICS
 from streams.events.open_topics import running_log
+from streams.jobs.computation import Start, start_computation
+from streams.jobs.metrics import JobMetrics
+from streams.jobs.reputation import ReputationJob
+from streams.jobs.runner import JobRunner
 from streams.live.keeper import Keeper, snapshots_on_signal
 from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
@@ -92,6 +96,7 @@ async def following_engine(
     accept_gap: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     state_thread: Callable[..., StateThread] = StateThread,
+    start_job: Start = start_computation,
 ) -> AsyncIterator[LiveEngine]:
     """An engine on an open log and folder: recovered, and following; what ``running_engine`` and simulations share.
 
@@ -119,6 +124,8 @@ async def following_engine(
             rooms_hash=rooms_hash(config),
             settled=lambda: writer.applier.dead_letters == ingest.dead_letters_written,
         )
+        jobs = _jobs(config, engine, writer, keeper, event_log, registry, start_job)
+        writer.between_pieces = jobs.between_pieces
         stack.push_async_callback(keeper.close)
         stack.push_async_callback(ingest.close)
         stack.push_async_callback(engine.close)
@@ -134,12 +141,35 @@ async def following_engine(
                     apply_retention(event_log, config.log, RETENTION_INTERVAL_S, engine.models_since_ms),
                     name="retention",
                 ),
+                tasks.create_task(jobs.run(), name="jobs"),
                 tasks.create_task(_until_failed(engine), name="state thread"),
             ]
             try:
                 yield engine
             finally:
                 await end_tasks(background)
+
+
+def _jobs(
+    config: Config,
+    engine: LiveEngine,
+    writer: StateThread,
+    keeper: Keeper,
+    event_log: EventLog,
+    registry: CollectorRegistry,
+    start: Start,
+) -> JobRunner:
+    """The configured jobs, on the engine's state."""
+    return JobRunner(
+        (ReputationJob(config.jobs.reputation, config.rooms.models),),
+        engine.state,
+        event_log,
+        JobMetrics(registry),
+        start=start,
+        live=lambda: writer.applier.live,
+        call=writer.call,
+        forks=keeper.forks,
+    )
 
 
 async def open_source(

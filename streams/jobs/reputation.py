@@ -1,0 +1,41 @@
+"""The reputation job: PageRank over the follows of the frozen state (docs/reputation.md)."""
+
+from config.jobs import ReputationJobConfig
+from engine.models.specs import REPUTATION, ModelsConfig
+from engine.reputation.compute import compute
+from engine.reputation.model import decode
+from engine.state import EngineState
+from streams.jobs.job import Result
+
+_HOUR_MS = 3_600_000
+#: A packed result is the model's bytes and an evaluation, which is short.
+_EVALUATION_BYTES_MAX = 4096
+
+
+class ReputationJob:
+    """Computes model ``reputation``, from the one in force on where there is one."""
+
+    name = REPUTATION.name
+    schema = REPUTATION.schema
+
+    def __init__(self, config: ReputationJobConfig, models: ModelsConfig) -> None:
+        self._config = config
+        self.interval_ms = int(config.interval_h * _HOUR_MS)
+        self.seconds_max = config.seconds_max
+        self.result_bytes_max = REPUTATION.bytes_max(models) + _EVALUATION_BYTES_MAX
+
+    def has_work(self, state: EngineState) -> bool:
+        return state.social_graph.follow_count > 0
+
+    def compute(self, state: EngineState) -> Result:
+        config = self._config
+        before = state.models.payload(self.name)
+        computed = compute(
+            state.social_graph.graph,
+            decode(before) if before.size else None,
+            jump=config.jump,
+            iterations_max=config.iterations_max,
+            change_max=config.change_max,
+        )
+        evaluation = computed.evaluation | {"state_version": float(state.version), "clock_ms": float(state.clock_ms)}
+        return Result(computed.payload, evaluation)

@@ -1,0 +1,209 @@
+"""Runs jobs when they are due: one at a time, each on the version at which the state's clock passed its due time.
+
+So nodes that share one order of versions compute the same model from the same state, and publish the same records.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from engine.state import EngineState
+from streams.events.models import TOPIC, model_records
+from streams.jobs.computation import Computation, ResultTooLargeError, Start
+from streams.jobs.job import Job, Result, pack, unpack
+from streams.jobs.metrics import JobMetrics
+from streams.log.interface import EventLog, LogError, LogUnavailableError
+from streams.process.retry import Retries
+
+log = structlog.get_logger("murmuration.jobs")
+
+#: How often it is looked whether a job is due although nothing is applied: after a start, or beside a snapshot.
+CHECK_INTERVAL_S = 1.0
+#: Later than any event time.
+NEVER_MS = 1 << 62
+
+
+class _Begun(NamedTuple):
+    """A computation under way. ``began_s``: monotonic seconds."""
+
+    job: Job
+    due_ms: int
+    computation: Computation
+    began_s: float
+
+
+class JobRunner:
+    """Starts jobs on the writer thread (``between_pieces``) and publishes their results on the event loop (``run``).
+
+    Concurrency: ``_idle`` says whose turn it is. While it is true only the writer thread touches the schedule, and
+    makes it false when it starts a job; the event loop makes it true again when that job is over, and false for good at
+    the end.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        state: EngineState,
+        event_log: EventLog,
+        metrics: JobMetrics,
+        *,
+        start: Start,
+        live: Callable[[], bool],
+        call: Callable[[Callable[[], None]], Awaitable[None]],
+        forks: asyncio.Lock,
+    ) -> None:
+        """``live``: whether the backlog of the start is applied. ``call``: runs something on the writer thread, between
+        two pieces. ``forks``: held by whoever has a forked child work, so that there is one at a time."""
+        self._jobs = [job for job in jobs if job.interval_ms]
+        self._state, self._log, self._metrics = state, event_log, metrics
+        self._start, self._live, self._call, self._forks = start, live, call, forks
+        self._loop = asyncio.get_running_loop()
+        self._idle = True
+        #: The newest due time of each job that was tried or has its result, by name.
+        self._tried_ms = dict.fromkeys((job.name for job in self._jobs), 0)
+        #: Before this event time nothing is due.
+        self._next_ms = 0
+        self._begun: _Begun | None = None
+        self._started = asyncio.Event()
+
+    # On the writer thread
+
+    def between_pieces(self) -> None:
+        """Start the job that is due, if there is one. Called on the writer thread after every piece."""
+        if not self._idle or self._state.clock_ms < self._next_ms or not self._live() or self._forks.locked():
+            return
+        waiting = False
+        for job in self._jobs:
+            due_ms = self._state.clock_ms // job.interval_ms * job.interval_ms
+            if due_ms <= max(self._tried_ms[job.name], self._version(job)):
+                continue
+            if job.has_work(self._state):
+                self._tried_ms[job.name] = due_ms
+                self._begin(job, due_ms)
+                return
+            waiting = True
+        if waiting:
+            return
+        following = ((self._state.clock_ms // job.interval_ms + 1) * job.interval_ms for job in self._jobs)
+        self._next_ms = min(following, default=NEVER_MS)
+
+    def _begin(self, job: Job, due_ms: int) -> None:
+        began_s = time.monotonic()
+        try:
+            computation = self._start(lambda: pack(job.compute(self._state)), job.result_bytes_max)
+        except OSError as error:
+            self._loop.call_soon_threadsafe(self._failed, job, due_ms, "not_started", error)
+            return
+        self._idle = False
+        self._loop.call_soon_threadsafe(self._note, _Begun(job, due_ms, computation, began_s))
+
+    def _version(self, job: Job) -> int:
+        """The due time of the model in force."""
+        return int(self._state.models.versions().get(job.name, 0))
+
+    # On the event loop
+
+    def _note(self, begun: _Begun) -> None:
+        self._begun = begun
+        self._started.set()
+
+    async def run(self) -> None:
+        """Look for due jobs, and see each one that was started to its end, for ever."""
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CHECK_INTERVAL_S):
+                        await self._started.wait()
+                if self._begun is None:
+                    await self._call(self.between_pieces)
+                    continue
+                begun = self._begun
+                await self._see_through(begun)
+                self._begun = None
+                self._started.clear()
+                self._idle = True
+        finally:
+            self._idle = False
+            if self._begun is not None:
+                self._begun.computation.kill()
+
+    async def _see_through(self, begun: _Begun) -> None:
+        job, due_ms, computation, began_s = begun
+        self._metrics.running.labels(job.name).set(1)
+        self._metrics.pause.labels(job.name).set(computation.pause_s)
+        try:
+            async with self._forks:
+                result = await self._result(job, computation)
+            await self._publish(job, due_ms, result)
+        except TimeoutError as error:
+            self._failed(job, due_ms, "overdue", error)
+        except ResultTooLargeError as error:
+            self._failed(job, due_ms, "too_large", error)
+        except OSError as error:
+            self._failed(job, due_ms, "failed", error)
+        except LogError as error:
+            self._failed(job, due_ms, "not_published", error)
+        else:
+            seconds = time.monotonic() - began_s
+            self._metrics.due_time.labels(job.name).set(due_ms / 1000.0)
+            self._metrics.seconds.labels(job.name).set(seconds)
+            self._metrics.result_bytes.labels(job.name).set(len(result.payload))
+            log.info(
+                "job done", job=job.name, due_ms=due_ms, seconds=round(seconds, 3), **result.evaluation,
+                bytes=len(result.payload), pause_ms=round(computation.pause_s * 1e3, 1),
+            )  # fmt: skip
+        finally:
+            self._metrics.running.labels(job.name).set(0)
+
+    async def _result(self, job: Job, computation: Computation) -> Result:
+        """What the computation made.
+
+        Raises:
+            TimeoutError: it took too long and was ended.
+            OSError: it failed.
+        """
+        waiting = asyncio.ensure_future(computation.result())
+        # Whoever cancels this does not wait for what becomes of the computation.
+        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            await asyncio.wait((waiting,), timeout=job.seconds_max)
+        finally:
+            late = not waiting.done()
+            if late:
+                computation.kill()
+        if late:
+            await asyncio.wait((waiting,))
+            raise TimeoutError(f"no result within {job.seconds_max:g} s")
+        return unpack(waiting.result())
+
+    async def _publish(self, job: Job, due_ms: int, result: Result) -> None:
+        """Append the model's records, unless the model is in force already; tried again until the job is due again.
+
+        Raises:
+            LogError: they cannot be appended, or the log was away for too long.
+        """
+        # Hashing and encoding megabytes takes longer than the event loop may be kept.
+        records = await asyncio.to_thread(
+            model_records, job.name, due_ms, job.schema, result.payload, result.evaluation, due_ms
+        )
+        retries = Retries("a job's result waits for the log", log=log)
+        while records and self._version(job) < due_ms:
+            try:
+                # One part at a time, so that other events come in between.
+                await self._log.append(TOPIC, records[:1])
+            except LogUnavailableError as error:
+                if self._state.clock_ms >= due_ms + job.interval_ms:
+                    raise
+                await retries.wait(error, job=job.name)
+                continue
+            retries.succeeded()
+            del records[0]
+
+    def _failed(self, job: Job, due_ms: int, reason: str, error: Exception) -> None:
+        self._metrics.failures.labels(job.name, reason).inc()
+        log.error("a job has no result, the next due time tries again", job=job.name, due_ms=due_ms, reason=reason,
+                  error=str(error))  # fmt: skip
