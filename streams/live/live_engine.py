@@ -25,6 +25,7 @@ from streams.log.interface import EventLog, TopicPartition
 from streams.reading.graph_queries import GraphQuery, GraphService
 from streams.reading.metrics import EngineMetrics
 from streams.reading.readers import Readers
+from streams.reading.reputation import AccountReputation, reputation_of
 from streams.reading.state_lock import PhaseFairLock
 from streams.recovery.recover import Recovered
 
@@ -175,6 +176,13 @@ class LiveEngine:
     def _models(self) -> list[ModelInForce]:
         with self.readers.reading():
             return self.state.models.in_force()
+
+    async def reputation(self, user_id: int) -> AccountReputation:
+        return await self.readers.read(lambda: self._reputation(user_id))
+
+    def _reputation(self, user_id: int) -> AccountReputation:
+        with self.readers.reading():
+            return reputation_of(self.state, user_id)
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         deadline = time.monotonic() + timeout_s

@@ -11,6 +11,7 @@ from engine.models.state import ModelInForce
 from streams.durable.origin import Origin
 from streams.log.interface import TopicPartition
 from streams.reading.graph_queries import GraphQuery
+from streams.reading.reputation import AccountReputation
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -79,6 +80,13 @@ class FeedService(Protocol):
 
     async def models(self) -> list[ModelInForce]:
         """The models that came through the log: what is in force of each."""
+
+    async def reputation(self, user_id: int) -> AccountReputation:
+        """An account's reputation; the goodwill, marked as missing, where it has none.
+
+        Raises:
+            CapacityError: the request queue is full.
+        """
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         """Wait until the version is greater than ``after`` (or the time is over); returns the version."""

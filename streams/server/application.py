@@ -103,26 +103,29 @@ def build_app(
     )
     app = web.Application(middlewares=[http_api.named_errors])
     app[CONTEXT] = context
-    page = Page()
-    app.add_routes(
-        [
-            web.get("/v1/feed", feed_socket, allow_head=False),
-            web.get("/v1/users/{id}/feed", http_api.users_feed),
-            web.get("/v1/users", http_api.users),
-            web.get("/v1/models", http_api.models),
-            web.post("/v1/events", http_api.events),
-            web.get("/v1/graph/{query}", graph_query),
-            web.get("/healthz", http_api.healthz),
-            web.get("/readyz", http_api.readyz),
-            web.get("/metrics", http_api.metrics),
-            web.get("/config", http_api.config),
-            web.get("/", page.handle),
-            web.get("/{name}", page.handle),
-        ]
-    )
+    app.add_routes(_routes())
     app.cleanup_ctx.append(_background)
     app.on_shutdown.append(drain)
     return app
+
+
+def _routes() -> list[web.RouteDef]:
+    page = Page()
+    return [
+        web.get("/v1/feed", feed_socket, allow_head=False),
+        web.get("/v1/users/{id}/feed", http_api.users_feed),
+        web.get("/v1/users/{id}/reputation", http_api.reputation),
+        web.get("/v1/users", http_api.users),
+        web.get("/v1/models", http_api.models),
+        web.post("/v1/events", http_api.events),
+        web.get("/v1/graph/{query}", graph_query),
+        web.get("/healthz", http_api.healthz),
+        web.get("/readyz", http_api.readyz),
+        web.get("/metrics", http_api.metrics),
+        web.get("/config", http_api.config),
+        web.get("/", page.handle),
+        web.get("/{name}", page.handle),
+    ]
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:

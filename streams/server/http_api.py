@@ -57,6 +57,31 @@ async def users(request: web.Request) -> web.Response:
     )
 
 
+async def reputation(request: web.Request) -> web.Response:
+    """``GET /v1/users/{id}/reputation``; in token mode for any valid token."""
+    context = open_context(request)
+    check_query(request, frozenset())
+    user_id = as_id(request.match_info["id"], "id")
+    if not context.auth.open:
+        viewer_id = context.auth.verify_header(request.headers).viewer_id
+        if viewer_id is not None and not context.http_buckets.take(viewer_id):
+            context.metrics.rate_limited.labels("http").inc()
+            raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
+    found = await context.service.reputation(user_id)
+    fields = {
+        "user_id": str(found.user_id),
+        "score": found.score,
+        "missing": found.missing,
+        "pagerank": found.pagerank,
+        "accounts": found.accounts,
+        "accounts_below": found.accounts_below,
+        "model": {"name": "reputation", "version": str(found.computed_for_ms)} if found.computed_for_ms else None,
+        "computed_for_ms": found.computed_for_ms or None,
+        "version": found.version,
+    }
+    return json_answer(encode(fields))
+
+
 async def events(request: web.Request) -> web.Response:
     """``POST /v1/events``."""
     context = open_context(request)

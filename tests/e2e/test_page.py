@@ -28,6 +28,7 @@ from streams.durable.origin import Origin
 from streams.events.publish import classify
 from streams.live.service import Readiness, Viewer
 from streams.log import open_log
+from streams.reading.reputation import AccountReputation
 from streams.server.application import RunningServer, build_app, start_server
 
 #: One browser for all tests, so they share its event loop.
@@ -83,6 +84,9 @@ class SmallEngine:
     async def viewers(self, limit: int) -> list[Viewer]:
         ids = self.society.viewer_ids(limit)
         return [Viewer(v, 40 + v % 7, 300 - 9 * i) for i, v in enumerate(ids)]
+
+    async def reputation(self, user_id: int) -> AccountReputation:
+        return AccountReputation(user_id, 61, 0.001, False, 1000, 870, 1_760_000_000_000, self.version)
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         with contextlib.suppress(TimeoutError):
@@ -352,6 +356,7 @@ async def test_why_says_everything(site: Site, reader: Reader):
     await card.get_by_role("button", name="Why").click()
     panel = card.locator(".why-body")
     await expect(panel).to_contain_text("Brought by")
+    await expect(panel.locator(".reputation")).to_contain_text("61 of 100, higher than 87 % of 1,000 accounts")
     await expect(panel.locator(".tick")).to_have_text([name.replace("_", " ") for name in FILTERS])
     viewer, now = site.engine.society.viewer_ids(1)[0], site.engine.now_ms()
     feed = await site.engine.feed(Request(viewer_id=viewer, request_id=1, time_ms=now, seed=1, explain=Explain.ALL))

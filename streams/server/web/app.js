@@ -6,6 +6,7 @@ import { makeFlock, mark } from "./flock.js";
 import { CardList } from "./list.js";
 import { madePanel } from "./made.js";
 import { showPeople } from "./people.js";
+import { askWith } from "./reputation.js";
 
 const LIMIT = 20;
 const PUSH_MS = 1000;
@@ -23,6 +24,7 @@ const PASSING = new Set(["not_ready", "overloaded", "too_fast", "timeout"]);
 const AGAIN_MS = 1000;
 
 const connection = new Connection();
+askWith(() => connection.headers);
 const turnFlock = makeFlock(byId("flock"));
 const list = new CardList(byId("feed"), act);
 const openFilters = new Set();

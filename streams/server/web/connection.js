@@ -54,6 +54,11 @@ export class Connection extends EventTarget {
     return this.#token !== null;
   }
 
+  /** What HTTP calls carry to say who asks. */
+  get headers() {
+    return this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
+  }
+
   get isOpen() {
     return this.#socket?.readyState === WebSocket.OPEN;
   }

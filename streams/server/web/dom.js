@@ -24,6 +24,12 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** A bar filled to a share, 0 to 1. */
+export function bar(share, kind = "") {
+  const width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+  return h("span", { class: `meter ${kind}`, "aria-hidden": "true" }, h("span", { style: { width } }));
+}
+
 export const byId = (id) => document.getElementById(id);
 
 /** A name for people: `following` → "Following", `author_diversity` → "author diversity". */

@@ -1,7 +1,6 @@
 // The panel that says how the whole feed was made: version, request, time by stage, and what was dropped.
 
-import { age, h, integer, milliseconds, shortId, words } from "./dom.js";
-import { bar } from "./why.js";
+import { age, bar, h, integer, milliseconds, shortId, words } from "./dom.js";
 
 const SHOWN_MAX = 60;
 const STAGES_MAX = 7;

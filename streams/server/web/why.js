@@ -1,7 +1,8 @@
 // Why an entry is in the feed: one line for readers, and everything for those who ask.
 
-import { h, integer, person, score, words } from "./dom.js";
+import { bar, h, integer, person, score, words } from "./dom.js";
 import { mark } from "./flock.js";
+import { reputation } from "./reputation.js";
 
 const DID = { favorite: "liked", retweet: "shared", reply: "replied to", quote: "quoted" };
 const SOURCES = {
@@ -39,6 +40,7 @@ export function whyPanel(entry, feed) {
     { class: "why-body" },
     section("Brought by", sources(why, feed)),
     section("People you follow", proof(why)),
+    section("Author’s reputation", reputation(entry.author_id)),
     section("Score", scoring(entry)),
     section("Passed", filters(why)),
   );
@@ -46,11 +48,6 @@ export function whyPanel(entry, feed) {
 
 function section(title, content) {
   return content && h("section", {}, h("h4", { text: title }), content);
-}
-
-export function bar(share, kind = "") {
-  const width = `${Math.max(0, Math.min(1, share)) * 100}%`;
-  return h("span", { class: `meter ${kind}`, "aria-hidden": "true" }, h("span", { style: { width } }));
 }
 
 function sources(why, feed) {

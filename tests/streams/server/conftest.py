@@ -25,6 +25,7 @@ from streams.log.interface import (
     Tail,
     TopicPartition,
 )
+from streams.reading.reputation import AccountReputation
 from streams.server.application import RunningServer, build_app, start_server
 
 SECRET = "a secret of more than thirty-two bytes"
@@ -132,6 +133,11 @@ class FakeService:
 
     async def models(self) -> list[ModelInForce]:
         return [ModelInForce("reputation", 2**64 - 1, 34, b"\xab" * 32, T0 - 5, T0, T0 + 5, b'{"residual":0.5}')]
+
+    async def reputation(self, user_id: int) -> AccountReputation:
+        if user_id == 42:
+            return AccountReputation(42, 61, 0.25, False, 1000, 870, T0, self._version)
+        return AccountReputation(user_id, 17, 0.0, True, 0, 0, 0, self._version)
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         with contextlib.suppress(TimeoutError):

@@ -1,0 +1,49 @@
+"""What readers see of an account's reputation, and how it is looked up."""
+
+import msgspec
+import numpy as np
+
+from engine.models.specs import REPUTATION
+from engine.reputation.model import decode
+from engine.reputation.score import GOODWILL
+from engine.state import EngineState
+
+
+class AccountReputation(msgspec.Struct, frozen=True):
+    """An account's reputation at a state version.
+
+    ``missing``: the account has none (nobody follows it and it follows nobody, or nothing was computed yet), and
+    ``score`` is the goodwill. ``computed_for_ms``: the event time that the model was due for, also its version; 0
+    before the first. ``accounts``: how many have a reputation; ``accounts_below``: how many score less than this one.
+    """
+
+    user_id: int
+    score: int
+    pagerank: float
+    missing: bool
+    accounts: int
+    accounts_below: int
+    computed_for_ms: int
+    version: int
+
+
+def reputation_of(state: EngineState, user_id: int) -> AccountReputation:
+    """Look an account up in the model in force. The caller holds the read side of the state lock."""
+    payload = state.models.payload(REPUTATION.name)
+    missing = AccountReputation(user_id, GOODWILL, 0.0, True, 0, 0, 0, state.version)
+    if not payload.size:
+        return missing
+    model = decode(payload)
+    computed_for_ms = int(state.models.versions()[REPUTATION.name])
+    missing = msgspec.structs.replace(missing, accounts=model.ids.size, computed_for_ms=computed_for_ms)
+    position = model.position(user_id)
+    if position < 0:
+        return missing
+    score = int(model.scores[position])
+    return msgspec.structs.replace(
+        missing,
+        score=score,
+        pagerank=float(model.ranks[position]),
+        missing=False,
+        accounts_below=int(np.count_nonzero(model.scores < score)),
+    )
