@@ -110,17 +110,20 @@ class Checks:
             if (at.version, at.gaps) == (lineage.version, len(lineage.gaps)):
                 at.state.check()
                 digest = at.state.digest()
-        for line in lost:
-            self._check_lost(line)
+        once = {place for line in lost for place in self._check_lost(line)}
         self._check_acknowledged(acknowledged, horizon, passed_over)
-        self._check_dead_letters(letters, passed_over)
+        self._check_dead_letters(letters, once, passed_over)
         return digest
 
-    def _check_lost(self, lost: Lineage) -> None:
+    def _check_lost(self, lost: Lineage) -> set[Place]:
+        """Hold what was observed of lost versions against them; returns what could not be used there."""
         asking: Asking | None = None
+        letters: set[Place] = set()
         for at in replay(lost, self._config, self._reader.read, max(lost.observed, default=(0, 0))[0]):
             asking = asking or Asking(self._config, at.state)
             self.observed += check_observed(lost.observed, at, asking)
+            letters |= {_place(dead) for dead in at.dead}
+        return letters
 
     def _check_coverage(self, lineage: Lineage) -> list[Run]:
         """Each record was applied exactly once, in order, unless it was gone before; returns what was passed over."""
@@ -169,8 +172,9 @@ class Checks:
             if (times == 0 and event_id not in gone) or (times > 1 and wide):
                 raise CheckError(f"event {event_id} was acknowledged and applied {times} times")
 
-    def _check_dead_letters(self, letters: set[Place], passed_over: list[Run]) -> None:
-        """Every letter is there, and no other, but for records that were applied before they were passed over.
+    def _check_dead_letters(self, letters: set[Place], once: set[Place], passed_over: list[Run]) -> None:
+        """Every letter is there, and no other, but for records that were applied before they were passed over, and
+        those that a lost version could not use (``once``).
 
         A model's record that is there twice is a duplicate or not, and refused or not, by how many events of other
         topics came between: this may have been different in versions that were lost.
@@ -181,7 +185,7 @@ class Checks:
                 written.add(_place(decode_dead_letter(stored.value)))
         gone = {_place(dead) for run in passed_over for dead in self._decode(run).dead}
         gone |= {place for run in passed_over for place in self._model_places(run)}
-        gone |= self._model_places_there_twice()
+        gone |= self._model_places_there_twice() | once
         missing, more = sorted(letters - written, key=str), sorted(written - letters - gone, key=str)
         if missing or more:
             raise CheckError(f"dead letters are missing for {missing[:3]}, and {more[:3]} are none")

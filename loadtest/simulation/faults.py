@@ -25,6 +25,7 @@ class Rates(NamedTuple):
     deaths: int
     power_cuts: float
     executor_delay_s: float
+    failing_jobs: float
 
     @classmethod
     def draw(cls, chance: Chance) -> "Rates":
@@ -39,6 +40,7 @@ class Rates(NamedTuple):
             deaths=chance.integer(0, 7),
             power_cuts=chance.choice([0.0, 0.5, 1.0]),
             executor_delay_s=chance.choice([0.0, 0.01, 0.3]),
+            failing_jobs=chance.choice([0.0, 0.2, 0.6]),
         )
 
 

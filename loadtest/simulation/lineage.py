@@ -20,8 +20,12 @@ from engine.pipeline.execute import Unwatched, execute
 from engine.pipeline.scratch import Scratch
 from engine.state import EngineState
 from streams.durable.journal import Gap, Run
+from streams.events.dead_letters import DeadLetter
 from streams.events.decode import Decoded, Decoder
 from streams.events.feed_fields import feed_digest
+from streams.jobs.job import pack
+from streams.jobs.reputation import ReputationJob
+from streams.live.effects import dead_letters
 from streams.log.interface import Records, TopicPartition
 from streams.ordering.pieces import Piece, runs_of
 from streams.reading.graph_queries import GraphQuery
@@ -38,11 +42,13 @@ Place = tuple[int, int]
 
 
 class Observed(NamedTuple):
-    """What was seen at a version: digests of the state, and where; digests of feeds, and results of graph queries."""
+    """What was seen at a version: digests of the state, and where; digests of feeds, results of graph queries, and
+    models that jobs made (packed)."""
 
     digests: list[tuple[str, str]]
     feeds: list[tuple[Request, str]]
     queries: list[tuple[GraphQuery, bytes]]
+    models: list[bytes]
 
 
 class Lineage:
@@ -87,6 +93,10 @@ class Lineage:
         """A query of the interaction graph was answered (results as JSON)."""
         self._at(version).queries.append((query, results))
 
+    def saw_model(self, version: int, packed: bytes) -> None:
+        """The reputation job has made this of the state at a version."""
+        self._at(version).models.append(packed)
+
     def take_back(self, version: int, gaps: tuple[Gap, ...]) -> "Lineage | None":
         """Go on from this version and with these gaps; what is lost is returned as a lineage of its own."""
         lost = None
@@ -100,16 +110,20 @@ class Lineage:
         return lost
 
     def _at(self, version: int) -> Observed:
-        return self.observed.setdefault((version, len(self.gaps)), Observed([], [], []))
+        return self.observed.setdefault((version, len(self.gaps)), Observed([], [], [], []))
 
 
 class Replayed(NamedTuple):
-    """A place of the reference, and the state there. ``piece`` and ``decoded``: None where a gap was passed over."""
+    """A place of the reference, and the state there. ``piece`` and ``decoded``: None where a gap was passed over.
+
+    ``dead``: what the piece had that could not be used, whether the decoder or the state refused it.
+    """
 
     version: int
     gaps: int
     piece: Piece | None
     decoded: Decoded | None
+    dead: list[DeadLetter]
     state: EngineState
 
 
@@ -117,18 +131,18 @@ def replay(lineage: Lineage, config: Config, read: Callable[[Run], Records], upt
     """Apply a lineage to an empty state, up to a version. ``read`` gives the records of a run."""
     state, decoder = EngineState(config.rooms), Decoder(future_ms_max=config.ingest.future_ms_max)
     gaps = 0
-    yield Replayed(0, gaps, None, None, state)
+    yield Replayed(0, gaps, None, None, [], state)
     for number in range(upto + 1):
         if number:
             piece = [read(run) for run in lineage.versions[number - 1]]
             decoded = decoder.decode(piece)
-            state.apply(decoded.batch)
-            yield Replayed(number, gaps, piece, decoded, state)
+            applied = state.apply(decoded.batch)
+            yield Replayed(number, gaps, piece, decoded, dead_letters(piece, decoded, applied.effects), state)
         for gap in lineage.gaps:
             if gap.version == number:
                 gaps += 1
                 state.note_gap(gap.earliest - gap.position)
-                yield Replayed(number, gaps, None, None, state)
+                yield Replayed(number, gaps, None, None, [], state)
 
 
 class Asking:
@@ -138,6 +152,7 @@ class Asking:
         self._state = state
         self._products = build_products(state, config.home_mixer, feed_hash(config))
         self._scratch = Scratch()
+        self._reputation = ReputationJob(config.jobs.reputation, config.rooms.models)
 
     def ask(self, request: Request) -> Feed:
         """The feed at this version."""
@@ -148,6 +163,10 @@ class Asking:
             reading=nullcontext(self._state.version),
             watcher=Unwatched(),
         )
+
+    def model(self) -> bytes:
+        """The reputation model that this version's state gives, packed."""
+        return pack(self._reputation.compute(self._state))
 
     def results(self, query: GraphQuery) -> bytes:
         """The results of a query at this version, as JSON."""
@@ -172,4 +191,7 @@ def check_observed(observed: Mapping[Place, Observed], at: Replayed, asking: Ask
     for query, results in seen.queries:
         if asking.results(query) != results:
             raise CheckError(f"version {at.version}: a query of the graph gives other results when asked again")
-    return len(seen.digests) + len(seen.feeds) + len(seen.queries)
+    for model in seen.models:
+        if asking.model() != model:
+            raise CheckError(f"version {at.version}: its state gives another model when computed again")
+    return len(seen.digests) + len(seen.feeds) + len(seen.queries) + len(seen.models)

@@ -11,8 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from config.schema import Config
 from engine.feed import Feed, Request
+from engine.state import EngineState
 from loadtest.simulation.chance import Chance
 from loadtest.simulation.faults import ClientFaults, ProcessFaults, Rates, Weather
+from loadtest.simulation.jobs import DrawnJobs
 from loadtest.simulation.life import Crash, Life
 from loadtest.simulation.lineage import CheckError
 from loadtest.simulation.memory_disk import FaultyDisk, Platter
@@ -142,8 +144,11 @@ class Process:
         slowness_s = pauses.choice([0.0, 0.01, 0.2])
 
         accept_gap, self._accept_gap = self._accept_gap, False
+        states: list[EngineState] = []
+        jobs = DrawnJobs(lambda: states[0], self.witness.lineage, self._weather, self._rates, chance.stream("jobs"))
 
         def writer(applier: Applier, **options: Any) -> StateThread:
+            states.append(applier.state)
             return InlineStateThread(
                 applier,
                 witness=self.witness,
@@ -165,6 +170,7 @@ class Process:
                 registry=CollectorRegistry(),
                 accept_gap=accept_gap,
                 state_thread=writer,
+                start_job=jobs.start,
             ) as engine:
                 await self._serve(engine, log, told)
 

@@ -2,10 +2,12 @@
 
 import msgspec
 
+from config.jobs import JobsConfig, ReputationJobConfig
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from engine.deduplication import DeduplicationConfig
 from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, WalkConfig
+from engine.models.specs import ModelsConfig
 from engine.rooms import RoomsConfig, small_rooms
 from engine.signals.state import SignalsConfig
 from loadtest.simulation.chance import Chance
@@ -35,6 +37,10 @@ def draw_config(chance: Chance) -> Config:
         # Sources are never skipped for time: real time must not matter.
         serving=ServingConfig(request_queue_max=chance.choice([2, 64]), source_deadline_s=1e9, clock="event"),
         rooms=draw_rooms(chance),
+        # Every few seconds of event time, or never.
+        jobs=JobsConfig(
+            reputation=ReputationJobConfig(interval_h=chance.choice([0.0, 2.0, 7.0]) / 3600, seconds_max=5.0)
+        ),
         home_mixer=HomeMixerConfig(for_you=ForYouConfig(time_aware_walks=50, walk=WalkConfig(walks=100))),
     )
 
@@ -44,5 +50,6 @@ def draw_rooms(chance: Chance) -> RoomsConfig:
     return msgspec.structs.replace(
         small_rooms(chance.choice([1 << 6, 1 << 8])),
         deduplication=DeduplicationConfig(events_max=chance.choice(_HORIZONS)),
+        models=ModelsConfig(reputation_users_max=chance.choice([1 << 8, 8])),
         signals=SignalsConfig(users_max=1 << 6, blocks_max=512, seen_per_user=64, served_per_user=64),
     )

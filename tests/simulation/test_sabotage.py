@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from loadtest.simulation.memory_log import MemoryTail
 from loadtest.simulation.run import simulate
 from streams.durable.journal import Journal
 from streams.durable.snapshots import Snapshots
+from streams.jobs.reputation import ReputationJob
 from streams.live import applier
 from streams.live.applier import Applier
 from streams.live.keeper import Keeper
@@ -157,6 +159,17 @@ def test_dead_letters_that_a_snapshot_does_not_wait_for(monkeypatch):
     with _unsettled(monkeypatch):
         monkeypatch.setattr(Ingest, "close", nothing)
         caught("dead letters are missing", first=25)
+
+
+def test_a_job_that_depends_on_more_than_the_state(monkeypatch):
+    compute, calls = ReputationJob.compute, count()
+
+    def counting(self, state):
+        result = compute(self, state)
+        return result._replace(evaluation=result.evaluation | {"call": float(next(calls))})
+
+    monkeypatch.setattr(ReputationJob, "compute", counting)
+    caught("another model")
 
 
 @contextmanager

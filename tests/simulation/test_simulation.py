@@ -44,6 +44,9 @@ MARKS = (
     "zeros from",
     "is told to stop",
     "snapshot-",
+    "a job begins",
+    "log: info job done",
+    "log: error a job has no result",
 )
 
 
