@@ -55,11 +55,11 @@ async def run(
         async with server_process(environment) as server, running_log(log) as event_log:
             url = server.url
             await _follow(event_log)
-            load = asyncio.create_task(_publish(event_log, events_per_s))
+            load = asyncio.create_task(publish_steadily(event_log, events_per_s))
             async with aiohttp.ClientSession() as session:
                 progress("running up")
                 await asyncio.sleep(3.0)
-                before = await _scrape(session, url)
+                before = await scrape(session, url)
                 progress(f"measuring for {seconds:.0f} s")
                 feeds = asyncio.create_task(_ask(session, url, feeds_per_s))
                 probes = asyncio.create_task(_probe(session, url, event_log))
@@ -67,7 +67,7 @@ async def run(
                 for task in (feeds, probes):
                     task.cancel()
                 latencies, probed = [(await asyncio.gather(t, return_exceptions=True))[0] for t in (feeds, probes)]
-                after = await _scrape(session, url)
+                after = await scrape(session, url)
             load.cancel()
             late_s = (await asyncio.gather(load, return_exceptions=True))[0]
     return _report(before, after, seconds, latencies, probed, late_s)
@@ -105,8 +105,11 @@ async def _follow(event_log: EventLog) -> None:
     )
 
 
-async def _publish(event_log: EventLog, events_per_s: int) -> float:
-    """Append at a steady rate for ever (open loop); returns, when cancelled, how late it was at worst."""
+async def publish_steadily(event_log: EventLog, events_per_s: int, *, first_id: int = 0) -> float:
+    """Append at a steady rate for ever (open loop); returns, when cancelled, how late it was at worst (s).
+
+    ``first_id``: event ids begin there, so that a later call to the same log is no duplicate of an earlier one.
+    """
     steps_per_s = round(1.0 / STEP_S)
     due, late_s, second = time.monotonic(), 0.0, 0
     try:
@@ -118,7 +121,7 @@ async def _publish(event_log: EventLog, events_per_s: int) -> float:
                     start_ms=int(time.time() * 1000),
                     span_ms=1000,
                     seed=second,
-                    first_id=second * events_per_s,
+                    first_id=first_id + second * events_per_s,
                 )
             )
             for step in range(steps_per_s):
@@ -196,7 +199,8 @@ async def _shows(ws: aiohttp.ClientWebSocketResponse, tweet: int) -> bool:
             raise MurmurationError(f"the server answered {frame['error']}: {frame['message']}")
 
 
-async def _scrape(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+async def scrape(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    """From ``/metrics``: events applied, and how many were fresh within each of ``LATENCY_S`` (int64)."""
     async with session.get(f"{url}/metrics") as answer:
         text = await answer.text()
     applied, cumulative = 0.0, []

@@ -155,3 +155,21 @@ def graph_scaling(json: Json = False) -> None:
     from loadtest.benches.graph_scaling import run
 
     show(with_status(lambda progress: run(progress=progress)), json=json)
+
+
+@bench.command()
+def reputation(
+    json: Json = False,
+    follows: Annotated[int, typer.Option(min=10_000, help="Follows of the made graph, by power laws.")] = 10_000_000,
+    accounts: Annotated[int, typer.Option(min=1000)] = 1_000_000,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="How long traffic is timed, alone and beside the job; 0: not at all.")
+    ] = 30.0,
+) -> None:
+    """Reputation of all accounts: from nothing, after 1 % of the follows changed, and beside running traffic."""
+    from loadtest.benches.reputation import run
+
+    figures = with_status(
+        lambda progress: asyncio.run(run(follows=follows, accounts=accounts, seconds=seconds, progress=progress))
+    )
+    show(figures, json=json)
