@@ -260,7 +260,7 @@ class Lessons(Observer):
 
     def _candidates(self, user_id: int, seed: int) -> NDArray[np.uint64]:
         """What the plain walks find, and what anybody lately engaged with."""
-        users, weights = recent_company(self._graph, user_id)
+        users, weights = recent_company(self._graph, user_id, self._scratch)
         found = [self._recent[self._recent != 0], self._walk(user_id, users[:0], weights[:0], LENGTH, seed)]
         if len(users):
             found.append(self._walk(0, users, weights, 1, seed))

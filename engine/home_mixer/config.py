@@ -49,6 +49,21 @@ class RelatedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     counting: RelatedTweetsConfig = RelatedTweetsConfig()
 
 
+class NarrowConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The most candidates of each source, after the filters and by the light rank, whose features are computed and
+    which are scored. A candidate stays if any of the sources that brought it keeps it."""
+
+    followees: Count = 600
+    liked_by_followees: Count = 800
+    related_to_favorites: Count = 200
+    walk_own: Count = 400
+    walk_followees: Count = 400
+    walk_popular: Count = 400
+    popular: Count = 200
+    #: Of all sources together.
+    total: Count = 1500
+
+
 class BlendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Score = (Σ weighted parts) × Π factors; each part lies in 0..1 before its weight."""
 
@@ -82,11 +97,12 @@ class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     author_gap: Annotated[int, Meta(ge=0, le=20)] = 2
     #: Paging ends after so many tweets: the cursor carries their ids.
     pages_tweets_max: Annotated[int, Meta(ge=1, le=2000)] = 400
-    #: Walks of each of the time-aware scores (two kinds, at pairs of half-lives).
-    time_aware_walks: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    #: Walkers of each of the two time-aware walks: from the viewer, and from the viewer's recent company.
+    time_aware_walks: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     liked_by: LikedByConfig = LikedByConfig()
     related: RelatedConfig = RelatedConfig()
     walk: WalkConfig = WalkConfig()
+    narrow: NarrowConfig = NarrowConfig()
     blend: BlendConfig = BlendConfig()
 
 

@@ -1,126 +1,149 @@
 """Filters over hydrated columns: each says what it drops, in its name.
 
-The order (products.py) puts safety first; the first filter that drops a candidate names
-the reason.
+The order (products.py) puts safety first; the first filter that drops a candidate names the reason. A constant is
+named as its reason.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from engine.pipeline import kernels
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
+from engine.pipeline.scratch import Buffers
 from engine.signals.state import ViewerFlag
 from engine.social_graph.state import Relation
 
-Mask = NDArray[np.bool_]
-
-
-def _lacks(candidates: Candidates, column: str, bits: int) -> Mask:
-    flags = candidates.columns[column]
-    lacking: Mask = (flags & flags.dtype.type(bits)) == 0
-    return lacking
+Drop = Callable[[Query, Candidates, int], None]
 
 
 class Rule:
-    """A filter made of one vectorised test."""
+    """A filter made of one test over columns.
+
+    ``drops``: what it drops, for docs/feeds.md; ``drop``: writes a code into ``dropped_by`` where that is still 0.
+    """
 
     def __init__(
-        self,
-        name: str,
-        keep: Callable[[Query, Candidates], Mask],
-        enabled: Callable[[Query], bool] = lambda query: True,
+        self, name: str, drops: str, drop: Drop, enabled: Callable[[Query], bool] = lambda query: True
     ) -> None:
         self.name = name
-        self._keep = keep
+        self.drops = drops
+        self._drop = drop
         self._enabled = enabled
 
     def enabled(self, query: Query) -> bool:
+        """See ``Filter``."""
         return self._enabled(query)
 
-    def keep(self, query: Query, candidates: Candidates) -> Mask:
-        return self._keep(query, candidates)
+    def drop(self, query: Query, candidates: Candidates, code: int) -> None:
+        """See ``Filter``."""
+        self._drop(query, candidates, code)
 
 
-def _not_own(query: Query, candidates: Candidates) -> Mask:
+def _any_bit(bits: int, *columns: str) -> Drop:
+    mask = int(bits)  # numba would take a flag for a type of its own
+
+    def drop(query: Query, candidates: Candidates, code: int) -> None:
+        for column in columns:
+            kernels.drop_any_bit(candidates.columns[column], mask, candidates.dropped_by, code)
+
+    return drop
+
+
+def _own(query: Query, candidates: Candidates, code: int) -> None:
     viewer = np.uint64(query.request.viewer_id)
-    columns = candidates.columns
-    others: Mask = (columns["author_id"] != viewer) & (columns["original_author_id"] != viewer)
-    return others
+    for column in ("author_id", "original_author_id"):
+        kernels.drop_equal(candidates.columns[column], viewer, candidates.dropped_by, code)
 
 
-def _first_of_its_source(query: Query, candidates: Candidates) -> Mask:
-    """A native tweet beats its retweets; of several retweets the first candidate stays (docs/feeds.md)."""
-    original = candidates.columns["original_id"]
-    is_retweet = original != candidates.tweet_id
-    # Natives first, then arrival: np.unique keeps the first of each original in that order.
-    order = np.lexsort((np.arange(len(candidates)), is_retweet))
-    _, first = np.unique(original[order], return_index=True)
-    keep = np.zeros(len(candidates), bool)
-    keep[order[first]] = True
-    return keep
+def _repeated(query: Query, candidates: Candidates, code: int) -> None:
+    table = query.scratch.of(Buffers).take("filters.table", np.int32, kernels.table_size(len(candidates)))
+    kernels.drop_repeated(candidates.tweet_id, candidates.columns["original_id"], table, candidates.dropped_by, code)
 
 
-def _young(age_ms_max: int) -> Callable[[Query, Candidates], Mask]:
-    def keep(query: Query, candidates: Candidates) -> Mask:
-        young: Mask = candidates.columns["created_ms"] >= query.request.time_ms - age_ms_max
-        return young
-
-    return keep
+def _listed(query: Query, candidates: Candidates, ids: np.ndarray[tuple[int], np.dtype[np.uint64]], code: int) -> None:
+    table = query.scratch.of(Buffers).take("filters.table", np.int32, kernels.table_size(len(ids)))
+    kernels.drop_listed(candidates.tweet_id, ids, table, candidates.dropped_by, code)
 
 
-def _older(query: Query, candidates: Candidates) -> Mask:
+def _earlier_page(query: Query, candidates: Candidates, code: int) -> None:
     assert query.before is not None
     created_ms, tweet_id = query.before
-    created = candidates.columns["created_ms"]
-    older: Mask = (created < created_ms) | ((created == created_ms) & (candidates.tweet_id < np.uint64(tweet_id)))
-    return older
+    columns, dropped_by = candidates.columns, candidates.dropped_by
+    kernels.drop_not_before(
+        columns["created_ms"], candidates.tweet_id, created_ms, np.uint64(tweet_id), dropped_by, code
+    )
 
 
-def _not_excluded(query: Query, candidates: Candidates) -> Mask:
-    return ~np.isin(candidates.tweet_id, np.array(query.request.exclude, np.uint64))
-
-
-def _not_shown(query: Query, candidates: Candidates) -> Mask:
-    return ~np.isin(candidates.tweet_id, query.shown)
-
-
-#: Drops what has no content here (a create that never arrived) or was deleted: it cannot be checked, so not shown.
-HYDRATED = Rule("unhydrated", lambda query, c: c.columns["servable"].astype(bool))
+UNHYDRATED = Rule(
+    "unhydrated",
+    "no content here (its create never came, or fell out of the store), or deleted: it cannot be checked",
+    lambda query, c, code: kernels.drop_false(c.columns["servable"], c.dropped_by, code),
+)
 BLOCKED = Rule(
     "blocked",
-    lambda query, c: (
-        _lacks(c, "relation", Relation.BLOCKS | Relation.BLOCKED_BY)
-        & _lacks(c, "original_relation", Relation.BLOCKS | Relation.BLOCKED_BY)
-    ),
+    "block between viewer and author, either way; of a retweet also its original author",
+    _any_bit(Relation.BLOCKS | Relation.BLOCKED_BY, "relation", "original_relation"),
 )
-#: Either way (issue and design): who muted the viewer is not pushed into the viewer's feed either.
 MUTED = Rule(
     "muted",
-    lambda query, c: (
-        _lacks(c, "relation", Relation.MUTES | Relation.MUTED_BY)
-        & _lacks(c, "original_relation", Relation.MUTES | Relation.MUTED_BY)
-    ),
+    "mute between viewer and author, either way: who muted the viewer is not pushed into the viewer's feed either; of a"
+    " retweet also its original author",
+    _any_bit(Relation.MUTES | Relation.MUTED_BY, "relation", "original_relation"),
 )
-OWN = Rule("own", _not_own)
-DUPLICATE = Rule("duplicate", _first_of_its_source)
-EXCLUDED = Rule("excluded", _not_excluded, lambda query: bool(query.request.exclude))
-SHOWN = Rule("already_shown", _not_shown, lambda query: len(query.shown) > 0)
-#: Keyset paging: what comes after the last page's last entry.
-BEFORE = Rule("earlier_page", _older, lambda query: query.before is not None)
-SEEN = Rule("seen", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.SEEN))
-#: Served recently: only when paging down, or a client that reloads would see its feed vanish (docs/feeds.md).
+OWN = Rule("own", "the viewer's own, and retweets of it", _own)
+DUPLICATE = Rule(
+    "duplicate",
+    "a retweet of a tweet that is a candidate itself; all but the first retweet of one tweet",
+    _repeated,
+)
+EXCLUDED = Rule(
+    "excluded",
+    "named in `exclude`, or in this request's `seen`",
+    lambda query, c, code: _listed(query, c, np.array(query.request.exclude, np.uint64), code),
+    lambda query: bool(query.request.exclude),
+)
+ALREADY_SHOWN = Rule(
+    "already_shown",
+    "on an earlier page of For You (the cursor names them)",
+    lambda query, c, code: _listed(query, c, query.shown, code),
+    lambda query: len(query.shown) > 0,
+)
+EARLIER_PAGE = Rule(
+    "earlier_page",
+    "on an earlier page of Following: not older than the cursor's last entry, by creation time and id",
+    _earlier_page,
+    lambda query: query.before is not None,
+)
+SEEN = Rule("seen", "an impression by the viewer in the last 2 days", _any_bit(ViewerFlag.SEEN, "viewer_flags"))
+#: Only when paging down: a client that reloads would see its feed vanish.
 SERVED = Rule(
     "served",
-    lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.SERVED),
+    "served in the last 10 minutes; only when paging down",
+    _any_bit(ViewerFlag.SERVED, "viewer_flags"),
     lambda query: query.request.cursor is not None,
 )
-ENGAGED = Rule("engaged", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.ENGAGED))
-REJECTED = Rule("rejected", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.REJECTED))
-AUTHOR_REJECTED = Rule("author_rejected", lambda query, c: _lacks(c, "viewer_flags", ViewerFlag.AUTHOR_REJECTED))
+ENGAGED = Rule(
+    "engaged",
+    "favorite, retweet, reply, quote, share or bookmark by the viewer, not taken back",
+    _any_bit(ViewerFlag.ENGAGED, "viewer_flags"),
+)
+REJECTED = Rule(
+    "rejected", "not_interested, see_fewer or report on this tweet", _any_bit(ViewerFlag.REJECTED, "viewer_flags")
+)
+AUTHOR_REJECTED = Rule(
+    "author_rejected",
+    "see_fewer or report on any tweet of the author, or report_user, in the last 14 days",
+    _any_bit(ViewerFlag.AUTHOR_REJECTED, "viewer_flags"),
+)
 
 
 def too_old(age_ms_max: int) -> Rule:
     """Drops tweets created more than ``age_ms_max`` before the request."""
-    return Rule("too_old", _young(age_ms_max))
+
+    def drop(query: Query, candidates: Candidates, code: int) -> None:
+        least = query.request.time_ms - age_ms_max
+        kernels.drop_less(candidates.columns["created_ms"], least, candidates.dropped_by, code)
+
+    return Rule("too_old", "created over 48 h before the request", drop)

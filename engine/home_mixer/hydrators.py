@@ -1,39 +1,33 @@
-"""Hydrators: what the rooms know of the candidates, gathered at one state version."""
+"""Hydrators: what filters and the light ranker need to know of every candidate, gathered at one state version."""
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from engine.blend_learner import BlendLearner
-from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, components
-from engine.home_mixer.sources import PUBLIC_ACTS
-from engine.interaction_graph.queries import social_proof
 from engine.interaction_graph.state import InteractionGraph
 from engine.models.state import Models
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
 from engine.signals.state import Signals
-from engine.social_graph.state import Relation, SocialGraph
+from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
 from engine.tweet_store.state import TweetStore
 
 Columns = dict[str, NDArray[Any]]
-#: Columns of ``TimeAware``, which are names of score parts too.
-FAMILY_COLUMNS = tuple(family.replace(" ", "_") for family in FAMILIES)
 
 
-class _Safety:
-    """A hydrator whose columns decide what may be shown."""
+class Safety:
+    """A component whose columns decide what may be shown."""
 
     safety = True
 
     def defaults(self, count: int) -> Columns:
-        raise AssertionError("a safety hydrator has no defaults")
+        """A safety component has none: its failure ends the request."""
+        raise AssertionError("a safety component has no defaults")
 
 
 class LogGap:
-    """Tells the query how many of the log's records were lost before this state could apply them."""
+    """Query hydrator: how many of the log's records were lost before this state could apply them."""
 
     name = "log_gap"
 
@@ -46,7 +40,7 @@ class LogGap:
 
 
 class ModelVersions:
-    """Tells the query which versions of the models that came through the log are in force."""
+    """Query hydrator: which versions of the models that came through the log are in force."""
 
     name = "model_versions"
 
@@ -58,8 +52,25 @@ class ModelVersions:
         query.models = self._models.versions()
 
 
-class Tweets(_Safety):
-    """Content and counters of each candidate, and the author of the tweet that a retweet carries."""
+class ViewerGraph:
+    """Query hydrator: whom the viewer follows, and how much the interaction graph knows of the viewer."""
+
+    name = "viewer_graph"
+
+    def __init__(self, social_graph: SocialGraph, interaction_graph: InteractionGraph, followees_max: int) -> None:
+        self.social_graph = social_graph
+        self.interaction_graph = interaction_graph
+        self.followees_max = followees_max
+
+    def hydrate(self, query: Query) -> None:
+        """See ``QueryHydrator``."""
+        viewer = query.request.viewer_id
+        query.followees = self.social_graph.followees(viewer, self.followees_max)
+        query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
+
+
+class Tweets(Safety):
+    """Place in the store, author and age of each candidate, and whose the tweet is that a retweet carries."""
 
     name = "tweets"
 
@@ -67,25 +78,19 @@ class Tweets(_Safety):
         self.tweet_store = tweet_store
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
-        store = self.tweet_store
-        slots = store.lookup(candidates.tweet_id)
-        tweets = store.columns(slots)
-        retweet = tweets.retweeted_id != 0
-        originals = store.columns(store.lookup(np.where(retweet, tweets.retweeted_id, candidates.tweet_id)))
-        query.text, text_start, text_bytes = store.texts(slots)
+        """See ``Hydrator``."""
+        slots, servable, created_ms, ids = self.tweet_store.judge(candidates.tweet_id)
         return {
-            "servable": tweets.servable,
-            "author_id": tweets.author_id,
-            "created_ms": tweets.created_ms,
-            "original_id": np.where(retweet, tweets.retweeted_id, candidates.tweet_id),
-            "original_author_id": np.where(retweet, originals.author_id, tweets.author_id),
-            "text_start": text_start,
-            "text_bytes": text_bytes,
-            "totals": tweets.totals,
+            "slot": slots,
+            "servable": servable,
+            "created_ms": created_ms,
+            "author_id": ids[0],
+            "original_id": ids[1],
+            "original_author_id": ids[2],
         }
 
 
-class Relations(_Safety):
+class Relations(Safety):
     """Follow, block and mute between viewer and author, and between viewer and a retweet's original author."""
 
     name = "relations"
@@ -94,16 +99,13 @@ class Relations(_Safety):
         self.social_graph = social_graph
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
-        viewer = query.request.viewer_id
-        relation = self.social_graph.relation(viewer, _ids(candidates, "author_id"))
-        return {
-            "relation": relation,
-            "original_relation": self.social_graph.relation(viewer, _ids(candidates, "original_author_id")),
-            "in_network": (relation & np.uint8(Relation.FOLLOWS)) != 0,
-        }
+        """See ``Hydrator``."""
+        columns = candidates.columns
+        bits = self.social_graph.relations(query.request.viewer_id, columns["author_id"], columns["original_author_id"])
+        return {"relation": bits[0], "original_relation": bits[1]}
 
 
-class ViewerFlags(_Safety):
+class ViewerFlags(Safety):
     """What the viewer did with each candidate and its author: seen, served, engaged, rejected."""
 
     name = "viewer_flags"
@@ -112,74 +114,7 @@ class ViewerFlags(_Safety):
         self.signals = signals
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
-        flags = self.signals.flags(
-            query.request.viewer_id, candidates.tweet_id, _ids(candidates, "original_author_id"), query.request.time_ms
-        )
-        return {"viewer_flags": flags}
-
-
-class TimeAware:
-    """Each family's time-aware score (walks, popularity), blended over its half-lives by the weights learnt so far.
-
-    Fails open: what is left then is recency, related tweets and social proof.
-    """
-
-    name = "time_aware"
-    safety = False
-
-    def __init__(self, graph: InteractionGraph, learner: BlendLearner, walks: int) -> None:
-        self.graph = graph
-        self.learner = learner
-        self.walks = walks
-
-    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
+        """See ``Hydrator``."""
+        authors = candidates.columns["original_author_id"]
         request = query.request
-        order = np.argsort(candidates.tweet_id)
-        parts = components(
-            self.graph,
-            candidates.tweet_id[order],
-            BlendRequest(request.viewer_id, request.time_ms, self.walks, request.seed),
-            query.scratch.blend,
-        )
-        weighted = (parts * self.learner.weights).reshape(len(order), len(FAMILIES), len(HALF_LIVES_MS)).sum(axis=2)
-        columns = np.empty_like(weighted)
-        columns[order] = weighted
-        return {family: columns[:, i] for i, family in enumerate(FAMILY_COLUMNS)}
-
-    def defaults(self, count: int) -> Columns:
-        return {family: np.zeros(count) for family in FAMILY_COLUMNS}
-
-
-class SocialProof:
-    """Which followees publicly engaged with each candidate; fails open (the feed goes on without its faces)."""
-
-    name = "social_proof"
-    safety = False
-
-    def __init__(self, graph: InteractionGraph, per_tweet_max: int) -> None:
-        self.graph = graph
-        self.per_tweet_max = per_tweet_max
-
-    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
-        proof = social_proof(self.graph, candidates.tweet_id, query.followees, self.per_tweet_max, PUBLIC_ACTS)
-        return {"proof_people": _distinct(proof.user_ids), "proof_users": proof.user_ids, "proof_types": proof.types}
-
-    def defaults(self, count: int) -> Columns:
-        return {
-            "proof_people": np.zeros(count, np.int64),
-            "proof_users": np.zeros((count, self.per_tweet_max), np.uint64),
-            "proof_types": np.zeros((count, self.per_tweet_max), np.uint8),
-        }
-
-
-def _distinct(ids: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """How many different ids each row has, 0 left out: somebody who liked and retweeted is one person."""
-    rows = np.sort(ids, axis=1)
-    first = np.ones(rows.shape, bool)
-    first[:, 1:] = rows[:, 1:] != rows[:, :-1]
-    counts: NDArray[np.int64] = np.count_nonzero(first & (rows != 0), axis=1)
-    return counts
-
-
-def _ids(candidates: Candidates, column: str) -> NDArray[np.uint64]:
-    return candidates.columns[column].astype(np.uint64, copy=False)
+        return {"viewer_flags": self.signals.flags(request.viewer_id, candidates.tweet_id, authors, request.time_ms)}

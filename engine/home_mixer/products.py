@@ -2,22 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import BadCursorError
-from engine.feed import Entry, Product, Why
+from engine.feed import Entry, Feed, Product, Why
 from engine.home_mixer import cursor as cursors
-from engine.home_mixer import filters, hydrators, scorers, sources
+from engine.home_mixer import features, filters, hydrators, scorers, sources
 from engine.home_mixer.config import HomeMixerConfig
-from engine.home_mixer.selector import BestSpaced
+from engine.home_mixer.light_ranker import FirstRank
+from engine.home_mixer.selector import BestSpaced, StillSafe
 from engine.interaction_graph.state import EdgeType
 from engine.pipeline.candidates import Candidates
-from engine.pipeline.components import Query
+from engine.pipeline.components import Query, Watcher
 from engine.pipeline.execute import Pipeline
+from engine.pipeline.late_stages import Scoring, Selection, Verification
+from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, QueryHydration, Sourcing
+from engine.social_graph.state import Relation
 from engine.state import EngineState
 from engine.tweet_store.state import Counter
 
-MODEL_VERSION = "blend-2"
+MODEL_VERSION = "blend-3"
 
 #: Counters that an entry carries.
 SHOWN_COUNTS = {
@@ -26,6 +32,7 @@ SHOWN_COUNTS = {
     "reply": Counter.REPLY,
     "quote": Counter.QUOTE,
 }
+_SHOWN = [int(counter) for counter in SHOWN_COUNTS.values()]
 
 
 class _Presenter:
@@ -33,28 +40,51 @@ class _Presenter:
 
     product: Product
 
-    def entry(
-        self, query: Query, candidates: Candidates, i: int, position: int, score: float, why: Why | None
-    ) -> Entry:
-        columns = candidates.columns
-        start, size = int(columns["text_start"][i]), int(columns["text_bytes"][i])
-        totals = columns["totals"][i]
-        return Entry(
-            tweet_id=int(candidates.tweet_id[i]),
-            author_id=int(columns["author_id"][i]),
-            created_ms=int(columns["created_ms"][i]),
-            text=query.text[start : start + size].tobytes().decode("utf-8", "replace"),
-            position=query.offset + position,
-            score=score,
-            in_network=bool(columns["in_network"][i]),
-            counts={name: int(totals[which]) for name, which in SHOWN_COUNTS.items()},
-            why=why,
+    def entries(
+        self,
+        query: Query,
+        candidates: Candidates,
+        places: NDArray[np.int32],
+        scores: Sequence[float],
+        whys: Sequence[Why | None],
+    ) -> tuple[Entry, ...]:
+        """See ``Presenter``."""
+        rows, columns, kept = candidates.rows[places], candidates.columns, candidates.kept_columns
+        starts, totals = kept["text_start"][places], kept["totals"][places][:, _SHOWN]
+        follows = columns["relation"][rows] & np.uint8(Relation.FOLLOWS) != 0
+        return tuple(
+            Entry(
+                tweet_id=tweet_id,
+                author_id=author_id,
+                created_ms=created_ms,
+                text=query.text[start:end].tobytes().decode("utf-8", "replace"),
+                position=position,
+                score=score,
+                in_network=in_network,
+                counts=dict(zip(SHOWN_COUNTS, counts, strict=True)),
+                why=why,
+            )
+            for position, tweet_id, author_id, created_ms, start, end, score, in_network, counts, why in zip(
+                range(query.offset, query.offset + len(places)),
+                candidates.tweet_id[rows].tolist(),
+                columns["author_id"][rows].tolist(),
+                columns["created_ms"][rows].tolist(),
+                starts.tolist(),
+                (starts + kept["text_bytes"][places]).tolist(),
+                scores,
+                follows.tolist(),
+                totals.tolist(),
+                whys,
+                strict=True,
+            )
         )
 
-    def social_proof(self, candidates: Candidates, i: int) -> dict[str, tuple[int, ...]]:
-        columns = candidates.columns
+    def social_proof(self, candidates: Candidates, place: int) -> dict[str, tuple[int, ...]]:
+        """See ``Presenter``."""
+        kept = candidates.kept_columns
         by_kind: dict[str, list[int]] = {}
-        for user, code in zip(columns["proof_users"][i].tolist(), columns["proof_types"][i].tolist(), strict=True):
+        users, types = kept["proof_users"][place].tolist(), kept["proof_types"][place].tolist()
+        for user, code in zip(users, types, strict=True):
             if user:
                 by_kind.setdefault(EdgeType(code).name.lower(), []).append(user)
         return {kind: tuple(users) for kind, users in sorted(by_kind.items())}
@@ -101,50 +131,83 @@ class _FollowingPages(_Presenter):
         return cursors.encode(self.product, query.request.viewer_id, offset, last)
 
 
+class ServedSources:
+    """Side effect: counts how many entries each source brought, so that its share of what is shown can be seen."""
+
+    name = "served_sources"
+
+    def happen(
+        self, query: Query, candidates: Candidates, rows: NDArray[np.int32], feed: Feed, watcher: Watcher
+    ) -> None:
+        """See ``SideEffect``."""
+        brought = (candidates.source_rank[:, rows] >= 0).sum(axis=1)
+        for name, count in zip(candidates.sources, brought.tolist(), strict=True):
+            if count:
+                watcher.count("source", name, "served", count)
+
+
 def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str) -> Pipeline:
     """The For You pipeline over the rooms of ``state``."""
-    own = config.for_you
+    own, graph = config.for_you, state.interaction_graph
     popular = sources.Popular(state.tweet_store, own)
+    sourcing = Sourcing(
+        sources.Followees(state.tweet_store, own),
+        sources.LikedByFollowees(graph, own.liked_by),
+        sources.RelatedToFavorites(graph, state.signals, own.related),
+        sources.OwnWalk(graph, own.walk),
+        sources.FolloweesWalk(graph, own.walk),
+        sources.PopularWalk(graph, own.walk, popular),
+        popular,
+    )
+    caps = msgspec.structs.asdict(own.narrow)
+    enrichment = Enrichment(
+        Product.FOR_YOU,
+        features.FEATURES_VERSION,
+        features.TweetContent(state.tweet_store),
+        features.Relationship(),
+        features.SourceRanks(tuple(source.name for source in sourcing.sources)),
+        features.TimeAware(graph, state.blend_learner, own.time_aware_walks),
+        features.SocialProof(graph, own.social_proof_per_tweet),
+    )
     return Pipeline(
-        query_hydrators=(
-            hydrators.LogGap(state),
-            hydrators.ModelVersions(state.models),
-            sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),
+        under_lock=(
+            QueryHydration(
+                hydrators.LogGap(state),
+                hydrators.ModelVersions(state.models),
+                hydrators.ViewerGraph(state.social_graph, graph, config.followees_max),
+            ),
+            sourcing,
+            Hydration(
+                hydrators.Tweets(state.tweet_store),
+                hydrators.Relations(state.social_graph),
+                hydrators.ViewerFlags(state.signals),
+            ),
+            Filtering(
+                filters.UNHYDRATED,
+                filters.BLOCKED,
+                filters.MUTED,
+                filters.OWN,
+                filters.too_old(own.age_ms_max),
+                filters.DUPLICATE,
+                filters.EXCLUDED,
+                filters.ALREADY_SHOWN,
+                filters.SEEN,
+                filters.SERVED,
+                filters.ENGAGED,
+                filters.REJECTED,
+                filters.AUTHOR_REJECTED,
+            ),
+            Narrowing(FirstRank(), caps, caps.pop("total")),
+            enrichment,
         ),
-        sources=(
-            sources.Followees(state.tweet_store, own),
-            sources.LikedByFollowees(state.interaction_graph, own.liked_by),
-            sources.RelatedToFavorites(state.interaction_graph, state.signals, own.related),
-            sources.OwnWalk(state.interaction_graph, own.walk),
-            sources.FolloweesWalk(state.interaction_graph, own.walk),
-            sources.PopularWalk(state.interaction_graph, own.walk, popular),
-            popular,
+        after_lock=(
+            Scoring("score", scorers.Blend(own.blend, enrichment.schema)),
+            Scoring("heuristics", scorers.AuthorDiversity(own.blend)),
+            Selection(BestSpaced(own.author_gap)),
+            Verification(StillSafe()),
         ),
-        hydrators=(
-            hydrators.Tweets(state.tweet_store),
-            hydrators.Relations(state.social_graph),
-            hydrators.ViewerFlags(state.signals),
-            hydrators.TimeAware(state.interaction_graph, state.blend_learner, own.time_aware_walks),
-            hydrators.SocialProof(state.interaction_graph, own.social_proof_per_tweet),
-        ),
-        filters=(
-            filters.HYDRATED,
-            filters.BLOCKED,
-            filters.MUTED,
-            filters.OWN,
-            filters.too_old(own.age_ms_max),
-            filters.DUPLICATE,
-            filters.EXCLUDED,
-            filters.SHOWN,
-            filters.SEEN,
-            filters.SERVED,
-            filters.ENGAGED,
-            filters.REJECTED,
-            filters.AUTHOR_REJECTED,
-        ),
-        scorers=(scorers.Blend(own.blend), scorers.AuthorDiversity(own.blend)),
-        selector=BestSpaced(own.author_gap),
         presenter=_ForYouPages(own.pages_tweets_max),
+        side_effects=(ServedSources(),),
         config_hash=config_hash,
         model_version=MODEL_VERSION,
     )
@@ -153,24 +216,39 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
 def build_following(state: EngineState, config: HomeMixerConfig, config_hash: str) -> Pipeline:
     """The Following pipeline: followees' and own tweets, newest first, minus blocked and muted people."""
     return Pipeline(
-        query_hydrators=(
-            hydrators.LogGap(state),
-            hydrators.ModelVersions(state.models),
-            sources.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),
+        under_lock=(
+            QueryHydration(
+                hydrators.LogGap(state),
+                hydrators.ModelVersions(state.models),
+                hydrators.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),
+            ),
+            Sourcing(
+                sources.Followees(state.tweet_store, config.following),
+                sources.OwnTweets(state.tweet_store, config.following),
+            ),
+            Hydration(hydrators.Tweets(state.tweet_store), hydrators.Relations(state.social_graph)),
+            Filtering(
+                filters.UNHYDRATED,
+                filters.BLOCKED,
+                filters.MUTED,
+                filters.EARLIER_PAGE,
+                filters.DUPLICATE,
+                filters.EXCLUDED,
+            ),
+            Enrichment(
+                Product.FOLLOWING,
+                features.FEATURES_VERSION,
+                features.TweetContent(state.tweet_store),
+                features.SocialProof(state.interaction_graph, config.for_you.social_proof_per_tweet),
+            ),
         ),
-        sources=(
-            sources.Followees(state.tweet_store, config.following),
-            sources.OwnTweets(state.tweet_store, config.following),
+        after_lock=(
+            Scoring("score", scorers.Chronological()),
+            Selection(BestSpaced(0)),
+            Verification(StillSafe()),
         ),
-        hydrators=(
-            hydrators.Tweets(state.tweet_store),
-            hydrators.Relations(state.social_graph),
-            hydrators.SocialProof(state.interaction_graph, config.for_you.social_proof_per_tweet),
-        ),
-        filters=(filters.HYDRATED, filters.BLOCKED, filters.MUTED, filters.BEFORE, filters.DUPLICATE, filters.EXCLUDED),
-        scorers=(scorers.Chronological(),),
-        selector=BestSpaced(0),
         presenter=_FollowingPages(),
+        side_effects=(ServedSources(),),
         config_hash=config_hash,
         model_version="chronological-1",
     )

@@ -1,23 +1,31 @@
-"""The plain score blend: parts in 0..1 by their weights, then factors.
+"""The plain score: parts in 0..1 by their weights, then factors; and the heuristics on top of it.
 
 Time-aware and related scores are scaled by the request's own greatest, so scores rank one feed and are not
 comparable between feeds.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from engine.home_mixer import kernels
 from engine.home_mixer.config import BlendConfig
-from engine.home_mixer.hydrators import FAMILY_COLUMNS
+from engine.home_mixer.features import FAMILY_COLUMNS
 from engine.home_mixer.sources import SEEDED_WALKS, RelatedToFavorites
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query, Scores
-from engine.signals.state import ViewerFlag
+from engine.pipeline.features import FeatureSchema
+from engine.pipeline.kernels import table_size
+from engine.pipeline.scratch import Buffers
 
-
-def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    top = float(values.max(initial=0.0))
-    return values / top if top > 0 else np.zeros(len(values))
+PARTS = ("recency", *FAMILY_COLUMNS, "seeded_walk", "related", "social_proof")
+FACTORS = ("out_of_network", "author_not_interested")
+_FEATURES = (
+    "age_h",
+    *FAMILY_COLUMNS,
+    *(f"{name}_score" for name in (*SEEDED_WALKS, RelatedToFavorites.name)),
+    "proof_people",
+    "in_network",
+    "author_not_interested",
+)
 
 
 class Blend:
@@ -25,27 +33,29 @@ class Blend:
 
     name = "blend"
 
-    def __init__(self, config: BlendConfig) -> None:
-        self.config = config
+    def __init__(self, config: BlendConfig, schema: FeatureSchema) -> None:
+        self._columns = np.array([schema.column(name) for name in _FEATURES], np.int64)
+        self._weights = np.array(
+            [
+                config.recency,
+                config.recency_half_life_ms / kernels.MS_PER_HOUR,
+                config.time_aware,
+                config.seeded_walk,
+                config.related,
+                config.social_proof,
+                config.social_proof_full,
+                config.out_of_network_factor,
+                config.author_not_interested_factor,
+            ],
+            np.float64,
+        )
 
     def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
-        config, columns = self.config, candidates.columns
-        age_ms = np.maximum(query.request.time_ms - columns["created_ms"], 0).astype(np.float64)
-        proof = np.minimum(columns["proof_people"].astype(np.float64) / config.social_proof_full, 1.0)
-        time_aware = np.column_stack([columns[family] for family in FAMILY_COLUMNS])
-        greatest = max(float(time_aware.sum(axis=1).max(initial=0.0)), np.finfo(np.float64).tiny)
-        scores.parts["recency"] = config.recency * np.exp2(-age_ms / config.recency_half_life_ms)
-        # Scaled together, so that what was learnt about their proportion stays.
-        for i, family in enumerate(FAMILY_COLUMNS):
-            scores.parts[family] = config.time_aware * time_aware[:, i] / greatest
-        # Who has few engagements of their own has no walk of their own: what others' walks found counts then.
-        seeded = np.maximum(*(candidates.brought_by(name) for name in SEEDED_WALKS))
-        scores.parts["seeded_walk"] = config.seeded_walk * _scaled(seeded)
-        scores.parts["related"] = config.related * _scaled(candidates.brought_by(RelatedToFavorites.name))
-        scores.parts["social_proof"] = config.social_proof * proof
-        scores.factors["out_of_network"] = np.where(columns["in_network"], 1.0, config.out_of_network_factor)
-        disliked = (columns["viewer_flags"] & np.uint16(ViewerFlag.AUTHOR_NOT_INTERESTED)) != 0
-        scores.factors["author_not_interested"] = np.where(disliked, config.author_not_interested_factor, 1.0)
+        """See ``Scorer``."""
+        m = len(candidates.rows)
+        parts, factors = np.empty((len(PARTS), m)), np.empty((len(FACTORS), m))
+        kernels.blend_parts(candidates.features, self._columns, self._weights, parts, factors)
+        scores.add(PARTS, parts, FACTORS, factors)
 
 
 class AuthorDiversity:
@@ -58,19 +68,15 @@ class AuthorDiversity:
         self.floor = config.author_diversity_floor
 
     def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
-        author = candidates.columns["author_id"]
-        order = best_first(scores.total(len(candidates)), candidates.tweet_id)
-        by_author = order[np.argsort(author[order], kind="stable")]
-        sorted_author = author[by_author]
-        starts = (
-            np.flatnonzero(np.r_[True, sorted_author[1:] != sorted_author[:-1]]) if len(author) else np.empty(0, int)
-        )
-        sizes = np.diff(np.r_[starts, len(author)])
-        i = np.empty(len(author), np.int64)
-        i[by_author] = np.arange(len(author)) - np.repeat(starts, sizes)
-        factor = (1.0 - self.floor) * self.decay**i + self.floor
-        # Unknown authors (id 0) are not one author.
-        scores.factors[self.name] = np.where(author == 0, 1.0, factor)
+        """See ``Scorer``."""
+        rows = candidates.rows
+        m = len(rows)
+        table = query.scratch.of(Buffers).take("author_diversity", np.int32, table_size(m))
+        cut = (np.empty(m, np.int32), np.empty(m, np.int32), table, np.empty(m))
+        out = np.empty((1, m))
+        ids, authors = candidates.tweet_id[rows], candidates.columns["author_id"][rows]
+        kernels.author_diversity(scores.total, ids, authors, self.decay, self.floor, cut, out[0])
+        scores.add(factors=(self.name,), factor_values=out)
 
 
 class Chronological:
@@ -79,9 +85,5 @@ class Chronological:
     name = "chronological"
 
     def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
-        scores.parts["created_ms"] = candidates.columns["created_ms"].astype(np.float64)
-
-
-def best_first(total: NDArray[np.float64], tweet_id: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Indices by score descending; ties by id, newest (greatest) first: an order that never depends on arrival."""
-    return np.lexsort((~tweet_id, -total))
+        """See ``Scorer``."""
+        scores.add(("created_ms",), candidates.columns["created_ms"][candidates.rows].astype(np.float64)[None])

@@ -1,31 +1,52 @@
-"""Choosing and ordering the entries."""
+"""Choosing and ordering the entries, and the last look at what was chosen."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.home_mixer.scorers import best_first
+from engine.home_mixer import kernels
 from engine.pipeline.candidates import Candidates
-from engine.pipeline.components import Query
+from engine.pipeline.components import Query, Scores
+from engine.social_graph.state import Relation
 
 
 class BestSpaced:
-    """Best first, with no two tweets of an author within ``gap`` positions while others are left."""
+    """Best first, ties to the newest id, with no two tweets of an author within ``gap`` positions while others are
+    left."""
 
     name = "not_selected"
 
     def __init__(self, gap: int) -> None:
         self.gap = gap
 
-    def select(self, query: Query, candidates: Candidates, total: NDArray[np.float64]) -> NDArray[np.intp]:
-        order = best_first(total, candidates.tweet_id)
-        if not self.gap:
-            return order[: query.request.limit]
-        waiting = order.tolist()
-        authors = candidates.columns["author_id"]
-        chosen: list[int] = []
-        while waiting and len(chosen) < query.request.limit:
-            recent = {int(authors[i]) for i in chosen[-self.gap :]}
-            # When everybody left is a recent author, the best one goes in all the same.
-            pick = next((n for n, i in enumerate(waiting) if int(authors[i]) not in recent), 0)
-            chosen.append(waiting.pop(pick))
-        return np.array(chosen, np.intp)
+    def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
+        """See ``Selector``."""
+        rows = candidates.rows
+        m = len(rows)
+        chosen = np.empty(min(query.request.limit, m), np.int32)
+        cut = (np.empty(m, np.int32), np.empty(m, np.int32))
+        ids, authors = candidates.tweet_id[rows], candidates.columns["author_id"][rows]
+        kernels.choose_spaced(scores.total, ids, authors, self.gap, cut, chosen)
+        return chosen
+
+
+class StillSafe:
+    """Verifier: what was chosen has content, is not deleted, and no block or mute is between its people and the viewer.
+
+    Plain Python over the few that were chosen, so that a fault in a kernel does not let the same fault pass twice.
+    """
+
+    name = "unsafe"
+    _FORBIDDEN = int(Relation.BLOCKS | Relation.BLOCKED_BY | Relation.MUTES | Relation.MUTED_BY)
+
+    def safe(self, query: Query, candidates: Candidates, rows: Sequence[int]) -> list[bool]:
+        """See ``Verifier``."""
+        columns, dropped_by = candidates.columns, candidates.dropped_by
+        servable, relation, original = columns["servable"], columns["relation"], columns["original_relation"]
+        return [
+            bool(servable[row])
+            and dropped_by[row] == 0
+            and not (int(relation[row]) | int(original[row])) & self._FORBIDDEN
+            for row in rows
+        ]

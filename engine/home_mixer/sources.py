@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from engine.batch import Kind
 from engine.feed import Product
 from engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, RelatedConfig, WalkConfig
-from engine.interaction_graph.related import RelatedTweetsRequest, related_to_tweet
-from engine.interaction_graph.salsa import SalsaRequest, salsa
+from engine.interaction_graph.related import RelatedTweetsRequest, related_to_tweets
+from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
+from engine.interaction_graph.similarity_kernels import CountScratch
 from engine.interaction_graph.state import EdgeType, InteractionGraph
 from engine.pipeline.components import Query
 from engine.signals.state import Signals
-from engine.social_graph.state import SocialGraph
 from engine.tweet_store.state import TweetStore
 
 Ids = NDArray[np.uint64]
@@ -22,22 +22,6 @@ Found = tuple[Ids, NDArray[np.float64]]
 
 #: The walk sources that start from other people than the viewer.
 SEEDED_WALKS = ("walk_followees", "walk_popular")
-
-
-class ViewerGraph:
-    """Query hydrator: whom the viewer follows, and how much the interaction graph knows of the viewer."""
-
-    name = "viewer_graph"
-
-    def __init__(self, social_graph: SocialGraph, interaction_graph: InteractionGraph, followees_max: int) -> None:
-        self.social_graph = social_graph
-        self.interaction_graph = interaction_graph
-        self.followees_max = followees_max
-
-    def hydrate(self, query: Query) -> None:
-        viewer = query.request.viewer_id
-        query.followees = self.social_graph.followees(viewer, self.followees_max)
-        query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
 
 
 class Followees:
@@ -59,7 +43,7 @@ class Followees:
         ids, created_ms, _ = self.tweet_store.recent_of_authors(
             query.followees, since_ms, self.per_author_max, self.total_max
         )
-        return ids, created_ms.astype(np.float64)
+        return ids, created_ms
 
 
 #: Only what people do in public is told to their followers: never bookmarks, clicks or watching.
@@ -98,9 +82,13 @@ class LikedByFollowees:
                 time_ms=query.request.time_ms,
                 engagement_age_ms_max=config.engagement_age_ms_max,
             ),
-            query.scratch.walks,
+            query.scratch.of(SalsaScratch),
         )
         return result.tweet_ids, result.scores
+
+
+#: What a viewer's favorites are, for related tweets.
+_LIKED = (Kind.FAVORITE, Kind.RETWEET)
 
 
 class RelatedToFavorites:
@@ -118,21 +106,16 @@ class RelatedToFavorites:
 
     def fetch(self, query: Query) -> Found:
         acts = self.signals.recent_engagements(query.request.viewer_id, 4 * self.config.favorites_max)
-        liked = acts.tweet_ids[np.isin(acts.kinds, (Kind.FAVORITE, Kind.RETWEET))]
-        # In order of the newest act on each; np.unique sorts, so its first positions are sorted back.
-        _, first = np.unique(liked, return_index=True)
-        request = RelatedTweetsRequest(time_ms=query.request.time_ms, seed=query.request.seed)
-        found = [
-            related_to_tweet(self.graph, int(tweet), request, self.config.counting, query.scratch.counts)
-            for tweet in liked[np.sort(first)[: self.config.favorites_max]]
-        ]
-        if not found:
-            return np.empty(0, np.uint64), np.empty(0)
-        ids, inverse = np.unique(np.concatenate([each.tweet_ids for each in found]), return_inverse=True)
-        scores = np.zeros(len(ids))
-        np.add.at(scores, inverse, np.concatenate([each.scores for each in found]))
-        best = np.lexsort((ids, -scores))[: self.config.candidates_max]
-        return ids[best], scores[best]
+        # Each tweet once, in the order of the newest act on it.
+        liked = dict.fromkeys(
+            tweet for tweet, kind in zip(acts.tweet_ids.tolist(), acts.kinds.tolist(), strict=True) if kind in _LIKED
+        )
+        favorites = np.array(list(liked)[: self.config.favorites_max], np.uint64)
+        request = RelatedTweetsRequest(
+            time_ms=query.request.time_ms, seed=query.request.seed, results_max=self.config.candidates_max
+        )
+        counting, counts = self.config.counting, query.scratch.of(CountScratch)
+        return related_to_tweets(self.graph, favorites, request, counting, counts)
 
 
 class Walk(ABC):
@@ -169,7 +152,7 @@ class Walk(ABC):
                 results_max=config.results_max,
                 seed=query.request.seed,
             ),
-            query.scratch.walks,
+            query.scratch.of(SalsaScratch),
         )
         return result.tweet_ids, result.scores
 
@@ -256,4 +239,4 @@ class OwnTweets:
         ids, created_ms, _ = self.tweet_store.recent_of_authors(
             viewer, 0, self.config.per_author_max, self.config.tweets_max
         )
-        return ids, created_ms.astype(np.float64)
+        return ids, created_ms

@@ -9,20 +9,26 @@ from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
+from numpy.typing import NDArray
 
 from engine.interaction_graph.arrays import EdgeType
+from engine.interaction_graph.related_kernels import count_shared_each, table_of
 from engine.interaction_graph.salsa import RESULTS_MAX
 from engine.interaction_graph.similarity import (
     AgeOf,
     CountScratch,
     IdList,
+    Ids,
     Measure,
     SharedTweets,
     SimilarityOptionError,
     SimilarityRequest,
     WorkBudgetError,
+    bound,
     distinct,
     ids_of,
+    layout_for,
+    options_of,
     shared_tweets,
 )
 from engine.interaction_graph.state import EdgeKind, InteractionGraph, InteractionGraphConfig
@@ -121,6 +127,47 @@ def related_to_tweet(
     return shared_tweets(graph, plain, scratch, ids_of([]), config.tweet_score_above)
 
 
+def related_to_tweets(
+    graph: InteractionGraph,
+    tweet_ids: Ids,
+    request: RelatedTweetsRequest,
+    config: RelatedTweetsConfig,
+    scratch: CountScratch,
+) -> tuple[Ids, NDArray[np.float64]]:
+    """``related_to_tweet`` of several tweets (uint64, distinct, none 0) in one call, scores added up by tweet.
+
+    Returns ids (uint64) and sums (float64), the greatest first, then by id; at most ``results_max`` of the request.
+
+    Raises:
+        RequestError: named by its ``code``: bad_similarity_option, too_much_work.
+    """
+    each = config.results_max
+    plain = _plain(config, request, 1, 1, config.tweet_cooccurrence_min)
+    options = options_of(plain, graph.watermark_ms, config.tweet_score_above)
+    layout = layout_for(graph, plain, config.sampled_users_max, each)
+    rows = max(1, len(tweet_ids) * each)
+    kept = bound("results_max", request.results_max or each, 1, RESULTS_MAX)
+    table = table_of(rows)
+    scratch.fit(layout.ints + table + 2 * rows + kept, layout.floats + rows)
+    size = int(
+        count_shared_each(
+            graph.read_arrays,
+            scratch.ints,
+            scratch.floats,
+            tuple(layout),
+            (table, rows, kept),
+            tweet_ids,
+            ids_of(request.excluded_tweet_ids),
+            np.uint64(request.seed),
+            options,
+        )
+    )
+    at = layout.ints + table
+    best = scratch.ints[at + 2 * rows : at + 2 * rows + kept].view(np.int32)[:size]
+    ids = scratch.ints[at : at + rows].view(np.uint64)
+    return ids[best], scratch.floats[layout.floats : layout.floats + rows][best]
+
+
 def related_to_author(
     graph: InteractionGraph,
     follower_user_ids: IdList,
@@ -160,4 +207,6 @@ def related_to_users(
 def warm() -> None:
     """Compile the count on the real types (the same kernel as that of similarity)."""
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
-    related_to_users(graph, np.ones(1, np.uint64), RelatedTweetsRequest(), RelatedTweetsConfig(), CountScratch())
+    request, config, scratch = RelatedTweetsRequest(), RelatedTweetsConfig(), CountScratch()
+    related_to_users(graph, np.ones(1, np.uint64), request, config, scratch)
+    related_to_tweets(graph, np.ones(1, np.uint64), request, config, scratch)

@@ -24,7 +24,9 @@ from engine.interaction_graph.count_kernels import (
     SCORE,
     SEEDS,
     TYPES,
+    Ranking,
     Sizes,
+    Tally,
     ranking_in,
     ranking_size,
     tally_in,
@@ -200,15 +202,27 @@ def ranked(scratch: SalsaScratch, sizes: Sizes, seeds: Ids) -> Ranked:
     n, p = int(tally.stats[RESULTS]), sizes.per_result
     rows = ROW * ranking.best[:n].astype(np.int64)
     counts = ranking.proof_counts[:n].astype(np.int32)
+    if not p:
+        empty = (np.empty((n, 0), np.uint64), np.empty((n, 0), np.uint8))
+        return *_scored(tally, ranking, rows, n), counts, *empty
     there = np.arange(p) < counts[:, None]
     proofs = tally.proofs[np.where(there, ranking.links[: n * p].reshape(n, p) - 1, 0)]
+    return (
+        *_scored(tally, ranking, rows, n),
+        counts,
+        np.where(there, seeds[proofs >> 36], np.uint64(0)),
+        np.where(there, (proofs >> 32) & 15, 0).astype(np.uint8),
+    )
+
+
+def _scored(
+    tally: Tally, ranking: Ranking, rows: NDArray[np.int64], n: int
+) -> tuple[Ids, NDArray[np.float64], NDArray[np.int32]]:
+    """Copies of the results' ids, scores and users; ``rows``: where each one's row of the tally begins."""
     return (
         ranking.ids[:n].view(np.uint64).copy(),
         tally.rows.view(np.float64)[rows + SCORE],
         (tally.rows[rows + CHAIN] >> 32).astype(np.int32),
-        counts,
-        np.where(there, seeds[proofs >> 36], np.uint64(0)),
-        np.where(there, (proofs >> 32) & 15, 0).astype(np.uint8),
     )
 
 

@@ -73,7 +73,9 @@ TOTAL_MIN = 1e-280
 
 
 @inlined
-def _place(g: Any, query: Any, seeds: Any, weights: Any, walks: Any, fraction: Any, users: Any, stats: Any) -> None:
+def place_walkers(
+    g: Any, query: Any, seeds: Any, weights: Any, walks: Any, fraction: Any, users: Any, stats: Any
+) -> None:
     """Put walkers on the seeds in proportion to their weight, rounded up; on the query user too (fraction).
 
     Seeds without edges are left out, before weights are added up. A weight that is negative or not finite leaves
@@ -173,7 +175,7 @@ def count_visit(table: Any, shift: Any, nodes: Any, visits: Any, reached: Any, n
 
 
 @inlined
-def _step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, start: Any) -> Any:
+def step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, start: Any) -> Any:
     """Users to tweets. The reset coin is tossed first: who resets waits at the query user until the next left step.
 
     Fills ``movers`` (their users), ``slots`` and ``found`` (their entries), moves the waiting to the front of
@@ -214,7 +216,7 @@ def _step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, star
 
 
 @inlined
-def _step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: Any) -> Any:
+def step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: Any) -> Any:
     """Tweets back to users, placed behind the waiting; returns how many walkers there are now."""
     users, _, slots, found, budget = cut
     entries = g.entries
@@ -371,7 +373,7 @@ def _walk(g: Any, cut: Any, counted: Any, timed: Any, stats: Any, options: Any) 
     reached = np.int64(0)
     steps = (length + 1) // 2
     for step in range(steps):
-        moved, waiting = _step_left(g, paths, n, query, types, coin, stream(seed, np.uint64(2 * step)))
+        moved, waiting = step_left(g, paths, n, query, types, coin, stream(seed, np.uint64(2 * step)))
         before = reached
         for m in range(moved):
             rank = count_visit(table, shift, nodes, visits, reached, found[m] & NODE_MASK)
@@ -383,7 +385,7 @@ def _walk(g: Any, cut: Any, counted: Any, timed: Any, stats: Any, options: Any) 
         stats[VISITS] += moved
         stats[STEPS] += moved
         if step + 1 < steps:
-            n = _step_right(g, paths, moved, waiting, types, stream(seed, np.uint64(2 * step + 1)))
+            n = step_right(g, paths, moved, waiting, types, stream(seed, np.uint64(2 * step + 1)))
             stats[STEPS] += n - waiting
     stats[REACHED] = reached
     return moved
@@ -437,7 +439,7 @@ def salsa(
     lane_weights = floats[3 * reachable + results + LANES :]
 
     query = np.int64(find_in(g.user_slots, query_id))
-    _place(g, query, seeds, weights, np.float64(walks), fraction, users, stats)
+    place_walkers(g, query, seeds, weights, np.float64(walks), fraction, users, stats)
     cut = (users, movers, slots, found, ranks)
     options = (query, seed, np.int64(length), np.int64(types), np.uint64(reset * 4294967296.0))
     times = (now, (tables, lows, bits), lane_weights, lanes)

@@ -34,6 +34,8 @@ MODULES = (
     "interaction_graph.random_neighbors",
     "half_life_blend",
     "reputation.compute",
+    "pipeline.kernels",
+    "home_mixer.kernels",
 )
 
 Progress = Callable[[str], Any]

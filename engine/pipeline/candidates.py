@@ -1,20 +1,26 @@
-"""Candidates as columns: what sources found, and what hydrators added to it.
+"""Candidates as columns: what sources found, what hydrators added to it, and why rows were dropped.
 
-Fifteen hundred Python objects a request would cost more than everything that is computed about them, so a
-request's candidates are one table of arrays; objects are made only for the entries that are served.
+Fifteen hundred Python objects a request would cost more than everything that is computed about them, so a request's
+candidates are one table of arrays; objects are made only for the entries that are served. A row is never moved: a
+filter writes its code into ``dropped_by``, and ``rows`` lists the rows that are kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.feed import SourceHit
+from engine.feed import Dropped, SourceHit
+from engine.pipeline import kernels
+from engine.pipeline.scratch import Buffers
+
+#: What a source found: its name, tweet ids (uint64) and raw scores (float64), best first.
+Found = tuple[str, NDArray[np.uint64], NDArray[np.float64]]
 
 
 class Candidates:
-    """n candidates, each tweet once, with the sources that brought it and hydrated columns.
+    """n candidates, each tweet once, with the sources that brought it, hydrated columns and verdicts.
 
     Attributes:
         tweet_id: uint64 (n,), in the order in which sources first brought them.
@@ -22,9 +28,25 @@ class Candidates:
         source_score: float64 (s, n), NaN where a source did not bring the candidate.
         source_rank: int32 (s, n), 0 for a source's best, −1 where it did not bring the candidate.
         columns: further arrays of length n by name, added by hydrators.
+        dropped_by: int16 (n,), 0 where kept, else the number of a reason in ``reasons``, counted from 1.
+        reasons: names of what may drop a row, in the order in which they were asked.
+        rows: int32 (m,), the kept rows, ascending.
+        kept_columns: further arrays of length m by name, aligned with ``rows``, added by enrichers.
+        features: float32 (m, F), aligned with ``rows``; the pipeline's schema names its columns.
     """
 
-    __slots__ = ("columns", "source_rank", "source_score", "sources", "tweet_id")
+    __slots__ = (
+        "columns",
+        "dropped_by",
+        "features",
+        "kept_columns",
+        "reasons",
+        "rows",
+        "source_rank",
+        "source_score",
+        "sources",
+        "tweet_id",
+    )
 
     def __init__(
         self,
@@ -32,53 +54,39 @@ class Candidates:
         sources: tuple[str, ...],
         source_score: NDArray[np.float64],
         source_rank: NDArray[np.int32],
-        columns: dict[str, NDArray[Any]],
     ) -> None:
         self.tweet_id = tweet_id
         self.sources = sources
         self.source_score = source_score
         self.source_rank = source_rank
-        self.columns = columns
+        self.columns: dict[str, NDArray[Any]] = {}
+        self.dropped_by = np.zeros(len(tweet_id), np.int16)
+        self.reasons: list[str] = []
+        self.rows = np.arange(len(tweet_id), dtype=np.int32)
+        self.kept_columns: dict[str, NDArray[Any]] = {}
+        self.features: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def __len__(self) -> int:
         return int(self.tweet_id.shape[0])
 
     @classmethod
-    def merge(cls, found: Sequence[tuple[str, NDArray[np.uint64], NDArray[np.float64]]]) -> "Candidates":
-        """One table from what each source found (name, tweet ids, scores; best first).
+    def merge(cls, found: Sequence[Found], buffers: Buffers) -> "Candidates":
+        """One table from what each source found; its arrays are ``buffers``' own.
 
         A tweet that several sources brought is one candidate that remembers all of them; its place is that
         of the first source (the order of sources is their precedence).
         """
         names = tuple(name for name, _, _ in found)
-        if not found:
-            empty = np.empty((0, 0))
-            return cls(np.empty(0, np.uint64), names, empty, empty.astype(np.int32), {})
-        joined = np.concatenate([ids for _, ids, _ in found]).astype(np.uint64, copy=False)
-        unique, first, inverse = np.unique(joined, return_index=True, return_inverse=True)
-        by_arrival = np.argsort(first, kind="stable")
-        place = np.empty_like(by_arrival)
-        place[by_arrival] = np.arange(len(by_arrival))
-        score = np.full((len(found), len(unique)), np.nan)
-        rank = np.full((len(found), len(unique)), -1, np.int32)
-        start = 0
-        for row, (_, ids, scores) in enumerate(found):
-            at = place[inverse[start : start + len(ids)]]
-            # Written from worst to best, so that a tweet a source names twice keeps its better rank.
-            score[row, at[::-1]] = scores[::-1]
-            rank[row, at[::-1]] = np.arange(len(ids), dtype=np.int32)[::-1]
-            start += len(ids)
-        return cls(unique[by_arrival], names, score, rank, {})
-
-    def take(self, where: NDArray[np.bool_] | NDArray[np.intp]) -> "Candidates":
-        """The candidates at a mask or at indices, with all their columns."""
-        return Candidates(
-            self.tweet_id[where],
-            self.sources,
-            self.source_score[:, where],
-            self.source_rank[:, where],
-            {name: column[where] for name, column in self.columns.items()},
-        )
+        total = sum(len(ids) for _, ids, _ in found)
+        tweet_id = buffers.take("candidates.tweet_id", np.uint64, total)
+        score = buffers.take("candidates.source_score", np.float64, len(found), total)
+        rank = buffers.take("candidates.source_rank", np.int32, len(found), total)
+        table = buffers.take("candidates.table", np.int32, kernels.table_size(total))
+        table.fill(0)
+        count = 0
+        for source, (_, ids, scores) in enumerate(found):
+            count = kernels.merge_source(ids, scores, source, count, table, tweet_id, score, rank)
+        return cls(tweet_id[:count], names, score[:, :count], rank[:, :count])
 
     def add(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Add hydrated columns; each must have one row a candidate and a new name."""
@@ -87,17 +95,44 @@ class Candidates:
             assert name not in self.columns, f"column {name} is already there"
             self.columns[name] = column
 
-    def hits(self, i: int) -> tuple[SourceHit, ...]:
-        """The sources that brought candidate ``i``, with their score and rank."""
+    def add_kept(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Add columns of the kept rows; each must have one row a kept candidate and a new name."""
+        for name, column in columns.items():
+            assert len(column) == len(self.rows), f"column {name}: {len(column)} rows for {len(self.rows)} kept"
+            assert name not in self.kept_columns, f"column {name} is already there"
+            self.kept_columns[name] = column
+
+    def code(self, reason: str) -> int:
+        """The number that stands for a reason in ``dropped_by``: a new one at each call."""
+        self.reasons.append(reason)
+        return len(self.reasons)
+
+    def settle(self) -> NDArray[np.int64]:
+        """Make ``rows`` the rows that nothing has dropped; returns how many rows each code dropped (0: kept).
+
+        For the time before enrichment: afterwards ``rows`` stays, since other arrays are aligned with it.
+        """
+        assert not self.kept_columns, "enriched rows are dropped one by one, by drop_kept"
+        rows, counts = np.empty(len(self) + 1, np.int32), np.zeros(len(self.reasons) + 1, np.int64)
+        self.rows = rows[: int(kernels.settle(self.dropped_by, rows, counts))]
+        return counts
+
+    def drop_kept(self, places: NDArray[Any], code: int) -> None:
+        """Drop kept rows, given by their places in ``rows`` (indices or a mask), that nothing has dropped so far."""
+        rows = self.rows[places]
+        self.dropped_by[rows[self.dropped_by[rows] == 0]] = code
+
+    def hits(self, row: int) -> tuple[SourceHit, ...]:
+        """The sources that brought a row, with their score and rank."""
         return tuple(
-            SourceHit(name, float(self.source_score[s, i]), int(self.source_rank[s, i]))
+            SourceHit(name, float(self.source_score[s, row]), int(self.source_rank[s, row]))
             for s, name in enumerate(self.sources)
-            if self.source_rank[s, i] >= 0
+            if self.source_rank[s, row] >= 0
         )
 
-    def brought_by(self, name: str) -> NDArray[np.float64]:
-        """A source's scores, 0 where it did not bring the candidate (all 0 when it did not run)."""
-        if name not in self.sources:
-            return np.zeros(len(self))
-        scores: NDArray[np.float64] = np.nan_to_num(self.source_score[self.sources.index(name)], nan=0.0)
-        return scores
+    def dropped(self) -> Iterator[Dropped]:
+        """Every row that was dropped with its reason: by reason in the order in which they were asked, then by row."""
+        rows = np.flatnonzero(self.dropped_by)
+        for row in rows[np.argsort(self.dropped_by[rows], kind="stable")].tolist():
+            brought = tuple(name for s, name in enumerate(self.sources) if self.source_rank[s, row] >= 0)
+            yield Dropped(int(self.tweet_id[row]), self.reasons[self.dropped_by[row] - 1], brought)

@@ -1,16 +1,20 @@
 """The kinds of component. A component's ``name`` is its metric label and its name in explanations.
 
-Sources and hydrators read state and run while the read lock is held; filters, scorers and the selector see
-only what was gathered, and run after it was released (docs/architecture.md, invariant 2).
+Query hydrators, sources, hydrators, filters, light rankers and enrichers run while the read lock is held; scorers,
+the selector, verifiers and side effects see only what was gathered, and run after it was released
+(docs/architecture.md, invariant 2).
 """
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.feed import Request
+from engine.feed import Entry, Feed, Request, Why
+from engine.pipeline import kernels
 from engine.pipeline.candidates import Candidates
+from engine.pipeline.features import Feature
 from engine.pipeline.scratch import Scratch
 
 
@@ -25,7 +29,7 @@ class Query:
         models: versions in force of the models that came through the log, by name.
         offset: entries shown on earlier pages; ``shown``: their tweet ids where the cursor carries them (uint64).
         before: only what is older than this (created_ms, tweet_id), where the cursor says so.
-        text: uint8, the candidates' texts end to end; columns ``text_start`` and ``text_bytes`` point into it.
+        text: uint8, kept candidates' texts end to end; their columns ``text_start`` and ``text_bytes`` point into it.
     """
 
     __slots__ = ("before", "facts", "followees", "models", "offset", "request", "scratch", "shown", "text")
@@ -60,19 +64,20 @@ class Source(Protocol):
         """Whether to run, given the viewer and how many candidates earlier sources found."""
 
     def fetch(self, query: Query) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-        """Tweet ids and raw scores, best first."""
+        """Tweet ids and raw scores, best first; C-contiguous and writable."""
 
 
 class Hydrator(Protocol):
-    """Adds columns to the candidates. With ``safety``, its failure fails the request; else it is left out."""
+    """Adds the columns that filters and the light ranker need to all candidates. With ``safety``, its failure fails the
+    request; else it is left out."""
 
     name: str
     safety: bool
 
-    def hydrate(self, query: Query, candidates: Candidates) -> dict[str, NDArray[Any]]:
+    def hydrate(self, query: Query, candidates: Candidates) -> Mapping[str, NDArray[Any]]:
         """Columns with one row a candidate."""
 
-    def defaults(self, count: int) -> dict[str, NDArray[Any]]:
+    def defaults(self, count: int) -> Mapping[str, NDArray[Any]]:
         """The columns to go on with when ``hydrate`` failed (never asked of a safety hydrator)."""
 
 
@@ -84,24 +89,71 @@ class Filter(Protocol):
     def enabled(self, query: Query) -> bool:
         """Whether this filter applies to the request."""
 
-    def keep(self, query: Query, candidates: Candidates) -> NDArray[np.bool_]:
-        """True for the candidates that stay."""
+    def drop(self, query: Query, candidates: Candidates, code: int) -> None:
+        """Write ``code`` into ``candidates.dropped_by`` of each row that this filter drops and nothing has dropped."""
 
 
-class Scores(NamedTuple):
-    """Weighted parts whose sum is the base score, and factors that multiply it; all float64 (n,)."""
+class LightRanker(Protocol):
+    """Scores all kept candidates cheaply, so that each source can be narrowed to its best. Fails open."""
 
-    parts: dict[str, NDArray[np.float64]]
-    factors: dict[str, NDArray[np.float64]]
+    name: str
 
-    def total(self, count: int) -> NDArray[np.float64]:
-        """Sum of parts times product of factors."""
-        total = np.zeros(count)
-        for part in self.parts.values():
-            total = total + part
-        for factor in self.factors.values():
-            total = total * factor
-        return total
+    def score(self, query: Query, candidates: Candidates, out: NDArray[np.float64]) -> None:
+        """Write each kept row's score into ``out`` (n,), indexed by row; greater is better, none is NaN."""
+
+
+class Enricher(Protocol):
+    """Learns about the candidates that are still kept: their features, and what an entry shows of them.
+
+    With ``safety``, its failure fails the request; else its features are 0 and its columns ``defaults``.
+    """
+
+    name: str
+    safety: bool
+    features: tuple[Feature, ...]
+
+    def enrich(
+        self, query: Query, candidates: Candidates, matrix: NDArray[np.float32], at: int
+    ) -> Mapping[str, NDArray[Any]]:
+        """Fill the columns ``at`` … of ``matrix`` (m, F) with ``features``; returns columns of the kept rows (m)."""
+
+    def defaults(self, count: int) -> Mapping[str, NDArray[Any]]:
+        """The columns to go on with when ``enrich`` failed (never asked of a safety enricher)."""
+
+
+class Scores:
+    """Scores of the m kept candidates: the sum of weighted parts, times the product of factors.
+
+    Attributes:
+        base, multiplier, total: float64 (m,): sum of the parts, product of the factors, and the product of both.
+        parts, factors: (names, float64 (k, m)) in the order in which scorers added them.
+    """
+
+    __slots__ = ("base", "factors", "multiplier", "parts", "total")
+
+    def __init__(self, count: int) -> None:
+        self.base, self.multiplier, self.total = np.zeros(count), np.ones(count), np.zeros(count)
+        self.parts: list[tuple[tuple[str, ...], NDArray[np.float64]]] = []
+        self.factors: list[tuple[tuple[str, ...], NDArray[np.float64]]] = []
+
+    def add(
+        self,
+        parts: tuple[str, ...] = (),
+        part_values: NDArray[np.float64] | None = None,
+        factors: tuple[str, ...] = (),
+        factor_values: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Take in parts and factors by name: values float64 (len(names), m), C-contiguous."""
+        count = len(self.total)
+        part_values = np.empty((0, count)) if part_values is None else part_values
+        factor_values = np.empty((0, count)) if factor_values is None else factor_values
+        assert part_values.shape == (len(parts), count)
+        assert factor_values.shape == (len(factors), count)
+        if parts:
+            self.parts.append((parts, part_values))
+        if factors:
+            self.factors.append((factors, factor_values))
+        kernels.combine(part_values, factor_values, self.base, self.multiplier, self.total)
 
 
 class Scorer(Protocol):
@@ -114,9 +166,98 @@ class Scorer(Protocol):
 
 
 class Selector(Protocol):
-    """Chooses and orders the entries."""
+    """Chooses and orders the entries. ``name`` is the reason of the candidates that it leaves."""
 
     name: str
 
-    def select(self, query: Query, candidates: Candidates, total: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Indices of the chosen candidates, in feed order; at most ``request.limit``."""
+    def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
+        """Places (in ``candidates.rows``) of the chosen candidates, in feed order; at most ``request.limit``."""
+
+
+class Verifier(Protocol):
+    """Looks once more at what was selected, by other means than the filters. Its failure fails the request.
+
+    ``name`` is the reason of the entries that it takes out.
+    """
+
+    name: str
+
+    def safe(self, query: Query, candidates: Candidates, rows: Sequence[int]) -> list[bool]:
+        """Whether each of these rows may be shown."""
+
+
+class Presenter(Protocol):
+    """Turns chosen candidates into entries, and knows how the product pages."""
+
+    def begin(self, query: Query) -> None:
+        """Read the cursor into the query, before anything runs.
+
+        Raises:
+            BadCursorError: a cursor that is not of this viewer and product.
+        """
+
+    def entries(
+        self,
+        query: Query,
+        candidates: Candidates,
+        places: NDArray[np.int32],
+        scores: Sequence[float],
+        whys: Sequence[Why | None],
+    ) -> tuple[Entry, ...]:
+        """The entries of kept candidates, in the order of ``places``."""
+
+    def social_proof(self, candidates: Candidates, place: int) -> dict[str, tuple[int, ...]]:
+        """Followees who engaged with a kept candidate, by kind."""
+
+    def cursor(self, query: Query, entries: Sequence[Entry], left: int) -> str | None:
+        """Where the next page starts; ``left`` candidates were not shown for want of room."""
+
+
+class Watcher(Protocol):
+    """What the process around the engine wants to know of an execution: time and counts, never decisions."""
+
+    def clock_ns(self) -> int:
+        """A monotonic clock."""
+
+    def cpu_ns(self) -> int:
+        """CPU time of the calling thread: unlike ``clock_ns`` it stands still while the thread waits."""
+
+    def expired(self) -> bool:
+        """Whether the request's time for sources is spent; further ones are skipped, and named."""
+
+    def count(self, stage: str, component: str, result: str, n: int) -> None:
+        """``n`` candidates met this ``result`` (found, dropped, failed, skipped, served) in a component."""
+
+    def failed(self, component: str, error: Exception) -> None:
+        """A component raised."""
+
+
+class Unwatched:
+    """A watcher for replays and tests: no time passes, nothing is counted."""
+
+    def clock_ns(self) -> int:
+        return 0
+
+    def cpu_ns(self) -> int:
+        return 0
+
+    def expired(self) -> bool:
+        return False
+
+    def count(self, stage: str, component: str, result: str, n: int) -> None:
+        pass
+
+    def failed(self, component: str, error: Exception) -> None:
+        pass
+
+
+class SideEffect(Protocol):
+    """Happens after the feed is made, and cannot change it. Fails open; the engine being pure, it acts through the
+    watcher."""
+
+    name: str
+
+    def happen(
+        self, query: Query, candidates: Candidates, rows: NDArray[np.int32], feed: Feed, watcher: Watcher
+    ) -> None:
+        """Take note of a feed whose entries are these ``rows``."""

@@ -1,117 +1,50 @@
 """One ``execute()``: every stage of every product, in one place.
 
-Query hydrators, sources and hydrators run inside ``reading`` (one state version); filters, scorers and the
-selector after it. Sources and plain hydrators fail open and are named in ``degraded``; safety hydrators and
-filters fail closed.
+A pipeline is a list of stages. Those ``under_lock`` read state inside ``reading`` (one state version), those
+``after_lock`` only what was gathered; then the presenter makes the entries.
 """
 
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engine.errors import SafetyError
-from engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, Why
-from engine.pipeline.candidates import Candidates
-from engine.pipeline.components import (
-    Filter,
-    Hydrator,
-    Query,
-    QueryHydrator,
-    Scorer,
-    Scores,
-    Selector,
-    Source,
-)
+from engine.feed import Entry, Explain, Factor, Feed, Request, Why
+from engine.pipeline.components import Presenter, Query, SideEffect, Unwatched, Watcher
 from engine.pipeline.scratch import Scratch
+from engine.pipeline.stages import Stage, Work
 
-
-class Presenter(Protocol):
-    """Turns chosen candidates into entries, and knows how the product pages."""
-
-    def begin(self, query: Query) -> None:
-        """Read the cursor into the query, before anything runs.
-
-        Raises:
-            BadCursorError: a cursor that is not of this viewer and product.
-        """
-
-    def entry(
-        self, query: Query, candidates: Candidates, i: int, position: int, score: float, why: Why | None
-    ) -> Entry:
-        """The entry of candidate ``i``."""
-
-    def social_proof(self, candidates: Candidates, i: int) -> dict[str, tuple[int, ...]]:
-        """Followees who engaged with candidate ``i``, by kind."""
-
-    def cursor(self, query: Query, entries: Sequence[Entry], left: int) -> str | None:
-        """Where the next page starts; ``left`` candidates were not shown for want of room."""
+__all__ = ["Pipeline", "Unwatched", "execute"]
 
 
 class Pipeline(NamedTuple):
-    """A product: its components in the order in which they run."""
+    """A product: its stages in the order in which they run."""
 
-    query_hydrators: tuple[QueryHydrator, ...]
-    sources: tuple[Source, ...]
-    hydrators: tuple[Hydrator, ...]
-    filters: tuple[Filter, ...]
-    scorers: tuple[Scorer, ...]
-    selector: Selector
+    under_lock: tuple[Stage, ...]
+    after_lock: tuple[Stage, ...]
     presenter: Presenter
+    side_effects: tuple[SideEffect, ...]
     config_hash: str
     model_version: str
 
 
-class Watcher(Protocol):
-    """What the process around the engine wants to know of an execution: time and counts, never decisions."""
+class _Clock:
+    """Time by stage in ms: by the clock on the wall, and of the thread's own CPU. The first stage is ``wait``, the time
+    until the read lock was there; a wait for the interpreter's lock later on is wall time only."""
 
-    def clock_ns(self) -> int:
-        """A monotonic clock."""
-
-    def expired(self) -> bool:
-        """Whether the request's time for sources is spent; further ones are skipped, and named."""
-
-    def count(self, stage: str, component: str, result: str, n: int) -> None:
-        """``n`` candidates met this ``result`` (found, dropped, failed, skipped) in a component."""
-
-    def failed(self, component: str, error: Exception) -> None:
-        """A component raised."""
-
-
-class Unwatched:
-    """A watcher for replays and tests: no time passes, nothing is counted."""
-
-    def clock_ns(self) -> int:
-        return 0
-
-    def expired(self) -> bool:
-        return False
-
-    def count(self, stage: str, component: str, result: str, n: int) -> None:
-        pass
-
-    def failed(self, component: str, error: Exception) -> None:
-        pass
-
-
-class _Stages:
-    """Time by stage, in ms."""
-
-    def __init__(self, clock_ns: Callable[[], int]) -> None:
-        self._clock_ns = clock_ns
-        self._start = self._last = clock_ns()
-        self.ms: dict[str, float] = {}
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._begun = self._wall, self._cpu = watcher.clock_ns(), watcher.cpu_ns()
+        self.wall_ms: dict[str, float] = {}
+        self.cpu_ms: dict[str, float] = {}
 
     def done(self, stage: str) -> None:
-        now = self._clock_ns()
-        self.ms[stage] = round((now - self._last) / 1e6, 3)
-        self._last = now
+        wall, cpu = self._watcher.clock_ns(), self._watcher.cpu_ns()
+        self.wall_ms[stage] = round((wall - self._wall) / 1e6, 3)
+        self.cpu_ms[stage] = round((cpu - self._cpu) / 1e6, 3)
+        self._wall, self._cpu = wall, cpu
 
-    def total(self) -> dict[str, float]:
-        self.ms["total"] = round((self._last - self._start) / 1e6, 3)
-        return self.ms
+    def stop(self) -> None:
+        self.wall_ms["total"] = round((self._wall - self._begun[0]) / 1e6, 3)
+        self.cpu_ms["total"] = round((self._cpu - self._begun[1]) / 1e6, 3)
 
 
 def execute(
@@ -126,34 +59,26 @@ def execute(
 
     Raises:
         RequestError: a bad request or cursor.
-        SafetyError: a safety hydrator or a filter failed.
+        SafetyError: something that safety rests on failed.
     """
-    stages = _Stages(watcher.clock_ns)
+    clock = _Clock(watcher)
     query = Query(request, scratch)
     pipeline.presenter.begin(query)
-    degraded: list[str] = []
+    work = Work(query, watcher)
     with reading as version:
-        stages.done("wait")
-        for hydrator in pipeline.query_hydrators:
-            hydrator.hydrate(query)
-        candidates = _fetch(pipeline.sources, query, watcher, degraded)
-        stages.done("sources")
-        _hydrate(pipeline.hydrators, query, candidates, watcher, degraded)
-        stages.done("hydrate")
-    kept, dropped = _filter(pipeline.filters, query, candidates, watcher)
-    stages.done("filter")
-    scores = Scores({}, {})
-    for scorer in pipeline.scorers:
-        scorer.score(query, kept, scores)
-    total = scores.total(len(kept))
-    stages.done("score")
-    chosen = pipeline.selector.select(query, kept, total)
-    if request.explain is Explain.ALL:
-        dropped += _not_chosen(pipeline.selector.name, kept, chosen)
-    entries = _entries(pipeline, query, kept, chosen, total, scores)
-    cursor = pipeline.presenter.cursor(query, entries, len(kept) - len(entries))
-    stages.done("select")
-    return Feed(
+        clock.done("wait")
+        for stage in pipeline.under_lock:
+            stage.run(work)
+            clock.done(stage.name)
+    for stage in pipeline.after_lock:
+        stage.run(work)
+        clock.done(stage.name)
+    entries = _entries(pipeline.presenter, work)
+    cursor = pipeline.presenter.cursor(query, entries, len(work.candidates.rows) - len(entries))
+    dropped = tuple(work.candidates.dropped()) if request.explain is Explain.ALL else ()
+    clock.done("present")
+    clock.stop()
+    feed = Feed(
         request_id=request.request_id,
         viewer_id=request.viewer_id,
         product=request.product,
@@ -164,111 +89,50 @@ def execute(
         model_version=pipeline.model_version,
         models=query.models,
         entries=entries,
-        dropped=tuple(dropped) if request.explain is Explain.ALL else (),
-        degraded=tuple(degraded),
+        dropped=dropped,
+        degraded=tuple(work.degraded),
         gap_records=query.facts.get("gap_records", 0),
         cursor=cursor,
-        timings_ms=stages.total(),
+        timings_ms=clock.wall_ms,
+        cpu_ms=clock.cpu_ms,
+    )
+    _side_effects(pipeline.side_effects, work, feed)
+    return feed
+
+
+def _entries(presenter: Presenter, work: Work) -> tuple[Entry, ...]:
+    explain = work.query.request.explain is not Explain.NONE
+    places = work.chosen.tolist()
+    whys = [_why(presenter, work, place) if explain else None for place in places]
+    scores = work.scores.total[work.chosen].tolist()
+    return presenter.entries(work.query, work.candidates, work.chosen, scores, whys)
+
+
+def _why(presenter: Presenter, work: Work, place: int) -> Why:
+    candidates, scores = work.candidates, work.scores
+    return Why(
+        sources=candidates.hits(int(candidates.rows[place])),
+        social_proof=presenter.social_proof(candidates, place),
+        scores={
+            name: float(value)
+            for names, rows in scores.parts
+            for name, value in zip(names, rows[:, place], strict=True)
+        },
+        factors=tuple(
+            Factor(name, float(value))
+            for names, rows in scores.factors
+            for name, value in zip(names, rows[:, place], strict=True)
+            if value != 1.0
+        ),
+        filters_passed=work.passed,
     )
 
 
-def _fetch(sources: Sequence[Source], query: Query, watcher: Watcher, degraded: list[str]) -> Candidates:
-    found: list[tuple[str, NDArray[np.uint64], NDArray[np.float64]]] = []
-    count = 0
-    for source in sources:
-        if source.name in query.request.sources_skipped or watcher.expired():
-            degraded.append(source.name)
-            watcher.count("source", source.name, "skipped", 1)
-            continue
+def _side_effects(side_effects: tuple[SideEffect, ...], work: Work, feed: Feed) -> None:
+    """A side effect that fails is reported, and costs nothing else."""
+    rows = work.candidates.rows[work.chosen]
+    for effect in side_effects:
         try:
-            if not source.enabled(query, count):
-                continue
-            ids, scores = source.fetch(query)
+            effect.happen(work.query, work.candidates, rows, feed, work.watcher)
         except Exception as error:
-            degraded.append(source.name)
-            watcher.failed(source.name, error)
-            watcher.count("source", source.name, "failed", 1)
-            continue
-        watcher.count("source", source.name, "found", len(ids))
-        count += len(ids)
-        found.append((source.name, ids, scores))
-    return Candidates.merge(found)
-
-
-def _hydrate(
-    hydrators: Sequence[Hydrator], query: Query, candidates: Candidates, watcher: Watcher, degraded: list[str]
-) -> None:
-    for hydrator in hydrators:
-        if hydrator.name in query.request.sources_skipped and not hydrator.safety:
-            degraded.append(hydrator.name)
-            watcher.count("hydrator", hydrator.name, "skipped", 1)
-            candidates.add(hydrator.defaults(len(candidates)))
-            continue
-        try:
-            candidates.add(hydrator.hydrate(query, candidates))
-        except Exception as error:
-            watcher.failed(hydrator.name, error)
-            if hydrator.safety:
-                raise SafetyError(f"{hydrator.name} failed, so nothing can be shown safely") from error
-            degraded.append(hydrator.name)
-            watcher.count("hydrator", hydrator.name, "failed", 1)
-            candidates.add(hydrator.defaults(len(candidates)))
-
-
-def _filter(
-    filters: Sequence[Filter], query: Query, candidates: Candidates, watcher: Watcher
-) -> tuple[Candidates, list[Dropped]]:
-    """Apply the filters in order; each sees only what earlier ones kept, so a drop has exactly one name."""
-    dropped: list[Dropped] = []
-    explain = query.request.explain is Explain.ALL
-    for rule in filters:
-        if not rule.enabled(query):
-            continue
-        try:
-            keep = rule.keep(query, candidates)
-        except Exception as error:
-            watcher.failed(rule.name, error)
-            raise SafetyError(f"filter {rule.name} failed, so nothing can be shown safely") from error
-        out = np.flatnonzero(~keep)
-        if not len(out):
-            continue
-        watcher.count("filter", rule.name, "dropped", len(out))
-        if explain:
-            dropped += [_dropped(candidates, int(i), rule.name) for i in out]
-        candidates = candidates.take(keep)
-    return candidates, dropped
-
-
-def _dropped(candidates: Candidates, i: int, by: str) -> Dropped:
-    return Dropped(int(candidates.tweet_id[i]), by, tuple(hit.name for hit in candidates.hits(i)))
-
-
-def _not_chosen(name: str, candidates: Candidates, chosen: NDArray[np.intp]) -> list[Dropped]:
-    left = np.setdiff1d(np.arange(len(candidates)), chosen)
-    return [_dropped(candidates, int(i), name) for i in left]
-
-
-def _entries(
-    pipeline: Pipeline,
-    query: Query,
-    candidates: Candidates,
-    chosen: NDArray[np.intp],
-    total: NDArray[np.float64],
-    scores: Scores,
-) -> tuple[Entry, ...]:
-    passed = tuple(rule.name for rule in pipeline.filters if rule.enabled(query))
-    entries = []
-    for position, i in enumerate(chosen.tolist()):
-        why = None
-        if query.request.explain is not Explain.NONE:
-            why = Why(
-                sources=candidates.hits(i),
-                social_proof=pipeline.presenter.social_proof(candidates, i),
-                scores={name: float(part[i]) for name, part in scores.parts.items()},
-                factors=tuple(
-                    Factor(name, float(factor[i])) for name, factor in scores.factors.items() if factor[i] != 1.0
-                ),
-                filters_passed=passed,
-            )
-        entries.append(pipeline.presenter.entry(query, candidates, i, position, float(total[i]), why))
-    return tuple(entries)
+            work.watcher.failed(effect.name, error)

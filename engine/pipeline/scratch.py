@@ -1,19 +1,44 @@
-"""What a reader thread owns: buffers that kernels fill, kept from request to request."""
+"""What a reader thread owns: buffers that are kept from request to request, so that no request allocates them."""
 
-from engine.half_life_blend import BlendScratch
-from engine.interaction_graph.salsa import SalsaScratch
-from engine.interaction_graph.similarity_kernels import CountScratch
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Held = TypeVar("Held")
 
 
 class Scratch:
-    """A reader thread's buffers.
+    """One reader thread's buffers by kind. The pipeline does not know the kinds: whoever needs one names its class."""
 
-    ``walks``: walks and second-degree counts; ``entities``: what counted tweets carry; ``counts``: similar and related
-    tweets; ``blend``: time-aware scores.
+    def __init__(self) -> None:
+        self._held: dict[tuple[Callable[[], Any], str], Any] = {}
+
+    def of(self, kind: Callable[[], Held], name: str = "") -> Held:
+        """The thread's buffers of this kind, made by ``kind()`` on first use; ``name`` tells several apart."""
+        held = self._held.get((kind, name))
+        if held is None:
+            held = self._held[kind, name] = kind()
+        found: Held = held
+        return found
+
+
+class Buffers:
+    """Arrays by name, each grown to the largest size that was asked for.
+
+    What an array held before stays in it: a caller writes every element before it reads any, so that no request sees
+    another one's data.
     """
 
     def __init__(self) -> None:
-        self.walks = SalsaScratch()
-        self.entities = SalsaScratch()
-        self.counts = CountScratch()
-        self.blend = BlendScratch()
+        self._held: dict[str, NDArray[Any]] = {}
+
+    def take(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
+        """A C-contiguous array of this shape, uninitialized; it is good until the same name is taken again."""
+        size = math.prod(shape)
+        held = self._held.get(name)
+        if held is None or held.size < size:
+            held = self._held[name] = np.empty(1 << max(8, (size - 1).bit_length()), dtype)
+        return held[:size].reshape(shape)

@@ -91,6 +91,12 @@ def signals_bytes(config: SignalsConfig) -> int:
     return users + 8 * storage.BLOCK_WORDS * config.blocks_max + 8 * storage.HEADER_SIZE
 
 
+def _one_signature(ids: Ids) -> Ids:
+    """Ids as kernels know them, uint64, C-contiguous and writable: themselves if they are, else a copy."""
+    flags = ids.flags
+    return ids if ids.dtype == np.uint64 and flags.c_contiguous and flags.writeable else np.array(ids, np.uint64)
+
+
 class Signals(Room):
     """Per viewer: engagements, implicit interest, negatives, what was seen and what was served.
 
@@ -164,8 +170,7 @@ class Signals(Room):
         Raises:
             ValueError: ids of unequal length.
         """
-        # Copies: kernels know one signature, C-contiguous and writable.
-        tweets, authors = np.array(tweet_ids, np.uint64), np.array(author_ids, np.uint64)
+        tweets, authors = _one_signature(tweet_ids), _one_signature(author_ids)
         if tweets.shape != authors.shape:
             raise ValueError(f"{len(tweets)} tweets but {len(authors)} authors")
         n = len(tweets)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from engine.kernels.id_map import find
-from engine.kernels.jit import kernel
+from engine.kernels.jit import inlined, kernel
 from engine.social_graph.storage import (
     BLOCK,
     ENTRIES,
@@ -44,6 +44,17 @@ def live_count(g: Any, user_id: Any, at: Any) -> Any:
     return np.int64(g.users[user, at + LIVE]) if user >= 0 else 0
 
 
+@inlined
+def _bits(g: Any, viewer: Any, other: Any) -> Any:
+    """FOLLOWS 1, FOLLOWED_BY 2, BLOCKS 4, BLOCKED_BY 8, MUTES 16, MUTED_BY 32; 0 for an unknown user and oneself."""
+    if other < 0 or other == viewer:
+        return np.int64(0)
+    to = edge_flags(g, viewer, other)
+    back = edge_flags(g, other, viewer)
+    bits = (to & FOLLOW) | (back & FOLLOW) << 1 | (to & BLOCK) << 1 | (back & BLOCK) << 2
+    return bits | (to & MUTE) << 2 | (back & MUTE) << 3
+
+
 @kernel
 def relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) -> Any:
     """Relation bits between a viewer and others into ``out`` (uint8, n); ``indices`` is int32 (n) scratch.
@@ -63,10 +74,16 @@ def relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) -> 
             prefetch_edge(g, viewer, other)
             prefetch_edge(g, other, viewer)
     for i in range(other_ids.shape[0]):
-        other = np.int64(indices[i])
-        if other >= 0 and other != viewer:
-            to = edge_flags(g, viewer, other)
-            back = edge_flags(g, other, viewer)
-            # FOLLOWS 1, FOLLOWED_BY 2, BLOCKS 4, BLOCKED_BY 8, MUTES 16, MUTED_BY 32.
-            bits = (to & FOLLOW) | (back & FOLLOW) << 1 | (to & BLOCK) << 1 | (back & BLOCK) << 2
-            out[i] = bits | (to & MUTE) << 2 | (back & MUTE) << 3
+        out[i] = _bits(g, viewer, np.int64(indices[i]))
+
+
+@kernel
+def relations(g: Any, viewer_id: Any, other_ids: Any, more_ids: Any, indices: Any, out: Any) -> None:
+    """Relation bits between a viewer and two columns of others (uint64, n) into ``out`` (uint8, (2, n)). Where both
+    columns name the same user, it is looked up once; ``indices`` is int32 (n) scratch."""
+    relation(g, viewer_id, other_ids, indices, out[0])
+    viewer = np.int64(find(g.ids, viewer_id))
+    for i in range(other_ids.shape[0]):
+        out[1, i] = out[0, i]
+        if more_ids[i] != other_ids[i]:
+            out[1, i] = _bits(g, viewer, np.int64(find(g.ids, more_ids[i]))) if viewer >= 0 else 0

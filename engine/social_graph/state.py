@@ -123,6 +123,13 @@ class SocialGraph(Room):
         queries.relation(self._graph, np.uint64(viewer_id), ids, np.empty(len(ids), np.int32), out)
         return out
 
+    def relations(self, viewer_id: int, other_ids: Ids, more_ids: Ids) -> NDArray[np.uint8]:
+        """``relation`` of two columns of users (uint64, n) at once: uint8 (2, n). Both C-contiguous and writable."""
+        out = np.empty((2, len(other_ids)), np.uint8)
+        indices = np.empty(len(other_ids), np.int32)
+        queries.relations(self._graph, np.uint64(viewer_id), other_ids, more_ids, indices, out)
+        return out
+
     def _newest(self, user_id: int, at: np.int64, limit: int) -> Ids:
         count = int(queries.live_count(self._graph, np.uint64(user_id), at))
         out = np.empty(max(0, min(limit, count)), np.uint64)
@@ -152,4 +159,6 @@ def warm() -> None:
     graph = SocialGraph(SocialGraphConfig(users_max=4, edges_max=8, list_entries_max=16))
     graph.apply(make_batch(kind=[Kind.FOLLOW, Kind.FOLLOW], user_id=[1, 2], subject_id=[2, 1]))
     graph.followees(1, 1)
-    graph.relation(1, np.array([1, 2], np.uint64))
+    ids = np.array([1, 2], np.uint64)
+    graph.relation(1, ids)
+    graph.relations(1, ids, ids)

@@ -19,16 +19,21 @@ from engine.tweet_store.storage import (
     HALF_LIVES,
     LANG,
     OLDER,
+    RETWEETED,
     ROW,
     SIZE,
     STATE,
     TEXT_BYTES,
+    ZERO,
     epoch_ms,
     find_head,
     has_text,
     head_home,
     prefetch_id,
 )
+
+#: Bytes that one prefetch brings.
+CACHE_LINE = 64
 
 
 class TweetColumns(NamedTuple):
@@ -112,6 +117,47 @@ def gather(s: Any, slots: Any, out: Any) -> Any:
         out.retweeted_id[i] = s.refs[at, 3] if known else np.uint64(0)
         for c in range(COUNTERS):
             out.totals[i, c] = s.row[at, c] if known else 0
+
+
+@kernel
+def judge(s: Any, tweet_ids: Any, slots: Any, servable: Any, created_ms: Any, ids: Any) -> Any:
+    """What decides whether tweets (uint64, n) may be shown: ``slots`` int32 (-1 unknown), ``servable`` bool,
+    ``created_ms`` int64, and ``ids`` uint64 (3, n): author, original (of a retweet what it carries, else the tweet) and
+    the original's author; 0 where unknown."""
+    for i in range(tweet_ids.shape[0]):
+        prefetch_id(s, tweet_ids[i])
+    for i in range(tweet_ids.shape[0]):
+        slot = np.int64(find(s.ids, tweet_ids[i]))
+        slots[i] = slot
+        if slot >= 0:
+            prefetch(s.row, slot * ROW)
+            prefetch(s.refs, slot * 4)
+            prefetch(s.author_id, slot)
+            prefetch(s.created_ms, slot)
+    for i in range(tweet_ids.shape[0]):
+        slot = np.int64(slots[i])
+        known = slot >= 0
+        servable[i] = known and _servable(s, slot)
+        created_ms[i] = s.created_ms[slot] if known else 0
+        author_id = s.author_id[slot] if known else ZERO
+        carried = s.refs[slot, RETWEETED] if known else ZERO
+        ids[0, i] = author_id
+        ids[1, i] = tweet_ids[i]
+        ids[2, i] = author_id
+        if carried != ZERO:
+            original = np.int64(find(s.ids, carried))
+            ids[1, i] = carried
+            ids[2, i] = s.author_id[original] if original >= 0 else ZERO
+
+
+@kernel
+def show(s: Any, slots: Any, flags: Any, totals: Any) -> None:
+    """``flags`` (uint16, n) and ``totals`` (int32, (n, 8)) of slots; slot -1 gives zeros."""
+    for i in range(slots.shape[0]):
+        slot = np.int64(slots[i])
+        flags[i] = s.row[slot, FLAGS] if slot >= 0 else 0
+        for c in range(COUNTERS):
+            totals[i, c] = s.row[slot, c] if slot >= 0 else 0
 
 
 @inlined
@@ -209,14 +255,25 @@ def text_sizes(s: Any, slots: Any, starts: Any, sizes: Any) -> Any:
 
 @kernel
 def copy_texts(s: Any, slots: Any, starts: Any, sizes: Any, out: Any) -> Any:
-    """Copy the texts to their places in ``out`` (uint8)."""
+    """Copy the texts to their places in ``out`` (uint8). Each is elsewhere in the ring: they are asked for ahead."""
     ring = s.text.shape[0]
     for i in range(slots.shape[0]):
         if sizes[i] > 0:
+            prefetch(s.text_start, np.int64(slots[i]))
+    for i in range(slots.shape[0]):
+        if sizes[i] > 0:
             at = s.text_start[slots[i]] % ring
-            for j in range(sizes[i]):
-                out[starts[i] + j] = s.text[at]
-                at = at + 1 if at + 1 < ring else 0
+            for line in range(0, sizes[i], CACHE_LINE):
+                prefetch(s.text, min(at + line, ring - 1))
+    for i in range(slots.shape[0]):
+        if sizes[i] > 0:
+            at = s.text_start[slots[i]] % ring
+            # In two pieces where the ring ends, so that each loop is a plain copy.
+            first = min(np.int64(sizes[i]), ring - at)
+            for j in range(first):
+                out[starts[i] + j] = s.text[at + j]
+            for j in range(sizes[i] - first):
+                out[starts[i] + first + j] = s.text[j]
 
 
 def warm_on(s: Any) -> None:
@@ -226,6 +283,8 @@ def warm_on(s: Any) -> None:
     h, zero = np.int64(0), np.int64(0)
     lookup(s, np.ones(1, np.uint64), one)
     gather(s, one, make_columns(1))
+    judge(s, np.ones(1, np.uint64), one, np.empty(1, bool), np.empty(1, np.int64), np.empty((3, 1), np.uint64))
+    show(s, one, np.empty(1, np.uint16), np.empty((1, COUNTERS), np.int32))
     decayed(s, one, zero, np.empty((1, COUNTERS, HALF_LIVES)))
     popularity(s, one, zero, h, np.empty(1))
     popular(s, zero, h, zero, keys, ties, one.copy())

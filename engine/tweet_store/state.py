@@ -143,6 +143,21 @@ class TweetStore(Room):
         queries.gather(self._tweets, slots, out)
         return out
 
+    def judge(self, tweet_ids: Ids) -> tuple[Slots, NDArray[np.bool_], NDArray[np.int64], Ids]:
+        """What decides whether tweets (uint64, k) may be shown: slots (int32, -1 unknown), servable (bool), creation
+        times (int64, ms), and ids (uint64, (3, k)): author, original and its author; 0 where unknown. The original of
+        a retweet is the tweet that it carries, of any other tweet itself."""
+        k = len(tweet_ids)
+        out = (np.empty(k, np.int32), np.empty(k, np.bool_), np.empty(k, np.int64), np.empty((3, k), np.uint64))
+        queries.judge(self._tweets, tweet_ids, *out)
+        return out
+
+    def show(self, slots: Slots) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+        """Flags (uint16, k, by ``TweetFlag``) and totals (int32, (k, 8), by ``Counter``) of slots (int32, k)."""
+        out = (np.empty(len(slots), np.uint16), np.empty((len(slots), storage.COUNTERS), np.int32))
+        queries.show(self._tweets, slots, *out)
+        return out
+
     def decayed(self, slots: Slots, time_ms: int) -> NDArray[np.float64]:
         """Decayed counters at ``time_ms``: float64 (k, 8, 2) by slot, ``Counter``, half-life (short, long)."""
         out = np.empty((len(slots), storage.COUNTERS, storage.HALF_LIVES))
@@ -168,7 +183,7 @@ class TweetStore(Room):
 
     def recent_of_authors(
         self, author_ids: Ids, since_ms: int, per_author_max: int, total_max: int
-    ) -> tuple[Ids, NDArray[np.int64], Ids]:
+    ) -> tuple[Ids, NDArray[np.float64], Slots]:
         """The authors' newest servable tweets created at or after ``since_ms``, newest first over all.
 
         At most ``per_author_max`` an author, then ``total_max`` in all; equal times by greater id. Exact, but for
@@ -178,14 +193,14 @@ class TweetStore(Room):
             author_ids: uint64, without repeats.
 
         Returns:
-            Tweet ids (uint64), creation times (int64, ms), author ids (uint64).
+            Tweet ids (uint64), creation times (float64, exact, ms), slots (int32).
         """
         keys, ties, slots = self._heap(total_max)
         ids = np.ascontiguousarray(author_ids, np.uint64)
         size = len(keys) and int(
             queries.recent(self._tweets, ids, np.int64(since_ms), np.int64(per_author_max), keys, ties, slots)
         )
-        return ~ties[:size], keys[:size].astype(np.int64), self._tweets.author_id[slots[:size]]
+        return ~ties[:size], keys[:size], slots[:size]
 
     def text(self, slot: int) -> str:
         """The tweet's text; empty when it has none, was deleted, or newer text has overwritten it."""

@@ -53,8 +53,8 @@ _ERROR_MIN = 1e-18
 def _first_steps(g: Any, cut: Any, n: Any, seed: Any) -> Any:
     """From the walkers' users to tweets and on to other users, as the engine steps; returns how many are left."""
     types = np.int64(ALL_TYPES)
-    moved, waiting = walk._step_left(g, cut, n, np.int64(-1), types, np.uint64(0), stream(seed, np.uint64(0)))
-    return walk._step_right(g, cut, moved, waiting, types, stream(seed, np.uint64(1)))
+    moved, waiting = walk.step_left(g, cut, n, np.int64(-1), types, np.uint64(0), stream(seed, np.uint64(0)))
+    return walk.step_right(g, cut, moved, waiting, types, stream(seed, np.uint64(1)))
 
 
 @kernel
@@ -64,7 +64,7 @@ def _uniform(g: Any, cut: Any, counted: Any, n: Any, timed: Any, weights: Any, s
     now, ages = timed
     found = cut[3]
     start = stream(seed, np.uint64(2))
-    moved, _ = walk._step_left(g, cut, n, np.int64(-1), np.int64(ALL_TYPES), np.uint64(0), start)
+    moved, _ = walk.step_left(g, cut, n, np.int64(-1), np.int64(ALL_TYPES), np.uint64(0), start)
     reached = np.int64(0)
     for m in range(moved):
         rank = walk.count_visit(table, shift, nodes, visits, reached, found[m] & NODE_MASK)

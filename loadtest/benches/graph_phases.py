@@ -26,7 +26,7 @@ PHASES = ("left", "count", "right", "select")
 
 @kernel
 def _left(g: Any, cut: Any, n: Any, query: Any, seed: Any) -> Any:
-    return walk._step_left(g, cut, n, query, np.int64(ALL_TYPES), _RESET, stream(seed, np.uint64(0)))
+    return walk.step_left(g, cut, n, query, np.int64(ALL_TYPES), _RESET, stream(seed, np.uint64(0)))
 
 
 @kernel
@@ -39,7 +39,7 @@ def _count(table: Any, shift: Any, nodes: Any, visits: Any, found: Any, moved: A
 
 @kernel
 def _right(g: Any, cut: Any, moved: Any, waiting: Any, seed: Any) -> Any:
-    return walk._step_right(g, cut, moved, waiting, np.int64(ALL_TYPES), stream(seed, np.uint64(1)))
+    return walk.step_right(g, cut, moved, waiting, np.int64(ALL_TYPES), stream(seed, np.uint64(1)))
 
 
 @kernel

@@ -22,11 +22,11 @@ from engine.interaction_graph.related import (
     related_to_tweet,
     related_to_users,
 )
-from engine.interaction_graph.salsa import SalsaRequest, salsa
+from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
 from engine.interaction_graph.second_degree_entities import second_degree_entities
 from engine.interaction_graph.second_degree_users import UsersRequest, second_degree_users
-from engine.interaction_graph.similarity import SharedTweets, SimilarityRequest, similar_tweets
+from engine.interaction_graph.similarity import CountScratch, SharedTweets, SimilarityRequest, similar_tweets
 from engine.interaction_graph.state import InteractionGraph
 from engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 from engine.pipeline.scratch import Scratch
@@ -104,7 +104,7 @@ def _walk(query: q.Salsa, _: HomeMixerConfig, state: EngineState, scratch: Scrat
     """``engine.interaction_graph.salsa``."""
     graph = state.interaction_graph
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
-    found = salsa(graph, query.to_engine(SalsaRequest), scratch.walks)
+    found = salsa(graph, query.to_engine(SalsaRequest), scratch.of(SalsaScratch))
     _require_seeds(found.stats.seed_nodes, "neither the user nor any seed")
 
     def shape() -> Answer:
@@ -121,7 +121,7 @@ def _walk(query: q.Salsa, _: HomeMixerConfig, state: EngineState, scratch: Scrat
 @_look.register
 def _walk_on_subgraph(query: q.SubgraphSalsa, _: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
     """``engine.interaction_graph.subgraph_salsa``."""
-    found = salsa_on_subgraph(state.interaction_graph, query.to_engine(SubgraphRequest), scratch.walks)
+    found = salsa_on_subgraph(state.interaction_graph, query.to_engine(SubgraphRequest), scratch.of(SalsaScratch))
     _require_seeds(found.seeds, "neither the user nor any seed")
     return lambda: Answer(
         query.shown(),
@@ -188,7 +188,7 @@ def _count_tweets(query: q.SecondDegreeTweets, usual: HomeMixerConfig, state: En
     """``engine.interaction_graph.second_degree``."""
     graph = state.interaction_graph
     query = _settled(query, graph, state.social_graph, usual.followees_max)
-    found = second_degree(graph, query.to_engine(SecondDegreeRequest), scratch.walks)
+    found = second_degree(graph, query.to_engine(SecondDegreeRequest), scratch.of(SalsaScratch))
     _require_seeds(found.seeds)
 
     def shape() -> Answer:
@@ -210,7 +210,7 @@ def _count_users(query: q.SecondDegreeUsers, usual: HomeMixerConfig, state: Engi
     if query.user:
         followed = state.social_graph.followees(query.user, FOLLOWED_MAX)
         left_out = np.concatenate([left_out, followed, id_array([query.user])])
-    found = second_degree_users(graph, query.to_engine(UsersRequest, exclude_user_ids=left_out), scratch.walks)
+    found = second_degree_users(graph, query.to_engine(UsersRequest, exclude_user_ids=left_out), scratch.of(SalsaScratch))
     _require_seeds(found.seeds)
 
     def shape() -> Answer:
@@ -231,7 +231,7 @@ def _count_entities(
     """``engine.interaction_graph.second_degree_entities``: hashtags or URLs."""
     graph, entity_type = state.interaction_graph, _ENTITY_TYPES[query.of]
     query = _settled(query, graph, state.social_graph, usual.followees_max)
-    request, buffers = query.to_engine(SecondDegreeRequest), (scratch.walks, scratch.entities)
+    request, buffers = query.to_engine(SecondDegreeRequest), (scratch.of(SalsaScratch), scratch.of(SalsaScratch, "entities"))
     found = second_degree_entities(graph, state.entity_graph, request, entity_type, query.proof_tweets, buffers)
     _require_seeds(found.seeds)
     names = state.entity_names.names_of(found.hashes)
@@ -284,7 +284,7 @@ def _find_similar(query: q.Similar, _: HomeMixerConfig, state: EngineState, scra
     """``engine.interaction_graph.similarity``."""
     graph = state.interaction_graph
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
-    found = similar_tweets(graph, query.to_engine(SimilarityRequest), scratch.counts)
+    found = similar_tweets(graph, query.to_engine(SimilarityRequest), scratch.of(CountScratch))
     _require_tweet(graph, query.tweet)
     return _shared(query, found)
 
@@ -308,15 +308,15 @@ def _find_related(query: Related, usual: HomeMixerConfig, state: EngineState, sc
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
     request = query.to_engine(RelatedTweetsRequest)
     if isinstance(query, q.RelatedToTweet):
-        found = related_to_tweet(graph, query.tweet, request, counting, scratch.counts)
+        found = related_to_tweet(graph, query.tweet, request, counting, scratch.of(CountScratch))
         _require_tweet(graph, query.tweet)
     elif isinstance(query, q.RelatedToAuthor):
         followers = state.social_graph.followers(query.author, counting.followers_max)
         if not len(followers):
             raise UnknownUserError(f"nobody follows {query.author}")
-        found = related_to_author(graph, followers, request, counting, scratch.counts)
+        found = related_to_author(graph, followers, request, counting, scratch.of(CountScratch))
     else:
-        found = related_to_users(graph, query.users, request, counting, scratch.counts)
+        found = related_to_users(graph, query.users, request, counting, scratch.of(CountScratch))
         if not len(found.tweet_ids) and not any(map(graph.user_degree, query.users)):
             raise UnknownUserError("none of the users has an edge in the window")
     return _shared(query, found)
@@ -325,7 +325,7 @@ def _find_related(query: Related, usual: HomeMixerConfig, state: EngineState, sc
 @_look.register
 def _draw_neighbors(query: q.RandomNeighbors, _: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
     """``engine.interaction_graph.random_neighbors``."""
-    found = random_neighbors(state.interaction_graph, query.to_engine(RandomNeighborsRequest), scratch.counts)
+    found = random_neighbors(state.interaction_graph, query.to_engine(RandomNeighborsRequest), scratch.of(CountScratch))
     if not found.seeds:
         raise UnknownUserError("no seed has weight and an edge of these types in the window")
     return lambda: Answer(

@@ -32,6 +32,9 @@ class _Watch:
     def clock_ns(self) -> int:
         return time.perf_counter_ns()
 
+    def cpu_ns(self) -> int:
+        return time.thread_time_ns()
+
     def expired(self) -> bool:
         return time.perf_counter_ns() > self._deadline_ns
 

@@ -1,0 +1,181 @@
+"""Enrichers: the features of the candidates that are left, and what an entry shows of them.
+
+A group of features is one class: names, kinds and meanings beside the code that fills the columns. A product's matrix
+is its groups side by side (products.py); docs/feeds.md lists them, and a test compares.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import TweetFlag
+from engine.blend_learner import BlendLearner
+from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
+from engine.home_mixer import kernels
+from engine.home_mixer.hydrators import Columns, Safety
+from engine.home_mixer.sources import PUBLIC_ACTS
+from engine.interaction_graph.queries import social_proof
+from engine.interaction_graph.state import InteractionGraph
+from engine.pipeline.candidates import Candidates
+from engine.pipeline.components import Query
+from engine.pipeline.features import Feature, FeatureKind
+from engine.pipeline.kernels import source_features
+from engine.pipeline.scratch import Buffers
+from engine.signals.state import ViewerFlag
+from engine.social_graph.state import Relation
+from engine.tweet_store.state import Counter, TweetStore
+
+Matrix = NDArray[np.float32]
+FLAG, COUNT, NUMBER, SHARE = FeatureKind.FLAG, FeatureKind.COUNT, FeatureKind.NUMBER, FeatureKind.SHARE
+
+#: Raised when a feature comes to mean something else under the same name.
+FEATURES_VERSION = 1
+#: Features of ``TimeAware``, which are names of score parts too.
+FAMILY_COLUMNS = tuple(family.replace(" ", "_") for family in FAMILIES)
+
+
+class TweetContent(Safety):
+    """Age, form and counters of the tweet; its text, for the entry."""
+
+    name = "tweet_content"
+    features: tuple[Feature, ...] = (
+        Feature("age_h", NUMBER, "hours since the tweet's creation, 0 for one from the future"),
+        *(
+            Feature(f"is_{flag.name.lower()}", FLAG, f"the tweet is a {flag.name.lower()}")
+            for flag in list(TweetFlag)[:3]
+        ),
+        *(
+            Feature(f"has_{flag.name.lower()}", FLAG, f"the tweet has a {flag.name.lower()}")
+            for flag in list(TweetFlag)[3:]
+        ),
+        *(Feature(f"total_{c.name.lower()}", COUNT, f"events of the counter {c.name.lower()} so far") for c in Counter),
+    )
+
+    def __init__(self, tweet_store: TweetStore) -> None:
+        self.tweet_store = tweet_store
+
+    def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
+        """See ``Enricher``."""
+        rows, columns = candidates.rows, candidates.columns
+        slots = columns["slot"][rows]
+        flags, totals = self.tweet_store.show(slots)
+        kernels.tweet_features(rows, columns["created_ms"], query.request.time_ms, flags, totals, matrix, at)
+        query.text, text_start, text_bytes = self.tweet_store.texts(slots)
+        return {"totals": totals, "text_start": text_start, "text_bytes": text_bytes}
+
+
+class Plain:
+    """An enricher that fails open and adds no columns."""
+
+    safety = False
+
+    def defaults(self, count: int) -> Columns:
+        """See ``Enricher``."""
+        return {}
+
+
+class Relationship(Plain):
+    """What the author is to the viewer."""
+
+    name = "relationship"
+    features: tuple[Feature, ...] = (
+        Feature("in_network", FLAG, "the viewer follows the author"),
+        Feature("followed_by", FLAG, "the author follows the viewer"),
+        Feature(
+            "author_not_interested",
+            FLAG,
+            "the viewer was not interested in a tweet of the author in the last 14 days",
+        ),
+    )
+
+    def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
+        """See ``Enricher``."""
+        rows, columns = candidates.rows, candidates.columns
+        kernels.bit_feature(rows, columns["relation"], Relation.FOLLOWS.value, matrix, at)
+        kernels.bit_feature(rows, columns["relation"], Relation.FOLLOWED_BY.value, matrix, at + 1)
+        flag = ViewerFlag.AUTHOR_NOT_INTERESTED.value
+        kernels.bit_feature(rows, columns["viewer_flags"], flag, matrix, at + 2)
+        return {}
+
+
+class SourceRanks(Plain):
+    """What each source made of the candidate."""
+
+    name = "source_ranks"
+
+    def __init__(self, sources: tuple[str, ...]) -> None:
+        self._pair = {name: pair for pair, name in enumerate(sources)}
+        self.features = tuple(
+            feature
+            for name in sources
+            for feature in (
+                Feature(f"{name}_score", NUMBER, f"raw score of the source {name}, 0 where it did not bring the tweet"),
+                Feature(f"{name}_place", SHARE, f"1 / (1 + rank) in the source {name}, 0 where it did not bring it"),
+            )
+        )
+
+    def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
+        """See ``Enricher``."""
+        where = np.array([self._pair[name] for name in candidates.sources], np.int64)
+        if len(where) < len(self._pair):
+            matrix[:, at : at + len(self.features)] = 0.0
+        source_features(candidates.source_score, candidates.source_rank, candidates.rows, where, matrix, at)
+        return {}
+
+
+class TimeAware(Plain):
+    """Each family's time-aware score (walks, popularity), blended over its half-lives by the weights learnt so far.
+
+    What is left when it fails is recency, related tweets and social proof.
+    """
+
+    name = "time_aware"
+    features: tuple[Feature, ...] = tuple(
+        Feature(column, SHARE, f"{family}, over its half-lives by the weights learnt so far")
+        for column, family in zip(FAMILY_COLUMNS, FAMILIES, strict=True)
+    )
+
+    def __init__(self, graph: InteractionGraph, learner: BlendLearner, walks: int) -> None:
+        self.graph = graph
+        self.learner = learner
+        self.walks = walks
+
+    def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
+        """See ``Enricher``."""
+        request, scratch = query.request, query.scratch
+        ids = candidates.tweet_id[candidates.rows]
+        parts = scratch.of(Buffers).take("time_aware", np.float64, len(ids), len(FAMILIES) * len(HALF_LIVES_MS))
+        asked = BlendRequest(request.viewer_id, request.time_ms, self.walks, request.seed)
+        components(self.graph, ids, asked, scratch.of(BlendScratch), parts)
+        kernels.family_features(parts, self.learner.weights, len(HALF_LIVES_MS), matrix, at)
+        return {}
+
+
+class SocialProof:
+    """Which followees publicly engaged with each candidate; fails open (the feed goes on without its faces)."""
+
+    name = "social_proof"
+    safety = False
+    features: tuple[Feature, ...] = (
+        Feature("proof_people", COUNT, "followees who publicly engaged with the tweet, of the newest acts kept"),
+        Feature("proof_acts", COUNT, "their public acts on it, of the newest kept"),
+    )
+
+    def __init__(self, graph: InteractionGraph, per_tweet_max: int) -> None:
+        self.graph = graph
+        self.per_tweet_max = per_tweet_max
+
+    def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
+        """See ``Enricher``."""
+        ids = candidates.tweet_id[candidates.rows]
+        proof = social_proof(self.graph, ids, query.followees, self.per_tweet_max, PUBLIC_ACTS)
+        kernels.proof_features(proof.counts, proof.user_ids, matrix, at)
+        return {"proof_users": proof.user_ids, "proof_types": proof.types}
+
+    def defaults(self, count: int) -> dict[str, NDArray[Any]]:
+        """See ``Enricher``."""
+        return {
+            "proof_users": np.zeros((count, self.per_tweet_max), np.uint64),
+            "proof_types": np.zeros((count, self.per_tweet_max), np.uint8),
+        }

@@ -1,0 +1,221 @@
+"""Kernels of the home mixer: light rank, features, the score's parts, author diversity and selection.
+
+m is the number of kept candidates, ``rows`` int32 (m,) their rows among all n; the feature matrix is float32 (m, F).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from engine.exact_math import exp2
+from engine.kernels.jit import inlined, kernel
+from engine.pipeline.kernels import TABLE_MIN, before, place_of, sort_best_first
+
+MS_PER_HOUR = 3_600_000.0
+#: Smallest positive normal float64: a divisor where there is nothing to divide.
+_TINY = 2.2250738585072014e-308
+
+
+@kernel
+def first_rank(ranks: Any, rows: Any, out: Any) -> None:
+    """Minus the best rank that any source gave each kept row, into ``out`` float64 (n,); ``ranks`` int32 (s, n)."""
+    for i in range(rows.shape[0]):
+        # −1, no rank, is the greatest unsigned number.
+        best = np.uint32(0xFFFFFFFF)
+        for s in range(ranks.shape[0]):
+            best = min(best, np.uint32(ranks[s, rows[i]]))
+        out[rows[i]] = -np.float64(best)
+
+
+@kernel
+def tweet_features(rows: Any, created_ms: Any, now_ms: Any, flags: Any, totals: Any, out: Any, at: Any) -> None:
+    """Age in hours (not below 0), six flags from bit 0 of ``flags`` (uint16, m) on, and the ``totals`` (int32, (m, c)),
+    into the columns ``at`` … of ``out``; ``created_ms`` int64 (n,)."""
+    for i in range(rows.shape[0]):
+        age_ms = np.float64(max(now_ms - created_ms[rows[i]], 0))
+        out[i, at] = np.float32(age_ms / MS_PER_HOUR)
+        for bit in range(6):
+            out[i, at + 1 + bit] = np.float32((np.int64(flags[i]) >> bit) & 1)
+        for c in range(totals.shape[1]):
+            out[i, at + 7 + c] = np.float32(totals[i, c])
+
+
+@kernel
+def bit_feature(rows: Any, column: Any, bits: Any, out: Any, at: Any) -> None:
+    """1 where ``column`` (unsigned, (n,)) has any of ``bits`` (int64), else 0, into column ``at`` of ``out``."""
+    for i in range(rows.shape[0]):
+        out[i, at] = np.float32(np.int64(column[rows[i]]) & bits != 0)
+
+
+@kernel
+def family_features(components: Any, weights: Any, width: Any, out: Any, at: Any) -> None:
+    """Sum each family's ``width`` components (float64, (m, families · width)) by ``weights`` (float64), in order."""
+    for i in range(components.shape[0]):
+        for family in range(components.shape[1] // width):
+            total = 0.0
+            for h in range(family * width, (family + 1) * width):
+                total += components[i, h] * weights[h]
+            out[i, at + family] = np.float32(total)
+
+
+@kernel
+def proof_features(counts: Any, users: Any, out: Any, at: Any) -> None:
+    """How many different people proved each row, and by how many acts: the first ``counts[i]`` (int32, m) of ``users``
+    uint64 (m, k)."""
+    for i in range(counts.shape[0]):
+        people = 0
+        for j in range(counts[i]):
+            known = False
+            for before_j in range(j):
+                known = known or users[i, before_j] == users[i, j]
+            people += not known
+        out[i, at] = np.float32(people)
+        out[i, at + 1] = np.float32(counts[i])
+
+
+@inlined
+def _greatest(features: Any, column: Any) -> Any:
+    greatest = 0.0
+    for i in range(features.shape[0]):
+        greatest = max(greatest, np.float64(features[i, column]))
+    return greatest if greatest > 0.0 else _TINY
+
+
+@kernel
+def blend_parts(features: Any, columns: Any, weights: Any, parts: Any, factors: Any) -> None:
+    """The plain score's parts float64 (7, m) and factors (2, m); docs/feeds.md has the formula.
+
+    ``columns``: int64, of age in hours, the three families, the two seeded walks, related, people who proved, in
+    network, and author not interested. ``weights``: float64: recency, its half-life in hours, time-aware, seeded walk,
+    related, social proof, people who make it whole, the two factors.
+    """
+    m = features.shape[0]
+    together = 0.0
+    for i in range(m):
+        total = 0.0
+        for family in range(1, 4):
+            total += np.float64(features[i, columns[family]])
+        together = max(together, total)
+    together = together if together > 0.0 else _TINY
+    seeded = max(_greatest(features, columns[4]), _greatest(features, columns[5]))
+    related = _greatest(features, columns[6])
+    for i in range(m):
+        parts[0, i] = weights[0] * exp2(-np.float64(features[i, columns[0]]) / weights[1])
+        for family in range(1, 4):
+            parts[family, i] = weights[2] * np.float64(features[i, columns[family]]) / together
+        walked = max(np.float64(features[i, columns[4]]), np.float64(features[i, columns[5]]))
+        parts[4, i] = weights[3] * (walked / seeded)
+        parts[5, i] = weights[4] * (np.float64(features[i, columns[6]]) / related)
+        parts[6, i] = weights[5] * min(np.float64(features[i, columns[7]]) / weights[6], 1.0)
+        factors[0, i] = 1.0 if features[i, columns[8]] > 0.0 else weights[7]
+        factors[1, i] = weights[8] if features[i, columns[9]] > 0.0 else 1.0
+
+
+@kernel
+def author_diversity(total: Any, ids: Any, authors: Any, decay: Any, floor: Any, cut: Any, out: Any) -> None:
+    """(1 − floor) · decay^i + floor for an author's i-th best candidate into ``out`` float64 (m,); 1 for author 0.
+
+    ``total`` float64, ``ids`` and ``authors`` uint64, all (m,). ``cut``: scratch (order int32 (m,), spare int32 (m,),
+    table int32, power float64 (m,)).
+    """
+    order, spare, table, power = cut
+    for i in range(order.shape[0]):
+        order[i] = i
+    sort_best_first(total, ids, order, spare)
+    for at in range(table.shape[0]):
+        table[at] = 0
+    for k in range(order.shape[0]):
+        i = order[k]
+        out[i] = 1.0
+        if authors[i] != 0:
+            at = place_of(authors, table, authors[i])
+            if table[at] == 0:
+                table[at] = i + 1
+                power[i] = 1.0
+            first = table[at] - 1
+            out[i] = (1.0 - floor) * power[first] + floor
+            power[first] *= decay
+
+
+@inlined
+def _sink(scores: Any, ids: Any, heap: Any, at: Any, size: Any) -> None:
+    row = heap[at]
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and before(scores, ids, heap[child + 1], heap[child]):
+            child += 1
+        if not before(scores, ids, heap[child], row):
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = row
+
+
+@inlined
+def _is_recent(author: Any, chosen: Any, count: Any, authors: Any, gap: Any) -> Any:
+    """Whether the author wrote any of the last ``gap`` chosen."""
+    recent = False
+    for back in range(max(0, count - gap), count):
+        recent = recent or authors[chosen[back]] == author
+    return recent
+
+
+@kernel
+def choose_spaced(total: Any, ids: Any, authors: Any, gap: Any, cut: Any, chosen: Any) -> Any:
+    """Fill ``chosen`` (int32, (k,)) with the best, no two of an author within ``gap`` positions while others are left;
+    returns how many were there. Ties: the greater id.
+
+    ``total`` float64, ``ids`` and ``authors`` uint64, all (m,). ``cut``: scratch (heap int32 (m,), waiting int32 (m,)).
+    Candidates that come too early wait, best first: each is better than all that are still in the heap.
+    O(m + (k + waiting) log m + k · waiting).
+    """
+    heap, waiting = cut
+    size = heap.shape[0]
+    for i in range(size):
+        heap[i] = i
+    for at in range(size // 2 - 1, -1, -1):
+        _sink(total, ids, heap, np.int64(at), size)
+    waits = 0
+    count = 0
+    while count < chosen.shape[0] and size + waits > 0:
+        pick = -1
+        for w in range(waits):
+            if not _is_recent(authors[waiting[w]], chosen, count, authors, gap):
+                pick = w
+                break
+        while pick < 0 and size > 0:
+            best = heap[0]
+            size -= 1
+            heap[0] = heap[size]
+            if size > 0:
+                _sink(total, ids, heap, np.int64(0), size)
+            waiting[waits] = best
+            waits += 1
+            if not _is_recent(authors[best], chosen, count, authors, gap):
+                pick = waits - 1
+        # When everybody left is a recent author, the best one goes in all the same.
+        pick = max(pick, 0)
+        chosen[count] = waiting[pick]
+        count += 1
+        waits -= 1
+        for w in range(pick, waits):
+            waiting[w] = waiting[w + 1]
+    return count
+
+
+def warm() -> None:
+    """Compile every kernel on the real types."""
+    rows, ids, total = np.arange(2, dtype=np.int32), np.arange(1, 3, dtype=np.uint64), np.ones(2)
+    matrix = np.ones((2, 20), np.float32)
+    first_rank(np.zeros((1, 2), np.int32), rows, total.copy())
+    tweet_features(rows, np.ones(2, np.int64), 5, np.ones(2, np.uint16), np.ones((2, 8), np.int32), matrix, 0)
+    for dtype in (np.uint8, np.uint16):
+        bit_feature(rows, np.ones(2, dtype), 1, matrix, 0)
+    family_features(np.ones((2, 2)), np.ones(2), 2, matrix, 0)
+    proof_features(np.ones(2, np.int32), np.ones((2, 2), np.uint64), matrix, 0)
+    blend_parts(matrix, np.arange(10), np.ones(9), np.empty((7, 2)), np.empty((2, 2)))
+    cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32), total.copy())
+    author_diversity(total, ids, ids.copy(), 0.5, 0.25, cut, total.copy())
+    choose_spaced(total, ids, ids.copy(), 2, (rows.copy(), rows.copy()), rows.copy())

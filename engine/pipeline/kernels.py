@@ -1,0 +1,266 @@
+"""Kernels over candidate columns: merging sources, dropping rows, ordering, narrowing.
+
+In all of them ``dropped_by`` is int16 (n,): 0 for a row that is kept, else the code of the reason that dropped it. A
+reason is written only where there is none, so the first one stands. Ids are uint64, rows int32.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from engine.kernels.jit import inlined, kernel
+from engine.kernels.rng import mix64
+
+#: Slots of the smallest hash table.
+TABLE_MIN = 16
+
+
+def table_size(count: int) -> int:
+    """Slots of a hash table for ``count`` keys: the power of two at or above twice as many."""
+    return max(TABLE_MIN, 1 << (2 * count - 1).bit_length())
+
+
+@inlined
+def place_of(keys: Any, table: Any, key: Any) -> Any:
+    """The slot of ``table`` (int32, row + 1, 0 = empty) that holds the row of ``keys`` with this key, or the empty slot
+    where it would go."""
+    mask = table.shape[0] - 1
+    at = np.int64(mix64(key) & np.uint64(mask))
+    while table[at] > 0 and keys[table[at] - 1] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@kernel
+def merge_source(
+    ids: Any, scores: Any, source: Any, count: Any, table: Any, tweet_id: Any, score: Any, rank: Any
+) -> Any:
+    """Add what one source found to the first ``count`` candidates; returns how many there are then.
+
+    ``ids`` (k,) and ``scores`` float64 (k,), best first; ``source``: its row in ``score`` float64 (s, capacity) and
+    ``rank`` int32 (s, capacity). ``table``: int32 over ``tweet_id`` (capacity,), zero before the first source. Of a
+    tweet that the source names twice the better rank stays. O(k + count).
+    """
+    for column in range(score.shape[1]):
+        score[source, column] = np.nan
+        rank[source, column] = -1
+    for i in range(ids.shape[0]):
+        at = place_of(tweet_id, table, ids[i])
+        if table[at] == 0:
+            tweet_id[count] = ids[i]
+            count += 1
+            table[at] = count
+        row = table[at] - 1
+        if rank[source, row] < 0:
+            score[source, row] = scores[i]
+            rank[source, row] = i
+    return count
+
+
+@kernel
+def drop_any_bit(column: Any, bits: Any, dropped_by: Any, code: Any) -> None:
+    """Drop the rows in which ``column`` (unsigned, (n,)) has any of ``bits`` (an int64)."""
+    for row in range(column.shape[0]):
+        if dropped_by[row] == 0 and np.int64(column[row]) & bits != 0:
+            dropped_by[row] = code
+
+
+@kernel
+def drop_false(column: Any, dropped_by: Any, code: Any) -> None:
+    """Drop the rows in which ``column`` (bool, (n,)) is false."""
+    for row in range(column.shape[0]):
+        if dropped_by[row] == 0 and not column[row]:
+            dropped_by[row] = code
+
+
+@kernel
+def drop_equal(column: Any, value: Any, dropped_by: Any, code: Any) -> None:
+    """Drop the rows in which ``column`` (ids, (n,)) has this value."""
+    for row in range(column.shape[0]):
+        if dropped_by[row] == 0 and column[row] == value:
+            dropped_by[row] = code
+
+
+@kernel
+def drop_less(column: Any, least: Any, dropped_by: Any, code: Any) -> None:
+    """Drop the rows in which ``column`` (int64, (n,)) is less than ``least``."""
+    for row in range(column.shape[0]):
+        if dropped_by[row] == 0 and column[row] < least:
+            dropped_by[row] = code
+
+
+@kernel
+def drop_not_before(times: Any, ids: Any, time: Any, last_id: Any, dropped_by: Any, code: Any) -> None:
+    """Drop the rows whose (time, id) is not less than the given one: ``times`` int64 (n,)."""
+    for row in range(ids.shape[0]):
+        before = times[row] < time or (times[row] == time and ids[row] < last_id)
+        if dropped_by[row] == 0 and not before:
+            dropped_by[row] = code
+
+
+@kernel
+def drop_listed(ids: Any, listed: Any, table: Any, dropped_by: Any, code: Any) -> None:
+    """Drop the rows whose id is in ``listed`` (k,). ``table``: int32 scratch of ``table_size(k)``. O(n + k)."""
+    for at in range(table.shape[0]):
+        table[at] = 0
+    for i in range(listed.shape[0]):
+        table[place_of(listed, table, listed[i])] = i + 1
+    for row in range(ids.shape[0]):
+        if dropped_by[row] == 0 and table[place_of(listed, table, ids[row])] > 0:
+            dropped_by[row] = code
+
+
+@kernel
+def drop_repeated(ids: Any, original_ids: Any, table: Any, dropped_by: Any, code: Any) -> None:
+    """Drop all but one of the kept rows that stand for one original: the original itself stays if it is among them,
+    else the first. ``table``: int32 scratch of ``table_size(n)``. O(n)."""
+    for at in range(table.shape[0]):
+        table[at] = 0
+    for row in range(ids.shape[0]):
+        if dropped_by[row] == 0 and ids[row] == original_ids[row]:
+            at = place_of(original_ids, table, ids[row])
+            if table[at] == 0:
+                table[at] = row + 1
+    for row in range(ids.shape[0]):
+        if dropped_by[row] == 0:
+            at = place_of(original_ids, table, original_ids[row])
+            if table[at] == 0:
+                table[at] = row + 1
+            elif table[at] != row + 1:
+                dropped_by[row] = code
+
+
+@kernel
+def settle(dropped_by: Any, rows: Any, counts: Any) -> Any:
+    """Write the kept rows, ascending, into ``rows`` (≥ n,) and how many rows each code dropped into ``counts`` (int64,
+    zeroed, longer than the greatest code); returns how many are kept."""
+    kept = 0
+    for row in range(dropped_by.shape[0]):
+        rows[kept] = row
+        kept += dropped_by[row] == 0
+        counts[dropped_by[row]] += 1
+    return kept
+
+
+@inlined
+def before(scores: Any, ids: Any, a: Any, b: Any) -> Any:
+    """Whether row a comes before row b: the greater score, among equals the greater (newer) id."""
+    return scores[a] > scores[b] or (scores[a] == scores[b] and ids[a] > ids[b])
+
+
+@kernel
+def sort_best_first(scores: Any, ids: Any, order: Any, spare: Any) -> None:
+    """Sort the rows in ``order`` by ``before``: a bottom-up merge sort. ``spare``: as long as ``order``.
+
+    ``scores`` float64 without NaN and distinct ``ids``, both indexed by row. O(n log n).
+    """
+    n = order.shape[0]
+    width = 1
+    while width < n:
+        for low in range(0, n, 2 * width):
+            middle = min(low + width, n)
+            high = min(low + 2 * width, n)
+            left = low
+            right = middle
+            for at in range(low, high):
+                if left < middle and (right >= high or not before(scores, ids, order[right], order[left])):
+                    spare[at] = order[left]
+                    left += 1
+                else:
+                    spare[at] = order[right]
+                    right += 1
+        for at in range(n):
+            order[at] = spare[at]
+        width *= 2
+
+
+@kernel
+def narrow(
+    scores: Any, ids: Any, ranks: Any, rows: Any, caps: Any, total_max: Any, cut: Any, dropped_by: Any, code: Any
+) -> None:
+    """Drop the kept rows that are neither among the ``caps[s]`` best of a source s that brought them, nor among the
+    ``total_max`` best of all that are.
+
+    ``scores`` float64 (n,), ``ids`` (n,), ``ranks`` int32 (s, n) with −1 where a source did not bring the row, ``rows``
+    (m,) the kept ones, ``caps`` int64 (s,). ``cut``: scratch (order int32 (m,), spare int32 (m,), taken int64 (s,)).
+    O(m · (s + log m)), O(m · s) where nothing is over a cap.
+    """
+    order, spare, taken = cut
+    taken[:] = 0
+    for i in range(rows.shape[0]):
+        order[i] = rows[i]
+        for s in range(caps.shape[0]):
+            taken[s] += ranks[s, rows[i]] >= 0
+    over = rows.shape[0] > total_max
+    for s in range(caps.shape[0]):
+        over = over or taken[s] > caps[s]
+        taken[s] = 0
+    if not over:
+        return
+    sort_best_first(scores, ids, order, spare)
+    total = 0
+    for i in range(order.shape[0]):
+        row = order[i]
+        stays = False
+        for s in range(caps.shape[0]):
+            if ranks[s, row] >= 0:
+                stays = stays or taken[s] < caps[s]
+                taken[s] += 1
+        if stays and total < total_max:
+            total += 1
+        else:
+            dropped_by[row] = code
+
+
+@kernel
+def combine(parts: Any, factors: Any, base: Any, multiplier: Any, total: Any) -> None:
+    """Add rows of ``parts`` float64 (p, m) to ``base``, multiply ``multiplier`` by rows of ``factors`` (f, m), both in
+    order; ``total`` is their product (all float64, (m,))."""
+    for i in range(total.shape[0]):
+        for p in range(parts.shape[0]):
+            base[i] += parts[p, i]
+        for f in range(factors.shape[0]):
+            multiplier[i] *= factors[f, i]
+        total[i] = base[i] * multiplier[i]
+
+
+@kernel
+def source_features(scores: Any, ranks: Any, rows: Any, where: Any, out: Any, at: Any) -> None:
+    """Score and 1 / (1 + rank) of each source into columns ``at`` … of ``out`` float32 (m, F), 0 where it did not bring
+    the row. ``where``: int64 (s,), which of the pairs of columns source s fills."""
+    for i in range(rows.shape[0]):
+        for s in range(where.shape[0]):
+            rank = ranks[s, rows[i]]
+            column = at + 2 * where[s]
+            out[i, column] = np.float32(scores[s, rows[i]]) if rank >= 0 else np.float32(0.0)
+            out[i, column + 1] = np.float32(1.0 / (1.0 + rank)) if rank >= 0 else np.float32(0.0)
+
+
+def warm() -> None:
+    """Compile every kernel on the real types."""
+    ids, scores = np.arange(1, 3, dtype=np.uint64), np.ones(2)
+    table, order = np.zeros(TABLE_MIN, np.int32), np.arange(2, dtype=np.int32)
+    score, rank, dropped = np.empty((1, 2)), np.empty((1, 2), np.int32), np.zeros(2, np.int16)
+    merge_source(ids, scores, 0, 0, table, ids.copy(), score, rank)
+    for dtype in (np.uint8, np.uint16):
+        drop_any_bit(np.zeros(2, dtype), 1, dropped, 1)
+    drop_false(np.ones(2, bool), dropped, 1)
+    drop_equal(ids, np.uint64(9), dropped, 1)
+    drop_less(np.ones(2, np.int64), 0, dropped, 1)
+    drop_not_before(np.zeros(2, np.int64), ids, 1, np.uint64(1), dropped, 1)
+    drop_listed(ids, ids[:0].copy(), table, dropped, 1)
+    drop_repeated(ids, ids.copy(), table, dropped, 1)
+    settle(dropped, order.copy(), np.zeros(2, np.int64))
+    narrow(
+        scores,
+        ids,
+        rank,
+        order,
+        np.ones(1, np.int64),
+        1,
+        (order.copy(), order.copy(), np.zeros(1, np.int64)),
+        dropped,
+        1,
+    )
+    combine(np.ones((1, 2)), np.ones((1, 2)), scores, scores.copy(), scores.copy())
+    source_features(score, rank, order, np.zeros(1, np.int64), np.empty((2, 2), np.float32), 0)
