@@ -1,0 +1,275 @@
+"""For You and Following step by step in plain Python: what ``execute()`` and its kernels must come to.
+
+One tweet is one dictionary of facts; every rule is a line or two. What rooms answer is taken from their single look-ups
+(they have oracles of their own), so what is checked here is the pipeline: merging, filters and their reasons, narrowing,
+features, score, diversity, selection, paging, explanation.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from engine.exact_math import exp2
+from engine.feed import Product, Request
+from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
+from engine.home_mixer import cursor as cursors
+from engine.home_mixer.config import HomeMixerConfig
+from engine.home_mixer.sources import PUBLIC_ACTS
+from engine.interaction_graph.queries import social_proof
+from engine.interaction_graph.state import EdgeType
+from engine.pipeline.components import Query
+from engine.pipeline.execute import Pipeline
+from engine.pipeline.scratch import Scratch
+from engine.pipeline.stages import Sourcing
+from engine.signals.state import ViewerFlag
+from engine.social_graph.state import Relation
+from engine.state import EngineState
+
+BLOCK = Relation.BLOCKS | Relation.BLOCKED_BY
+MUTE = Relation.MUTES | Relation.MUTED_BY
+Tweet = dict[str, Any]
+
+
+class Expected(NamedTuple):
+    """What a feed should have: (tweet, score) in order, reasons by tweet, parts and factors by tweet, the next cursor's
+    numbers (None at the end)."""
+
+    entries: list[tuple[int, float]]
+    dropped: dict[int, str]
+    scores: dict[int, tuple[dict[str, float], dict[str, float]]]
+    proofs: dict[int, dict[str, tuple[int, ...]]]
+    hits: dict[int, list[tuple[str, float, int]]]
+    cursor: tuple[int, list[int]] | None
+
+
+def expected(state: EngineState, pipeline: Pipeline, config: HomeMixerConfig, request: Request) -> Expected:
+    """The feed that a request should get."""
+    for_you = request.product is Product.FOR_YOU
+    offset, shown, before = _page(request, config)
+    tweets = _candidates(state, pipeline, request)
+    for tweet in tweets:
+        _hydrate(state, request, tweet)
+    dropped: dict[int, str] = {}
+    left = tweets
+    for reason, drops in _filters(request, config, shown, before, for_you):
+        bad = {t["id"] for t in drops(left)}
+        dropped |= dict.fromkeys(bad, reason)
+        left = [t for t in left if t["id"] not in bad]
+    if for_you:
+        kept = _narrow(left, config)
+        dropped |= {t["id"]: "narrowed" for t in left if t["id"] not in kept}
+        left = [t for t in left if t["id"] in kept]
+    _prove(state, config, request, left)
+    if for_you:
+        _blend(state, config, request, left)
+    else:
+        for tweet in left:
+            tweet["parts"], tweet["factors"] = {"created_ms": float(tweet["created_ms"])}, {}
+    for tweet in left:
+        tweet["score"] = _score(tweet)
+    if for_you:
+        _diversify(left, config)
+    order = sorted(left, key=lambda t: (-t["score"], -t["id"]))
+    chosen = _select(order, config.for_you.author_gap if for_you else 0, request.limit)
+    ids = [t["id"] for t in chosen]
+    dropped |= {t["id"]: "not_selected" for t in left if t["id"] not in ids}
+    return Expected(
+        [(t["id"], t["score"]) for t in chosen],
+        dropped,
+        {t["id"]: (t["parts"], {n: f for n, f in t["factors"].items() if f != 1.0}) for t in chosen},
+        {t["id"]: t["proof"] for t in chosen},
+        {t["id"]: t["hits"] for t in chosen},
+        _next(for_you, config, chosen, offset, shown, len(left) - len(chosen)),
+    )
+
+
+def _page(request: Request, config: HomeMixerConfig) -> tuple[int, list[int], tuple[int, int] | None]:
+    if request.cursor is None:
+        return 0, [], None
+    offset, numbers = cursors.decode(request.cursor, request.product, request.viewer_id, 2000)
+    if request.product is Product.FOR_YOU:
+        return offset, numbers.tolist(), None
+    return offset, [], (int(numbers[0]), int(numbers[1]))
+
+
+def _next(
+    for_you: bool, config: HomeMixerConfig, chosen: list[Tweet], offset: int, shown: list[int], left: int
+) -> tuple[int, list[int]] | None:
+    if not left or not chosen:
+        return None
+    if not for_you:
+        return offset + len(chosen), [chosen[-1]["created_ms"], chosen[-1]["id"]]
+    shown = shown + [t["id"] for t in chosen]
+    return None if len(shown) > config.for_you.pages_tweets_max else (offset + len(chosen), shown)
+
+
+def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> list[Tweet]:
+    """Each tweet once, in the order in which sources first name it, with the sources that do."""
+    query = Query(request, Scratch())
+    query.followees = state.social_graph.followees(request.viewer_id, 1000)
+    query.facts["own_edges"] = state.interaction_graph.user_degree(request.viewer_id)
+    tweets: dict[int, Tweet] = {}
+    found = 0
+    (sourcing,) = (stage for stage in pipeline.under_lock if isinstance(stage, Sourcing))
+    for source in sourcing.sources:
+        if not source.enabled(query, found):
+            continue
+        ids, scores = source.fetch(query)
+        found += len(ids)
+        for rank, (tweet_id, score) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True)):
+            tweet = tweets.setdefault(tweet_id, {"id": tweet_id, "hits": []})
+            if source.name not in [name for name, _, _ in tweet["hits"]]:
+                tweet["hits"].append((source.name, score, rank))
+    return list(tweets.values())
+
+
+def _hydrate(state: EngineState, request: Request, tweet: Tweet) -> None:
+    store, viewer, tweet_id = state.tweet_store, request.viewer_id, tweet["id"]
+    columns = store.columns(store.lookup(np.array([tweet_id], np.uint64)))
+    carried = int(columns.retweeted_id[0])
+    tweet["servable"], tweet["created_ms"] = bool(columns.servable[0]), int(columns.created_ms[0])
+    tweet["author"], tweet["original"] = int(columns.author_id[0]), carried or tweet_id
+    tweet["original_author"] = tweet["author"]
+    if carried:
+        original = store.columns(store.lookup(np.array([carried], np.uint64)))
+        tweet["original_author"] = int(original.author_id[0])
+    people = np.array([tweet["author"], tweet["original_author"]], np.uint64)
+    tweet["relations"] = state.social_graph.relation(viewer, people).tolist()
+    flags = state.signals.flags(viewer, np.array([tweet_id], np.uint64), people[1:], request.time_ms)
+    tweet["flags"] = int(flags[0])
+
+
+def _filters(
+    request: Request, config: HomeMixerConfig, shown: list[int], before: tuple[int, int] | None, for_you: bool
+) -> list[tuple[str, Any]]:
+    """(reason, function from the tweets that are left to those it drops), in order."""
+
+    def each(test: Any) -> Any:
+        return lambda tweets: [t for t in tweets if test(t)]
+
+    def related(bits: int) -> Any:
+        return each(lambda t: any(r & bits for r in t["relations"]))
+
+    def flag(bit: ViewerFlag) -> Any:
+        return each(lambda t: t["flags"] & bit)
+
+    def duplicates(tweets: list[Tweet]) -> list[Tweet]:
+        stays: dict[int, int] = {}
+        for t in [t for t in tweets if t["original"] == t["id"]] + tweets:
+            stays.setdefault(t["original"], t["id"])
+        return [t for t in tweets if stays[t["original"]] != t["id"]]
+
+    safety = [
+        ("unhydrated", each(lambda t: not t["servable"])),
+        ("blocked", related(BLOCK)),
+        ("muted", related(MUTE)),
+    ]
+    excluded = ("excluded", each(lambda t: t["id"] in request.exclude))
+    if not for_you:
+        earlier = each(lambda t: before is not None and (t["created_ms"], t["id"]) >= before)
+        return [*safety, ("earlier_page", earlier), ("duplicate", duplicates), excluded]
+    return [
+        *safety,
+        ("own", each(lambda t: request.viewer_id in (t["author"], t["original_author"]))),
+        ("too_old", each(lambda t: t["created_ms"] < request.time_ms - config.for_you.age_ms_max)),
+        ("duplicate", duplicates),
+        excluded,
+        ("already_shown", each(lambda t: t["id"] in shown)),
+        ("seen", flag(ViewerFlag.SEEN)),
+        ("served", flag(ViewerFlag.SERVED) if request.cursor is not None else each(lambda t: False)),
+        ("engaged", flag(ViewerFlag.ENGAGED)),
+        ("rejected", flag(ViewerFlag.REJECTED)),
+        ("author_rejected", flag(ViewerFlag.AUTHOR_REJECTED)),
+    ]
+
+
+def _narrow(tweets: list[Tweet], config: HomeMixerConfig) -> set[int]:
+    """Ids of those among the best of any of their sources, then of the best of all of them."""
+    order = sorted(tweets, key=lambda t: (min(rank for _, _, rank in t["hits"]), -t["id"]))
+    allowed: set[int] = set()
+    for name in {name for t in tweets for name, _, _ in t["hits"]}:
+        brought = [t["id"] for t in order if name in [source for source, _, _ in t["hits"]]]
+        allowed |= set(brought[: getattr(config.for_you.narrow, name)])
+    return set([t["id"] for t in order if t["id"] in allowed][: config.for_you.narrow.total])
+
+
+def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> None:
+    followees = state.social_graph.followees(request.viewer_id, config.followees_max)
+    for tweet in tweets:
+        ids = np.array([tweet["id"]], np.uint64)
+        most = config.for_you.social_proof_per_tweet
+        proof = social_proof(state.interaction_graph, ids, followees, most, PUBLIC_ACTS)
+        acts = list(zip(proof.user_ids[0].tolist(), proof.types[0].tolist(), strict=True))[: int(proof.counts[0])]
+        tweet["people"] = len({user for user, _ in acts})
+        kinds = sorted({EdgeType(code).name.lower() for _, code in acts})
+        tweet["proof"] = {k: tuple(u for u, code in acts if EdgeType(code).name.lower() == k) for k in kinds}
+
+
+def _blend(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> None:
+    """Parts and factors by docs/feeds.md; features are float32, everything else float64."""
+    blend, ids = config.for_you.blend, np.array([t["id"] for t in tweets], np.uint64)
+    asked = BlendRequest(request.viewer_id, request.time_ms, config.for_you.time_aware_walks, request.seed)
+    parts = components(state.interaction_graph, ids, asked, BlendScratch())
+    weights, width = state.blend_learner.weights, len(HALF_LIVES_MS)
+    names = [family.replace(" ", "_") for family in FAMILIES]
+    for row, tweet in enumerate(tweets):
+        for family, name in enumerate(names):
+            total = 0.0
+            for h in range(family * width, (family + 1) * width):
+                total += parts[row, h] * weights[h]
+            tweet[name] = float(np.float32(total))
+        score = {name: float(np.float32(raw)) for name, raw, _ in tweet["hits"]}
+        tweet["seeded"] = max(score.get("walk_followees", 0.0), score.get("walk_popular", 0.0))
+        tweet["related"] = score.get("related_to_favorites", 0.0)
+        tweet["age_h"] = float(np.float32(max(request.time_ms - tweet["created_ms"], 0) / 3_600_000.0))
+
+    def most(values: list[float]) -> float:
+        return max([*values, 0.0]) or np.finfo(np.float64).tiny
+
+    together = most([0.0 + t[names[0]] + t[names[1]] + t[names[2]] for t in tweets])
+    seeded, related = most([t["seeded"] for t in tweets]), most([t["related"] for t in tweets])
+    half_life_h = blend.recency_half_life_ms / 3_600_000.0
+    for tweet in tweets:
+        tweet["parts"] = {
+            "recency": blend.recency * exp2(-tweet["age_h"] / half_life_h),
+            **{name: blend.time_aware * tweet[name] / together for name in names},
+            "seeded_walk": blend.seeded_walk * (tweet["seeded"] / seeded),
+            "related": blend.related * (tweet["related"] / related),
+            "social_proof": blend.social_proof * min(tweet["people"] / blend.social_proof_full, 1.0),
+        }
+        follows, disliked = tweet["relations"][0] & Relation.FOLLOWS, tweet["flags"] & ViewerFlag.AUTHOR_NOT_INTERESTED
+        tweet["factors"] = {
+            "out_of_network": 1.0 if follows else blend.out_of_network_factor,
+            "author_not_interested": blend.author_not_interested_factor if disliked else 1.0,
+        }
+
+
+def _score(tweet: Tweet) -> float:
+    base, factor = 0.0, 1.0
+    for part in tweet["parts"].values():
+        base += part
+    for value in tweet["factors"].values():
+        factor *= value
+    return base * factor
+
+
+def _diversify(tweets: list[Tweet], config: HomeMixerConfig) -> None:
+    blend, before = config.for_you.blend, {}
+    for tweet in sorted(tweets, key=lambda t: (-t["score"], -t["id"])):
+        power = before.get(tweet["author"], 1.0) if tweet["author"] else 1.0
+        before[tweet["author"]] = power * blend.author_diversity_decay
+        factor = (1.0 - blend.author_diversity_floor) * power + blend.author_diversity_floor
+        tweet["factors"]["author_diversity"] = factor if tweet["author"] else 1.0
+    for tweet in tweets:
+        tweet["score"] = _score(tweet)
+
+
+def _select(order: list[Tweet], gap: int, limit: int) -> list[Tweet]:
+    chosen: list[Tweet] = []
+    waiting = list(order)
+    while waiting and len(chosen) < limit:
+        recent = {t["author"] for t in chosen[-gap:]} if gap else set()
+        pick = next((t for t in waiting if t["author"] not in recent), waiting[0])
+        waiting.remove(pick)
+        chosen.append(pick)
+    return chosen
