@@ -29,7 +29,7 @@ READS = {
     part: tuple({part_of(other) for name in CLASSES if part_of(name) == part for other in CLASSES[name].reads})
     for part in STATE_ROOMS
 }
-BASE = ("engine.batch", "engine.effects", "engine.errors", "engine.room", "engine.kernels")
+BASE = ("engine.batch", "engine.effects", "engine.errors", "engine.room", "engine.kernels", "engine.exact_math")
 
 #: What a part of the tree may import from the project, by prefix; the longest matching part decides.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -38,7 +38,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.effects": (),
     "engine.room": ("engine.errors", "engine.effects", "engine.batch"),
     "engine.feed": ("engine.errors",),
-    "engine.kernels": ("engine.kernels", "engine.errors", "engine.batch"),
+    "engine.exact_math": ("engine.kernels.jit",),
+    "engine.kernels": ("engine.kernels", "engine.exact_math", "engine.errors", "engine.batch"),
     # The one kernel module that knows all others: it compiles them.
     "engine.kernels.warmup": ("engine",),
     **{part: (*BASE, part, *READS[part]) for part in STATE_ROOMS},
@@ -50,7 +51,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.lessons": (*BASE, *READS["engine.lessons"], "engine.half_life_blend"),
     # Reads a frozen state, so that a job computes it; what it makes comes back as a model.
     "engine.reputation": (*BASE, "engine.reputation", "engine.social_graph", "engine.models"),
-    "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline", "engine.interaction_graph", "engine.half_life_blend"),
+    "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline"),
     "engine.home_mixer": ("engine",),
     "config": ("config", "engine"),
     "streams": ("streams", "config", "engine"),

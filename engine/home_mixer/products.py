@@ -140,7 +140,7 @@ class ServedSources:
         self, query: Query, candidates: Candidates, rows: NDArray[np.int32], feed: Feed, watcher: Watcher
     ) -> None:
         """See ``SideEffect``."""
-        brought = (candidates.source_rank[:, rows] >= 0).sum(axis=1)
+        brought = np.count_nonzero(candidates.source_rank[:, rows] >= 0, axis=1)
         for name, count in zip(candidates.sources, brought.tolist(), strict=True):
             if count:
                 watcher.count("source", name, "served", count)

@@ -13,6 +13,7 @@ from engine.rooms import room_classes
 _ENGINE = "engine"
 #: Modules that offer ``warm()``, in the order of compilation: what rooms use, the rooms, what reads rooms.
 MODULES = (
+    "exact_math",
     "kernels.rng",
     "kernels.id_map",
     "kernels.decay",

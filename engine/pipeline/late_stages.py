@@ -60,5 +60,5 @@ class Verification:
             if not all(safe):
                 mask = np.array(safe, bool)
                 candidates.drop_kept(work.chosen[~mask], candidates.code(verifier.name))
-                work.watcher.count("verifier", verifier.name, "dropped", len(safe) - int(mask.sum()))
+                work.watcher.count("verifier", verifier.name, "dropped", safe.count(False))
                 work.chosen = work.chosen[mask]

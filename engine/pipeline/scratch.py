@@ -1,6 +1,5 @@
 """What a reader thread owns: buffers that are kept from request to request, so that no request allocates them."""
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -37,7 +36,9 @@ class Buffers:
 
     def take(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
         """A C-contiguous array of this shape, uninitialized; it is good until the same name is taken again."""
-        size = math.prod(shape)
+        size = 1
+        for length in shape:
+            size *= length
         held = self._held.get(name)
         if held is None or held.size < size:
             held = self._held[name] = np.empty(1 << max(8, (size - 1).bit_length()), dtype)

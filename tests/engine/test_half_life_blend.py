@@ -5,10 +5,8 @@ import pytest
 
 from engine.errors import RequestError
 from engine.half_life_blend import (
-    COMPANY_NEWEST,
     FAMILIES,
     HALF_LIVES_MS,
-    OWN_NEWEST,
     BlendRequest,
     BlendScratch,
     components,
@@ -17,6 +15,7 @@ from engine.half_life_blend import (
     walk_scores,
 )
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from engine.interaction_graph.timed_walk_kernels import COMPANY_NEWEST, OWN_NEWEST
 
 HOUR_MS = 3_600_000
 NOW_MS = 1000 * HOUR_MS
@@ -67,10 +66,10 @@ def test_recent_company_is_who_the_newest_lists_name():
             for user in people:
                 weights[user] = weights.get(user, 0.0) + 1 / len(people)
         weights.pop(viewer, None)
-        users, found = recent_company(graph, viewer)
-        assert users.tolist() == sorted(weights)
-        np.testing.assert_allclose(found, [weights[u] for u in sorted(weights)])
-    assert [len(part) for part in recent_company(graph, 999)] == [0, 0]
+        users, found = recent_company(graph, viewer, BlendScratch())
+        assert dict(zip(users.tolist(), found.tolist(), strict=True)) == pytest.approx(weights)
+        assert len(users) == len(weights)
+    assert [len(part) for part in recent_company(graph, 999, BlendScratch())] == [0, 0]
 
 
 def exact(edges: list[Edge], start: dict[int, float], half_life_ms: float) -> np.ndarray:
@@ -93,7 +92,7 @@ def test_walks_approach_their_exact_shares():
         people = [u for u, i, _ in edges if i == tweet]
         for user in people:
             after_two[user] = after_two.get(user, 0.0) + 1 / len(own) / len(people)
-    users, weights = recent_company(graph, viewer)
+    users, weights = recent_company(graph, viewer, BlendScratch())
     company = dict(zip(users.tolist(), weights.tolist(), strict=True))
     ids = np.array(sorted(set(range(1, 30)) - set(own)), np.uint64)
     found = walk_scores(graph, ids, BlendRequest(viewer, NOW_MS, walks=200_000, seed=5), BlendScratch())
@@ -133,9 +132,21 @@ def test_everything_long_past_gives_no_infinite_score():
     later = BlendRequest(3, NOW_MS + 1900 * HOUR_MS, walks=100)
     found = components(graph, np.arange(1, 30, dtype=np.uint64), later, BlendScratch())
     assert np.isfinite(found).all()
+    # Where everything is old, walks still tell tweets apart, at the short half-lives too.
+    assert (found[:, : 2 * H].max(axis=0) == 1.0).all()
 
 
 def test_too_many_walks_are_refused():
     graph, _ = made(8)
     with pytest.raises(RequestError):
         components(graph, np.ones(1, np.uint64), BlendRequest(3, NOW_MS, walks=10**7), BlendScratch())
+
+
+def test_whatever_is_asked_of_a_tweet_its_share_is_of_all_that_was_reached():
+    """Another set of tweets asked for, in another order: the same shares; unknown tweets have none."""
+    graph, _ = made(9)
+    request = BlendRequest(3, NOW_MS, walks=300, seed=2)
+    every = walk_scores(graph, np.arange(1, 40, dtype=np.uint64), request, BlendScratch())
+    some = np.array([39, 7, 2, 25, 11], np.uint64)
+    assert walk_scores(graph, some, request, BlendScratch()).tobytes() == every[some.astype(int) - 1].tobytes()
+    assert not every[29:].any()

@@ -1,8 +1,8 @@
 """For You and Following step by step in plain Python: what ``execute()`` and its kernels must come to.
 
-One tweet is one dictionary of facts; every rule is a line or two. What rooms answer is taken from their single look-ups
-(they have oracles of their own), so what is checked here is the pipeline: merging, filters and their reasons, narrowing,
-features, score, diversity, selection, paging, explanation.
+One tweet is one dictionary of facts; every rule is a line or two. What rooms answer is taken from their single
+look-ups (they have oracles of their own), so what is checked here is the pipeline: merging, filters and their reasons,
+narrowing, features, score, diversity, selection, paging, explanation.
 """
 
 from typing import Any, NamedTuple

@@ -7,10 +7,13 @@ from engine.feed import Request
 from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_following, build_for_you
 from engine.pipeline.candidates import Candidates
-from engine.pipeline.components import Query
+from engine.pipeline.components import Query, Unwatched
+from engine.pipeline.scratch import Buffers, Scratch
+from engine.pipeline.stages import Filtering, Work
+from engine.rooms import small_rooms
 from engine.signals.state import ViewerFlag
 from engine.social_graph.state import Relation
-from engine.state import EngineState, RoomsConfig
+from engine.state import EngineState
 
 NOW = 1_760_000_000_000
 HOUR = 3_600_000
@@ -66,7 +69,7 @@ FOLLOWING = [
 
 @pytest.fixture(scope="module")
 def products():
-    state = EngineState(RoomsConfig())
+    state = EngineState(small_rooms())
     return {
         "for_you": build_for_you(state, HomeMixerConfig(), "hash"),
         "following": build_following(state, HomeMixerConfig(), "hash"),
@@ -74,24 +77,25 @@ def products():
 
 
 def table(rows, ids):
-    candidates = Candidates.merge([("followees", np.array(ids, np.uint64), np.zeros(len(ids)))])
+    found = [("followees", np.array(ids, np.uint64), np.zeros(len(ids)))]
+    candidates = Candidates.merge(found, Buffers())
     candidates.add({name: np.array([row[name] for row in rows], dtype) for name, dtype in DTYPES.items()})
     return candidates
 
 
 def first_drop(pipeline, candidates, query):
     """Tweet id → name of the first filter that drops it."""
-    drops = {}
-    for rule in pipeline.filters:
-        if rule.enabled(query):
-            keep = rule.keep(query, candidates)
-            drops |= {int(t): rule.name for t in candidates.tweet_id[~keep]}
-            candidates = candidates.take(keep)
+    work = Work(query, Unwatched())
+    work.candidates = candidates
+    (stage,) = (stage for stage in pipeline.under_lock if isinstance(stage, Filtering))
+    stage.run(work)
+    drops = {drop.tweet_id: drop.filter for drop in candidates.dropped()}
+    assert candidates.tweet_id[candidates.rows].tolist() == [t for t in candidates.tweet_id.tolist() if t not in drops]
     return drops
 
 
 def ask(**fields):
-    return Query(Request(viewer_id=VIEWER, request_id=1, time_ms=NOW, seed=1, **fields), None)
+    return Query(Request(viewer_id=VIEWER, request_id=1, time_ms=NOW, seed=1, **fields), Scratch())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.oracles.feeds import Expected, expected
 
 from engine.batch import Kind, TweetFlag, make_batch
 from engine.feed import Explain, Feed, Product, Request
@@ -19,6 +18,7 @@ from engine.pipeline.execute import Unwatched, execute
 from engine.pipeline.scratch import Scratch
 from engine.rooms import small_rooms
 from engine.state import EngineState
+from tests.oracles.feeds import Expected, expected
 
 NOW = 1_760_000_000_000
 HOUR = 3_600_000
@@ -82,7 +82,8 @@ def world(seed: int) -> EngineState:
     known = subjects < 100 + TWEETS
     state.apply(
         make_batch(
-            kind=draw_kinds(rng, ACTS, acts), id=np.arange(1000, 1000 + acts), user_id=rng.integers(1, PEOPLE - 1, acts),
+            kind=draw_kinds(rng, ACTS, acts), id=np.arange(1000, 1000 + acts),
+            user_id=rng.integers(1, PEOPLE - 1, acts),
             subject_id=subjects, author_id=np.where(known, authors[np.minimum(subjects - 100, TWEETS - 1)], 0),
             timestamp_ms=NOW - rng.integers(0, 6 * HOUR, acts),
         )
@@ -141,7 +142,11 @@ def test_pages_of_feeds_are_what_their_rules_say(seed, terms):
     cursor = None
     for page in range(3):
         request = Request(
-            **terms, request_id=page + 1, time_ms=NOW, cursor=cursor, explain=Explain.ALL if page != 1 else Explain.ENTRIES
+            **terms,
+            request_id=page + 1,
+            time_ms=NOW,
+            cursor=cursor,
+            explain=Explain.ALL if page != 1 else Explain.ENTRIES,
         )
         pipeline = build_products(state, CONFIG, "hash")[request.product]
         feed = ask(state, request)

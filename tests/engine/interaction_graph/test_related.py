@@ -16,6 +16,7 @@ from engine.interaction_graph.related import (
     RelatedTweetsRequest,
     related_to_author,
     related_to_tweet,
+    related_to_tweets,
     related_to_users,
 )
 from engine.interaction_graph.similarity import CountScratch, SharedTweets
@@ -86,6 +87,28 @@ def test_are_the_brute_force(ops: list[Op], tweet: int, given_people: list[int],
     expected = brute(model, users, 1000 / max(1, len(users)), 2, 0.0)
     found = related_to_users(graph, given_people, request, CONFIG, SCRATCH)
     agree(found, [row for row in expected if row[0] not in excluded])
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    OPS,
+    st.lists(st.sampled_from(TWEETS), max_size=5, unique=True),
+    st.lists(st.sampled_from(TWEETS), max_size=2),
+    st.integers(0, 6),
+)
+def test_several_tweets_are_the_sum_of_each(ops: list[Op], tweets: list[int], excluded: list[int], most: int) -> None:
+    graph, _ = modelled(ops)
+    config = RelatedTweetsConfig(query_degree_min=1, degree_min=1, tweet_cooccurrence_min=1, age_of="last_edge")
+    request = RelatedTweetsRequest(excluded_tweet_ids=excluded, results_max=most, seed=3)
+    sums: dict[int, float] = {}
+    for tweet in tweets:
+        each = RelatedTweetsRequest(excluded_tweet_ids=excluded, seed=3)
+        found = related_to_tweet(graph, tweet, each, config, CountScratch())
+        for other, score in zip(found.tweet_ids.tolist(), found.scores.tolist(), strict=True):
+            sums[other] = sums.get(other, 0.0) + score
+    expected = sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))[: most or config.results_max]
+    ids, scores = related_to_tweets(graph, np.array(tweets, np.uint64), request, config, SCRATCH)
+    assert list(zip(ids.tolist(), scores.tolist(), strict=True)) == expected
 
 
 #: Production reads a tweet's age off its id; here ids need not carry their time.

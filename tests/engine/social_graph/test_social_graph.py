@@ -92,7 +92,11 @@ def assert_same(room, model, users):
         assert room.followees(user, 2).tolist() == followees[:2]
         assert (room.followee_count(user), room.follower_count(user)) == (len(followees), len(followers))
         expected = [model.relation(user, other) if other != user else 0 for other in users]
-        assert room.relation(user, np.array(list(users), np.uint64)).tolist() == expected
+        others = np.array(list(users), np.uint64)
+        assert room.relation(user, others).tolist() == expected
+        more = np.where(others % 2 == 0, others, others[::-1])
+        both = [expected, room.relation(user, more).tolist()]
+        assert room.relations(user, others, more).tolist() == both
 
 
 def ample():

@@ -58,6 +58,21 @@ def assert_same(store, model, time_ms):
     columns, decayed = store.columns(slots), store.decayed(slots, time_ms)
     weights = np.array([getattr(store.config.weights, c.name.lower()) for c in Counter])
     assert not any(np.any(column[slots < 0]) for column in columns)
+    retweet = columns.retweeted_id != 0
+    original = np.where(retweet, columns.retweeted_id, ids)
+    of_original = store.columns(store.lookup(original)).author_id
+    judged, servable, created_ms, people = store.judge(ids)
+    assert judged.tolist() == slots.tolist()
+    assert servable.tolist() == columns.servable.tolist()
+    assert created_ms.tolist() == columns.created_ms.tolist()
+    assert people.tolist() == [
+        columns.author_id.tolist(),
+        original.tolist(),
+        np.where(retweet, of_original, columns.author_id).tolist(),
+    ]
+    flags, totals = store.show(slots)
+    assert flags.tolist() == columns.flags.tolist()
+    assert totals.tolist() == columns.totals.tolist()
     for at in known:
         tweet = model.tweets[at]
         row = [column[at].tolist() for column in columns]
@@ -104,9 +119,8 @@ def test_answers_as_the_model_however_the_batch_is_split(
     assert store.counters()["evicted"] == model.evicted
     assert_same(store, model, max((row.time_ms for row in rows), default=T0))
     for since_ms, per_author, total in ((0, 9, 99), (T0 + 4000, 2, 99), (0, 3, 4), (0, 1, 0)):
-        ids, created_ms, authors = store.recent_of_authors(
-            np.array([3, 1, 2, 7], np.uint64), since_ms, per_author, total
-        )
+        ids, created_ms, slots = store.recent_of_authors(np.array([3, 1, 2, 7], np.uint64), since_ms, per_author, total)
+        authors = store.columns(slots).author_id
         expected = model.recent((1, 2, 3), since_ms, per_author, total)
         assert list(zip(created_ms.tolist(), ids.tolist(), authors.tolist(), strict=True)) == expected
 
@@ -239,7 +253,8 @@ def test_long_streams_recycle_slots_and_stay_consistent(row_of, batch_of, model_
         store.check()
     for row in rows:
         model.apply(row)
-    ids, created_ms, authors = store.recent_of_authors(np.arange(1, 10).astype(np.uint64), 0, 20, 100)
+    ids, created_ms, slots = store.recent_of_authors(np.arange(1, 10).astype(np.uint64), 0, 20, 100)
+    authors = store.columns(slots).author_id
     assert list(zip(created_ms.tolist(), ids.tolist(), authors.tolist(), strict=True)) == model.recent(
         range(1, 10), 0, 20, 100
     )
