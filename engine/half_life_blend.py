@@ -22,9 +22,10 @@ from engine.interaction_graph.timed_walk_kernels import COMPANY_MAX, WIDTH
 
 #: 5 minutes, 35 minutes, 4 hours, 1.2 days, 8.3 days, 58 days, 1.1 years, 7.8 years.
 HALF_LIVES_MS: tuple[float, ...] = tuple(float(300_000 * 7**k) for k in range(WIDTH))
-#: Beyond this many half-lives a visit's weight stays what it is, a normal number: where everything is old, a walk says
-#: at the short half-lives what it says at the long ones, instead of nothing.
-_HALF_LIVES_TOLD_APART = 512.0
+#: Ages (ms) that a walk tells apart, by half-life: 64 of the longer one of two neighbors. Beyond it a visit's weight
+#: stays what it is, a normal number: where everything is old, a walk ranks at a short half-life as a plain walk does,
+#: instead of not at all.
+_TOLD_APART_MS = tuple(64.0 * HALF_LIVES_MS[h | 1] for h in range(WIDTH))
 #: What ``components`` computes at each half-life, in the order of its columns.
 FAMILIES = ("walk", "recent walk", "popularity")
 #: Walks of three edges end where the last one leads; nothing is gained by starting again.
@@ -72,9 +73,10 @@ class BlendScratch:
             bits = (window_s.bit_length() + 1) // 2
             lows = 1 << bits
             seconds = np.concatenate([np.arange(lows), np.arange((window_s >> bits) + 2) << bits])
-            half_lives = 1000.0 * seconds[:, None] / np.array(HALF_LIVES_MS)
-            told_apart = np.minimum(half_lives, _HALF_LIVES_TOLD_APART)
-            self._ages = ((exp2_of(-half_lives), lows, bits), (exp2_of(-told_apart), lows, bits))
+            ages_ms = 1000.0 * seconds[:, None]
+            half_lives, told_apart = np.array(HALF_LIVES_MS), np.minimum(ages_ms, np.array(_TOLD_APART_MS))
+            powers = (exp2_of(-ages_ms / half_lives), exp2_of(-told_apart / half_lives))
+            self._ages = ((powers[0], lows, bits), (powers[1], lows, bits))
             self._window_s = window_s
         return self._ages
 

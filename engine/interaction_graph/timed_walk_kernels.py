@@ -121,7 +121,7 @@ def timed_walk(
     ``start``: seeds uint64 (k,) and their weights float64 (k,); without any the walk starts at ``query_id`` (0:
     nowhere). ``sizes``: (walks, length, walkers, hash slots) cut up ``ints`` and ``visit_weights``, float64
     (reached + 1, WIDTH). ``now`` in s. ``ages``: (tables float64 (rows, WIDTH), rows of the low part of an age, bits of
-    that). ``asked``: the table of ``enter``. Tweets that the walk does not reach keep what ``out`` has. O(walks · length).
+    that). ``asked``: the table of ``enter``. Tweets that are not reached keep what ``out`` has. O(walks · length).
     """
     walks, length, walkers, slots_count = sizes
     stats = ints[:STATS]
