@@ -94,10 +94,11 @@ class Dropped(msgspec.Struct, frozen=True):
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
     """An answer.
 
-    ``model_version`` is the product's own; ``models``: the versions in force of the models that came through the log, by
-    name, as of ``version``. ``degraded`` names sources that failed or were skipped; ``gap_records`` counts the log's records that were lost before the state could apply
-    them (0 but after an accepted gap). ``timings_ms`` and ``cpu_ms`` (by stage: on the wall's clock, of the thread's
-    CPU) are not part of what must be reproducible. ``cursor`` is None at the end.
+    ``model_version`` is the product's own; ``models``: the versions in force of the models that came through the log,
+    by name, as of ``version``. ``degraded`` names sources that failed or were skipped; ``gap_records`` counts the log's
+    records that were lost before the state could apply them (0 but after an accepted gap). ``timings_ms`` and
+    ``cpu_ms`` (by stage: on the wall's clock, of the thread's CPU) are not part of what must be reproducible.
+    ``cursor`` is None at the end.
     """
 
     request_id: int

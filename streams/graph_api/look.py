@@ -210,7 +210,9 @@ def _count_users(query: q.SecondDegreeUsers, usual: HomeMixerConfig, state: Engi
     if query.user:
         followed = state.social_graph.followees(query.user, FOLLOWED_MAX)
         left_out = np.concatenate([left_out, followed, id_array([query.user])])
-    found = second_degree_users(graph, query.to_engine(UsersRequest, exclude_user_ids=left_out), scratch.of(SalsaScratch))
+    found = second_degree_users(
+        graph, query.to_engine(UsersRequest, exclude_user_ids=left_out), scratch.of(SalsaScratch)
+    )
     _require_seeds(found.seeds)
 
     def shape() -> Answer:
@@ -231,7 +233,10 @@ def _count_entities(
     """``engine.interaction_graph.second_degree_entities``: hashtags or URLs."""
     graph, entity_type = state.interaction_graph, _ENTITY_TYPES[query.of]
     query = _settled(query, graph, state.social_graph, usual.followees_max)
-    request, buffers = query.to_engine(SecondDegreeRequest), (scratch.of(SalsaScratch), scratch.of(SalsaScratch, "entities"))
+    request, buffers = (
+        query.to_engine(SecondDegreeRequest),
+        (scratch.of(SalsaScratch), scratch.of(SalsaScratch, "entities")),
+    )
     found = second_degree_entities(graph, state.entity_graph, request, entity_type, query.proof_tweets, buffers)
     _require_seeds(found.seeds)
     names = state.entity_names.names_of(found.hashes)

@@ -95,6 +95,19 @@ class FakeVerifier:
         return [int(candidates.tweet_id[row]) not in self.bad for row in rows]
 
 
+class Versions:
+    """A query hydrator."""
+
+    name = "versions"
+
+    def __init__(self, held):
+        self.held = held
+
+    def hydrate(self, query):
+        assert self.held, "model versions are read under the lock"
+        query.models = {"ranker": "7"}
+
+
 class FakeEffect:
     name = "effect"
 
@@ -191,13 +204,9 @@ def run(
         yield 77
         held.pop()
 
-    def models():
-        assert held, "model versions are read under the lock"
-        return {"ranker": "7"}
-
     pipeline = Pipeline(
         under_lock=(
-            QueryHydration(),
+            QueryHydration(Versions(held)),
             Sourcing(*sources),
             Hydration(*hydrators),
             Filtering(*filters),
@@ -211,7 +220,6 @@ def run(
         side_effects=tuple(effects),
         config_hash="hash",
         model_version="model",
-        models=models,
     )
     return execute(pipeline, request, scratch=SCRATCH, reading=reading(), watcher=watcher or Unwatched())
 
