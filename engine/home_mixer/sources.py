@@ -10,7 +10,13 @@ from engine.feed import Product
 from engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, RelatedConfig, WalkConfig
 from engine.interaction_graph.related import RelatedTweetsRequest, related_to_tweets
 from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
-from engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
+from engine.interaction_graph.second_degree import (
+    EDGES_MAX,
+    SecondDegreeRequest,
+    count_and_rank,
+    needs_of,
+    validate,
+)
 from engine.interaction_graph.similarity_kernels import CountScratch
 from engine.interaction_graph.state import EdgeType, InteractionGraph
 from engine.pipeline.components import Query
@@ -61,30 +67,35 @@ class LikedByFollowees:
     def __init__(self, graph: InteractionGraph, config: LikedByConfig) -> None:
         self.graph = graph
         self.config = config
+        # A request's budget of edges holds for every viewer, so it is kept here and not looked at again.
+        self._seeds_max = min(config.seeds_max, EDGES_MAX // config.edges_per_seed_max)
+        probe = self._request(np.zeros(1, np.uint64), 0, 0)
+        validate(probe)
+        self._needs = needs_of(probe)
 
     def enabled(self, query: Query, found: int) -> bool:
         return len(query.followees) > 0
 
     def fetch(self, query: Query) -> Found:
-        config = self.config
-        seeds = query.followees[: config.seeds_max]
-        result = second_degree(
-            self.graph,
-            SecondDegreeRequest(
-                seed_user_ids=seeds,
-                seed_weights=np.ones(len(seeds)),
-                query_user_id=query.request.viewer_id,
-                edge_types=PUBLIC_ACTS,
-                results_max=config.candidates_max,
-                edges_per_seed_max=config.edges_per_seed_max,
-                proofs_max=0,
-                users_min=config.people_min,
-                time_ms=query.request.time_ms,
-                engagement_age_ms_max=config.engagement_age_ms_max,
-            ),
-            query.scratch.of(SalsaScratch),
-        )
+        seeds = query.followees[: self._seeds_max]
+        request = self._request(seeds, query.request.viewer_id, query.request.time_ms)
+        result = count_and_rank(self.graph, request, query.scratch.of(SalsaScratch), self._needs)
         return result.tweet_ids, result.scores
+
+    def _request(self, seeds: Ids, viewer_id: int, time_ms: int) -> SecondDegreeRequest:
+        config = self.config
+        return SecondDegreeRequest(
+            seed_user_ids=seeds,
+            seed_weights=np.ones(len(seeds)),
+            query_user_id=viewer_id,
+            edge_types=PUBLIC_ACTS,
+            results_max=config.candidates_max,
+            edges_per_seed_max=config.edges_per_seed_max,
+            proofs_max=0,
+            users_min=config.people_min,
+            time_ms=time_ms,
+            engagement_age_ms_max=config.engagement_age_ms_max,
+        )
 
 
 #: What a viewer's favorites are, for related tweets.

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from config.schema import Config
 from engine.feed import Product
+from engine.pipeline.stages import Enrichment, Sourcing
 from streams.audit.auditor import Auditor, Outcome
 from streams.audit.records import find_served, sample_served
 from streams.cli.main import app
@@ -40,7 +41,7 @@ async def test_everything_served_audits_as_identical(settings, world):
 
 
 async def test_what_failed_open_audits_as_identical(settings, world, monkeypatch):
-    """Asked again, a source or hydrator that failed is skipped."""
+    """Asked again, a source or enricher that failed is skipped."""
 
     def fail(*args):
         raise ZeroDivisionError
@@ -48,10 +49,12 @@ async def test_what_failed_open_audits_as_identical(settings, world, monkeypatch
     async with running(settings) as instance:
         await world.live(instance, ticks=2)
         pipeline = instance.engine.products[Product.FOR_YOU]
-        popular = next(source for source in pipeline.sources if source.name == "popular")
-        proof = next(hydrator for hydrator in pipeline.hydrators if not hydrator.safety)
+        sourcing = next(stage for stage in pipeline.under_lock if isinstance(stage, Sourcing))
+        enrichment = next(stage for stage in pipeline.under_lock if isinstance(stage, Enrichment))
+        popular = next(source for source in sourcing.sources if source.name == "popular")
+        proof = next(enricher for enricher in enrichment.enrichers if enricher.name == "social_proof")
         monkeypatch.setattr(popular, "fetch", fail)
-        monkeypatch.setattr(proof, "hydrate", fail)
+        monkeypatch.setattr(proof, "enrich", fail)
         async with FeedClient(instance.url, viewer_id=3) as client:
             feed = await client.feed(limit=5, explain="all", timeout_s=60)
         monkeypatch.undo()
