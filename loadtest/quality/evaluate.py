@@ -30,7 +30,7 @@ from loadtest.quality.recording import Past
 from streams.recordings.read_csv import read_recording
 
 #: Rows applied at once between two sampled events.
-BATCH_ROWS = 2048
+BATCH_ROWS = 64
 _DAY_MS = 86_400_000
 _DEGREE_MAX = (1 << 26) - 1
 REPORT_JSON, REPORT_SVG = "quality.json", "quality.svg"

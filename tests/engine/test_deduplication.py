@@ -65,6 +65,18 @@ def test_keeps_what_the_model_keeps_however_the_batch_is_split(rows, events_max,
     room.check()
 
 
+@given(rows=rows_of_events, events_max=st.integers(1, 20))
+def test_what_is_known_is_what_would_not_be_kept_next(rows, events_max):
+    room = Deduplication(DeduplicationConfig(events_max=events_max))
+    keep(room, rows)
+    before = room_bytes(room)
+    for row in {row for row in rows if not 72 <= row[0] < 96}:
+        next_one = Deduplication(room.config)
+        restore(next_one, {name: array.copy() for name, array in room.arrays().items()})
+        assert room.known(np.array([row[0]], np.uint8), np.array([row[1]], np.uint64))[0] != keep(next_one, [row])[0]
+    assert room_bytes(room) == before
+
+
 def test_a_long_stream_forgets_exactly_beyond_the_horizon():
     horizon = 1000
     room = Deduplication(DeduplicationConfig(events_max=horizon))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,11 +16,7 @@ T0 = 1_760_000_040_000 // MINUTE * MINUTE
 
 
 def rooms(**lessons) -> RoomsConfig:
-    small = small_rooms(1 << 8)
-    return RoomsConfig(
-        **{name: getattr(small, name) for name in small.__struct_fields__ if name != "lessons"},
-        lessons=LessonsConfig(walks=100, **lessons),
-    )
+    return msgspec.structs.replace(small_rooms(1 << 8), lessons=LessonsConfig(walks=100, **lessons))
 
 
 def acts(users, tweets, times_ms, first_id, kind=Kind.FAVORITE):
