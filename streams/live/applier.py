@@ -75,7 +75,8 @@ class Applier:
         if self.journal is not None and not journaled:
             self._note(piece)
         # Only this thread writes, so the state stays as it is observed.
-        observed = self.state.observe(decoded.batch)
+        with self._metrics.observe.time():
+            observed = self.state.observe(decoded.batch)
         with self._lock.writing():
             entered = time.perf_counter()
             applied = self.state.apply(decoded.batch, observed)

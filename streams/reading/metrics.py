@@ -60,6 +60,12 @@ class EngineMetrics:
         self.apply = Histogram(
             "murmuration_apply_seconds", "Time a batch holds the write lock", buckets=STAGE_S, registry=registry
         )
+        self.observe = Histogram(
+            "murmuration_observe_seconds",
+            "Time to look at the state before a batch",
+            buckets=STAGE_S,
+            registry=registry,
+        )
         self.decode = Histogram(
             "murmuration_decode_seconds", "Time to decode one read of the log", buckets=LATENCY_S, registry=registry
         )
