@@ -253,6 +253,17 @@ def test_an_unfinished_version_is_pushed_out_by_a_later_one() -> None:
     assert room.counters()["superseded"] == 1
 
 
+def test_parts_of_another_version_are_not_there() -> None:
+    """Even if they are the very bytes that are missing."""
+    room = small_room()
+    rows = [Row("left", 1, 0, b"abcdef"), Row("left", 1, 1, b"abcdef"), Row("left", 2, 0, b"abcdef")]
+    commit = Row("left", 2, -1, b"abcdef")
+    assert taken(room, [*rows, commit, rows[1]._replace(version=2), commit]) == [
+        None, None, None, Refusal.MISSING_PART, None, None
+    ]  # fmt: skip
+    assert room.versions() == {"left": "2"}
+
+
 def damage_bytes(room: Models) -> None:
     room.payload("left")[0] ^= 1
 
