@@ -24,6 +24,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from engine.errors import InvariantError
+from engine.exact_math import exp, total
 from engine.kernels.jit import kernel
 from engine.kernels.top_k import top_k
 from engine.room import Bounded
@@ -87,15 +88,15 @@ def _learn(components: Any, ids: Any, picked: Any, options: Any, cut: Any, weigh
         return
     count = weights.shape[0]
     gradient[:] = 0.0
-    total = 0.0
+    shares = 0.0
     for i in range(size):
-        share = np.exp(sharpness * (scores[rows[i]] / best - 1.0))
-        total += share
+        share = exp(sharpness * (scores[rows[i]] / best - 1.0))
+        shares += share
         for k in range(count):
             gradient[k] += share * components[rows[i], k]
     mass = 0.0
     for k in range(count):
-        weights[k] *= np.exp(rate * (components[picked, k] - gradient[k] / total))
+        weights[k] *= exp(rate * (components[picked, k] - gradient[k] / shares))
         mass += weights[k]
     floored = 0.0
     for k in range(count):
@@ -192,7 +193,7 @@ class BlendLearner(Bounded):
             InvariantError: they are not, or one is.
         """
         floor = self.config.weight_min / (1.0 + self.config.components * self.config.weight_min)
-        if not abs(float(self._weights.sum()) - 1.0) < _SUM_ERROR or self._weights.min() < floor * (1.0 - _SUM_ERROR):
+        if not abs(total(self._weights) - 1.0) < _SUM_ERROR or self._weights.min() < floor * (1.0 - _SUM_ERROR):
             raise InvariantError(f"blend_learner: weights {self._weights.tolist()}")
 
 

@@ -95,7 +95,7 @@ def _check_free_lists(arena: SliceArena, used: NDArray[np.uint8]) -> None:
             total += 1 << c
             before, link = link, int(arena.entries[start])
     _require(total == arena.header[ring_slices.FREE_SLOTS], "free slots do not add up")
-    _require(int((arena.marks > 0).sum()) == _free_count(arena), "a mark is left over")
+    _require(np.count_nonzero(arena.marks > 0) == _free_count(arena), "a mark is left over")
 
 
 def _free_count(arena: SliceArena) -> int:

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import exact_math
 from engine.errors import RequestError
 from engine.interaction_graph import walk_kernels
 from engine.interaction_graph.arrays import ALL_TYPES
@@ -143,7 +144,7 @@ class SalsaScratch:
             seconds = np.concatenate([np.arange(lows), np.arange((span_s >> bits) + 2) << bits])
             tables = np.zeros((len(seconds), LANES))
             for h, half_life_ms in enumerate(half_lives_ms):
-                tables[:, h] = np.exp2(-seconds * 1000.0 / half_life_ms)
+                tables[:, h] = exact_math.exp2_of(-seconds * 1000.0 / half_life_ms)
             self._ages = (tables.ravel(), lows, bits)
             self._ages_of = key
         return self._ages
@@ -184,7 +185,7 @@ def _validate_times(request: SalsaRequest) -> None:
     if request.blend and (
         len(request.blend) != count
         or not all(0.0 <= b < np.inf for b in request.blend)
-        or not 0.0 < sum(request.blend) < np.inf
+        or not 0.0 < exact_math.total(np.array(request.blend, np.float64)) < np.inf
     ):
         raise WalkOptionError("blend has a part for each half-life, none negative, not all 0")
 
@@ -201,7 +202,7 @@ def _blend(request: SalsaRequest) -> tuple[float, ...]:
     """The parts of the half-lives, summing to 1, padded to LANES."""
     count = len(request.half_lives_ms)
     parts = request.blend or (1.0,) * count
-    total = sum(parts) or 1.0
+    total = exact_math.total(np.array(parts, np.float64)) or 1.0
     return tuple(part / total for part in parts) + (0.0,) * (LANES - count)
 
 

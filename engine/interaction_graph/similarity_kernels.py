@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import SNOWFLAKE_EPOCH_MS
+from engine.exact_math import log
 from engine.interaction_graph.arrays import NODE_BITS, NODE_MASK
 from engine.kernels.id_map import find_in
 from engine.kernels.jit import inlined, kernel
@@ -267,7 +268,7 @@ def _contribution(measure: Any, count: Any) -> Any:
     if measure == _INVERSE_DEGREE:
         return 1.0 / np.float64(count) if count > 0 else 0.0
     if measure == _ADAMIC_ADAR:
-        return _LN2 / np.log(np.float64(count)) if count > 1 else 0.0
+        return _LN2 / log(np.float64(count)) if count > 1 else 0.0
     return 1.0
 
 
@@ -324,7 +325,7 @@ def _score(measure: Any, shared: Any, count: Any, query: Any, seeds: Any, all_se
     if measure == _ADAMIC_ADAR:
         return shared / (np.sqrt(size) * np.sqrt(abs(size - np.float64(query)) + 1.0))
     if measure == _LOG_DEGREE:
-        return shared / np.log(size) if count > 1 else 0.0
+        return shared / log(size) if count > 1 else 0.0
     return shared
 
 
@@ -380,7 +381,7 @@ def _scale(o: Any, query: Any, people: Any) -> Any:
     if people == 0 or query == 1:
         return 0.0
     size = np.float64(query)
-    return (size / np.log(size) if query > 0 else 1000.0) / np.float64(people)
+    return (size / log(size) if query > 0 else 1000.0) / np.float64(people)
 
 
 @kernel

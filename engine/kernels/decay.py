@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from engine.exact_math import exp2
 from engine.kernels.jit import kernel
 
 
 @kernel
 def factor(elapsed_ms: Any, half_life_ms: Any) -> Any:
     """2^(−elapsed / half-life) as float64; ``elapsed_ms`` int64, ``half_life_ms`` float64 > 0."""
-    return np.exp2(-np.float64(elapsed_ms) / half_life_ms)
+    return exp2(-np.float64(elapsed_ms) / half_life_ms)
 
 
 @kernel

@@ -311,7 +311,7 @@ class Models(Room):
     def counters(self) -> Mapping[str, int]:
         """Over all models: parts taken, commits, commits of what was in force already, versions that another one
         pushed out of the standby half, and events refused by reason."""
-        totals = self._arrays.counts.sum(axis=0).tolist()
+        totals = self._arrays.counts.sum(axis=0, dtype=np.int64).tolist()
         taken = {"parts": PARTS, "commits": COMMITS, "repeated": REPEATED, "superseded": SUPERSEDED}
         return {name: totals[at] for name, at in taken.items()} | {
             f"refused_{reason.name.lower()}": totals[reason] for reason in Refusal

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.exact_math import exp, log
 from engine.kernels.jit import inlined, kernel
-from engine.reputation.functions import exp, log
 
 VERIFIED_MASS = 100.0
 MASS_BASE, MASS_WITH_DEVICE = 0.05, 0.5

@@ -94,7 +94,7 @@ def without(follows: Follows, removed: NDArray[np.bool_]) -> Follows:
     target = np.repeat(np.arange(follows.ids.size), np.diff(follows.starts))
     edges = kept[target] & kept[follows.followers]
     target, source = position[target[edges]], position[follows.followers[edges]]
-    count = int(kept.sum())
+    count = np.count_nonzero(kept)
     starts = np.zeros(count + 1, np.int64)
     np.cumsum(np.bincount(target, minlength=count), out=starts[1:])
     followings = np.bincount(source, minlength=count).astype(np.int32)

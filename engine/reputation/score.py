@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.exact_math import exp, log
 from engine.kernels.jit import inlined, kernel
 from engine.reputation.accounts import EXPONENT_MAX, RATIO_MAX, ratio_of
-from engine.reputation.functions import exp, log
 
 #: More followings than this divide the rank, by at most ``DIVISOR_MAX``.
 FOLLOWINGS_MAX = 2500

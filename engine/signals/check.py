@@ -1,5 +1,7 @@
 """The invariants of the room signals, in plain Python (slow)."""
 
+import numpy as np
+
 from engine.errors import InvariantError
 from engine.kernels.id_map import lookup
 from engine.signals import storage as s
@@ -32,9 +34,9 @@ def check(store: s.Store) -> None:
     _require(len(blocks) == header[s.BLOCKS_USED], f"{len(blocks)} blocks in lists, {header[s.BLOCKS_USED]} counted")
     blocks += _chain(store, header[s.FREE_BLOCK], len(store.blocks))
     _require(sorted(blocks) == list(range(1, header[s.BLOCKS_HIGH] + 1)), "a block is lost or in two chains")
-    stored = sum(header[s.STORED : s.STORED + s.LISTS])
+    stored = int(store.header[s.STORED : s.STORED + s.LISTS].sum(dtype=np.int64))
     spans = store.viewers[known, s.SPAN : s.SPAN + s.LISTS * s.LIST_COLUMNS : s.LIST_COLUMNS]
-    present = int((spans >> s.COUNT_SHIFT).sum())
+    present = int((spans >> s.COUNT_SHIFT).sum(dtype=np.int64))
     gone = header[s.EVICTED_ENTRIES] + header[s.DROPPED_LIST_FULL] + header[s.TAKEN_BACK]
     _require(present + gone == stored, f"{present} entries present and {gone} gone of {stored}")
 

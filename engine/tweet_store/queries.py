@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.exact_math import exp2
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -163,7 +164,7 @@ def show(s: Any, slots: Any, flags: Any, totals: Any) -> None:
 @inlined
 def _factor(s: Any, epoch: Any, time_ms: Any, h: Any) -> Any:
     """What turns sums relative to a landmark into values at a time."""
-    return np.exp2((epoch * epoch_ms(s) - time_ms) / s.half_lives_ms[h])
+    return exp2((epoch * epoch_ms(s) - time_ms) / s.half_lives_ms[h])
 
 
 @kernel

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import TweetFlag
+from engine.exact_math import exp2
 from engine.kernels.id_map import IdMap, find, find_or_add, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -258,7 +259,7 @@ def _move_landmark(s: Any, slot: Any, epoch: Any) -> Any:
     """Express a tweet's decayed sums relative to a later landmark."""
     elapsed_ms = (epoch - s.row[slot, EPOCH]) * epoch_ms(s)
     for h in range(HALF_LIVES):
-        factor = np.exp2(-elapsed_ms / s.half_lives_ms[h])
+        factor = exp2(-elapsed_ms / s.half_lives_ms[h])
         for c in range(COUNTERS):
             s.decayed[slot, h * COUNTERS + c] *= factor
     s.row[slot, EPOCH] = epoch
@@ -277,7 +278,7 @@ def count(s: Any, slot: Any, counter: Any, time_ms: Any, sign: Any) -> Any:
     since_ms = time_ms - s.row[slot, EPOCH] * step_ms
     for h in range(HALF_LIVES):
         at = h * COUNTERS + counter
-        s.decayed[slot, at] = max(0.0, s.decayed[slot, at] + sign * np.exp2(since_ms / s.half_lives_ms[h]))
+        s.decayed[slot, at] = max(0.0, s.decayed[slot, at] + sign * exp2(since_ms / s.half_lives_ms[h]))
     weigh(s, slot)
 
 
