@@ -39,7 +39,7 @@ COPY --from=build /opt/murmuration /opt/murmuration
 WORKDIR /var/lib/murmuration
 USER 10001:10001
 # After the last COPY: a start finds every kernel compiled. As the user, because numba must be able to write there.
-RUN python -c "from engine.kernels import warmup; warmup.all()"
+RUN python -c "from streams.live.compilation import compile_kernels; compile_kernels()"
 VOLUME /var/lib/murmuration
 EXPOSE 8400
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \

@@ -7,7 +7,7 @@ EDGES ?= var/edges_10m.bin
 # What the first minutes need: no Kafka, no browser, no servers in processes of their own, no simulation.
 QUICK := -m "not kafka and not browser and not network" --ignore tests/e2e --ignore tests/simulation --ignore tests/replay
 
-.PHONY: help demo test quick check format bench lock schemas clean clean-cache
+.PHONY: help demo test quick check format bench lock schemas golden clean clean-cache
 
 # The environment: exact versions from the lock, then the project itself.
 $(VENV)/.run: requirements.lock pyproject.toml
@@ -51,6 +51,9 @@ bench: $(VENV)/.run  ## the figures of docs/benchmarks.md; EDGES=FILE for the gr
 schemas: $(VENV)/.dev  ## regenerate docs/schemas from the wire types
 	$(BIN)/murmuration schemas --write docs/schemas
 
+golden: $(VENV)/.dev  ## renew tests/replay/golden.json after a layout or model version was raised
+	PYTHONPATH=. $(BIN)/python tests/replay/digests.py --renew
+
 LOCK = $(BIN)/uv pip compile pyproject.toml build.in --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet
 
@@ -61,7 +64,7 @@ lock:  ## renew the locks of the environment
 	$(LOCK) --group dev -o requirements-dev.lock
 
 clean-cache:  ## numba does not see changes in a callee of another file
-	find engine streams loadtest tests -name '*.nb[ic]' -delete
+	find engine streams loadtest tests \( -name '*.nb[ic]' -o -name murmuration-kernels.json \) -delete
 
 clean: clean-cache  ## remove everything that a target made
 	rm -rf $(VENV) var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

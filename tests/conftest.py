@@ -10,6 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Numba does not see a change in a callee of another file: forget what is of older sources, once a session."""
+    if not hasattr(config, "workerinput"):
+        from streams.live import kernel_cache
+
+        kernel_cache.forget_stale()
+
+
 # Speed is the benchmarks' matter: an example that meets a busy machine or a cold kernel is no failure. (In CI
 # hypothesis loads its own profile, which says so too and draws the same examples every time.)
 settings.register_profile("unhurried", deadline=None)

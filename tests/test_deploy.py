@@ -102,17 +102,21 @@ class TestDockerfile:
     def test_kernels_are_compiled_after_everything_is_in_place(self, dockerfile):
         final = dockerfile["image"]
         order = [word for word, _ in final]
-        (warm,) = [i for i, (word, rest) in enumerate(final) if word == "RUN" and "warmup.all" in rest]
+        (warm,) = [i for i, (word, rest) in enumerate(final) if word == "RUN" and "compile_kernels()" in rest]
         assert warm > max(i for i, word in enumerate(order) if word == "COPY")
         assert warm > order.index("USER"), "the cache has to be writable for the user that runs"
         assert "ENV" not in order[warm:], "the cache is keyed by the environment"
 
     def test_the_warm_up_it_calls_exists(self, dockerfile):
-        from engine.kernels import warmup
+        from streams.live.compilation import compile_kernels
 
         (run,) = words_of(dockerfile["image"], "RUN")
-        assert shlex.split(run) == ["python", "-c", f"from {warmup.__package__} import warmup; warmup.all()"]
-        inspect.signature(warmup.all).bind()
+        assert shlex.split(run) == [
+            "python",
+            "-c",
+            f"from {compile_kernels.__module__} import compile_kernels; compile_kernels()",
+        ]
+        inspect.signature(compile_kernels).bind()
 
     def test_environment(self, dockerfile):
         env = env_of(dockerfile["runtime"], dockerfile["runtime-amd64"])

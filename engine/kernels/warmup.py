@@ -1,17 +1,13 @@
-"""Compile every kernel before the first event and the first request need it.
+"""Which modules of the engine have kernels: each offers ``warm()``, which calls them on tiny arrays of the real types.
 
-With a filled cache this takes well under a second, without one tens of seconds; hence the progress callback. Each
-module of kernels offers ``warm()``, which calls them on tiny arrays of the real types.
+A process that serves warms them all before the first event and the first request (``streams/live/compilation.py``).
 """
 
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
 from engine.rooms import room_classes
 
-_ENGINE = "engine"
-#: Modules that offer ``warm()``, in the order of compilation: what rooms use, the rooms, what reads rooms.
+#: Below ``engine``, in the order of compilation: what rooms use, the rooms, what reads rooms.
 MODULES = (
     "exact_math",
     "kernels.rng",
@@ -21,7 +17,7 @@ MODULES = (
     "kernels.ring_slices",
     "kernels.calendar_log",
     *dict.fromkeys(
-        room.__module__.removeprefix(f"{_ENGINE}.")
+        room.__module__.removeprefix("engine.")
         for room in room_classes().values()
         if hasattr(import_module(room.__module__), "warm")
     ),
@@ -38,13 +34,3 @@ MODULES = (
     "pipeline.kernels",
     "home_mixer.kernels",
 )
-
-Progress = Callable[[str], Any]
-
-
-def all(progress: Progress | None = None) -> None:
-    """Warm every module; ``progress`` gets a line before each."""
-    for done, name in enumerate(MODULES):
-        if progress is not None:
-            progress(f"kernels {done + 1}/{len(MODULES)}: {name}")
-        import_module(f"{_ENGINE}.{name}").warm()

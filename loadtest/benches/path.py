@@ -24,8 +24,8 @@ from loadtest.traffic.made_up import Traffic, make_traffic, to_json
 from streams.events.decode import Decoder
 from streams.events.packed import make_rows, pack
 from streams.live.applier import Applier
+from streams.live.compilation import compile_kernels
 from streams.live.state_thread import StateThread
-from streams.live.wiring import compile_kernels
 from streams.log import open_log
 from streams.log.interface import EventLog, Format, NewRecord, Records, TopicPartition
 from streams.ordering.pieces import Pieces, cut

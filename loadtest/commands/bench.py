@@ -71,6 +71,14 @@ def freshness(
     show(figures, json=json)
 
 
+@bench.command(name="compile")
+def compile_(json: Json = False) -> None:
+    """How long the kernels take to compile, by module, and a cold start beside a warm one (takes two minutes)."""
+    from loadtest.benches.compile import run
+
+    show(with_status(lambda progress: run(progress=progress)), json=json)
+
+
 @bench.command()
 def lock(json: Json = False, seconds: Annotated[float, typer.Option(min=1)] = 3.0) -> None:
     """The state lock and the interpreter's switch interval: a writer beside readers, several ways."""

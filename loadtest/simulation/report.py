@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from loadtest.simulation.run import Outcome, simulate
-from streams.live.wiring import compile_kernels
+from streams.live.compilation import compile_kernels
 
 #: Failing seeds whose traces are printed whole.
 TRACES_MAX = 3

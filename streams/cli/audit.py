@@ -119,7 +119,7 @@ async def _opened(config: "Config") -> AsyncIterator[tuple[Any, Any, Callable[[s
     from streams.audit.auditor import Auditor
     from streams.durable.folder import opened_store
     from streams.events.open_topics import running_log
-    from streams.live.wiring import compile_kernels
+    from streams.live.compilation import compile_kernels
 
     async with _telling() as progress, running_log(config.log) as event_log:
         with opened_store(config, writable=False) as store:

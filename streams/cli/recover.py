@@ -18,8 +18,9 @@ from streams.durable.journal import Journal, JournalError
 from streams.durable.snapshots import SnapshotInfo, Snapshots
 from streams.durable.store import LOCK, Store
 from streams.events.open_topics import running_log
+from streams.live.compilation import compile_kernels
 from streams.live.keeper import SNAPSHOT_SIGNAL
-from streams.live.wiring import compile_kernels, running_engine, wait_applied
+from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import EventLog
 from streams.recovery.recover import LogGapError, Positions, forward, restore_newest
 

@@ -14,17 +14,16 @@ from prometheus_client import CollectorRegistry
 
 from config.schema import Config, feed_hash, masked, rooms_hash
 from engine.errors import MurmurationError
-from engine.kernels import warmup
 from streams.durable.folder import opened_store
 from streams.durable.metrics import DurableMetrics
 from streams.durable.store import Store
-from streams.events import kernels as event_kernels
 from streams.events.json_types import APPLIED_TOPICS
 from streams.events.open_topics import running_log
 from streams.jobs.computation import Start, start_computation
 from streams.jobs.metrics import JobMetrics
 from streams.jobs.reputation import ReputationJob
 from streams.jobs.runner import JobRunner
+from streams.live.compilation import compile_kernels
 from streams.live.keeper import Keeper, snapshots_on_signal
 from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
@@ -40,7 +39,6 @@ from streams.processors.embedded import processors_beside
 from streams.recovery.recover import Recovered, recover
 
 RETENTION_INTERVAL_S = 600.0
-PROGRESS_AFTER_S = 1.5
 
 
 @asynccontextmanager
@@ -189,22 +187,6 @@ async def open_source(
         )
     tail = await event_log.tail(recovered.positions, follow_new=True)
     return OwnOrder(tail, config.ingest, recovered.entries)
-
-
-def compile_kernels(progress: Callable[[str], None] = lambda line: None) -> None:
-    """Compile, or load from the cache, every kernel: the engine's and the decoder's.
-
-    ``progress`` hears of it only when it takes a while: with a filled cache it is over at once.
-    """
-    began = time.monotonic()
-
-    def tell(line: str) -> None:
-        if time.monotonic() - began > PROGRESS_AFTER_S:
-            progress(f"compiling, cached from the next start on: {line}")
-
-    warmup.all(tell)
-    tell("kernels: events")
-    event_kernels.warm()
 
 
 async def _until_failed(engine: LiveEngine) -> None:
