@@ -80,6 +80,17 @@ def compile_(json: Json = False) -> None:
 
 
 @bench.command()
+def feed(json: Json = False) -> None:
+    """What a feed costs: over websockets at rising rates against a server with 20,000 people, and alone.
+
+    Takes two minutes on two cores, the first time one more (the people and their day are made, and kept).
+    """
+    from loadtest.benches.feed import run
+
+    show(with_status(lambda progress: asyncio.run(run(progress=progress))), json=json)
+
+
+@bench.command()
 def lock(json: Json = False, seconds: Annotated[float, typer.Option(min=1)] = 3.0) -> None:
     """The state lock and the interpreter's switch interval: a writer beside readers, several ways."""
     from loadtest.benches.lock import run

@@ -119,8 +119,7 @@ class Society:
         To be called once, before the first ``tick``.
         """
         start_ms = now_ms - history_ms
-        yield from self._profiles(start_ms - 60_000)
-        yield from self._follows(start_ms - 50_000, start_ms)
+        yield from self.found(start_ms)
         steps = max(1, self.config.history_events // 100)
         ages = history_ms * (1.0 - np.arange(steps + 1) / steps) ** 2
         edges = np.unique((now_ms - ages).astype(np.int64)).tolist()
@@ -132,6 +131,14 @@ class Society:
                 pending = []
         if pending:
             yield pending
+
+    def found(self, start_ms: int) -> Iterator[list[Event]]:
+        """Everybody's profile and everybody's follows, in lists of a few thousand events, before ``start_ms``.
+
+        To be called once, before the first ``tick``; ``bootstrap`` does it by itself.
+        """
+        yield from self._profiles(start_ms - 60_000)
+        yield from self._follows(start_ms - 50_000, start_ms)
 
     def tick(self, from_ms: int, to_ms: int) -> list[Event]:
         """What people do by themselves in [from, to), in time order: about ``events_per_s`` events a second.

@@ -75,6 +75,11 @@ class Replica:
         self._shared = ORDER in info.start_positions
         self._state: EngineState | None = None
 
+    @property
+    def version(self) -> int:
+        """The newest version that there is."""
+        return self._journal.version
+
     async def at(self, version: int) -> EngineState:
         """The state at the version; the one given before is of no use any more.
 

@@ -1,0 +1,258 @@
+"""An open-loop load of feed requests from a process of its own, with as little work a feed as a client can do.
+
+Requests are sent when they are due, answered or not, and a latency counts from when the request was due: a server
+that stalls is charged for everybody who would have come meanwhile. The client speaks websocket frames itself: it
+masks with zeros, finds the request's id at its place in the answer and decodes nothing else, about 30 µs of CPU a feed.
+"""
+
+import asyncio
+import base64
+import multiprocessing
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Final, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+SUBPROTOCOL: Final = "murmuration.v1.json"
+#: Connections that are opened at a time.
+OPENING_MAX: Final = 64
+OPEN_TIMEOUT_S: Final = 60.0
+#: How long the answers of one load are waited for after its last request.
+SETTLE_S: Final = 5.0
+#: Of every so many answers the entries are counted.
+COUNTED_EVERY: Final = 16
+
+_FEED: Final = b'{"type":"feed","request_id":"'
+_TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
+
+
+class Load(NamedTuple):
+    """``feeds_per_s`` for ``seconds``: arrivals of a Poisson process drawn from ``seed``."""
+
+    feeds_per_s: float
+    seconds: float
+    seed: int
+
+
+class LoadResult(NamedTuple):
+    """What a load met. ``latency_ms`` (answered) is from due to answered; ``late_ms_max`` is how late the client sent
+    at worst; ``cpu_s`` is the client's own."""
+
+    sent: int
+    latency_ms: NDArray[np.float64]
+    errors: int
+    seconds: float
+    entries_mean: float
+    late_ms_max: float
+    cpu_s: float
+
+    @property
+    def lost(self) -> int:
+        """Requests without a feed: refused, or not answered in time."""
+        return self.sent - len(self.latency_ms)
+
+
+class _Viewer(asyncio.Protocol):
+    """One websocket, upgraded by hand."""
+
+    def __init__(self, client: "_Client", viewer_id: int) -> None:
+        self._client = client
+        self._viewer_id = viewer_id
+        self._buffer = bytearray()
+        self._upgraded = False
+        self.transport: asyncio.Transport | None = None
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is not one by its class
+        key = base64.b64encode(self._viewer_id.to_bytes(16, "little")).decode()
+        self.transport.write(
+            f"GET /v1/feed?viewer={self._viewer_id} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n".encode()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._upgraded:
+            head, separator, rest = bytes(self._buffer).partition(b"\r\n\r\n")
+            if not separator:
+                return
+            if b" 101 " not in head.split(b"\r\n", 1)[0]:
+                self._fail(ConnectionError(head.split(b"\r\n", 1)[0].decode("latin-1")))
+                return
+            self._upgraded = True
+            self._buffer = bytearray(rest)
+        while self._take_frame():
+            pass
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc or ConnectionError("the server closed the connection"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(error)
+
+    def _take_frame(self) -> bool:
+        """Handle the first frame of the buffer; False when it is not whole yet."""
+        buffer = self._buffer
+        if len(buffer) < 2:
+            return False
+        size, start = buffer[1] & 0x7F, 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            if len(buffer) < start:
+                return False
+            size = int.from_bytes(buffer[2:start], "big")
+        if len(buffer) < start + size:
+            return False
+        opcode, payload = buffer[0] & 0xF, bytes(buffer[start : start + size])
+        del buffer[: start + size]
+        if opcode == _TEXT:
+            if not self.ready.done():
+                self.ready.set_result(None)  # the hello
+            else:
+                self._client.received(payload)
+        elif opcode == _PING:
+            self.send(_PONG, payload)
+        elif opcode == _CLOSE:
+            self._fail(ConnectionError(payload[2:].decode("utf-8", "replace")))
+        return True
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        """Send a frame of less than 126 bytes, masked with zeros."""
+        assert self.transport is not None
+        self.transport.write(bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
+
+
+class _Client:
+    """The connections, and the load that runs at present."""
+
+    def __init__(self) -> None:
+        self.viewers: list[_Viewer] = []
+        self._due: dict[bytes, float] = {}
+        self._latency_s: list[float] = []
+        self._errors = 0
+        self._entries: list[int] = []
+        self._first_id = time.time_ns() << 4 & 0x3FFF_FFFF_FFFF_FFFF
+
+    async def open(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
+        """Connect everybody."""
+        loop = asyncio.get_running_loop()
+        turns = asyncio.Semaphore(OPENING_MAX)
+
+        async def connect(viewer_id: int) -> _Viewer:
+            async with turns, asyncio.timeout(OPEN_TIMEOUT_S):
+                _, viewer = await loop.create_connection(lambda: _Viewer(self, viewer_id), host, port)
+                await viewer.ready
+                return viewer
+
+        self.viewers = list(await asyncio.gather(*map(connect, viewer_ids)))
+
+    def received(self, payload: bytes) -> None:
+        """Count an answer."""
+        now_s = time.perf_counter()
+        if not payload.startswith(_FEED):
+            self._errors += payload.startswith(b'{"type":"error"')
+            return
+        due_s = self._due.pop(payload[len(_FEED) : payload.index(b'"', len(_FEED))], None)
+        if due_s is None:
+            return
+        self._latency_s.append(now_s - due_s)
+        if len(self._latency_s) % COUNTED_EVERY == 0:
+            self._entries.append(payload.count(b'"tweet_id":'))
+
+    async def run(self, load: Load) -> LoadResult:
+        """Send a load and wait for its answers."""
+        rng = np.random.default_rng(load.seed)
+        count = max(1, round(load.feeds_per_s * load.seconds))
+        due = np.cumsum(rng.exponential(1.0 / load.feeds_per_s, count)).tolist()
+        who = rng.integers(0, len(self.viewers), count).tolist()
+        self._due.clear()
+        self._latency_s, self._errors, self._entries = [], 0, []
+        cpu_s, began_s, late_s = time.process_time(), time.perf_counter(), 0.0
+        for number, (at_s, viewer) in enumerate(zip(due, who, strict=True)):
+            while (wait_s := began_s + at_s - time.perf_counter()) > 0:
+                await asyncio.sleep(wait_s)
+            late_s = max(late_s, -wait_s)
+            request_id = b"%d" % (self._first_id + number)
+            self._due[request_id] = began_s + at_s
+            self.viewers[viewer].send(_TEXT, _FEED + request_id + b'"}')
+            if number % 8 == 0:
+                await asyncio.sleep(0)  # answers are read even while the sending lags
+        self._first_id += count
+        ended_s = time.perf_counter()
+        while len(self._latency_s) + self._errors < count and time.perf_counter() < ended_s + SETTLE_S:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        return LoadResult(
+            sent=count,
+            latency_ms=np.array(self._latency_s) * 1000.0,
+            errors=self._errors,
+            seconds=ended_s - began_s,
+            entries_mean=float(np.mean(self._entries)) if self._entries else 0.0,
+            late_ms_max=late_s * 1000.0,
+            cpu_s=time.process_time() - cpu_s,
+        )
+
+
+async def _serve(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> None:
+    client = _Client()
+    try:
+        await client.open(host, port, viewer_ids)
+    except (OSError, TimeoutError) as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+        return
+    pipe.send(None)
+    # In a thread: pings are answered while nothing is asked for.
+    while (load := await asyncio.to_thread(pipe.recv)) is not None:
+        pipe.send(await client.run(load))
+
+
+def _main(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> None:
+    import uvloop
+
+    uvloop.run(_serve(pipe, host, port, viewer_ids))
+
+
+class LoadProcess:
+    """The client's process: ``open``, any number of ``run``, ``close``. All of them block."""
+
+    def __init__(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_main, args=(theirs, host, port, list(viewer_ids)), daemon=True)
+
+    def open(self) -> None:
+        """Start it and connect every viewer.
+
+        Raises:
+            ConnectionError: the server would not have them.
+        """
+        self._process.start()
+        problem = self._receive()
+        if problem is not None:
+            raise ConnectionError(str(problem))
+
+    def run(self, load: Load) -> LoadResult:
+        """Run one load to its end."""
+        self._pipe.send(load)
+        result = self._receive()
+        assert isinstance(result, LoadResult)
+        return result
+
+    def _receive(self) -> object:
+        while not self._pipe.poll(0.5):
+            if not self._process.is_alive():
+                raise ConnectionError("the load's process ended")
+        return self._pipe.recv()
+
+    def close(self) -> None:
+        """End it."""
+        if self._process.is_alive():
+            self._pipe.send(None)
+            self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
