@@ -126,6 +126,8 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     send_buffer_bytes_max: Positive = 1_048_576
     #: A client that takes nothing for this long is cut.
     send_timeout_s: Seconds = 5.0
+    #: Feeds served within this are recorded together; about as long they are not known as served.
+    served_linger_s: Annotated[float, Meta(ge=0)] = 0.05
     #: How long a drain waits for what is in flight.
     drain_timeout_s: Seconds = 10.0
     #: Further behind the log than this, ``/readyz`` fails.

@@ -102,9 +102,7 @@ def alone(
             viewer_id=viewer_ids[number % len(viewer_ids)], request_id=number + 1, time_ms=state.clock_ms, seed=number
         )
         return len(
-            execute(
-                pipeline, request, scratch=scratch, reading=nullcontext(state.version), watcher=Unwatched()
-            ).entries
+            execute(pipeline, request, scratch=scratch, reading=nullcontext(state.version), watcher=Unwatched()).entries
         )
 
     for number in range(30):

@@ -128,7 +128,7 @@ async def _append(event_log: EventLog, columns: EventColumns) -> None:
     await event_log.append("tweets", [NewRecord(value=encode(event), key=event.key) for event in tweets])
     related = (columns.kind >= Kind.FOLLOW) & (columns.kind < Kind.USER)
     for topic, chosen in (("relationships", related), ("engagements", columns.kind < Kind.CREATE)):
-        fields = {name: getattr(columns, name)[chosen] for name in EventColumns._fields if name in ROW.names}
+        fields = {name: getattr(columns, name)[chosen] for name in EventColumns._fields if name in (ROW.fields or ())}
         rows = make_rows(int(np.count_nonzero(chosen)), **fields)
         await event_log.append(topic, [NewRecord(value=value, format=Format.PACKED) for value in pack(rows)])
 

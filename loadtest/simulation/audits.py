@@ -9,7 +9,8 @@ from loadtest.simulation.memory_disk import Platter, reading_disk
 from loadtest.simulation.memory_log import Broker, MemoryLog, NoFaults
 from streams.audit.auditor import Audited, Auditor, Outcome
 from streams.durable.store import Store
-from streams.events.served_feed import TOPIC, decode_served
+from streams.events.served_feed import TOPIC
+from streams.events.served_records import decode_served
 
 
 async def check_audits(
@@ -25,7 +26,12 @@ async def check_audits(
     """
     disk = reading_disk(platter, chance)
     store = Store.open(disk, segment_bytes=config.durable.journal_segment_bytes, snapshots_keep=1, writable=False)
-    feeds = [decode_served(record.value) for partition in broker.topics[TOPIC] for record in partition.records]
+    feeds = [
+        feed
+        for partition in broker.topics[TOPIC]
+        for record in partition.records
+        for feed in decode_served(record.format, record.value)
+    ]
     async with MemoryLog(broker, NoFaults()) as log:
         audited = await Auditor(config, store, log).audit(feeds)
     kept = {

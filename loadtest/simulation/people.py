@@ -16,8 +16,10 @@ from loadtest.simulation.life import Life
 from loadtest.simulation.memory_log import Broker, MemoryLog
 from loadtest.simulation.process import Process
 from loadtest.simulation.workload import EPOCH_MS, Publication, Workload
+from streams.events.served_feed import EncodedFeed
 from streams.graph_api.look import ask
 from streams.log.interface import LogUnavailableError
+from streams.server.answers import part_of
 from streams.server.encode import encode_feed
 
 RETRY_S = 0.7
@@ -105,7 +107,7 @@ class Viewer:
         if life.dead or process.engine is not engine:
             return None  # it ended before the answer left it
         process.witness.lineage.saw_feed(feed, request)
-        served.offer(feed, request)
+        served.offer(part_of(EncodedFeed(feed), request, *engine.origin))
         self._feeds.append(feed)
         return feed
 

@@ -10,7 +10,6 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from config.schema import Config
-from engine.feed import Feed, Request
 from engine.state import EngineState
 from loadtest.simulation.chance import Chance
 from loadtest.simulation.faults import ClientFaults, ProcessFaults, Rates, Weather
@@ -25,7 +24,6 @@ from loadtest.simulation.writer import InlineStateThread
 from streams.durable.journal import JournalError
 from streams.durable.store import Store
 from streams.events.json_types import TOPICS
-from streams.events.served_feed import encode_served
 from streams.live.applier import Applier
 from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
@@ -176,11 +174,7 @@ class Process:
 
     async def _serve(self, engine: LiveEngine, log: MemoryLog, told: asyncio.Event) -> None:
         engine.readers.prepare()
-
-        def encode(feed: Feed, request: Request) -> bytes:
-            return encode_served(feed, request, history=engine.origin.history, incarnation=engine.origin.incarnation)
-
-        served = ServedLog(log, encode, ServingMetrics(CollectorRegistry()), feeds_max=SERVED_MAX)
+        served = ServedLog(log, ServingMetrics(CollectorRegistry()), linger_s=0.05, feeds_max=SERVED_MAX)
         running = asyncio.create_task(served.run())
         try:
             self.engine, self.served = engine, served

@@ -9,7 +9,9 @@ import msgspec
 from engine.feed import Feed
 from streams.events.feed_fields import feed_fields
 from streams.events.json_types import ServedEntry, ServedFeed
-from streams.events.served_feed import ENTRY_PARTS, served_feed
+from streams.events.served_feed import ENTRY_PARTS, EncodedFeed
+from streams.events.served_records import decode_served, encode_served
+from streams.log.interface import Format
 
 #: Compared in this order before the entries: what explains a difference comes before what it leads to.
 _TERMS: Final = ("version", "config_hash", "model_version", "models", "gap_records", "degraded")
@@ -40,9 +42,11 @@ class _Part(NamedTuple):
 
 def first_difference(served: ServedFeed, feed: Feed) -> Difference | None:
     """None when the feed is the one that was served, byte by byte (its digest)."""
-    again = served_feed(feed, served.request, history=served.history, incarnation=int(served.incarnation))
-    if again.digest == served.digest:
+    encoded = EncodedFeed(feed)
+    if encoded.digest == served.digest:
         return None
+    part = encoded.served_part(served.request, history=served.history, incarnation=int(served.incarnation))
+    (again,) = decode_served(Format.PACKED, encode_served([part]))
     fields = feed_fields(feed, with_dropped=True)
     found = _first("", _plain(served, None), _plain(again, fields))
     return found or Difference("digest", served.digest, again.digest)

@@ -6,9 +6,11 @@ from typing import Final
 
 import msgspec
 
+from engine.errors import EventError
 from streams.events.json_types import ServedFeed
-from streams.events.served_feed import TOPIC, decode_served
-from streams.log.interface import EventLog, TopicPartition
+from streams.events.served_feed import TOPIC
+from streams.events.served_records import decode_served
+from streams.log.interface import EventLog, Format, TopicPartition
 
 #: Records a partition in the first step back; each step takes twice as many as the one before.
 _STEP_RECORDS: Final = 512
@@ -29,17 +31,19 @@ async def find_served(event_log: EventLog, request_id: int, *, viewer_id: int | 
     starts = await event_log.start_offsets(TOPIC)
     stops = await event_log.end_offsets(TOPIC)
     step = _STEP_RECORDS
-    # Our own encoder writes no spaces; what only begins alike is sorted out below.
-    name = b'"request_id":%d' % request_id
+    # As the id stands in a record of many feeds, and of one; what only looks alike is sorted out below.
+    names = {
+        Format.PACKED: (request_id % 2**64).to_bytes(8, "little"),
+        Format.JSON: b'"request_id":%d' % request_id,
+    }
     while any(stops[partition] > start for partition, start in starts.items()):
         firsts = {partition: max(start, stops[partition] - step) for partition, start in starts.items()}
         found: dict[int, ServedFeed] = {}
-        async for value in _values(event_log, firsts, stops):
-            if name not in value or (served := _decode(value)) is None:
-                continue
-            request = served.request
-            if request.request_id == request_id and viewer_id in (None, request.viewer_id):
-                found[int(served.id)] = served
+        async for format_, value in _values(event_log, firsts, stops):
+            for served in _decode(format_, value) if names[format_] in value else ():
+                request = served.request
+                if request.request_id == request_id and viewer_id in (None, request.viewer_id):
+                    found[int(served.id)] = served
         if found:
             return list(found.values())
         stops, step = firsts, min(2 * step, _STEP_RECORDS_MAX)
@@ -47,7 +51,9 @@ async def find_served(event_log: EventLog, request_id: int, *, viewer_id: int | 
 
 
 async def sample_served(event_log: EventLog, size: int, seed: int) -> list[ServedFeed]:
-    """``size`` records, all if there are fewer, drawn evenly from the topic; the same seed draws the same of one log.
+    """``size`` feeds, all if there are fewer, drawn from the topic; the same seed draws the same of one log.
+
+    Records are drawn evenly, and the feeds evenly from those that they hold: every feed has about the same chance.
 
     Raises:
         LogUnavailableError: the log went away.
@@ -55,13 +61,14 @@ async def sample_served(event_log: EventLog, size: int, seed: int) -> list[Serve
     starts = await event_log.start_offsets(TOPIC)
     ends = await event_log.end_offsets(TOPIC)
     total = sum(ends[partition] - start for partition, start in starts.items())
+    rng = random.Random(seed)
     found: dict[int, ServedFeed] = {}
-    for number in sorted(random.Random(seed).sample(range(total), min(size, total))):
+    for number in sorted(rng.sample(range(total), min(size, total))):
         partition, offset = _place(number, starts, ends)
-        async for value in _values(event_log, {partition: offset}, {partition: ends[partition]}, records=1):
-            if (served := _decode(value)) is not None:
-                found[int(served.id)] = served
-    return list(found.values())
+        async for format_, value in _values(event_log, {partition: offset}, {partition: ends[partition]}, records=1):
+            found |= {int(served.id): served for served in _decode(format_, value)}
+    feeds = list(found.values())
+    return [feeds[i] for i in sorted(rng.sample(range(len(feeds)), min(size, len(feeds))))]
 
 
 def _place(number: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> tuple[int, int]:
@@ -76,8 +83,8 @@ def _place(number: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> t
 
 async def _values(
     event_log: EventLog, firsts: Mapping[int, int], stops: Mapping[int, int], *, records: int | None = None
-) -> AsyncIterator[bytes]:
-    """The values from ``firsts`` to before ``stops``, by partition; of all partitions at most ``records``."""
+) -> AsyncIterator[tuple[Format, bytes]]:
+    """The records from ``firsts`` to before ``stops``, by partition; of all partitions at most ``records``."""
     wanted = {TopicPartition(TOPIC, p): first for p, first in firsts.items() if first < stops[p]}
     if not wanted:
         return
@@ -86,17 +93,17 @@ async def _values(
         while any(tail.positions[where] < stops[where.partition] for where in wanted):
             runs = await tail.poll(records_max=_POLL_RECORDS if left is None else left, timeout_s=_POLL_TIMEOUT_S)
             for run in runs:
-                for offset, value in zip(run.offsets, run.values, strict=True):
+                for offset, format_, value in zip(run.offsets, run.formats, run.values, strict=True):
                     if offset < stops[run.partition]:
-                        yield value
+                        yield format_, value
                         if left is not None:
                             left -= 1
                             if not left:
                                 return
 
 
-def _decode(value: bytes) -> ServedFeed | None:
+def _decode(format_: Format, value: bytes) -> list[ServedFeed]:
     try:
-        return decode_served(value)
-    except msgspec.DecodeError:
-        return None  # the engine has made a dead letter of it
+        return decode_served(format_, value)
+    except (msgspec.MsgspecError, EventError):
+        return []  # the engine has made a dead letter of it

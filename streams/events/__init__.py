@@ -6,7 +6,7 @@ from streams.events.ids import EventIds
 from streams.events.json_types import APPLIED_TOPICS, TOPIC_BY_TYPE, TOPICS
 from streams.events.packed import encode_events, make_rows, pack
 from streams.events.reasons import Reason
-from streams.events.served_feed import decode_served, encode_served
+from streams.events.served_records import decode_served, encode_served
 
 __all__ = [
     "APPLIED_TOPICS",

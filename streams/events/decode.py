@@ -22,6 +22,8 @@ from streams.events.dead_letters import DeadLetter
 from streams.events.packed import PACKED_KINDS, decode_rows, open_record
 from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
 from streams.events.rules import check_event
+from streams.events.served_feed import TOPIC as SERVED
+from streams.events.served_records import ServedRecord, open_served, served_columns
 from streams.log.interface import Format, Records
 
 
@@ -91,7 +93,7 @@ class Decoder:
         parts: list[Columns] = []
         for (topic, format_), group in self._groups(runs).items():
             records = np.array(group.records, np.int64)
-            decode = self._packed if format_ is Format.PACKED else self._json
+            decode = self._json if format_ is Format.JSON else self._served if topic == SERVED else self._packed
             columns, bad = decode(topic, group.values, times_ms_max[records])
             refused += [(group.records[i], row, value, error) for i, row, value, error in bad]
             parts.append(columns._replace(source=records[columns.source]))
@@ -163,6 +165,27 @@ class Decoder:
         columns, bad_rows = decode_rows(topic, [values[i] for i in good], counts, times_ms_max[kept])
         for row in bad_rows:
             fault = EventError(row.reason, f"row {row.row} of a packed batch")
+            bad.append((good[row.record], row.row, row.value, fault))
+        return columns._replace(source=kept[columns.source]), bad
+
+    def _served(
+        self, topic: str, values: list[bytes], times_ms_max: NDArray[np.int64]
+    ) -> tuple[Columns, list[tuple[int, int | None, bytes, EventError]]]:
+        bad: list[tuple[int, int | None, bytes, EventError]] = []
+        good: list[int] = []
+        records: list[ServedRecord] = []
+        for index, value in enumerate(values):
+            try:
+                records.append(open_served(value))
+                good.append(index)
+            except EventError as error:
+                bad.append((index, None, value, error))
+        if not good:
+            return _NOTHING, bad
+        kept = np.array(good, np.int64)
+        columns, bad_rows = served_columns(records, times_ms_max[kept])
+        for row in bad_rows:
+            fault = EventError(row.reason, f"feed {row.row} of a record of feeds")
             bad.append((good[row.record], row.row, row.value, fault))
         return columns._replace(source=kept[columns.source]), bad
 

@@ -1,4 +1,8 @@
-"""Feeds as plain JSON values: what clients are sent, and what a digest of a feed covers."""
+"""Feeds as plain JSON values: what clients are sent, and what a digest of a feed covers.
+
+A feed's entries are most of it, and its answer, its pushes and its digest all have them: they are encoded once
+(``entries_json``) and put into each as they are.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,19 +20,33 @@ def feed_digest(feed: Feed) -> str:
     """SHA-256 (hex) of what must come out again when the feed is recomputed.
 
     Covers everything but ``timings_ms`` and ``request_id``, which the state, the request's terms, the configuration
-    and the model do not determine. Explanations and dropped candidates are covered as far as the feed carries them.
+    and the model do not determine: the JSON of the other fields in the protocol's order, the dropped candidates among
+    them. Explanations and dropped candidates are covered as far as the feed carries them.
     """
-    return fields_digest(feed_fields(feed, with_dropped=True))
+    return digest_with(feed, entries_json(entries_fields(feed.entries)))
 
 
-def fields_digest(fields: Mapping[str, Any]) -> str:
-    """``feed_digest`` of a feed's fields, the dropped candidates with them."""
-    covered = {name: value for name, value in fields.items() if name not in ("timings_ms", "request_id")}
-    return hashlib.sha256(orjson.dumps(covered, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS)).hexdigest()
+def digest_with(feed: Feed, entries: bytes) -> str:
+    """``feed_digest`` of a feed whose entries are encoded already (``entries_json``)."""
+    covered = _fields(feed, orjson.Fragment(entries), with_dropped=True)
+    del covered["request_id"]
+    return hashlib.sha256(orjson.dumps(covered, option=orjson.OPT_SERIALIZE_NUMPY)).hexdigest()
 
 
 def feed_fields(feed: Feed, *, with_dropped: bool) -> dict[str, Any]:
     """The fields of a ``feed`` frame, in the protocol's order."""
+    return frame_fields(feed, entries_fields(feed.entries), with_dropped=with_dropped)
+
+
+def frame_fields(feed: Feed, entries: Any, *, with_dropped: bool) -> dict[str, Any]:
+    """The same with entries that are made already: ``entries_fields``, or an ``orjson.Fragment`` of their JSON."""
+    fields = _fields(feed, entries, with_dropped=with_dropped)
+    fields["timings_ms"] = dict(feed.timings_ms)
+    return fields
+
+
+def _fields(feed: Feed, entries: Any, *, with_dropped: bool) -> dict[str, Any]:
+    """All fields but ``timings_ms``, which is the last."""
     fields: dict[str, Any] = {
         "type": "feed",
         "request_id": str(feed.request_id),
@@ -39,21 +57,28 @@ def feed_fields(feed: Feed, *, with_dropped: bool) -> dict[str, Any]:
         "time_ms": int(feed.time_ms),
         "config_hash": feed.config_hash,
         "model_version": feed.model_version,
-        "entries": entries_fields(feed.entries),
+        "entries": entries,
     }
     if feed.models:
-        fields["models"] = dict(feed.models)
+        fields["models"] = {name: feed.models[name] for name in sorted(feed.models)}
     if with_dropped:
-        fields["dropped"] = [
-            {"tweet_id": str(d.tweet_id), "filter": d.filter, "sources": list(d.sources)} for d in feed.dropped
-        ]
+        fields["dropped"] = dropped_fields(feed)
     fields["degraded"] = list(feed.degraded)
     if feed.gap_records:
         fields["gap_records"] = int(feed.gap_records)
     if feed.cursor is not None:
         fields["cursor"] = feed.cursor
-    fields["timings_ms"] = dict(feed.timings_ms)
     return fields
+
+
+def dropped_fields(feed: Feed) -> list[dict[str, Any]]:
+    """The dropped candidates as the protocol's JSON objects."""
+    return [{"tweet_id": str(d.tweet_id), "filter": d.filter, "sources": list(d.sources)} for d in feed.dropped]
+
+
+def entries_json(entries: Sequence[Mapping[str, Any]]) -> bytes:
+    """The JSON array of ``entries_fields``."""
+    return orjson.dumps(entries, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def entries_fields(entries: Sequence[Entry]) -> list[dict[str, Any]]:

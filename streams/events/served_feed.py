@@ -1,16 +1,22 @@
-"""The record of a served feed: what was asked, of which state, and digests of what came out (docs/audit.md)."""
+"""The record of a served feed: what was asked, of which state, and digests of what came out (docs/audit.md).
 
-from collections.abc import Mapping
-from typing import Any, Final
+Feeds are recorded many at a time (``served_records``); each of them is made here, beside the answer's own JSON, so
+that nothing is encoded twice.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import msgspec
 import orjson
 
-from engine.feed import Feed, Request
-from streams.events.feed_fields import feed_fields, fields_digest
+from engine.feed import Feed, Request, Why
+from streams.events.feed_fields import digest_with, dropped_fields, entries_fields, entries_json
 from streams.events.ids import hash64
-from streams.events.json_types import ServedEntry, ServedFeed
+from streams.events.json_types import ServedFeed
 
 TOPIC: Final = "served"
 #: What the parts of an entry's digest cover, in their order: names and fields of the protocol's entry.
@@ -20,63 +26,115 @@ ENTRY_PARTS: Final = {
     "counts": ("counts",),
 }
 
-_decoder = msgspec.json.Decoder(ServedFeed)
-_encoder = msgspec.json.Encoder()
+#: A feed's row of a record: id, viewer, time (ms), request, how many entries, how many bytes of details.
+FEED_ROW: Final = struct.Struct("<QQqQII")
+#: An entry's: tweet, author, score, position, and the CRC-32 of each of its parts.
+ENTRY_ROW: Final = struct.Struct("<QQdIIII")
 
 
-def encode_served(feed: Feed, request: Request, *, history: str, incarnation: int) -> bytes:
-    """A served feed as the value of its log record; ``request`` is what it answers."""
-    return _encoder.encode(served_feed(feed, request, history=history, incarnation=incarnation))
+class ServedDetails(msgspec.Struct, frozen=True, array_like=True):
+    """What a record says of a feed beside its rows; the fields are those of ``ServedFeed``.
 
-
-def decode_served(value: bytes) -> ServedFeed:
-    """The record of a served feed. Its ids may be numbers or decimal strings, as in every event.
-
-    Raises:
-        msgspec.DecodeError: it is not one.
+    ``digest`` is binary; ``whys`` has one for each entry where the viewer was told, else nothing.
     """
-    return _decoder.decode(value)
+
+    request: Request
+    version: int
+    history: str
+    incarnation: int
+    config_hash: str
+    model_version: str
+    digest: bytes
+    cursor_digest: str
+    dropped_digest: str
+    degraded: tuple[str, ...]
+    gap_records: int
+    models: dict[str, str]
+    whys: tuple[Why | None, ...] = ()
 
 
-def served_feed(feed: Feed, request: Request, *, history: str, incarnation: int) -> ServedFeed:
-    """The record of a feed. Its id follows from viewer, request and result: written twice it is a duplicate."""
-    fields = feed_fields(feed, with_dropped=True)
-    digest = fields_digest(fields)
-    return ServedFeed(
-        v=1,
-        id=str(hash64(f"{feed.viewer_id}/{feed.request_id}/{digest}".encode())),
-        type="served_feed",
-        timestamp_ms=feed.time_ms,
-        user_id=str(feed.viewer_id),
-        request=request,
-        version=feed.version,
-        history=history,
-        incarnation=incarnation,
-        config_hash=feed.config_hash,
-        model_version=feed.model_version,
-        models=feed.models,
-        digest=digest,
-        cursor_digest=part_digest(fields.get("cursor")),
-        dropped_digest=part_digest(fields["dropped"]),
-        degraded=feed.degraded,
-        gap_records=feed.gap_records,
-        entries=tuple(
-            ServedEntry(
-                tweet_id=str(entry.tweet_id),
-                author_id=str(entry.author_id) if entry.author_id else 0,
-                position=entry.position,
-                score=entry.score,
-                digest=entry_digest(entry_fields),
-                why=msgspec.UNSET if entry.why is None else entry.why,
+class ServedPart(NamedTuple):
+    """A feed's part of a record of topic ``served``; ``entries`` is how many it has."""
+
+    viewer_id: int
+    entries: int
+    feed_row: bytes
+    entry_rows: bytes
+    details: bytes
+
+    @property
+    def size(self) -> int:
+        """Its bytes in a record."""
+        return len(self.feed_row) + len(self.entry_rows) + len(self.details)
+
+
+class EncodedFeed:
+    """A feed with its entries as JSON, encoded once for the answer, the pushes and the digest."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+
+    @cached_property
+    def _entries(self) -> Sequence[Mapping[str, Any]]:
+        return entries_fields(self.feed.entries)
+
+    @cached_property
+    def entries_json(self) -> bytes:
+        """The JSON array of its entries."""
+        return entries_json(self._entries)
+
+    @cached_property
+    def digest(self) -> str:
+        """``feed_digest`` of the feed."""
+        return digest_with(self.feed, self.entries_json)
+
+    def served_part(self, request: Request, *, history: str, incarnation: int) -> ServedPart:
+        """The feed's part of a record; ``request`` is what it answers.
+
+        Its id follows from viewer, request and result: written twice it is a duplicate.
+        """
+        feed, digest = self.feed, self.digest
+        pack = ENTRY_ROW.pack
+        entry_rows = b"".join(
+            [
+                pack(entry.tweet_id, entry.author_id, entry.score, entry.position, *part_crcs(fields))
+                for entry, fields in zip(feed.entries, self._entries, strict=True)
+            ]
+        )
+        explained = any(entry.why is not None for entry in feed.entries)
+        details = _encoder.encode(
+            ServedDetails(
+                request=request,
+                version=int(feed.version),
+                history=history,
+                incarnation=incarnation,
+                config_hash=feed.config_hash,
+                model_version=feed.model_version,
+                digest=bytes.fromhex(digest),
+                cursor_digest=part_digest(feed.cursor),
+                dropped_digest=part_digest(dropped_fields(feed)) if feed.dropped else "",
+                degraded=feed.degraded,
+                gap_records=int(feed.gap_records),
+                models=feed.models,
+                whys=tuple([entry.why for entry in feed.entries]) if explained else (),
             )
-            for entry, entry_fields in zip(feed.entries, fields["entries"], strict=True)
-        ),
+        )
+        served_id = hash64(f"{feed.viewer_id}/{feed.request_id}/{digest}".encode())
+        counts = (len(feed.entries), len(details))
+        row = FEED_ROW.pack(served_id, feed.viewer_id, feed.time_ms, feed.request_id, *counts)
+        return ServedPart(feed.viewer_id, len(feed.entries), row, entry_rows, details)
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def part_crcs(fields: Mapping[str, Any]) -> tuple[int, int, int]:
+    """The CRC-32 of an entry's parts (``ENTRY_PARTS``): of time and network, of the text, of the counts."""
+    return (
+        crc32(b"%d,%d" % (fields["created_ms"], fields["in_network"])),
+        crc32(fields["text"].encode()),
+        crc32(orjson.dumps(fields["counts"])),
     )
-
-
-def entry_digest(fields: Mapping[str, Any]) -> str:
-    """The parts' digests of an entry's fields, in the order of ENTRY_PARTS."""
-    return "-".join(part_digest([fields[name] for name in names]) for names in ENTRY_PARTS.values())
 
 
 def part_digest(value: Any) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -28,6 +29,8 @@ from streams.reading.readers import Readers
 from streams.reading.reputation import AccountReputation, reputation_of
 from streams.reading.state_lock import PhaseFairLock
 from streams.recovery.recover import Recovered
+
+T = TypeVar("T")
 
 
 class LiveEngine:
@@ -148,7 +151,10 @@ class LiveEngine:
         return Readiness(problem is None, problem or "caught up", named)
 
     async def feed(self, request: Request) -> Feed:
-        return await self.readers.feed(request)
+        return await self.readers.answer(request, lambda feed: feed)
+
+    async def answer(self, request: Request, finish: Callable[[Feed], T]) -> T:
+        return await self.readers.answer(request, finish)
 
     async def query(self, query: GraphQuery) -> bytes:
         return await self.graph.run(query)

@@ -1,7 +1,7 @@
 """What the server asks of the engine: the seam between websocket/HTTP and the state thread."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -12,6 +12,8 @@ from streams.durable.origin import Origin
 from streams.log.interface import TopicPartition
 from streams.reading.graph_queries import GraphQuery
 from streams.reading.reputation import AccountReputation
+
+T = TypeVar("T")
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -58,8 +60,8 @@ class FeedService(Protocol):
     def alive(self) -> bool:
         """Whether the state thread lives."""
 
-    async def feed(self, request: Request) -> Feed:
-        """Compute a feed on the reader pool.
+    async def answer(self, request: Request, finish: Callable[[Feed], T]) -> T:
+        """Compute a feed on the reader pool, and shape it there with ``finish``.
 
         Raises:
             RequestError: the request cannot be answered (named by ``code``; bad cursors too).

@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.batch import Kind
 from streams.durable.journal import Run
+from streams.events import served_records
 from streams.events.packed import HEADER, ROW
 from streams.log.interface import Format, Records, TopicPartition
 from streams.log.merge import slice_records
@@ -135,7 +136,7 @@ def row_bounds(run: Records) -> list[int]:
     if run.formats.count(Format.JSON) == len(run.formats):
         return _json_bounds(run.topic, run.values)
     return [
-        _json_bounds(run.topic, [value])[0] if form is Format.JSON else _packed_bound(value)
+        _json_bounds(run.topic, [value])[0] if form is Format.JSON else _packed_bound(run.topic, value)
         for form, value in zip(run.formats, run.values, strict=True)
     ]
 
@@ -168,7 +169,9 @@ def _tweet_bound(value: bytes) -> int:
     return 1 + len(value) // _BYTES_PER_ROW if b'"edit"' in value or b'label"' in value else _DELETE_ROWS
 
 
-def _packed_bound(value: bytes) -> int:
+def _packed_bound(topic: str, value: bytes) -> int:
+    if topic == "served":
+        return max(1, len(value) // served_records.ENTRY.itemsize)
     rows = (len(value) - HEADER.size) // ROW.itemsize
     if rows < 1:
         return 1

@@ -7,6 +7,7 @@ import msgspec
 
 from engine.errors import EventError
 from streams.events.ids import parse_id
+from streams.events.served_records import bad_feeds, open_served
 from streams.log.interface import Format
 
 #: Processors' state: keys begin with the partition's number and "/", or are that number.
@@ -61,11 +62,27 @@ class _ServedFeed(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_ServedFeed).decode
 
 
-def decode_feed(format_: Format, value: bytes, time_ms_max: int) -> FeedShown | None:
-    """A record of topic ``served``; None for what is none, or is from later than ``time_ms_max`` (the engine refuses
-    the same records, and writes the dead letters)."""
-    if format_ is not Format.JSON:
-        return None
+def decode_feeds(format_: Format, value: bytes, time_ms_max: int) -> list[FeedShown | None]:
+    """The feeds of a record of topic ``served``; None for one that cannot be used, or is from later than
+    ``time_ms_max`` (the engine refuses the same feeds, and writes the dead letters)."""
+    if format_ is Format.JSON:
+        return [_decode_one(value, time_ms_max)]
+    try:
+        record = open_served(value)
+    except EventError:
+        return [None]
+    bad = bad_feeds(record, time_ms_max)
+    authors = record.entries["author_id"].tolist()
+    feeds: list[FeedShown | None] = []
+    first = 0
+    for i, (feed_id, viewer_id, time_ms, _, size, _) in enumerate(record.feeds.tolist()):
+        shown = FeedShown(feed_id, viewer_id, time_ms, tuple(authors[first : first + size]))
+        feeds.append(None if i in bad else shown)
+        first += size
+    return feeds
+
+
+def _decode_one(value: bytes, time_ms_max: int) -> FeedShown | None:
     try:
         feed = _decode(value)
         authors = tuple(parse_id(entry.author_id) if entry.author_id else 0 for entry in feed.entries)

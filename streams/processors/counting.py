@@ -2,7 +2,7 @@
 
 from config.processors import ProcessorsConfig
 from streams.log.interface import Records
-from streams.processors.base import Batch, GroupsOf, State, decode_feed
+from streams.processors.base import Batch, GroupsOf, State, decode_feeds
 from streams.processors.exposures import count_exposures
 from streams.processors.metrics import ProcessorMetrics
 
@@ -18,8 +18,9 @@ class Counting:
     def count(self, run: Records, groups_of: GroupsOf, state: State) -> None:
         """Count a run into the state; what cannot be used is left out, and counted as ``refused``."""
         read = [
-            decode_feed(format_, value, append_ms + self._future_ms_max)
+            feed
             for format_, value, append_ms in zip(run.formats, run.values, run.append_ms, strict=True)
+            for feed in decode_feeds(format_, value, append_ms + self._future_ms_max)
         ]
         feeds = [feed for feed in read if feed is not None]
         outcome = count_exposures(Batch(run.partition, feeds, groups_of), state, config=self._config)

@@ -100,6 +100,12 @@ class EngineMetrics:
             buckets=STAGE_S,
             registry=registry,
         )
+        self.feed_cpu = Counter(
+            "murmuration_feed_cpu_seconds_total",
+            "CPU time of reader threads for feeds, by part: execute (computing), finish (encoding)",
+            ["part"],
+            registry=registry,
+        )
         self.candidates = Counter(
             "murmuration_candidates_total",
             "Candidates by stage, component and result (found, dropped, failed, skipped)",

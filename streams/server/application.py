@@ -13,13 +13,12 @@ from prometheus_client import CollectorRegistry
 
 from config.serving import IngestConfig, ServingConfig
 from engine.errors import ConfigError
-from engine.feed import Feed, Request
 from streams.events.publish import classify as classify_event
-from streams.events.served_feed import encode_served
 from streams.live.service import FeedService
 from streams.log.interface import EventLog
 from streams.process.ending import end_tasks
 from streams.server import http_api
+from streams.server.answers import Answers
 from streams.server.auth import Authenticator, check_serving
 from streams.server.connections import Connections
 from streams.server.context import CONTEXT, Context
@@ -78,10 +77,8 @@ def build_app(
     if intake is None:
         intake = LogIntake(event_log, classify, now_ms=service.now_ms, new_id=new_id)
 
-    def encode(feed: Feed, request: Request) -> bytes:
-        return encode_served(feed, request, history=service.origin.history, incarnation=service.origin.incarnation)
-
-    served = ServedLog(event_log, encode, metrics)
+    served = ServedLog(event_log, metrics, linger_s=config.served_linger_s)
+    answers = Answers(service)
     feeds = Feeds(config, service, intake, metrics, new_id)
     rate = config.requests_per_s_max
     context = Context(
@@ -94,8 +91,9 @@ def build_app(
         config_view=config_view,
         auth=Authenticator(config),
         feeds=feeds,
+        answers=answers,
         connections=Connections(config, metrics),
-        pushes=Pushes(service, feeds, served, metrics, workers=config.readers),
+        pushes=Pushes(service, feeds, answers, served, metrics, workers=config.readers),
         http_buckets=KeyedBuckets(rate_per_s=rate, burst=rate, keys_max=config.connections_max, clock=clock),
         bodies=asyncio.Semaphore(BODIES_MAX),
         clock=clock,

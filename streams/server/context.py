@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from config.serving import ServingConfig
 from streams.live.service import FeedService
+from streams.server.answers import Answers
 from streams.server.auth import Authenticator
 from streams.server.connections import Connections
 from streams.server.feeds import Feeds
@@ -33,6 +34,7 @@ class Context:
     config_view: Mapping[str, Any]
     auth: Authenticator
     feeds: Feeds
+    answers: Answers
     connections: Connections
     pushes: Pushes
     http_buckets: KeyedBuckets

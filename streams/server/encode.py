@@ -6,7 +6,8 @@ from typing import Any, Final
 import orjson
 
 from engine.feed import Feed
-from streams.events.feed_fields import entries_fields, feed_fields
+from streams.events.feed_fields import frame_fields
+from streams.events.served_feed import EncodedFeed
 
 _OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY
 _SLACK_BYTES: Final = 4096
@@ -20,8 +21,15 @@ def encode(frame: Mapping[str, Any]) -> bytes:
 
 
 def encode_feed(feed: Feed, *, with_dropped: bool | None = None) -> bytes:
+    """A feed as the protocol's JSON; ``feed_frame`` of one that is not encoded yet."""
+    return feed_frame(EncodedFeed(feed), with_dropped=with_dropped)
+
+
+def feed_frame(encoded: EncodedFeed, *, with_dropped: bool | None = None) -> bytes:
     """A feed as the protocol's JSON. ``with_dropped`` None: the dropped candidates are there if there are any."""
-    return encode(feed_fields(feed, with_dropped=bool(feed.dropped) if with_dropped is None else with_dropped))
+    feed = encoded.feed
+    dropped = bool(feed.dropped) if with_dropped is None else with_dropped
+    return encode(frame_fields(feed, orjson.Fragment(encoded.entries_json), with_dropped=dropped))
 
 
 def hello_frame(
@@ -60,15 +68,16 @@ def heartbeat_frame(*, version: int, time_ms: int) -> bytes:
     return encode({"type": "heartbeat", "version": version, "time_ms": time_ms})
 
 
-def new_tweets_frame(feed: Feed, *, seq: int, new: Sequence[int]) -> bytes:
+def new_tweets_frame(encoded: EncodedFeed, *, seq: int, new: Sequence[int]) -> bytes:
     """A push: the feed's current entries, whole, and which of them were not in the last push."""
+    feed = encoded.feed
     return encode(
         {
             "type": "new_tweets",
             "product": str(feed.product),
             "version": int(feed.version),
             "seq": seq,
-            "entries": entries_fields(feed.entries),
+            "entries": orjson.Fragment(encoded.entries_json),
             "new": [str(tweet_id) for tweet_id in new],
         }
     )

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from config.serving import ServingConfig
 from engine.errors import BadCursorError
@@ -13,6 +13,8 @@ from streams.server.error_names import ProtocolError, name_error
 from streams.server.frames import CURSOR_CHARS_MAX, FeedFrame, SubscribeFrame, parse_id, parse_ids
 from streams.server.intake import EventIntake
 from streams.server.metrics import ServingMetrics
+
+T = TypeVar("T")
 
 LIMIT_DEFAULT: Final = 20
 #: How far ahead of the server's clock a request's own time may be.
@@ -96,8 +98,8 @@ class Feeds:
             explain=explain,
         )
 
-    async def answer(self, request: Request, *, way: str, seen: Sequence[int] = ()) -> Feed:
-        """The feed, its request counted and timed.
+    async def answer(self, request: Request, finish: Callable[[Feed], T], *, way: str, seen: Sequence[int] = ()) -> T:
+        """What ``finish`` makes of the feed, on the thread that computed it; the request is counted and timed.
 
         Raises:
             MurmurationError: as ``name_error`` names it.
@@ -107,17 +109,17 @@ class Feeds:
         try:
             self.require_ready()
             if not seen:
-                return await self._service.feed(request)
-            feed, logged = await asyncio.gather(
-                self._service.feed(request),
+                return await self._service.answer(request, finish)
+            answer, logged = await asyncio.gather(
+                self._service.answer(request, finish),
                 self._intake.seen(request.viewer_id, request.request_id, seen),
                 return_exceptions=True,
             )
-            for outcome in (feed, logged):
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            assert isinstance(feed, Feed)
-            return feed
+            if isinstance(answer, BaseException):
+                raise answer
+            if isinstance(logged, BaseException):
+                raise logged
+            return answer
         except asyncio.CancelledError:
             result = "cancelled"
             raise

@@ -9,10 +9,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from engine.errors import RequestError
-from engine.feed import Explain
 from streams.server.auth import check_site, require_viewer
 from streams.server.context import CONTEXT, Context
-from streams.server.encode import encode, encode_feed
+from streams.server.encode import encode
 from streams.server.error_names import HTTP_STATUS, ProtocolError, name_error
 from streams.server.events_body import EventsBody
 from streams.server.query import as_id, check_query, feed_frame, query_int
@@ -34,9 +33,9 @@ async def users_feed(request: web.Request) -> web.Response:
     if not context.http_buckets.take(viewer_id):
         context.metrics.rate_limited.labels("http").inc()
         raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
-    feed = await context.feeds.answer(asked, way="http")
-    context.served.offer(feed, asked)
-    return json_answer(encode_feed(feed, with_dropped=asked.explain is Explain.ALL))
+    answer = await context.feeds.answer(asked, context.answers.finish(asked), way="http")
+    context.served.offer(answer.served)
+    return json_answer(answer.frame)
 
 
 async def users(request: web.Request) -> web.Response:

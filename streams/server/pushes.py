@@ -14,7 +14,9 @@ import structlog
 
 from engine.errors import CapacityError
 from engine.feed import Explain, Feed, Product, Request
+from streams.events.served_feed import ServedPart
 from streams.live.service import FeedService
+from streams.server.answers import Answers, PushedFeed
 from streams.server.connections import Connection
 from streams.server.encode import new_tweets_frame
 from streams.server.error_names import name_error
@@ -41,7 +43,7 @@ class Subscription:
         interval_s: float,
         explain: Explain,
         seed: int,
-        on_sent: Callable[[Feed, Request], None],
+        on_sent: Callable[[ServedPart | None], None],
     ) -> None:
         self.connection = connection
         self.viewer_id = viewer_id
@@ -58,41 +60,52 @@ class Subscription:
         self._seq = 0
         self._sent: tuple[int, ...] | None = None
 
-    def render(self, feed: Feed, request: Request) -> bytes | None:
+    def is_new(self, feed: Feed) -> bool:
+        """Whether the list differs from the one that was sent last. Any thread may ask."""
+        return tuple(entry.tweet_id for entry in feed.entries) != self._sent
+
+    def render(self, pushed: PushedFeed) -> bytes | None:
         """The push for a feed, against what was really sent before; None when nothing changed or all is over."""
-        ids = tuple(entry.tweet_id for entry in feed.entries)
+        ids = tuple(entry.tweet_id for entry in pushed.encoded.feed.entries)
         if self.ended or ids == self._sent:
             return None
         before = set(self._sent or ())
         self._seq += 1
         self._sent = ids
-        self.on_sent(feed, request)
-        return new_tweets_frame(feed, seq=self._seq, new=[i for i in ids if i not in before])
+        self.on_sent(pushed.served)
+        return new_tweets_frame(pushed.encoded, seq=self._seq, new=[i for i in ids if i not in before])
 
 
 class FeedPush:
     """A computed feed in an outbox's push slot."""
 
-    __slots__ = ("_feed", "_request", "_subscription")
+    __slots__ = ("_pushed", "_subscription")
 
-    def __init__(self, subscription: Subscription, feed: Feed, request: Request) -> None:
+    def __init__(self, subscription: Subscription, pushed: PushedFeed) -> None:
         self._subscription = subscription
-        self._feed = feed
-        self._request = request
+        self._pushed = pushed
 
     def render(self) -> bytes | None:
         """The frame; None when the client already has this list."""
-        return self._subscription.render(self._feed, self._request)
+        return self._subscription.render(self._pushed)
 
 
 class Pushes:
     """The scheduler: ``workers`` feeds are computed at a time, of all subscriptions."""
 
     def __init__(
-        self, service: FeedService, feeds: Feeds, served: ServedLog, metrics: ServingMetrics, *, workers: int
+        self,
+        service: FeedService,
+        feeds: Feeds,
+        answers: Answers,
+        served: ServedLog,
+        metrics: ServingMetrics,
+        *,
+        workers: int,
     ) -> None:
         self._service = service
         self._feeds = feeds
+        self._answers = answers
         self._served = served
         self._metrics = metrics
         self._workers = workers
@@ -169,7 +182,8 @@ class Pushes:
             subscription.viewer_id, subscription.product, subscription.limit, subscription.explain, subscription.seed
         )
         try:
-            feed = await self._feeds.answer(request, way="push")
+            finish = self._answers.finish_push(request, subscription.is_new)
+            pushed = await self._feeds.answer(request, finish, way="push")
         except CapacityError:
             return  # not worth a word: the next interval tries again
         except Exception as error:
@@ -180,10 +194,10 @@ class Pushes:
                 subscription.last_error = name
                 subscription.connection.error(name, message)
             return
-        subscription.version = feed.version
+        subscription.version = pushed.encoded.feed.version
         subscription.last_error = None
         if not subscription.ended:
-            subscription.connection.outbox.push(FeedPush(subscription, feed, request))
+            subscription.connection.outbox.push(FeedPush(subscription, pushed))
 
     def _due(self, subscription: Subscription) -> None:
         subscription.timer = None

@@ -8,11 +8,11 @@ import structlog
 from aiohttp import WSMsgType, web
 
 from engine.errors import EventError
-from engine.feed import Explain, Request
+from engine.feed import Request
 from streams.server.auth import check_site, require_viewer
 from streams.server.connections import SUBPROTOCOL, Connection, FeedSocket
 from streams.server.context import CONTEXT, Context
-from streams.server.encode import ack_frame, encode, encode_feed, heartbeat_frame, hello_frame
+from streams.server.encode import ack_frame, encode, heartbeat_frame, hello_frame
 from streams.server.error_names import CLOSE_CODES, ProtocolError, name_error
 from streams.server.frames import (
     AuthFrame,
@@ -216,12 +216,14 @@ class Conversation:
     async def _feed(self, request: Request, seen: tuple[int, ...]) -> None:
         try:
             async with self._turns:
-                feed = await self._context.feeds.answer(request, way="websocket", seen=seen)
-            self._connection.outbox.answer(encode_feed(feed, with_dropped=request.explain is Explain.ALL))
+                context = self._context
+                finish = context.answers.finish(request)
+                answer = await context.feeds.answer(request, finish, way="websocket", seen=seen)
+            self._connection.outbox.answer(answer.frame)
         except Exception as error:
             self._refuse(error, None, request.request_id)
         else:
-            self._context.served.offer(feed, request)
+            self._context.served.offer(answer.served)
 
     async def _engage(self, request_id: int | None, event: bytes) -> None:
         events_received = self._context.metrics.events_received

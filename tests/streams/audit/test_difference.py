@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
 from streams.audit.difference import first_difference
-from streams.events.served_feed import decode_served, encode_served
+from streams.events.served_feed import EncodedFeed
+from streams.events.served_records import decode_served, encode_served
+from streams.log.interface import Format
 
 REQUEST = Request(viewer_id=3, request_id=9, time_ms=1_760_000_000_000, seed=7, explain=Explain.ALL)
 WHY = Why(
@@ -101,7 +103,8 @@ DIGESTED: list[tuple[Feed, str, Any]] = [
 
 
 def recorded(feed: Feed = FEED):
-    return decode_served(encode_served(feed, REQUEST, history="00c0ffee00c0ffee", incarnation=5))
+    part = EncodedFeed(feed).served_part(REQUEST, history="00c0ffee00c0ffee", incarnation=5)
+    return decode_served(Format.PACKED, encode_served([part]))[0]
 
 
 @pytest.mark.parametrize(("feed", "where", "was", "now"), CHANGES, ids=[where for _, where, *_ in CHANGES])

@@ -2,6 +2,7 @@
 
 import secrets
 
+import msgspec
 import pytest
 
 from config.serving import LogConfig
@@ -9,11 +10,12 @@ from engine.feed import Feed, Product, Request
 from streams.audit import records
 from streams.audit.records import find_served, sample_served
 from streams.events.open_topics import running_log
-from streams.events.served_feed import TOPIC, encode_served
-from streams.log.interface import NewRecord
+from streams.events.served_feed import TOPIC, EncodedFeed, ServedPart
+from streams.events.served_records import decode_served, encode_served
+from streams.log.interface import Format, NewRecord
 
 
-def record(viewer: int, request_id: int, time_ms: int = 5) -> NewRecord:
+def part(viewer: int, request_id: int, time_ms: int = 5) -> ServedPart:
     request = Request(viewer_id=viewer, request_id=request_id, time_ms=time_ms, seed=1)
     feed = Feed(
         request_id=request_id,
@@ -26,7 +28,23 @@ def record(viewer: int, request_id: int, time_ms: int = 5) -> NewRecord:
         model_version="m",
         entries=(),
     )
-    return NewRecord(value=encode_served(feed, request, history="", incarnation=0), key=str(viewer).encode())
+    return EncodedFeed(feed).served_part(request, history="", incarnation=0)
+
+
+def record(viewer: int, request_id: int, time_ms: int = 5) -> NewRecord:
+    value = encode_served([part(viewer, request_id, time_ms)])
+    return NewRecord(value=value, key=str(viewer).encode(), format=Format.PACKED)
+
+
+def json_record(viewer: int, request_id: int) -> NewRecord:
+    (served,) = decode_served(Format.PACKED, record(viewer, request_id).value)
+    return NewRecord(value=msgspec.json.encode(served), key=str(viewer).encode())
+
+
+def batch(*requests: int) -> NewRecord:
+    """Many viewers' feeds in one record."""
+    value = encode_served([part(1 + n % 7, n) for n in requests])
+    return NewRecord(value=value, key=b"1", format=Format.PACKED)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -78,6 +96,17 @@ async def test_viewers_who_chose_the_same_id_are_all_found_once(event_log):
     await event_log.append(TOPIC, [record(1, 7), record(2, 7), record(2, 8), garbage, record(2, 7), record(2, 7, 6)])
     assert requests_of(await find_served(event_log, 7)) == [(1, 7), (2, 7), (2, 7)]
     assert requests_of(await find_served(event_log, 7, viewer_id=2)) == [(2, 7), (2, 7)]
+
+
+async def test_a_request_is_found_in_a_record_of_many_and_in_one_as_json(event_log):
+    await event_log.append(TOPIC, [batch(*range(1, 30)), json_record(3, 500), batch(700, 701)])
+    for n, viewer in ((1, 2), (29, 2), (500, 3), (701, 2)):
+        assert requests_of(await find_served(event_log, n)) == [(viewer, n)]
+    assert await find_served(event_log, 30) == []
+    assert len(await sample_served(event_log, 1000, 1)) == 32
+    assert len(await sample_served(event_log, 3, 1)) == 3
+    drawn = {requests_of([served])[0] for seed in range(90) for served in await sample_served(event_log, 3, seed)}
+    assert len(drawn) == 32
 
 
 async def test_nothing_served_is_nothing_found(event_log):

@@ -1,16 +1,25 @@
 """The record of a served feed: it round-trips, says what differs, and names what it takes to ask again."""
 
+from itertools import pairwise
+
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from engine.batch import EVENT_COLUMNS
+from engine.errors import EventError
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
+from streams.events.decode import Decoder
 from streams.events.documents import json_schema
 from streams.events.feed_fields import feed_digest
 from streams.events.ids import ID_MAX
-from streams.events.served_feed import ENTRY_PARTS, decode_served, encode_served, repeated
+from streams.events.served_feed import ENTRY_PARTS, EncodedFeed, repeated
+from streams.events.served_records import decode_served, encode_served
+from streams.log.interface import Format, Records
+from streams.processors.base import decode_feeds
 from tests.streams.events.conftest import NOW_MS
 
 ids = st.integers(1, ID_MAX)
@@ -74,12 +83,23 @@ def answers(draw: st.DrawFn) -> tuple[Request, Feed]:
     return request, feed
 
 
+def part(feed, request, history="", incarnation=0):
+    return EncodedFeed(feed).served_part(request, history=history, incarnation=incarnation)
+
+
+def recorded(feed, request, history="", incarnation=0):
+    (served,) = decode_served(Format.PACKED, encode_served([part(feed, request, history, incarnation)]))
+    return served
+
+
 @given(answers(), st.sampled_from(["", "00c0ffee00c0ffee"]), st.integers(0, ID_MAX))
 def test_a_record_has_all_that_was_asked_and_fits_its_schema(answer, history, incarnation):
     request, feed = answer
-    value = encode_served(feed, request, history=history, incarnation=incarnation)
+    served = recorded(feed, request, history, incarnation)
+    value = msgspec.json.encode(served)
     Draft202012Validator(json_schema("served")).validate(msgspec.json.decode(value))
-    served = decode_served(value)
+    (again,) = decode_served(Format.JSON, value)
+    assert msgspec.structs.replace(again, incarnation=incarnation) == served
     assert served.request == request
     assert (served.history, int(served.incarnation), served.version) == (history, incarnation, feed.version)
     assert (served.digest, served.degraded, served.gap_records) == (
@@ -88,38 +108,126 @@ def test_a_record_has_all_that_was_asked_and_fits_its_schema(answer, history, in
         feed.gap_records,
     )
     assert served.models == feed.models
-    for recorded, entry in zip(served.entries, feed.entries, strict=True):
-        assert (int(recorded.tweet_id), int(recorded.author_id)) == (entry.tweet_id, entry.author_id)
-        assert (recorded.position, recorded.score) == (entry.position, entry.score)
-        assert recorded.why == (msgspec.UNSET if entry.why is None else entry.why)
-    assert encode_served(feed, request, history=history, incarnation=incarnation) == value
+    for mine, entry in zip(served.entries, feed.entries, strict=True):
+        assert (int(mine.tweet_id), int(mine.author_id)) == (entry.tweet_id, entry.author_id)
+        assert (mine.position, mine.score) == (entry.position, entry.score)
+        assert mine.why == (msgspec.UNSET if entry.why is None else entry.why)
+    assert recorded(feed, request, history, incarnation) == served
+
+
+@given(st.lists(answers(), min_size=1, max_size=6))
+def test_a_record_of_many_feeds_is_each_of_them_in_order(answered):
+    value = encode_served([part(feed, request) for request, feed in answered])
+    assert decode_served(Format.PACKED, value) == [recorded(feed, request) for request, feed in answered]
+
+
+@given(st.lists(answers(), min_size=1, max_size=3), st.data())
+def test_no_byte_of_a_record_changes_unnoticed(answered, data):
+    value = bytearray(encode_served([part(feed, request) for request, feed in answered]))
+    place = data.draw(st.integers(0, len(value) - 1))
+    value[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(EventError):
+        decode_served(Format.PACKED, bytes(value))
+    with pytest.raises(EventError):
+        decode_served(Format.PACKED, bytes(value[:place]))
+
+
+def runs_of(*records):
+    formats, values = zip(*records, strict=True)
+    size = len(records)
+    return [Records("served", 0, list(range(size)), [NOW_MS] * size, list(formats), [b""] * size, list(values))]
+
+
+@given(st.lists(answers(), min_size=1, max_size=5), st.data())
+def test_the_engine_reads_the_same_rows_from_either_form(answered, data):
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(answered)), max_size=3)) | {0, len(answered)})
+    parts = [part(feed, request) for request, feed in answered]
+    packed = [(Format.PACKED, encode_served(parts[a:b])) for a, b in pairwise(cuts)]
+    json = [(Format.JSON, msgspec.json.encode(recorded(feed, request))) for request, feed in answered]
+    decoder = Decoder(future_ms_max=0)
+    one, other = decoder.decode(runs_of(*packed)), decoder.decode(runs_of(*json))
+    assert not one.dead
+    assert not other.dead
+    for name in EVENT_COLUMNS:
+        np.testing.assert_array_equal(getattr(one.batch, name), getattr(other.batch, name))
+    assert one.record_row_counts.sum() == sum(p.entries for p in parts)
+
+
+def shown(request_id, time_ms, tweet_id=7, viewer_id=5):
+    request = Request(viewer_id=viewer_id, request_id=request_id, time_ms=time_ms, seed=1)
+    entry = Entry(
+        tweet_id=tweet_id,
+        author_id=0,
+        created_ms=1,
+        text="",
+        position=0,
+        score=1.0,
+        in_network=True,
+        counts={},
+    )
+    feed = Feed(
+        request_id=request_id,
+        viewer_id=viewer_id,
+        product=Product.FOR_YOU,
+        version=1,
+        seed=1,
+        time_ms=time_ms,
+        config_hash="c",
+        model_version="m",
+        entries=(entry,),
+    )
+    return part(feed, request)
+
+
+def test_a_feed_that_cannot_be_used_is_a_dead_letter_and_the_others_are_applied():
+    parts = [
+        shown(1, NOW_MS),
+        shown(2, NOW_MS + 1),
+        shown(3, NOW_MS, tweet_id=0),
+        shown(4, NOW_MS, viewer_id=0),
+        shown(0, NOW_MS),
+        shown(6, 0),
+        shown(7, 2**62),
+        shown(8, NOW_MS),
+    ]
+    damaged = encode_served(parts[:1])[:-1]
+    decoded = Decoder(future_ms_max=0).decode(runs_of((Format.PACKED, encode_served(parts)), (Format.PACKED, damaged)))
+    assert decoded.batch.context_id.tolist() == [1, 8]
+    assert [(letter.offset, letter.row, letter.reason) for letter in decoded.dead] == [
+        (0, 1, "timestamp_in_future"),
+        (0, 2, "id_out_of_range"),
+        (0, 3, "id_out_of_range"),
+        (0, 4, "id_out_of_range"),
+        (0, 5, "timestamp_out_of_range"),
+        (0, 6, "timestamp_out_of_range"),
+        (1, None, "truncated_batch"),
+    ]
+    both = decode_feeds(Format.PACKED, encode_served(parts), NOW_MS)
+    assert [i for i, feed in enumerate(both) if feed is not None] == [0, 7]
 
 
 CHANGES = {"origin": {"created_ms": 5}, "text": {"text": "other"}, "counts": {"counts": {"favorite": 100}}}
 
 
-@pytest.mark.parametrize("part", CHANGES)
+@pytest.mark.parametrize("changed_part", CHANGES)
 @given(answer=answers())
-def test_an_entrys_digest_says_which_part_differs(part, answer):
+def test_an_entrys_digest_says_which_part_differs(changed_part, answer):
     request, feed = answer
     changed = msgspec.structs.replace(
-        feed, entries=tuple(msgspec.structs.replace(entry, **CHANGES[part]) for entry in feed.entries)
+        feed, entries=tuple(msgspec.structs.replace(entry, **CHANGES[changed_part]) for entry in feed.entries)
     )
-    one, other = (decode_served(encode_served(f, request, history="", incarnation=0)) for f in (feed, changed))
+    one, other = (recorded(f, request) for f in (feed, changed))
     for mine, its, entry, change in zip(one.entries, other.entries, feed.entries, changed.entries, strict=True):
         differing = [a != b for a, b in zip(mine.digest.split("-"), its.digest.split("-"), strict=True)]
-        assert differing == [name == part and entry != change for name in ENTRY_PARTS]
+        assert differing == [name == changed_part and entry != change for name in ENTRY_PARTS]
 
 
 @given(answers(), answers())
 def test_the_same_feed_twice_is_one_record_and_others_are_others(answer, other):
     request, feed = answer
-    first = decode_served(encode_served(feed, request, history="", incarnation=1))
-    again = decode_served(
-        encode_served(msgspec.structs.replace(feed, timings_ms={}), request, history="", incarnation=1)
-    )
-    assert first == again
-    different = decode_served(encode_served(other[1], other[0], history="", incarnation=1))
+    first = recorded(feed, request, incarnation=1)
+    assert recorded(msgspec.structs.replace(feed, timings_ms={}), request, incarnation=1) == first
+    different = recorded(other[1], other[0], incarnation=1)
     assert (first.id == different.id) == (
         (first.digest, first.request.request_id) == (different.digest, different.request.request_id)
     )
@@ -128,5 +236,5 @@ def test_the_same_feed_twice_is_one_record_and_others_are_others(answer, other):
 @given(answers())
 def test_what_failed_is_skipped_when_asked_again(answer):
     request, feed = answer
-    served = decode_served(encode_served(feed, request, history="", incarnation=0))
+    served = recorded(feed, request)
     assert repeated(served) == msgspec.structs.replace(request, sources_skipped=feed.degraded)

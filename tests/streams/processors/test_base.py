@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.feed import Entry, Feed, Product, Request
-from streams.events.served_feed import encode_served
+from streams.events.served_feed import EncodedFeed
+from streams.events.served_records import decode_served, encode_served
 from streams.log.interface import Format
-from streams.processors.base import FeedShown, decode_feed
+from streams.processors.base import FeedShown, decode_feeds
 
 NOW_MS = 1_760_000_000_000
 ids = st.integers(1, 2**64 - 1)
@@ -41,11 +42,12 @@ def test_the_engines_own_records_are_read(viewer_id, request_id, time_ms, author
         model_version="m",
         entries=tuple(entry(position, author) for position, author in enumerate(authors)),
     )
-    value = encode_served(feed, request, history="", incarnation=0)
-    feed_id = int(msgspec.json.decode(value)["id"])
-    assert decode_feed(Format.JSON, value, NOW_MS) == FeedShown(feed_id, viewer_id, time_ms, tuple(authors))
-    # Served again it is another feed only if something in it is different.
-    assert encode_served(feed, request, history="", incarnation=0) == value
+    value = encode_served([EncodedFeed(feed).served_part(request, history="", incarnation=0)] * 2)
+    served, _ = decode_served(Format.PACKED, value)
+    shown = FeedShown(int(served.id), viewer_id, time_ms, tuple(authors))
+    assert decode_feeds(Format.PACKED, value, NOW_MS) == [shown, shown]
+    assert decode_feeds(Format.PACKED, value, time_ms - 1) == [None, None]
+    assert decode_feeds(Format.JSON, msgspec.json.encode(served), NOW_MS) == [shown]
 
 
 @pytest.mark.parametrize(
@@ -63,11 +65,11 @@ def test_the_engines_own_records_are_read(viewer_id, request_id, time_ms, author
 )
 def test_what_is_no_feed_is_none(make, changes):
     value = msgspec.json.decode(make.feed(1, 2, NOW_MS, [3]).value)
-    assert decode_feed(Format.JSON, msgspec.json.encode(value), NOW_MS) is not None
-    assert decode_feed(Format.JSON, msgspec.json.encode(value | changes), NOW_MS) is None
-    assert decode_feed(Format.PACKED, msgspec.json.encode(value), NOW_MS) is None
+    assert decode_feeds(Format.JSON, msgspec.json.encode(value), NOW_MS) != [None]
+    assert decode_feeds(Format.JSON, msgspec.json.encode(value | changes), NOW_MS) == [None]
+    assert decode_feeds(Format.PACKED, msgspec.json.encode(value), NOW_MS) == [None]
 
 
 @given(st.binary(max_size=30))
 def test_no_bytes_are_too_odd(value):
-    assert decode_feed(Format.JSON, value, NOW_MS) is None
+    assert decode_feeds(Format.JSON, value, NOW_MS) == decode_feeds(Format.PACKED, value, NOW_MS) == [None]

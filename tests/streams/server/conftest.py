@@ -43,6 +43,7 @@ class FakeLog(EventLog):
         self.fail: Exception | None = None
         self.hold: asyncio.Event | None = None
         self.appends = 0
+        self.partition_count = 1
         self.record_bytes_max = 1_000_000
 
     async def open(self) -> None: ...
@@ -52,7 +53,7 @@ class FakeLog(EventLog):
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None: ...
 
     async def partitions(self, topic: str) -> int:
-        return 1
+        return self.partition_count
 
     async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
         if self.hold is not None:
@@ -146,7 +147,7 @@ class FakeService:
                     await self._changed.wait()
         return self._version
 
-    async def feed(self, request: Request) -> Feed:
+    async def answer(self, request: Request, finish: Callable[[Feed], Any]) -> Any:
         self.requests.append(request)
         self.running += 1
         self.running_max = max(self.running_max, self.running)
@@ -157,7 +158,7 @@ class FakeService:
                 await asyncio.sleep(0)
             if self.fail is not None:
                 raise self.fail
-            return make_feed(request, self._version, self.tweets, self.text)
+            return finish(make_feed(request, self._version, self.tweets, self.text))
         finally:
             self.running -= 1
 

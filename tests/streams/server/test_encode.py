@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from engine.feed import Explain, Product, Request
 from streams.events.feed_fields import feed_digest
+from streams.events.served_feed import EncodedFeed
 from streams.server.encode import encode, encode_feed, new_tweets_frame
 
 REQUEST = Request(
@@ -96,7 +97,7 @@ def test_the_digest_covers_all_but_timings_and_request_id(feed_of):
 
 
 def test_a_push_names_what_is_new(feed_of):
-    frame = orjson.loads(new_tweets_frame(feed_of(REQUEST, 5, [7, 8]), seq=3, new=[8]))
+    frame = orjson.loads(new_tweets_frame(EncodedFeed(feed_of(REQUEST, 5, [7, 8])), seq=3, new=[8]))
     assert list(frame) == ["type", "product", "version", "seq", "entries", "new"]
     assert (frame["type"], frame["version"], frame["seq"], frame["new"]) == ("new_tweets", 5, 3, ["8"])
 

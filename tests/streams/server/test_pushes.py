@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import CapacityError, SafetyError
 from streams.events.feed_fields import feed_digest
-from streams.events.served_feed import decode_served
+from streams.events.served_records import decode_served
 
 
 async def test_the_first_push_is_the_whole_feed_and_the_next_says_what_is_new(site):
@@ -128,7 +128,7 @@ async def test_pushed_feeds_are_logged_when_sent(site, feed_of):
         await site.until(lambda: len(site.service.requests) == 2)
         await asyncio.sleep(0.05)
     (record,) = site.log.records["served"]
-    served = decode_served(record.value)
+    (served,) = decode_served(record.format, record.value)
     # What is recorded is the feed whose entries were sent, and the request that gives it again.
     request = site.service.requests[0]
     assert served.request == request

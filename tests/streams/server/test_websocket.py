@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import BadCursorError, CapacityError, RequestError, SafetyError
 from streams.events.packed import HEADER, ROW
-from streams.events.served_feed import decode_served
+from streams.events.served_records import decode_served
 from streams.log.interface import LogUnavailableError, RecordTooLargeError
 
 
@@ -363,7 +363,7 @@ async def test_what_was_served_is_logged_behind_the_answer(site):
         site.log.hold.set()
         await site.until(lambda: "served" in site.log.records)
     (record,) = site.log.records["served"]
-    served = decode_served(record.value)
+    (served,) = decode_served(record.format, record.value)
     assert [entry.tweet_id for entry in served.entries] == ["101", "102", "103"]
     assert (served.request, (served.history, served.incarnation)) == (site.service.requests[0], site.service.origin)
     assert record.key == b"42"

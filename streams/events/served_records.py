@@ -1,0 +1,223 @@
+"""Records of topic ``served``: many feeds in one, in fixed-width rows that the engine reads without decoding the rest.
+
+Layout 2 of packed records (layout 1: ``packed``), little endian: a 24-byte header (magic ``MURM``, version u8 = 1,
+layout u8 = 2, reserved u16 = 0, feeds u32, entries u32, bytes of details u32, CRC-32 of all that follows u32), one row
+a feed, one row an entry in the order of the feeds, and the details of each feed (MessagePack, ``ServedDetails``), which
+only audits read. A record that is damaged anywhere is refused whole.
+
+A record of one feed as JSON (``json_types.ServedFeed``) says the same, and is read as well.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import Kind
+from engine.errors import EventError
+from streams.events.columns import Columns
+from streams.events.ids import mix_ids
+from streams.events.json_types import TIMESTAMP_MS_MAX, ServedEntry, ServedFeed
+from streams.events.packed import BadRow
+from streams.events.reasons import Reason
+from streams.events.served_feed import ENTRY_ROW, FEED_ROW, ServedDetails, ServedPart
+from streams.log.interface import Format
+
+LAYOUT: Final = 2
+HEADER: Final = struct.Struct("<4sBBHIIII")
+#: Entries a record may have: it is applied under one hold of the state lock.
+ENTRIES_MAX: Final = 4096
+
+FEED: Final = np.dtype(
+    [
+        ("id", "<u8"),
+        ("viewer_id", "<u8"),
+        ("time_ms", "<i8"),
+        ("request_id", "<u8"),
+        ("entries", "<u4"),
+        ("detail_bytes", "<u4"),
+    ]
+)
+ENTRY: Final = np.dtype(
+    [
+        ("tweet_id", "<u8"),
+        ("author_id", "<u8"),
+        ("score", "<f8"),
+        ("position", "<u4"),
+        ("origin", "<u4"),
+        ("text", "<u4"),
+        ("counts", "<u4"),
+    ]
+)
+assert (FEED.itemsize, ENTRY.itemsize) == (FEED_ROW.size, ENTRY_ROW.size)
+
+_CONSTANT = struct.pack("<4sBBH", b"MURM", 1, LAYOUT, 0)
+
+
+class ServedRecord(NamedTuple):
+    """A verified record: rows of ``FEED`` (n), rows of ``ENTRY`` (m), and the details' bytes."""
+
+    feeds: NDArray[np.void]
+    entries: NDArray[np.void]
+    details: memoryview
+
+
+def encode_served(parts: Sequence[ServedPart]) -> bytes:
+    """One record of these feeds, at least one."""
+    body = b"".join(
+        [
+            *[part.feed_row for part in parts],
+            *[part.entry_rows for part in parts],
+            *[part.details for part in parts],
+        ]
+    )
+    counts = (len(parts), sum(part.entries for part in parts), sum(len(part.details) for part in parts))
+    return HEADER.pack(b"MURM", 1, LAYOUT, 0, *counts, zlib.crc32(body)) + body
+
+
+def open_served(value: bytes) -> ServedRecord:
+    """Verify a record.
+
+    Raises:
+        EventError: ``bad_packed_header``, ``truncated_batch`` or ``bad_checksum``.
+    """
+    if len(value) < HEADER.size:
+        raise EventError(Reason.TRUNCATED_BATCH, f"{len(value)} bytes are less than a header")
+    *_, feeds, entries, detail_bytes, checksum = HEADER.unpack_from(value)
+    if not value.startswith(_CONSTANT):
+        raise EventError(Reason.BAD_PACKED_HEADER, f"{value[:8].hex()} is not {_CONSTANT.hex()}")
+    if not feeds or entries > ENTRIES_MAX:
+        raise EventError(Reason.BAD_PACKED_HEADER, f"a record has feeds, and at most {ENTRIES_MAX} entries")
+    entries_at = HEADER.size + feeds * FEED.itemsize
+    details_at = entries_at + entries * ENTRY.itemsize
+    if len(value) != details_at + detail_bytes:
+        raise EventError(Reason.TRUNCATED_BATCH, f"{len(value)} bytes are not {feeds} feeds of {entries} entries")
+    if zlib.crc32(memoryview(value)[HEADER.size :]) != checksum:
+        raise EventError(Reason.BAD_CHECKSUM, "the feeds do not match their checksum")
+    record = ServedRecord(
+        np.frombuffer(value, FEED, feeds, HEADER.size),
+        np.frombuffer(value, ENTRY, entries, entries_at),
+        memoryview(value)[details_at:],
+    )
+    if (record.feeds["entries"].sum(), record.feeds["detail_bytes"].sum()) != (entries, detail_bytes):
+        raise EventError(Reason.BAD_PACKED_HEADER, "the feeds' counts are not the record's")
+    return record
+
+
+def served_columns(records: Sequence[ServedRecord], times_ms_max: NDArray[np.int64]) -> tuple[Columns, list[BadRow]]:
+    """One SERVED row an entry, in order, as of a JSON record; feeds that cannot be used are left out, and named.
+
+    ``times_ms_max`` (one a record) bounds the feeds' times. ``Columns.source`` is the row's record.
+    """
+    feeds = np.concatenate([record.feeds for record in records])
+    entries = np.concatenate([record.entries for record in records])
+    record = np.repeat(np.arange(len(records)), [len(one.feeds) for one in records])
+    sizes = feeds["entries"].astype(np.int64)
+    feed = np.repeat(np.arange(len(feeds)), sizes)
+    bad = _bad_feeds(feeds, entries["tweet_id"], feed, times_ms_max[record])
+    if bad:
+        good = np.ones(len(feeds), np.bool_)
+        good[list(bad)] = False
+        entries, feed = entries[good[feed]], feed[good[feed]]
+    of = feeds[feed]
+    columns: list[NDArray[Any]] = [
+        np.full(len(entries), Kind.SERVED, np.uint8),
+        mix_ids(of["id"].astype(np.uint64), entries["position"].astype(np.uint64)),
+        of["viewer_id"].astype(np.uint64),
+        entries["tweet_id"].astype(np.uint64),
+        entries["author_id"].astype(np.uint64),
+        of["time_ms"].astype(np.int64),
+        of["request_id"].astype(np.uint64),
+        entries["score"].astype(np.float32),
+        np.full(len(entries), -1, np.int32),
+    ]
+    firsts = np.cumsum([0, *(len(one.feeds) for one in records)])
+    bad_rows = [
+        BadRow(int(record[i]), int(i - firsts[record[i]]), reason, feeds[i].tobytes()) for i, reason in bad.items()
+    ]
+    return Columns(columns, record[feed]), bad_rows
+
+
+def bad_feeds(record: ServedRecord, time_ms_max: int) -> dict[int, Reason]:
+    """The feeds of one record (by index) that cannot be used, and why; ``time_ms_max`` bounds their times."""
+    feed = np.repeat(np.arange(len(record.feeds)), record.feeds["entries"])
+    return _bad_feeds(record.feeds, record.entries["tweet_id"], feed, np.full(len(record.feeds), time_ms_max))
+
+
+def _bad_feeds(
+    feeds: NDArray[np.void], tweet_id: NDArray[np.uint64], feed: NDArray[np.int64], times_ms_max: NDArray[np.int64]
+) -> dict[int, Reason]:
+    """The same by columns; ``tweet_id`` and ``feed`` (index) are each entry's, ``times_ms_max`` is by feed."""
+    bad: dict[int, Reason] = {}
+    nameless = (feeds["id"] == 0) | (feeds["viewer_id"] == 0) | (feeds["request_id"] == 0)
+    nameless[feed[tweet_id == 0]] = True
+    time_ms = feeds["time_ms"]
+    rules = (
+        (nameless, Reason.ID_OUT_OF_RANGE),
+        ((time_ms <= 0) | (time_ms > TIMESTAMP_MS_MAX), Reason.TIMESTAMP_OUT_OF_RANGE),
+        (time_ms > times_ms_max, Reason.TIMESTAMP_IN_FUTURE),
+    )
+    for broken, reason in rules:
+        for i in np.flatnonzero(broken).tolist():
+            bad.setdefault(i, reason)
+    return dict(sorted(bad.items()))
+
+
+def decode_served(format_: Format, value: bytes) -> list[ServedFeed]:
+    """The feeds of a record of either form, whole.
+
+    Raises:
+        EventError, msgspec.MsgspecError: it is not one.
+    """
+    if format_ is Format.JSON:
+        return [_json.decode(value)]
+    return list(_whole(open_served(value)))
+
+
+_json = msgspec.json.Decoder(ServedFeed)
+_details = msgspec.msgpack.Decoder(ServedDetails)
+
+
+def _whole(record: ServedRecord) -> Iterator[ServedFeed]:
+    first = detail = 0
+    rows = record.entries.tolist()
+    for served_id, viewer_id, time_ms, _, entries, detail_bytes in record.feeds.tolist():
+        details = _details.decode(record.details[detail : detail + detail_bytes])
+        whys = details.whys or (None,) * entries
+        yield ServedFeed(
+            v=1,
+            id=str(served_id),
+            type="served_feed",
+            timestamp_ms=time_ms,
+            user_id=str(viewer_id),
+            request=details.request,
+            version=details.version,
+            history=details.history,
+            incarnation=details.incarnation,
+            config_hash=details.config_hash,
+            model_version=details.model_version,
+            models=details.models,
+            digest=details.digest.hex(),
+            cursor_digest=details.cursor_digest,
+            dropped_digest=details.dropped_digest,
+            degraded=details.degraded,
+            gap_records=details.gap_records,
+            entries=tuple(
+                ServedEntry(
+                    tweet_id=str(tweet_id),
+                    author_id=str(author_id) if author_id else 0,
+                    position=position,
+                    score=score,
+                    digest="-".join(f"{crc:08x}" for crc in crcs),
+                    why=msgspec.UNSET if why is None else why,
+                )
+                for (tweet_id, author_id, score, position, *crcs), why in zip(
+                    rows[first : first + entries], whys, strict=True
+                )
+            ),
+        )
+        first, detail = first + entries, detail + detail_bytes

@@ -1,0 +1,82 @@
+"""Feeds as answers: the frame, and the part of the served record, made on the reader's thread, each once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from engine.feed import Explain, Feed, Request
+from streams.events.served_feed import EncodedFeed, ServedPart
+from streams.live.service import FeedService, Origin
+from streams.server.encode import feed_frame
+
+_log = structlog.get_logger(__name__)
+
+
+class Answer(NamedTuple):
+    """A feed as it is sent, and as it is recorded (None: it cannot be)."""
+
+    frame: bytes
+    served: ServedPart | None
+
+
+class Answers:
+    """Makes answers of feeds; any thread may call what it returns."""
+
+    def __init__(self, service: FeedService) -> None:
+        self._service = service
+
+    def finish(self, request: Request) -> Callable[[Feed], Answer]:
+        """From the feed of a request to its answer."""
+        origin = self._service.origin
+
+        def make(feed: Feed) -> Answer:
+            encoded = EncodedFeed(feed)
+            frame = feed_frame(encoded, with_dropped=request.explain is Explain.ALL)
+            return Answer(frame, part_of(encoded, request, origin))
+
+        return make
+
+    def finish_push(self, request: Request, is_new: Callable[[Feed], bool]) -> Callable[[Feed], "PushedFeed"]:
+        """From the feed of a subscription to what may be pushed; only one that ``is_new`` is encoded right away."""
+        origin = self._service.origin
+
+        def make(feed: Feed) -> PushedFeed:
+            pushed = PushedFeed(feed, request, origin)
+            if is_new(feed):
+                pushed.prepare()
+            return pushed
+
+        return make
+
+
+class PushedFeed:
+    """A feed that waits to be pushed."""
+
+    def __init__(self, feed: Feed, request: Request, origin: Origin) -> None:
+        self.encoded = EncodedFeed(feed)
+        self._request = request
+        self._origin = origin
+        self._served: ServedPart | None = None
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Encode it, unless it was."""
+        if not self._prepared:
+            self._prepared = True
+            self._served = part_of(self.encoded, self._request, self._origin)
+
+    @property
+    def served(self) -> ServedPart | None:
+        """Its part of the served record (None: it cannot be recorded)."""
+        self.prepare()
+        return self._served
+
+
+def part_of(encoded: EncodedFeed, request: Request, origin: Origin) -> ServedPart | None:
+    """The feed's part of the served record; None, with a word in the logs, where it cannot be made."""
+    try:
+        return encoded.served_part(request, history=origin.history, incarnation=origin.incarnation)
+    except Exception:  # a defect of the record must not take the feed from its viewer
+        _log.exception("a served feed cannot be recorded", request_id=request.request_id, version=encoded.feed.version)
+        return None
