@@ -13,7 +13,8 @@ from streams.events.publish import classify
 from streams.live.live_engine import LiveEngine
 from streams.live.wiring import running_engine, shown_config
 from streams.log.interface import EventLog
-from streams.process.ending import force_end_after
+from streams.process.ending import end_tasks, force_end_after
+from streams.process.garbage import Garbage, GarbagePauses
 from streams.process.logs import configure_logging
 from streams.process.signals import until_stopped
 from streams.process.version import VERSION
@@ -83,7 +84,12 @@ async def serve_forever(config: Config, *, accept_gap: bool = False) -> None:
             config_hash=instance.engine.config_hash,
             state_bytes=instance.engine.state.bytes_max,
         )
-        name = await until_stopped()
+        pauses = GarbagePauses()
+        instance.engine.metrics.registry.register(pauses)
+        with Garbage(pauses) as garbage:
+            rounds = asyncio.create_task(garbage.run(), name="garbage")
+            name = await until_stopped()
+            await end_tasks([rounds])
         force_end_after(config.serving.drain_timeout_s + CLOSE_TIMEOUT_S)
         log.info("draining", signal=name)
     log.info("stopped")

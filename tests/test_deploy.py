@@ -18,6 +18,7 @@ from config.processors import ProcessorsConfig
 from streams.durable.metrics import DurableMetrics
 from streams.jobs.metrics import JobMetrics
 from streams.ordering.metrics import OrderMetrics
+from streams.process.garbage import GarbagePauses
 from streams.process.version import VERSION
 from streams.processors.exposures import Label
 from streams.processors.metrics import ProcessorMetrics
@@ -247,8 +248,9 @@ class TestCompose:
 def registered() -> dict[str, set[str]]:
     """Sample names by the type of the metric, of everything that the process registers."""
     registry = CollectorRegistry()
-    EngineMetrics(registry).watch_rooms(lambda: {"room": (1, {"slots": 0.5}, {"added": 1})})
+    EngineMetrics(registry).rooms.show({"room": (1, {"slots": 0.5}, {"added": 1})})
     ServingMetrics(registry)
+    registry.register(GarbagePauses())
     DurableMetrics(registry)
     JobMetrics(registry)
     OrderMetrics(registry)

@@ -161,6 +161,8 @@ def _served(events: Sequence[json_types.ServedFeed]) -> Columns:
     source = np.repeat(np.arange(len(events)), sizes)
     entries = [entry for event in events for entry in event.entries]
     positions = np.array([entry.position for entry in entries], np.uint64)
+    with np.errstate(over="ignore"):  # a score beyond float32 is infinite there
+        score = np.array([entry.score for entry in entries], np.float64).astype(np.float32)
     columns: list[NDArray[Any]] = [
         np.full(len(entries), Kind.SERVED, np.uint8),
         mix_ids(id_column([event.id for event in events])[source], positions),
@@ -169,7 +171,7 @@ def _served(events: Sequence[json_types.ServedFeed]) -> Columns:
         id_column([entry.author_id for entry in entries]),
         np.array([event.timestamp_ms for event in events], np.int64)[source],
         np.array([event.request.request_id for event in events], np.uint64)[source],
-        np.array([entry.score for entry in entries], np.float64).astype(np.float32),
+        score,
         np.full(len(entries), -1, np.int32),
     ]
     return Columns(columns, source)

@@ -124,6 +124,8 @@ def served_columns(records: Sequence[ServedRecord], times_ms_max: NDArray[np.int
         good[list(bad)] = False
         entries, feed = entries[good[feed]], feed[good[feed]]
     of = feeds[feed]
+    with np.errstate(over="ignore"):  # a score beyond float32 is infinite there
+        score = entries["score"].astype(np.float32)
     columns: list[NDArray[Any]] = [
         np.full(len(entries), Kind.SERVED, np.uint8),
         mix_ids(of["id"].astype(np.uint64), entries["position"].astype(np.uint64)),
@@ -132,7 +134,7 @@ def served_columns(records: Sequence[ServedRecord], times_ms_max: NDArray[np.int
         entries["author_id"].astype(np.uint64),
         of["time_ms"].astype(np.int64),
         of["request_id"].astype(np.uint64),
-        entries["score"].astype(np.float32),
+        score,
         np.full(len(entries), -1, np.int32),
     ]
     firsts = np.cumsum([0, *(len(one.feeds) for one in records)])

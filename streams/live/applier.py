@@ -29,6 +29,9 @@ _TOPIC_OF_KIND = np.full(256, len(APPLIED_TOPICS), np.int64)
 for _type, _kind in KIND_BY_TYPE.items():
     _TOPIC_OF_KIND[_kind] = APPLIED_TOPICS.index(TOPIC_BY_TYPE[_type])
 
+#: The rooms' metrics are at most about this old.
+ROOMS_SHOWN_S = 0.5
+
 
 class Applier:
     """The only writer of a state. Used by one thread at a time.
@@ -61,6 +64,8 @@ class Applier:
         self._metrics = metrics
         self._sync_always = journal_sync == "always"
         self._on_dead = on_dead
+        self._shown_version = state.version
+        self._shown_s = time.perf_counter()
 
     def apply(self, piece: Piece, *, journaled: bool) -> None:
         """Apply one piece as the next version. ``journaled``: it is replayed from the journal.
@@ -88,9 +93,21 @@ class Applier:
             self.applied_append_ms[partition] = run.append_ms[-1]
         dead = dead_letters(piece, decoded, applied.effects)
         self._count(decoded, applied.keep, dead)
+        if time.perf_counter() - self._shown_s >= ROOMS_SHOWN_S:
+            self.show_rooms()
         if dead:
             self.dead_letters += len(dead)
             self._on_dead(dead)
+
+    @property
+    def rooms_shown(self) -> bool:
+        """Whether the rooms' metrics are those of the newest version."""
+        return self._shown_version == self.state.version
+
+    def show_rooms(self) -> None:
+        """Put the rooms' gauges on the metrics; by the writer, who alone may look at them without a lock."""
+        self._metrics.rooms.show(self.state.gauges())
+        self._shown_version, self._shown_s = self.state.version, time.perf_counter()
 
     def _note(self, piece: Piece) -> None:
         assert self.journal is not None

@@ -41,7 +41,7 @@ class LiveEngine:
         self.state = EngineState(config.rooms) if state is None else state
         self.lock = PhaseFairLock()
         self.metrics = EngineMetrics(registry)
-        self.metrics.watch_rooms(self._gauges)
+        self.metrics.rooms.show(self.state.gauges())
         self.metrics.ready.set_function(lambda: self.readiness().ready)
         self.config_hash = feed_hash(config)
         self.products: Mapping[Product, Pipeline] = build_products(self.state, config.home_mixer, self.config_hash)
@@ -94,10 +94,6 @@ class LiveEngine:
         )
         self.state_thread.start()
         return self.ingest, self.state_thread
-
-    def _gauges(self) -> Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]:
-        with self.lock.reading():
-            return self.state.gauges()
 
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():

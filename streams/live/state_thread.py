@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 
-from streams.live.applier import Applier
+from streams.live.applier import ROOMS_SHOWN_S, Applier
 from streams.ordering.pieces import Piece, Pieces
 from streams.process.retry import Retries
 
@@ -92,7 +92,7 @@ class StateThread:
 
     def _run(self) -> None:
         try:
-            while (job := self._jobs.get()) is not None:
+            while (job := self._take()) is not None:
                 if isinstance(job, Call):
                     self._answer(job)
                     continue
@@ -103,6 +103,14 @@ class StateThread:
             self.healthy = False
             log.exception("state thread died")
             self._loop.call_soon_threadsafe(self._on_failed, error)
+
+    def _take(self) -> Pieces | Call | None:
+        if not self.applier.rooms_shown:
+            try:
+                return self._jobs.get(timeout=ROOMS_SHOWN_S)
+            except queue.Empty:
+                self.applier.show_rooms()
+        return self._jobs.get()
 
     def _apply(self, piece: Piece, journaled: bool) -> None:
         while not self.attempt(piece, journaled):

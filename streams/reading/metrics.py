@@ -1,6 +1,6 @@
 """Metrics of the path from log to feed (docs/metrics.md lists them all). No ids in labels; base units."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -9,15 +9,21 @@ from prometheus_client.registry import Collector
 from engine.models.state import ModelInForce
 from streams.process.histogram import LATENCY_S, STAGE_S, BatchHistogram
 from streams.process.version import VERSION
+from streams.reading.feed_meter import FeedMeters
 
-RoomGauges = Callable[[], Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]]
+#: By room: bytes, the shares in use, and counters.
+RoomGauges = Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]
 
 
-class _Rooms(Collector):
-    """Bytes, fill and counters of every room, read when asked."""
+class Rooms(Collector):
+    """Bytes, fill and counters of every room as they were last shown: a scrape never looks at the state."""
 
-    def __init__(self, gauges: RoomGauges) -> None:
-        self.gauges = gauges
+    def __init__(self) -> None:
+        self._gauges: RoomGauges = {}
+
+    def show(self, gauges: RoomGauges) -> None:
+        """Report these from now on. Any thread may say so."""
+        self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
         size = GaugeMetricFamily("murmuration_room_bytes", "Bytes of a room's arrays", labels=["room"])
@@ -29,7 +35,7 @@ class _Rooms(Collector):
             "What happened in a room: added, evicted, dropped, by name",
             labels=["room", "what"],
         )
-        for room, (bytes_max, fills, counters) in self.gauges().items():
+        for room, (bytes_max, fills, counters) in self._gauges.items():
             size.add_metric([room], bytes_max)
             for what, share in fills.items():
                 fill.add_metric([room, what], share)
@@ -43,6 +49,8 @@ class EngineMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.rooms = Rooms()
+        registry.register(self.rooms)
         build = Info("murmuration_build", "What is running", registry=registry)
         build.info({"version": VERSION})
         self.events = Counter(
@@ -93,25 +101,8 @@ class EngineMetrics:
         )
         registry.register(self.append_freshness)
         registry.register(self.event_freshness)
-        self.feed_stage = Histogram(
-            "murmuration_feed_stage_seconds",
-            "Time of a feed by stage",
-            ["product", "stage"],
-            buckets=STAGE_S,
-            registry=registry,
-        )
-        self.feed_cpu = Counter(
-            "murmuration_feed_cpu_seconds_total",
-            "CPU time of reader threads for feeds, by part: execute (computing), finish (encoding)",
-            ["part"],
-            registry=registry,
-        )
-        self.candidates = Counter(
-            "murmuration_candidates_total",
-            "Candidates by stage, component and result (found, dropped, failed, skipped)",
-            ["stage", "component", "result"],
-            registry=registry,
-        )
+        self.feeds = FeedMeters()
+        registry.register(self.feeds)
         self.component_failures = Counter(
             "murmuration_component_failures_total", "Pipeline components that raised", ["component"], registry=registry
         )
@@ -128,10 +119,6 @@ class EngineMetrics:
         for model in models:
             self.model_version.labels(model.name).set(model.version)
             self.model_committed.labels(model.name).set(model.committed_ms / 1000.0)
-
-    def watch_rooms(self, gauges: RoomGauges) -> None:
-        """Report the rooms when scraped."""
-        self.registry.register(_Rooms(gauges))
 
 
 def _model_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:

@@ -15,6 +15,7 @@ from engine.feed import Feed, Product, Request
 from engine.pipeline.execute import Pipeline, execute
 from engine.pipeline.scratch import Scratch
 from engine.state import EngineState
+from streams.reading.feed_meter import FeedMeter
 from streams.reading.metrics import EngineMetrics
 from streams.reading.state_lock import PhaseFairLock
 
@@ -25,8 +26,9 @@ T = TypeVar("T")
 class _Watch:
     """Feeds an execution's times and counts to the metrics, and ends its sources at the deadline."""
 
-    def __init__(self, metrics: EngineMetrics, deadline_ns: int) -> None:
+    def __init__(self, metrics: EngineMetrics, meter: FeedMeter, deadline_ns: int) -> None:
         self._metrics = metrics
+        self._candidates = meter.candidates
         self._deadline_ns = deadline_ns
 
     def clock_ns(self) -> int:
@@ -39,7 +41,7 @@ class _Watch:
         return time.perf_counter_ns() > self._deadline_ns
 
     def count(self, stage: str, component: str, result: str, n: int) -> None:
-        self._metrics.candidates.labels(stage, component, result).inc(n)
+        self._candidates[stage, component, result] += n
 
     def failed(self, component: str, error: Exception) -> None:
         self._metrics.component_failures.labels(component).inc()
@@ -70,6 +72,7 @@ class Readers:
     def prepare(self) -> None:
         """Give the calling thread its buffers; the pool's threads do it by themselves."""
         self._local.scratch = Scratch()
+        self._local.meter = self._metrics.feeds.new()
 
     @property
     def scratch(self) -> Scratch:
@@ -115,12 +118,14 @@ class Readers:
         feed = self._feed(request)
         computed_s = time.thread_time()
         answer = finish(feed)
-        self._metrics.feed_cpu.labels("execute").inc(computed_s - began_s)
-        self._metrics.feed_cpu.labels("finish").inc(time.thread_time() - computed_s)
+        cpu_s = self._local.meter.cpu_s
+        cpu_s["execute"] += computed_s - began_s
+        cpu_s["finish"] += time.thread_time() - computed_s
         return answer
 
     def _feed(self, request: Request) -> Feed:
-        watch = _Watch(self._metrics, time.perf_counter_ns() + self._source_deadline_ns)
+        meter: FeedMeter = self._local.meter
+        watch = _Watch(self._metrics, meter, time.perf_counter_ns() + self._source_deadline_ns)
         try:
             feed = execute(
                 self._products[request.product],
@@ -133,7 +138,7 @@ class Readers:
             self._metrics.component_failures.labels("safety").inc()
             raise
         for stage, ms in feed.timings_ms.items():
-            self._metrics.feed_stage.labels(request.product, stage).observe(ms / 1000.0)
+            meter.stage(request.product, stage, ms / 1000.0)
         return feed
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ import structlog
 
 from engine.feed import Explain, Feed, Request
 from streams.events.served_feed import EncodedFeed, ServedPart
-from streams.live.service import FeedService, Origin
+from streams.live.service import FeedService
 from streams.server.encode import feed_frame
 
 _log = structlog.get_logger(__name__)
@@ -28,21 +28,21 @@ class Answers:
 
     def finish(self, request: Request) -> Callable[[Feed], Answer]:
         """From the feed of a request to its answer."""
-        origin = self._service.origin
+        history, incarnation = self._service.origin
 
         def make(feed: Feed) -> Answer:
             encoded = EncodedFeed(feed)
             frame = feed_frame(encoded, with_dropped=request.explain is Explain.ALL)
-            return Answer(frame, part_of(encoded, request, origin))
+            return Answer(frame, part_of(encoded, request, history, incarnation))
 
         return make
 
     def finish_push(self, request: Request, is_new: Callable[[Feed], bool]) -> Callable[[Feed], "PushedFeed"]:
         """From the feed of a subscription to what may be pushed; only one that ``is_new`` is encoded right away."""
-        origin = self._service.origin
+        history, incarnation = self._service.origin
 
         def make(feed: Feed) -> PushedFeed:
-            pushed = PushedFeed(feed, request, origin)
+            pushed = PushedFeed(feed, request, history, incarnation)
             if is_new(feed):
                 pushed.prepare()
             return pushed
@@ -53,10 +53,11 @@ class Answers:
 class PushedFeed:
     """A feed that waits to be pushed."""
 
-    def __init__(self, feed: Feed, request: Request, origin: Origin) -> None:
+    def __init__(self, feed: Feed, request: Request, history: str, incarnation: int) -> None:
         self.encoded = EncodedFeed(feed)
         self._request = request
-        self._origin = origin
+        self._history = history
+        self._incarnation = incarnation
         self._served: ServedPart | None = None
         self._prepared = False
 
@@ -64,7 +65,7 @@ class PushedFeed:
         """Encode it, unless it was."""
         if not self._prepared:
             self._prepared = True
-            self._served = part_of(self.encoded, self._request, self._origin)
+            self._served = part_of(self.encoded, self._request, self._history, self._incarnation)
 
     @property
     def served(self) -> ServedPart | None:
@@ -73,10 +74,10 @@ class PushedFeed:
         return self._served
 
 
-def part_of(encoded: EncodedFeed, request: Request, origin: Origin) -> ServedPart | None:
+def part_of(encoded: EncodedFeed, request: Request, history: str, incarnation: int) -> ServedPart | None:
     """The feed's part of the served record; None, with a word in the logs, where it cannot be made."""
     try:
-        return encoded.served_part(request, history=origin.history, incarnation=origin.incarnation)
+        return encoded.served_part(request, history=history, incarnation=incarnation)
     except Exception:  # a defect of the record must not take the feed from its viewer
         _log.exception("a served feed cannot be recorded", request_id=request.request_id, version=encoded.feed.version)
         return None

@@ -93,7 +93,7 @@ def test_other_headers_are_refused(header: tuple[bytes, int, int, int]) -> None:
 
 def test_json_only_topics_have_no_packed_form() -> None:
     record = encode_events(rows_like({"kind": Kind.USER}))
-    for topic in ("users", "models", "served"):
+    for topic in ("users", "models"):
         (letter,) = decode_packed(topic, record).dead
         assert letter.reason == "unsupported_format"
 

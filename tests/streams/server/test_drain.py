@@ -10,6 +10,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from streams.events.served_records import decode_served
 from streams.log.interface import LogUnavailableError
 from streams.process.ending import end_tasks
 from streams.server.application import drain
@@ -56,7 +57,8 @@ async def test_requests_in_flight_are_answered_first(start):
         assert await socket.close_code() == 1001
         assert (await over_http)[0] == 200
         await asyncio.wait_for(stopping, 60)
-    assert len(site.log.records["served"]) == 2
+    served = [feed for record in site.log.records["served"] for feed in decode_served(record.format, record.value)]
+    assert sorted(feed.user_id for feed in served) == ["42", "5"]
 
 
 async def test_a_drain_ends_though_nothing_else_does(start):

@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry
 from engine.feed import Request
 from streams.events.served_feed import EncodedFeed
 from streams.events.served_records import decode_served
-from streams.live.service import Origin
 from streams.log.interface import LogUnavailableError
 from streams.log.placement import partitions_of
 from streams.server import served_log
@@ -34,7 +33,7 @@ class Bench:
             # No record has a feed of request -1.
             if viewer == 13:
                 feed = msgspec.structs.replace(feed, request_id=-1)
-            self.served.offer(part_of(EncodedFeed(feed), request, Origin("", 1)))
+            self.served.offer(part_of(EncodedFeed(feed), request, "", 1))
 
     def dropped(self, reason):
         return self.registry.get_sample_value("murmuration_served_dropped_total", {"reason": reason}) or 0
@@ -170,7 +169,7 @@ async def test_what_cannot_be_packed_or_is_refused_is_counted_and_the_rest_goes_
         await b.served.drain(5)
         assert (b.values, b.dropped("refused")) == ([20], 1)
         # One is too large for the log: those beside it are recorded all the same.
-        b.log.record_bytes_max = 1000
+        b.log.record_bytes_max = 700
         b.offer(21)
         b.offer(22, tweets=range(1, 100))
         b.offer(23)

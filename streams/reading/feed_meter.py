@@ -1,0 +1,98 @@
+"""What feeds cost and what they met, counted by the thread that computes them and added up when scraped.
+
+A feed makes some thirty observations: as a dict's or a list's increments in its own thread they cost a few µs together,
+as metrics with their labels and locks a share of the feed.
+"""
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streams.process.histogram import STAGE_S
+
+_BOUNDS = [*map(str, STAGE_S), "+Inf"]
+
+
+class _Stage:
+    """A stage's histogram: how many by bucket (not cumulative), and their sum in seconds."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(STAGE_S) + 1)
+        self.seconds = 0.0
+
+
+class FeedMeter:
+    """One thread's counts."""
+
+    def __init__(self) -> None:
+        #: By stage, component and result.
+        self.candidates: Counter[tuple[str, str, str]] = Counter()
+        #: CPU seconds by part.
+        self.cpu_s: dict[str, float] = {"execute": 0.0, "finish": 0.0}
+        #: By product and stage.
+        self.stages: dict[tuple[str, str], _Stage] = {}
+
+    def stage(self, product: str, name: str, seconds: float) -> None:
+        """Count a stage's time."""
+        stage = self.stages.get((product, name))
+        if stage is None:
+            stage = self.stages[product, name] = _Stage()
+        stage.buckets[bisect_left(STAGE_S, seconds)] += 1
+        stage.seconds += seconds
+
+
+class FeedMeters(Collector):
+    """The meters of all reader threads, as metrics."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._meters: list[FeedMeter] = []
+
+    def new(self) -> FeedMeter:
+        """A meter for the calling thread."""
+        meter = FeedMeter()
+        with self._lock:
+            self._meters.append(meter)
+        return meter
+
+    def collect(self) -> Iterable[Metric]:
+        with self._lock:
+            meters = list(self._meters)
+        yield self._stages(meters)
+        candidates = CounterMetricFamily(
+            "murmuration_candidates",
+            "Candidates by stage, component and result (found, dropped, failed, skipped)",
+            labels=("stage", "component", "result"),
+        )
+        for labels, count in sorted(sum((meter.candidates.copy() for meter in meters), Counter()).items()):
+            candidates.add_metric(labels, count)
+        yield candidates
+        cpu = CounterMetricFamily(
+            "murmuration_feed_cpu_seconds",
+            "CPU time of reader threads for feeds, by part: execute (computing), finish (encoding)",
+            labels=("part",),
+        )
+        for part in ("execute", "finish"):
+            cpu.add_metric((part,), sum(meter.cpu_s[part] for meter in meters))
+        yield cpu
+
+    @staticmethod
+    def _stages(meters: list[FeedMeter]) -> Metric:
+        family = HistogramMetricFamily(
+            "murmuration_feed_stage_seconds", "Time of a feed by stage", labels=("product", "stage")
+        )
+        found = [meter.stages.copy() for meter in meters]
+        for labels in sorted({labels for stages in found for labels in stages}):
+            own = [stages[labels] for stages in found if labels in stages]
+            cumulative, buckets = 0, []
+            for bound, counts in zip(_BOUNDS, zip(*(stage.buckets for stage in own), strict=True), strict=True):
+                cumulative += sum(counts)
+                buckets.append((bound, float(cumulative)))
+            family.add_metric(labels, buckets, sum(stage.seconds for stage in own))
+        return family
