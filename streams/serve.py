@@ -16,6 +16,7 @@ from streams.log.interface import EventLog
 from streams.process.ending import end_tasks, force_end_after
 from streams.process.garbage import Garbage, GarbagePauses
 from streams.process.logs import configure_logging
+from streams.process.memory import release_unused
 from streams.process.signals import until_stopped
 from streams.process.version import VERSION
 from streams.server.application import build_app, start_server
@@ -84,6 +85,7 @@ async def serve_forever(config: Config, *, accept_gap: bool = False) -> None:
             config_hash=instance.engine.config_hash,
             state_bytes=instance.engine.state.bytes_max,
         )
+        release_unused()
         pauses = GarbagePauses()
         instance.engine.metrics.registry.register(pauses)
         with Garbage(pauses) as garbage:

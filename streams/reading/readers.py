@@ -66,6 +66,7 @@ class Readers:
         self._queue_max = queue_max
         self._source_deadline_ns = int(source_deadline_s * 1e9)
         self._waiting = 0
+        metrics.requests_waiting.set_function(lambda: self._waiting)
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="murmuration-reader", initializer=self.prepare)
 
@@ -100,12 +101,10 @@ class Readers:
         if self._waiting >= self._queue_max:
             raise CapacityError(f"{self._waiting} requests are waiting already")
         self._waiting += 1
-        self._metrics.requests_waiting.set(self._waiting)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, look)
         finally:
             self._waiting -= 1
-            self._metrics.requests_waiting.set(self._waiting)
 
     @contextmanager
     def reading(self) -> Iterator[int]:

@@ -127,10 +127,7 @@ class Feeds:
             result = name_error(error)[0]
             raise
         finally:
-            product = str(request.product)
-            self._metrics.feed_requests.labels(product, way, result).inc()
-            if result == "ok":
-                self._metrics.feed_seconds.labels(product).observe(time.perf_counter() - started_s)
+            self._metrics.count_feed(request.product, way, result, time.perf_counter() - started_s)
 
     def require_ready(self) -> None:
         """Refuse feeds until the state has caught up once; a later lag makes feeds older, not absent.

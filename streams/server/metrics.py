@@ -28,6 +28,7 @@ class ServingMetrics:
             buckets=FEED_SECONDS,
             registry=registry,
         )
+        self._feeds_by_labels: dict[tuple[str, str, str], Counter] = {}
         self.frames = Counter(
             "murmuration_frames_received_total",
             "Client frames, by type (bad: not a frame)",
@@ -67,3 +68,13 @@ class ServingMetrics:
             ["reason"],
             registry=registry,
         )
+
+    def count_feed(self, product: str, way: str, result: str, seconds: float) -> None:
+        """Count a feed that was asked for, and its time if it was answered."""
+        labels = (product, way, result)
+        counter = self._feeds_by_labels.get(labels)
+        if counter is None:  # finding a metric by its labels costs more than counting
+            counter = self._feeds_by_labels[labels] = self.feed_requests.labels(*map(str, labels))
+        counter.inc()
+        if result == "ok":
+            self.feed_seconds.labels(str(product)).observe(seconds)
