@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from config.processors import ProcessorsConfig
 from streams.durable.metrics import DurableMetrics
+from streams.events.name_cache import NameCaches
 from streams.jobs.metrics import JobMetrics
 from streams.ordering.metrics import OrderMetrics
 from streams.process.garbage import GarbagePauses
@@ -251,6 +252,7 @@ def registered() -> dict[str, set[str]]:
     EngineMetrics(registry).rooms.show({"room": (1, {"slots": 0.5}, {"added": 1})})
     ServingMetrics(registry)
     registry.register(GarbagePauses())
+    registry.register(NameCaches())
     DurableMetrics(registry)
     JobMetrics(registry)
     OrderMetrics(registry)

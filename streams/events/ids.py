@@ -1,7 +1,6 @@
 """64-bit ids and codes of an event's parts: snowflakes, decimal strings, hashes of names, language codes."""
 
 import unicodedata
-from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -9,9 +8,12 @@ from numpy.typing import NDArray
 
 from engine.batch import SNOWFLAKE_EPOCH_MS, snowflake_id
 from engine.errors import EventError
+from streams.events.name_cache import cached
 from streams.events.reasons import Reason
 
 ID_MAX = 2**64 - 1
+#: Of each cache of names: some 40,000 hashtags.
+CACHE_BYTES_MAX = 8_388_608
 WORKER_MAX = 1023
 _SEQUENCE_BITS = 12
 #: The last year's worth of 42-bit times is left for ids that run ahead of the clock (year 2148).
@@ -69,14 +71,14 @@ def hash64(data: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "little") or 1
 
 
-@lru_cache(maxsize=65_536)
+@cached("texts", CACHE_BYTES_MAX)
 def text_hash(text: str) -> int:
     """64-bit BLAKE2b of a hashtag, word or label name: NFC, caseless, without a leading ``#``. Never 0."""
     plain = unicodedata.normalize("NFC", text).casefold()
     return hash64(unicodedata.normalize("NFC", plain).removeprefix("#").encode())
 
 
-@lru_cache(maxsize=65_536)
+@cached("urls", CACHE_BYTES_MAX)
 def url_hash(url: str) -> int:
     """64-bit BLAKE2b of a URL: NFC, with scheme and host caseless. Paths keep their case: it tells pages apart.
 
@@ -90,7 +92,7 @@ def url_hash(url: str) -> int:
     return hash64(url.encode())
 
 
-@lru_cache(maxsize=4096)
+@cached("languages", CACHE_BYTES_MAX // 16)
 def language_code(tag: str) -> int:
     """A language tag's primary subtag (``en`` of ``en-GB``) as 15 bits, five a letter; 0 for the empty tag.
 

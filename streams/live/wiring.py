@@ -18,6 +18,7 @@ from streams.durable.folder import opened_store
 from streams.durable.metrics import DurableMetrics
 from streams.durable.store import Store
 from streams.events.json_types import APPLIED_TOPICS
+from streams.events.name_cache import NameCaches
 from streams.events.open_topics import running_log
 from streams.jobs.computation import Start, start_computation
 from streams.jobs.metrics import JobMetrics
@@ -79,6 +80,7 @@ async def running_engine(
         await stack.enter_async_context(processors_beside(config, event_log, engine.metrics.registry))
         assert engine.keeper is not None
         listener.ready(engine.keeper)
+        engine.metrics.registry.register(NameCaches())
         yield engine, event_log
 
 

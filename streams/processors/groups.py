@@ -25,7 +25,7 @@ class _User(msgspec.Struct, gc=False):
 
     user_id: int | str
     timestamp_ms: int
-    groups: tuple[str, ...] = ()
+    groups: Annotated[tuple[Name, ...], msgspec.Meta(max_length=32)] = ()
 
 
 _decode = msgspec.json.Decoder(_User).decode
