@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
 from config.processors import ProcessorsConfig
 from engine.errors import EventError
 from streams.events.ids import parse_id
+from streams.events.json_types import Name
 from streams.log.interface import EventLog, OffsetOutOfRangeError, Tail, TopicPartition
 from streams.processors.exposures import EVERYBODY
 
