@@ -33,12 +33,13 @@ from streams.audit.auditor import Auditor, Outcome
 from streams.audit.records import sample_served
 from streams.durable.folder import opened_store
 from streams.events.open_topics import running_log
-from streams.live.wiring import compile_kernels
+from streams.live.compilation import compile_kernels
 
 #: A rate is good when the slowest hundredth is answered within this, and nobody goes without.
 P99_MS_MAX: Final = 100.0
-#: The first rate tried, the step up, and how near the greatest good rate and the least bad one come.
+#: The first rate tried, the least, the steps between rates, and how near the greatest good and the least bad one come.
 RATE_FIRST: Final = 150.0
+RATE_LEAST: Final = 10.0
 RATE_STEP: Final = 1.5
 RATE_PRECISION: Final = 1.05
 #: A client that sends later than this is what limits: the load says nothing about the server.
@@ -65,16 +66,20 @@ async def run(
     bench: FeedBench | None = None, *, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, float]:
     """Measure; takes about two minutes, the first time about one more."""
-    bench = bench or FeedBench()
-    await asyncio.to_thread(compile_kernels, progress)
+    progress("an empty server")
     with tempfile.TemporaryDirectory() as folder:
-        progress("an empty server")
         figures: dict[str, float] = {"resident_mb_empty": await resident_mb_empty(Path(folder))}
+    return figures | await measure(bench or FeedBench(), progress)
+
+
+async def measure(bench: FeedBench, progress: Callable[[str], None]) -> dict[str, float]:
+    """Feeds of a world: alone, over websockets, and audited."""
+    await asyncio.to_thread(compile_kernels, progress)
     async with copied_world(bench.world, progress) as world:
         config = config_in(world)
         progress("restoring the state, for feeds alone")
         viewer_ids = society_of(bench.world).viewer_ids(bench.connections)
-        figures |= alone(await restored(config), config, viewer_ids, progress)
+        figures = alone(await restored(config), config, viewer_ids, progress)
         progress("starting the server")
         async with server_process(environment_in(world)) as server:
             figures |= await _beside_a_server(server, bench, viewer_ids, progress)
@@ -86,6 +91,7 @@ async def run(
 async def resident_mb_empty(folder: Path) -> float:
     """Resident memory (MB, 10⁶ bytes) of a ready server with default capacities and no data."""
     async with server_process(environment_in(folder)) as server:
+        await asyncio.sleep(1.0)  # the end of its start, after it is ready
         return _resident_mb(server.pid)
 
 
@@ -157,12 +163,14 @@ def greatest_rate(load: LoadProcess, bench: FeedBench, progress: Callable[[str],
                 return True
         return False
 
-    low, high = 0.0, RATE_FIRST
-    while high <= bench.rate_max and good(high):
-        low, high = high, high * RATE_STEP
-    if not low:
-        low = 1.0
-    while high / low > RATE_PRECISION and high <= bench.rate_max * RATE_STEP:
+    low = high = min(RATE_FIRST, bench.rate_max)
+    if good(low):
+        while low < bench.rate_max and good(high := min(low * RATE_STEP, bench.rate_max)):
+            low = high
+    else:
+        while low > RATE_LEAST and not good(low := high / RATE_STEP):
+            high = low
+    while high / low > RATE_PRECISION:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if good(middle) else (low, middle)
     return low
@@ -200,7 +208,10 @@ async def _half_load(
         "client_cpu_ms_per_feed": round(sum(result.cpu_s for result in results) / feeds * 1e3, 3),
         "resident_mb": _resident_mb(server.pid),
     }
-    return figures | _metrics_figures(before, after, feeds)
+    figures |= _metrics_figures(before, after, feeds)
+    readers_ms = figures["execute_cpu_ms_per_feed"] + figures["finish_cpu_ms_per_feed"]
+    figures["beside_execute_cpu_ms_per_feed"] = round(figures["server_cpu_ms_per_feed"] - readers_ms, 3)
+    return figures
 
 
 def _metrics_figures(before: dict[str, float], after: dict[str, float], feeds: int) -> dict[str, float]:
@@ -213,8 +224,9 @@ def _metrics_figures(before: dict[str, float], after: dict[str, float], feeds: i
     }
     for key in ("execute_cpu", "finish_cpu"):
         figures[f"{key}_ms_per_feed"] = round(grown.get(key, 0.0) / feeds * 1e3, 3)
-    figures["served_records_per_feed"] = round(grown.get("served_events", 0.0) / feeds, 2)
-    figures["gc_full_collections"] = grown.get("gc2", 0.0)
+    figures["served_entries_applied_per_feed"] = round(grown.get("served_events", 0.0) / feeds, 2)
+    figures["gc_full_collections"] = round(grown.get("gc2", 0.0))
+    figures["gc_longest_ms"] = round(after.get("gc2_longest", 0.0) * 1e3, 2)
     return figures
 
 
@@ -236,6 +248,7 @@ _KEYS: Final[dict[str, Callable[[dict[str, str]], str | None]]] = {
     "murmuration_feed_stage_seconds_sum": lambda labels: f"stage={labels['stage']}",
     "murmuration_feed_cpu_seconds_total": lambda labels: f"{labels['part']}_cpu",
     "murmuration_events_total": lambda labels: "served_events" if labels["topic"] == "served" else None,
+    "murmuration_gc_longest_seconds": lambda labels: f"gc{labels['generation']}_longest",
     "python_gc_collections_total": lambda labels: f"gc{labels['generation']}",
 }
 
