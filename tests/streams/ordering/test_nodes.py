@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from config.jobs import JobsConfig, ReputationJobConfig
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig
 from engine.feed import Explain, Request
@@ -40,6 +41,8 @@ def node_config(tmp_path: Path, small_rooms):
             log=LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}", order="shared"),
             ingest=IngestConfig(**({"batch_events_max": 64} | ingest)),
             durable=DurableConfig(folder=str(tmp_path / f"{name}.state") if name else "none"),
+            # Nothing comes into the log but what a test puts there.
+            jobs=JobsConfig(reputation=ReputationJobConfig(interval_h=0.0)),
             rooms=small_rooms,
         )
 
