@@ -1,4 +1,4 @@
-"""The feed bench, small: a real server is measured, the figures hang together, and the search finds a rate that is known."""
+"""The feed bench, small: a real server is measured, the figures hang together, the search finds a known rate."""
 
 import numpy as np
 import pytest
