@@ -10,7 +10,8 @@ from config.jobs import JobsConfig
 from config.processors import ProcessorsConfig
 from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from engine.home_mixer.config import HomeMixerConfig
-from engine.state import LAYOUT, RoomsConfig
+from engine.rooms import RoomsConfig, room_classes
+from engine.state import HEADER_LAYOUT
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,13 +57,45 @@ def with_feed_settings(config: Config, saved: Mapping[str, Any]) -> Config:
 
 
 def rooms_hash(config: Config) -> str:
-    """Names the part of the configuration that the state's arrays depend on: what a snapshot must fit."""
-    return _hash({"layout": LAYOUT, "rooms": config.rooms, "future_ms_max": config.ingest.future_ms_max})
+    """Names everything that a history's states depend on: every room's hash, and which events are refused."""
+    return _hash({"rooms": room_hashes(config.rooms), "future_ms_max": config.ingest.future_ms_max})
+
+
+def room_hashes(rooms: RoomsConfig) -> dict[str, str]:
+    """By room, a hash of its layout and configuration: a saved room is loaded where the hash is the same."""
+    hashes = {name: _hash({"layout": layout, "config": getattr(rooms, name)}) for name, layout in LAYOUTS.items()}
+    return {"engine": _hash({"layout": HEADER_LAYOUT})} | hashes
+
+
+def rooms_settings(config: Config) -> dict[str, Any]:
+    """What a history's states depend on, as plain values; ``with_rooms_settings`` is the contrary."""
+    return {"rooms": msgspec.to_builtins(config.rooms), "future_ms_max": config.ingest.future_ms_max}
+
+
+def with_rooms_settings(config: Config, saved: Mapping[str, Any]) -> Config:
+    """The configuration with these settings in place of its own.
+
+    A room whose saved settings this program does not understand keeps its own: its hash differs then.
+    """
+    rooms = config.rooms
+    for name, plain in saved["rooms"].items():
+        own = getattr(rooms, name, None)
+        if own is None:
+            continue
+        try:
+            rooms = msgspec.structs.replace(rooms, **{name: msgspec.convert(plain, type(own))})
+        except msgspec.ValidationError:
+            continue
+    ingest = msgspec.structs.replace(config.ingest, future_ms_max=int(saved["future_ms_max"]))
+    return msgspec.structs.replace(config, rooms=rooms, ingest=ingest)
 
 
 def _hash(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()[:16]
 
+
+#: The layout of every room's arrays, by the room's name.
+LAYOUTS = {name: room.layout for name, room in room_classes().items()}
 
 SECRETS = frozenset({"token_key", "sasl_plain_password", "ssl_password"})
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, EventBatch
+from engine.deduplication import Deduplication
 from engine.effects import Effects, joined
 from engine.room import DerivedRoom, Observer, Room
 from engine.rooms import Rooms
@@ -53,17 +54,23 @@ class Steps:
 
     def apply(self, batch: EventBatch, findings: tuple[Any, ...]) -> tuple[EventBatch, Applied]:
         """Steps 2 to 4; returns the rows that were kept, too."""
-        keep = self._deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
-        whole = bool(keep.all())
-        kept = batch if whole else batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
-        # The store writes these columns: they must not be the caller's.
-        kept = kept._replace(
-            author_id=kept.author_id.copy() if whole else kept.author_id,
-            **{name: np.empty(kept.size, dtype) for name, dtype in RESOLVED_COLUMNS.items()},
-        )
+        kept, keep = kept_rows(self._deduplication, batch)
         for room, finding in zip(self._observers, findings, strict=True):
             room.learn(finding)
         effects = joined([found for room in self._rooms if (found := room.apply(kept)) is not None])
-        if effects.size and not whole:
+        if effects.size and kept.size < batch.size:
             effects = effects._replace(row=np.flatnonzero(keep)[effects.row])
         return kept, Applied(keep, effects)
+
+
+def kept_rows(deduplication: Deduplication, batch: EventBatch) -> tuple[EventBatch, NDArray[np.bool_]]:
+    """The batch without duplicates, its resolved columns yet to be filled; and which rows of it are kept."""
+    keep = deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
+    whole = bool(keep.all())
+    kept = batch if whole else batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
+    # The store writes these columns: they must not be the caller's.
+    kept = kept._replace(
+        author_id=kept.author_id.copy() if whole else kept.author_id,
+        **{name: np.empty(kept.size, dtype) for name, dtype in RESOLVED_COLUMNS.items()},
+    )
+    return kept, keep

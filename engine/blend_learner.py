@@ -27,7 +27,7 @@ from engine.errors import InvariantError
 from engine.exact_math import exp, total
 from engine.kernels.jit import kernel
 from engine.kernels.top_k import top_k
-from engine.room import Bounded
+from engine.room import Bounded, only_grew
 
 #: Indices of ``header``.
 UPDATES, BEYOND_REACH, WITHOUT_SCORE = range(3)
@@ -195,6 +195,13 @@ class BlendLearner(Bounded):
         floor = self.config.weight_min / (1.0 + self.config.components * self.config.weight_min)
         if not abs(total(self._weights) - 1.0) < _SUM_ERROR or self._weights.min() < floor * (1.0 - _SUM_ERROR):
             raise InvariantError(f"blend_learner: weights {self._weights.tolist()}")
+
+    def grow_from(self, smaller: "BlendLearner") -> bool:
+        """Keep the weights while the components are the same (``Bounded.grow_from``)."""
+        if not only_grew(smaller.config, self.config, capacities=(), rules=("rate", "sharpness", "head", "reach")):
+            return False
+        self.put(smaller._learnt)
+        return True
 
 
 def warm() -> None:

@@ -19,10 +19,11 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from engine.errors import InvariantError
+from engine.kernels.growth import copy_rows
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import GOLDEN, mix64
-from engine.room import Bounded
+from engine.room import Bounded, only_grew
 
 #: Indices of ``header``.
 POSITION, SIZE, LAST_FATE, KEPT, DUPLICATES, EXPIRED, WITHOUT_ID = range(7)
@@ -194,6 +195,18 @@ def _known(ids: Any, kind: Any, event_id: Any, shift: Any, out: Any) -> Any:
             at = (at + 1) & mask
 
 
+@kernel
+def _enter_ring(ids: Any, size: Any, shift: Any) -> None:
+    """Enter the ring's first ``size`` positions into an empty table."""
+    mask = ids.table.shape[0] - 1
+    for position in range(size):
+        code = _hash(ids.ring_id[position], np.int64(ids.ring_family[position]))
+        at = np.int64(code >> shift)
+        while ids.table[at] != np.uint64(0):
+            at = (at + 1) & mask
+        ids.table[at] = (code >> np.uint64(32) << np.uint64(32)) | np.uint64(position + 1)
+
+
 class Deduplication(Bounded):
     """A set of recent event ids. ``keep`` stands for a room's ``apply``: one writer, who alone asks what is ``known``.
 
@@ -282,6 +295,20 @@ class Deduplication(Bounded):
                 if ids.table[probe] == 0:
                     raise InvariantError(f"deduplication: ring position {position} cannot be found")
                 probe = (probe + 1) % len(ids.table)
+
+    def grow_from(self, smaller: "Deduplication") -> bool:
+        """Know the same ids, the oldest of which leave later (``Bounded.grow_from``)."""
+        if not only_grew(smaller.config, self.config, capacities=("events_max",)):
+            return False
+        held = smaller._ids
+        full = int(held.header[SIZE]) == len(held.ring_id)
+        first = int(held.header[POSITION]) if full else 0
+        for name in ("ring_id", "ring_family", "ring_ms"):
+            copy_rows(getattr(self._ids, name), getattr(held, name), first)
+        self._header[:] = held.header
+        self._header[POSITION] = held.header[SIZE] % self.config.events_max
+        _enter_ring(self._ids, held.header[SIZE], self._shift)
+        return True
 
 
 def warm() -> None:

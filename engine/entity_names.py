@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from engine.batch import EventBatch, Kind, make_batch
 from engine.errors import InvariantError
 from engine.kernels import id_map
+from engine.kernels.growth import copy_rows, grow_id_map, grow_text
 from engine.kernels.id_map import IdMap, find, find_many, find_or_add, lookup, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
-from engine.room import Room
+from engine.room import Room, only_grew
 
 #: Indices of ``Names.header``. ``WRITTEN``: bytes of text ever written; its place in the ring is that modulo the size.
 POSITION, WRITTEN, NAMES, REWRITTEN, EVICTED, TOO_LONG = range(6)
@@ -156,12 +157,33 @@ class EntityNames(Room):
         used = np.flatnonzero(names.ids.keys)
         if held != int(names.ids.header[id_map.SIZE]) or not np.array_equal(used, np.arange(held)):
             raise InvariantError(f"entity_names: {held} names, but the map has others")
-        if header[POSITION] != header[NAMES] % self.config.names_max:
+        if held < self.config.names_max and header[POSITION] != held:
             raise InvariantError("entity_names: the ring's position is not where the next name goes")
         if any(lookup(names.ids, int(names.ids.keys[at])) != at for at in used.tolist()):
             raise InvariantError("entity_names: a name cannot be found")
         if (names.start[used] + names.size[used] > header[WRITTEN]).any():
             raise InvariantError("entity_names: a text ends behind what was written")
+
+    def grow_from(self, smaller: "EntityNames") -> bool:
+        """Know the same names, and the same of their text (``Bounded.grow_from``)."""
+        if not only_grew(smaller.config, self.config, capacities=("names_max", "text_bytes_max")):
+            return False
+        names, held = self._names, smaller._names
+        full = int(held.ids.header[id_map.SIZE]) == len(held.size) < len(names.size)
+        first = int(held.header[POSITION]) if full else 0
+        grow_id_map(names.ids, held.ids, first)
+        copy_rows(names.start, held.start, first)
+        copy_rows(names.size, held.size, first)
+        names.header[:] = held.header
+        if full:
+            names.header[POSITION] = len(held.size)
+        written = int(held.header[WRITTEN])
+        grow_text(names.text, held.text, written)
+        # What the smaller ring has written over must not look as if the larger one still had it.
+        names.start[: len(held.start)][written - names.start[: len(held.start)] > len(held.text)] = (
+            written - len(names.text) - 1
+        )
+        return True
 
 
 def warm() -> None:

@@ -96,7 +96,8 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
 
     ``model_version`` is the product's own; ``models``: the versions in force of the models that came through the log,
     by name, as of ``version``. ``degraded`` names sources that failed or were skipped; ``gap_records`` counts the log's
-    records that were lost before the state could apply them (0 but after an accepted gap). ``timings_ms`` and
+    records that were lost before the state could apply them (0 unless a gap was accepted); ``late_rooms`` names the
+    rooms that do not know the whole history, each with the event time since when it knows. ``timings_ms`` and
     ``cpu_ms`` (by stage: on the wall's clock, of the thread's CPU) are not part of what must be reproducible.
     ``cursor`` is None at the end.
     """
@@ -114,6 +115,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     dropped: tuple[Dropped, ...] = ()
     degraded: tuple[str, ...] = ()
     gap_records: int = 0
+    late_rooms: dict[str, int] = {}
     cursor: str | None = None
     timings_ms: dict[str, float] = {}
     cpu_ms: dict[str, float] = {}

@@ -31,9 +31,10 @@ from engine.errors import InvariantError
 from engine.half_life_blend import LENGTH, BlendRequest, BlendScratch, components, recent_company
 from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from engine.kernels.growth import copy_rows
 from engine.kernels.jit import kernel
 from engine.kernels.rng import GOLDEN, mix64
-from engine.room import Observer
+from engine.room import Observer, only_grew
 
 #: Picks worth learning from: public acts that say "more of this".
 _TEACHING = np.zeros(256, bool)
@@ -293,6 +294,23 @@ class Lessons(Observer):
         """
         if np.count_nonzero(self._recent) != min(int(self._header[WRITTEN]), len(self._recent)):
             raise InvariantError("lessons: the ring of recent tweets has holes")
+
+    def grow_from(self, smaller: "Lessons") -> bool:
+        """Remember the same tweets (``Bounded.grow_from``); the count of all ever remembered begins with them."""
+        rules = ("piece_lessons_max", "walks", "candidates_max")
+        if not only_grew(smaller.config, self.config, capacities=("recent_max",), rules=rules):
+            return False
+        memory, held = self._memory, smaller._memory
+        if len(held.weights) != len(memory.weights):
+            return False
+        for name in ("weights", "counts", "draw", "header"):
+            getattr(memory, name)[:] = getattr(held, name)
+        size, written = len(held.recent), int(held.header[WRITTEN])
+        turned = size < len(memory.recent) and written > size
+        copy_rows(memory.recent, held.recent, written % size if turned else 0)
+        if turned:
+            memory.header[WRITTEN] = size
+        return True
 
 
 def _hash(lesson: Lesson) -> int:

@@ -8,9 +8,10 @@ else by readers that hold the read side (docs/architecture.md, invariant 2).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,10 @@ class Bounded(ABC):
 
     #: The room's name in configuration, metrics and snapshots.
     name: ClassVar[str]
+    #: Raised when the same arrays come to mean something else: what an older program saved is then not loaded.
+    layout: ClassVar[int] = 1
+    #: Capacities and rules.
+    config: Any
     #: Fields of the storage that follow from the configuration; they are no state.
     constants: ClassVar[frozenset[str]] = frozenset()
     #: Cumulative counters by name: their places in the array of counts.
@@ -65,6 +70,17 @@ class Bounded(ABC):
     def counters(self) -> Mapping[str, int]:
         """Cumulative counts since the state was empty: what was added, evicted, dropped and why."""
         return {name: int(self._counts[at]) for name, at in self.counted.items()}
+
+    def grow_from(self, smaller: Any) -> bool:
+        """Fill this room, which is empty, with what a room of its class and of another configuration holds.
+
+        False, and nothing done, unless this room can hold all of it: the configurations may differ by larger
+        capacities, and by rules that concern later events alone. Here: unless they are equal.
+        """
+        if smaller.config != self.config or not fits(self, smaller.arrays()):
+            return False
+        restore(self, smaller.arrays())
+        return True
 
     @abstractmethod
     def check(self) -> None:
@@ -124,6 +140,25 @@ def _flat(storage: Any, constants: frozenset[str], prefix: str = "") -> Iterator
             yield prefix + name, part
         else:
             yield from _flat(part, constants, f"{prefix}{name}.")
+
+
+def only_grew(
+    before: msgspec.Struct, after: msgspec.Struct, *, capacities: Collection[str], rules: Collection[str] = ()
+) -> bool:
+    """Whether two configurations of a room differ only by larger ``capacities`` and by ``rules`` for later events."""
+    return all(
+        new == old or name in rules or (name in capacities and new > old)
+        for name in before.__struct_fields__
+        for old, new in ((getattr(before, name), getattr(after, name)),)
+    )
+
+
+def fits(room: Bounded, saved: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether saved arrays are the room's by name, shape and dtype."""
+    live = room.arrays()
+    return live.keys() == saved.keys() and all(
+        (array.shape, array.dtype) == (saved[name].shape, saved[name].dtype) for name, array in live.items()
+    )
 
 
 def restore(room: Bounded, saved: Mapping[str, NDArray[Any]]) -> None:

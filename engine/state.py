@@ -7,7 +7,7 @@ too, without the lock: it only reads, and nobody else writes.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,19 @@ from engine.batch import EventBatch
 from engine.errors import InvariantError
 from engine.rooms import Rooms, RoomsConfig
 
-__all__ = ["LAYOUT", "EngineState", "RoomsConfig"]
+__all__ = ["HEADER_LAYOUT", "EngineState", "RoomsConfig", "Since"]
 
 PAGE_BYTES = 4096
-#: To be raised when the same arrays come to mean something else: older snapshots are then not loaded.
-LAYOUT = 2
+#: As ``Bounded.layout``, of the header and of ``Since``.
+HEADER_LAYOUT = 1
 VERSION, CLOCK_MS, EVENTS, DUPLICATES, GAP_RECORDS = range(5)
+
+
+class Since(NamedTuple):
+    """From where on a room knows everything: after which version, and the event time then; zeros: from the first."""
+
+    version: int
+    time_ms: int
 
 
 class EngineState(Rooms):
@@ -32,6 +39,8 @@ class EngineState(Rooms):
         super().__init__(config)
         self._steps = Steps(self)
         self._header = np.zeros(5, np.int64)
+        #: ``Since`` by room.
+        self._since = {room.name: np.zeros(2, np.int64) for room in self.parts}
 
     @property
     def version(self) -> int:
@@ -61,6 +70,29 @@ class EngineState(Rooms):
     def note_gap(self, records: int) -> None:
         """Remember that ``records`` records of the log will never be applied; feeds say so from now on."""
         self._header[GAP_RECORDS] += records
+
+    @property
+    def late_rooms(self) -> dict[str, int]:
+        """The rooms that do not know the whole history, by name: the event time since when each knows, in ms."""
+        return {name: since.time_ms for name in self._since if (since := self.since(name)).version}
+
+    def since(self, room: str) -> Since:
+        """From where on the room of this name knows everything that was applied."""
+        version, time_ms = self._since[room].tolist()
+        return Since(version, time_ms)
+
+    def begin_late(self, room: str, since: Since) -> None:
+        """Say that the room of this name knows only what was applied after ``since``."""
+        self._since[room][:] = since
+
+    def skip(self, records: int) -> None:
+        """Pass over a piece of ``records`` log records: a version that changes no room."""
+        self._header[VERSION] += 1
+        self.note_gap(records)
+
+    def go_on_at(self, other: "EngineState") -> None:
+        """Take over version, clock and counts of another state."""
+        self._header[:] = other._header
 
     def observe(self, batch: EventBatch) -> Observed:
         """What the next piece teaches about the state as it is. Reads only; to be given to ``apply`` with the piece."""
@@ -94,6 +126,7 @@ class EngineState(Rooms):
         """Every array of the state by qualified name, in a fixed order: their bytes are the state's bytes."""
         yield "engine.header", self._header
         for room in self.parts:
+            yield f"{room.name}.since", self._since[room.name]
             for name, array in room.arrays().items():
                 yield f"{room.name}.{name}", array
 

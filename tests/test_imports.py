@@ -44,8 +44,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.kernels.warmup": ("engine",),
     **{part: (*BASE, part, *READS[part]) for part in STATE_ROOMS},
     "engine.rooms": (*BASE, *STATE_ROOMS),
-    "engine.apply": (*BASE, "engine.rooms"),
+    "engine.apply": (*BASE, "engine.rooms", "engine.deduplication"),
     "engine.state": (*BASE, "engine.rooms", "engine.apply"),
+    "engine.rebuild": (*BASE, "engine.rooms", "engine.apply", "engine.state", *STATE_ROOMS),
     # A reading room over the interaction graph, and what the writer does with it.
     "engine.half_life_blend": (*BASE, "engine.interaction_graph"),
     "engine.lessons": (*BASE, *READS["engine.lessons"], "engine.half_life_blend"),

@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from engine.interaction_graph.related import RelatedTweetsConfig
+from engine.signals.state import SignalAges
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Weight = Annotated[float, Meta(ge=0, le=1000)]
@@ -114,8 +115,9 @@ class FollowingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class HomeMixerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Both products. ``followees_max``: the newest so many followees count (docs/feeds.md)."""
+    """Both products. ``followees_max``: how many of the newest followees count (docs/feeds.md)."""
 
     followees_max: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    signals: SignalAges = SignalAges()
     for_you: ForYouConfig = ForYouConfig()
     following: FollowingConfig = FollowingConfig()

@@ -8,7 +8,7 @@ from engine.interaction_graph.state import InteractionGraph
 from engine.models.state import Models
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
-from engine.signals.state import Signals
+from engine.signals.state import SignalAges, Signals
 from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
 from engine.tweet_store.state import TweetStore
@@ -27,7 +27,7 @@ class Safety:
 
 
 class LogGap:
-    """Query hydrator: how many of the log's records were lost before this state could apply them."""
+    """Query hydrator: what this state does not know, records that the log had lost and rooms that began late."""
 
     name = "log_gap"
 
@@ -37,6 +37,7 @@ class LogGap:
     def hydrate(self, query: Query) -> None:
         """See ``QueryHydrator``."""
         query.facts["gap_records"] = self._state.gap_records
+        query.late_rooms = self._state.late_rooms
 
 
 class ModelVersions:
@@ -110,11 +111,13 @@ class ViewerFlags(Safety):
 
     name = "viewer_flags"
 
-    def __init__(self, signals: Signals) -> None:
+    def __init__(self, signals: Signals, ages: SignalAges) -> None:
         self.signals = signals
+        self.ages = ages
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
         """See ``Hydrator``."""
         authors = candidates.columns["original_author_id"]
         request = query.request
-        return {"viewer_flags": self.signals.flags(request.viewer_id, candidates.tweet_id, authors, request.time_ms)}
+        flags = self.signals.flags(request.viewer_id, candidates.tweet_id, authors, request.time_ms, self.ages)
+        return {"viewer_flags": flags}

@@ -180,7 +180,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
             Hydration(
                 hydrators.Tweets(state.tweet_store),
                 hydrators.Relations(state.social_graph),
-                hydrators.ViewerFlags(state.signals),
+                hydrators.ViewerFlags(state.signals, config.signals),
             ),
             Filtering(
                 filters.UNHYDRATED,

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind
-from engine.interaction_graph import kernels, read_kernels
+from engine.interaction_graph import growth, kernels, read_kernels
 from engine.interaction_graph.arrays import (
     DELETE_TWEET,
     IGNORE,
@@ -25,7 +25,7 @@ from engine.interaction_graph.arrays import (
 )
 from engine.interaction_graph.check import check
 from engine.kernels import calendar_log, id_map, ring_slices
-from engine.room import Room
+from engine.room import Room, only_grew
 
 __all__ = ["EdgeType", "InteractionGraph", "InteractionGraphConfig", "interaction_graph_bytes"]
 
@@ -96,6 +96,18 @@ class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw
         "bookmark",
         "video_50",
     )
+
+
+_CAPACITIES = (
+    "users_max",
+    "tweets_max",
+    "edges_max",
+    "arena_slots_per_edge",
+    "window_ms",
+    "undos_max",
+    "user_degree_max",
+    "tweet_degree_max",
+)
 
 
 def _arena_slots(config: InteractionGraphConfig) -> int:
@@ -222,6 +234,13 @@ class InteractionGraph(Room):
             InvariantError: state that must not exist.
         """
         check(self.state, self._limits)
+
+    def grow_from(self, smaller: "InteractionGraph") -> bool:
+        """Hold the same edges (``Bounded.grow_from``); a longer window fills as time goes on."""
+        if not only_grew(smaller.config, self.config, capacities=_CAPACITIES, rules=("late_ms_max",)):
+            return False
+        growth.grow(self.state, smaller.state)
+        return True
 
     def user_degree(self, user_id: int) -> int:
         """How many edges the user's list has (parallel edges count); 0 for an unknown user."""

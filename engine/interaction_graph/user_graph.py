@@ -47,6 +47,7 @@ class UserGraph(InteractionGraph):
     """
 
     name: ClassVar[str] = "user_graph"
+    layout: ClassVar[int] = 1
     sides: ClassVar[tuple[str, str]] = ("users", "users_named")
 
     def __init__(self, config: UserGraphConfig) -> None:

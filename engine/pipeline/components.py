@@ -26,19 +26,32 @@ class Query:
         scratch: the reader thread's own buffers.
         followees: uint64, newest first.
         facts: further facts about the viewer by name.
+        late_rooms: rooms that do not know the whole history, and since which event time they know.
         models: versions in force of the models that came through the log, by name.
         offset: entries shown on earlier pages; ``shown``: their tweet ids where the cursor carries them (uint64).
         before: only what is older than this (created_ms, tweet_id), where the cursor says so.
         text: uint8, kept candidates' texts end to end; their columns ``text_start`` and ``text_bytes`` point into it.
     """
 
-    __slots__ = ("before", "facts", "followees", "models", "offset", "request", "scratch", "shown", "text")
+    __slots__ = (
+        "before",
+        "facts",
+        "followees",
+        "late_rooms",
+        "models",
+        "offset",
+        "request",
+        "scratch",
+        "shown",
+        "text",
+    )
 
     def __init__(self, request: Request, scratch: Scratch) -> None:
         self.request = request
         self.scratch = scratch
         self.followees: NDArray[np.uint64] = np.empty(0, np.uint64)
         self.facts: dict[str, int] = {}
+        self.late_rooms: dict[str, int] = {}
         self.models: dict[str, str] = {}
         self.offset = 0
         self.shown: NDArray[np.uint64] = np.empty(0, np.uint64)

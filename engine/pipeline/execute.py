@@ -92,6 +92,7 @@ def execute(
         dropped=dropped,
         degraded=tuple(work.degraded),
         gap_records=query.facts.get("gap_records", 0),
+        late_rooms=query.late_rooms,
         cursor=cursor,
         timings_ms=clock.wall_ms,
         cpu_ms=clock.cpu_ms,

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.errors import ConfigError
+from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.id_map import id_map_bytes, lookup
 from engine.kernels.top_k import top_k
-from engine.room import Room
+from engine.room import Room, only_grew
 from engine.signals import kernels, queries, storage
 from engine.signals.check import check
 
@@ -26,11 +27,10 @@ AgeMs = Annotated[int, Meta(ge=0, le=1 << 48)]
 
 
 class SignalsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Capacities, and how far back readers look.
+    """Capacities, and which acts are kept.
 
     A list keeps its newest ``…_per_user`` entries. ``blocks_max`` blocks of 128 bytes (5 acts or 7 looks) are shared
-    by all viewers. The ages are the feed's own: an impression counts for 2 days, what was served for 10 minutes, a
-    rejected author for 14 days. A dwell shorter than ``dwell_s_min`` is no sign of interest and is not kept.
+    by all viewers. A dwell shorter than ``dwell_s_min`` is no sign of interest and is not kept.
     """
 
     users_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 18
@@ -40,10 +40,15 @@ class SignalsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     negatives_per_user: PerUser = 128
     seen_per_user: PerUser = 2048
     served_per_user: PerUser = 512
+    dwell_s_min: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
+
+
+class SignalAges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How far back readers look: how long an impression, a served tweet and a rejection of an author count."""
+
     seen_age_ms_max: AgeMs = 48 * MS_PER_HOUR
     served_age_ms_max: AgeMs = 10 * 60_000
     rejection_age_ms_max: AgeMs = 14 * 24 * MS_PER_HOUR
-    dwell_s_min: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
 
 
 class ViewerFlag(IntFlag):
@@ -155,7 +160,9 @@ class Signals(Room):
         """Not-interested, see-fewer, reports, and REPORT_USER with tweet 0; order as above."""
         return self._newest(user_id, storage.NEGATIVES, limit)
 
-    def flags(self, user_id: int, tweet_ids: Ids, author_ids: Ids, time_ms: int) -> NDArray[np.uint16]:
+    def flags(
+        self, user_id: int, tweet_ids: Ids, author_ids: Ids, time_ms: int, ages: SignalAges
+    ) -> NDArray[np.uint16]:
         """``ViewerFlag`` bits of the viewer for each tweet and its author, as of ``time_ms``.
 
         Args:
@@ -163,6 +170,7 @@ class Signals(Room):
             tweet_ids: uint64 (n); duplicates are fine, 0 has no flags.
             author_ids: uint64 (n), 0 where unknown.
             time_ms: the request's time; what is later than it counts too.
+            ages: how long what was seen, served and rejected counts.
 
         Returns:
             uint16 (n).
@@ -177,9 +185,8 @@ class Signals(Room):
         out = np.zeros((2, n), np.uint16)
         v = lookup(self._store.ids, user_id)
         if v >= 0 and n:
-            config = self.config
-            ages = (config.seen_age_ms_max, config.served_age_ms_max, config.rejection_age_ms_max)
-            since_ms = np.array([time_ms - age for age in ages], np.int64)
+            since = (ages.seen_age_ms_max, ages.served_age_ms_max, ages.rejection_age_ms_max)
+            since_ms = np.array([time_ms - age for age in since], np.int64)
             table = np.empty(1 << (2 * n - 1).bit_length(), np.int32)
             queries.flags(self._store, np.int64(v), tweets, authors, since_ms, table, np.empty(n, np.int32), out)
         marks: NDArray[np.uint16] = out[0]
@@ -223,6 +230,18 @@ class Signals(Room):
         """
         check(self._store)
 
+    def grow_from(self, smaller: "Signals") -> bool:
+        """Know the same viewers and lists (``Bounded.grow_from``)."""
+        lists = ("engagements", "implicit", "negatives", "seen", "served")
+        capacities = ("users_max", "blocks_max", *(f"{name}_per_user" for name in lists))
+        if not only_grew(smaller.config, self.config, capacities=capacities, rules=("dwell_s_min",)):
+            return False
+        store, held = self._store, smaller._store
+        grow_id_map(store.ids, held.ids)
+        for name in ("viewers", "order", "blocks", "header"):
+            copy_rows(getattr(store, name), getattr(held, name))
+        return True
+
 
 def warm() -> None:
     """Compile the kernels on a tiny batch of the real dtypes."""
@@ -231,5 +250,5 @@ def warm() -> None:
     kinds = [Kind.FAVORITE, Kind.IMPRESSION, Kind.UNFAVORITE, Kind.IMPRESSION, Kind.FAVORITE]
     ones = np.ones(5, np.uint64)
     signals.apply(make_batch(kind=kinds, user_id=[1, 2, 2, 1, 1], subject_id=ones, author_id=ones))
-    signals.flags(1, ones, ones, 0)
+    signals.flags(1, ones, ones, 0, SignalAges())
     signals.recent_engagements(1, 1)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
 from engine.kernels.id_map import id_map_bytes
-from engine.room import Room
-from engine.social_graph import kernels, queries, storage
+from engine.room import Room, only_grew
+from engine.social_graph import growth, kernels, queries, storage
 from engine.social_graph.check import check
 
 Ids = NDArray[np.uint64]
@@ -152,6 +152,13 @@ class SocialGraph(Room):
             InvariantError: state that must not exist.
         """
         check(self._graph)
+
+    def grow_from(self, smaller: "SocialGraph") -> bool:
+        """Hold the same edges and lists (``Bounded.grow_from``)."""
+        if not only_grew(smaller.config, self.config, capacities=("users_max", "edges_max", "list_entries_max")):
+            return False
+        growth.grow(self._graph, smaller._graph)
+        return True
 
 
 def warm() -> None:

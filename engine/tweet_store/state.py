@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from engine.batch import EventBatch, Kind, make_batch
 from engine.errors import ConfigError
 from engine.kernels.id_map import id_map_bytes
-from engine.room import Room
-from engine.tweet_store import kernels, queries, storage
+from engine.room import Room, only_grew
+from engine.tweet_store import growth, kernels, queries, storage
 from engine.tweet_store.check import check
 from engine.tweet_store.queries import TweetColumns, make_columns
 
@@ -232,6 +232,14 @@ class TweetStore(Room):
             InvariantError: state that must not exist.
         """
         check(self._tweets)
+
+    def grow_from(self, smaller: "TweetStore") -> bool:
+        """Know the same tweets, and the same of their text (``Bounded.grow_from``)."""
+        capacities = ("tweets_max", "text_bytes_max")
+        if not only_grew(smaller.config, self.config, capacities=capacities, rules=("author_late_tweets_max",)):
+            return False
+        growth.grow(self._tweets, smaller._tweets)
+        return True
 
 
 def warm() -> None:

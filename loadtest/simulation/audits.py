@@ -35,14 +35,14 @@ async def check_audits(
     async with MemoryLog(broker, NoFaults()) as log:
         audited = await Auditor(config, store, log).audit(feeds)
     kept = {
-        (place[0], str(request.request_id)) for place, seen in lineage.observed.items() for request, _ in seen.feeds
+        (place[0], str(request.request_id)) for place, seen in lineage.observed.items() for request, _, _ in seen.feeds
     }
     for audit in audited:
         allowed = {Outcome.IDENTICAL}
         if (audit.version, audit.request_id) not in kept:
             allowed.add(Outcome.LOST_VERSION)
         if log_lost:
-            allowed.add(Outcome.LOG_GONE)
+            allowed |= {Outcome.LOG_GONE, Outcome.NO_HISTORY}
         if audit.outcome not in allowed:
             raise CheckError(_describe(audit))
     return Counter(str(audit.outcome) for audit in audited)

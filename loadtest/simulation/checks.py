@@ -1,7 +1,7 @@
 """What must hold when a run is over, judged from outside: by the log's records, plain Python and an empty state."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ class Horizon:
     """Which events are kept, by a model as plain as can be: an id is a duplicate while it is among the last ones."""
 
     def __init__(self, events_max: int) -> None:
-        self._events_max = events_max
+        self.events_max = events_max
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._last_kept = True
         #: How often each id was kept.
@@ -71,7 +71,7 @@ class Horizon:
         if name in self._known:
             return False
         self._known[name] = None
-        if len(self._known) > self._events_max:
+        if len(self._known) > self.events_max:
             self._known.popitem(last=False)
         self.kept[name[1]] += 1
         return True
@@ -80,10 +80,11 @@ class Horizon:
 class Checks:
     """The checks of a run; ``run`` makes them all."""
 
-    def __init__(self, config: Config, broker: Broker) -> None:
-        self._config, self._broker = config, broker
+    def __init__(self, configs: Sequence[Config], broker: Broker) -> None:
+        """``configs``: all that there were, the first one first."""
+        self._configs, self._config, self._broker = configs, configs[0], broker
         self._reader = Reader(broker)
-        self.models = ModelsInForce(config.rooms.models)
+        self.models = ModelsInForce(self._config.rooms.models)
         self.events = 0
         self.duplicates = 0
         self.observed = 0
@@ -98,16 +99,16 @@ class Checks:
         horizon = Horizon(self._config.rooms.deduplication.events_max)
         letters: set[Place] = set()
         digest = ""
-        asking: Asking | None = None
-        for at in replay(lineage, self._config, self._reader.read, lineage.version):
-            asking = asking or Asking(self._config, at.state)
+        asking = Asking(self._configs)
+        for at in replay(lineage, self._reader.read, lineage.version):
+            horizon.events_max = at.config.rooms.deduplication.events_max
             if at.decoded is not None and at.piece is not None:
                 keep = self._check_kept(at.version, at.state, at.decoded, horizon)
                 refused = self.models.take(at.decoded.batch, keep)
                 self.models.check(at.version, at.state)
                 letters |= {_place(dead) for dead in at.decoded.dead} | _places(at.piece, at.decoded, refused)
             self.observed += check_observed(lineage.observed, at, asking)
-            if (at.version, at.gaps) == (lineage.version, len(lineage.gaps)):
+            if (at.version, at.marks) == (lineage.version, len(lineage.marks)):
                 at.state.check()
                 digest = at.state.digest()
         once = {place for line in lost for place in self._check_lost(line)}
@@ -117,10 +118,9 @@ class Checks:
 
     def _check_lost(self, lost: Lineage) -> set[Place]:
         """Hold what was observed of lost versions against them; returns what could not be used there."""
-        asking: Asking | None = None
+        asking = Asking(self._configs)
         letters: set[Place] = set()
-        for at in replay(lost, self._config, self._reader.read, max(lost.observed, default=(0, 0))[0]):
-            asking = asking or Asking(self._config, at.state)
+        for at in replay(lost, self._reader.read, max(lost.observed, default=(0, 0))[0]):
             self.observed += check_observed(lost.observed, at, asking)
             letters |= {_place(dead) for dead in at.dead}
         return letters

@@ -26,6 +26,8 @@ class Rates(NamedTuple):
     power_cuts: float
     executor_delay_s: float
     failing_jobs: float
+    #: How often a life has another configuration than the one before it.
+    changes: float
 
     @classmethod
     def draw(cls, chance: Chance) -> "Rates":
@@ -41,6 +43,7 @@ class Rates(NamedTuple):
             power_cuts=chance.choice([0.0, 0.5, 1.0]),
             executor_delay_s=chance.choice([0.0, 0.01, 0.3]),
             failing_jobs=chance.choice([0.0, 0.2, 0.6]),
+            changes=chance.choice([0.0, 0.0, 0.3, 0.8]),
         )
 
 

@@ -14,6 +14,7 @@ from streams.log.interface import (
     EventLog,
     Format,
     LogError,
+    LogIdentity,
     LogUnavailableError,
     NewRecord,
     OffsetOutOfRangeError,
@@ -171,6 +172,9 @@ class MemoryLog(EventLog):
         self._opened = False
         for tail in list(self._tails):
             await tail.close()
+
+    async def identity(self) -> LogIdentity:
+        return LogIdentity("memory", {})
 
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
         await self.ask("create topics")

@@ -18,6 +18,7 @@ from loadtest.simulation.life import Crash, Life
 from loadtest.simulation.lineage import CheckError
 from loadtest.simulation.memory_disk import FaultyDisk, Platter
 from loadtest.simulation.memory_log import Broker, MemoryLog
+from loadtest.simulation.settings import change_config
 from loadtest.simulation.witness import Witness
 from loadtest.simulation.workload import EPOCH_MS
 from loadtest.simulation.writer import InlineStateThread
@@ -29,7 +30,7 @@ from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
 from streams.live.wiring import following_engine
 from streams.log.interface import LogUnavailableError, OffsetOutOfRangeError
-from streams.recovery.recover import LogGapError
+from streams.recovery.replay import LogGapError
 from streams.server.metrics import ServingMetrics
 from streams.server.served_log import ServedLog
 
@@ -81,6 +82,9 @@ class Process:
 
     async def _live_and_die(self, life: Life) -> None:
         self.life = life
+        if self.lives > 1 and self._chance.happens(self._rates.changes):
+            self.config = change_config(self.config, self._chance)
+            self.witness.configs.append(self.config)
         stormy = not self._weather.calm
         chance = self._chance.stream(str(life.number))
         mortal = not self._weather.calm and self.deaths < self._rates.deaths
@@ -142,23 +146,25 @@ class Process:
         slowness_s = pauses.choice([0.0, 0.01, 0.2])
 
         accept_gap, self._accept_gap = self._accept_gap, False
+        self.witness.gap_accepted |= accept_gap
         states: list[EngineState] = []
         jobs = DrawnJobs(lambda: states[0], self.witness.lineage, self._weather, self._rates, chance.stream("jobs"))
-
-        def writer(applier: Applier, **options: Any) -> StateThread:
-            states.append(applier.state)
-            return InlineStateThread(
-                applier,
-                witness=self.witness,
-                life=life,
-                pause_s=lambda: pauses.seconds(0.0, slowness_s),
-                gap_accepted=accept_gap,
-                **options,
-            )
 
         async with log:
             await log.ensure_topics(dict.fromkeys(TOPICS, config.log.partitions_default))
             store = Store.open(disk, segment_bytes=durable.journal_segment_bytes, snapshots_keep=durable.snapshots_keep)
+
+            def writer(applier: Applier, **options: Any) -> StateThread:
+                states.append(applier.state)
+                return InlineStateThread(
+                    applier,
+                    witness=self.witness,
+                    life=life,
+                    pause_s=lambda: pauses.seconds(0.0, slowness_s),
+                    store=store,
+                    **options,
+                )
+
             async with following_engine(
                 config,
                 log,

@@ -105,14 +105,15 @@ class World:
         process.calm()
         chance.note("the weather calms")
         await self._rest(living, process, broker)
-        checks = Checks(config, broker)
         witness = process.witness
+        checks = Checks(witness.configs, broker)
         self.state_digest = checks.run(witness.lineage, witness.lost, acknowledged)
         audited = await check_audits(
             config, broker, platter, witness.lineage, log_lost=broker.removed_any(), chance=chance.stream("audits")
         )
         self.figures = {
             "lives": process.lives,
+            "changes": witness.changes,
             "versions": witness.lineage.version,
             "observed": checks.observed,
             "feeds": len(feeds),

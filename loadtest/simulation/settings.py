@@ -53,3 +53,33 @@ def draw_rooms(chance: Chance) -> RoomsConfig:
         models=ModelsConfig(reputation_users_max=chance.choice([1 << 8, 8])),
         signals=SignalsConfig(users_max=1 << 6, blocks_max=512, seen_per_user=64, served_per_user=64),
     )
+
+
+#: Rooms that a change of the configuration may have built again, or begun empty; the others go on with what they hold.
+LATE_ROOMS = frozenset({"tweet_store", "blend_learner", "lessons"})
+
+
+def change_config(config: Config, chance: Chance) -> Config:
+    """Another configuration for the next life: larger rooms, a rule that a room must be built again for, or a
+    parameter of readers alone."""
+    act = chance.choice(["grow", "grow", "rebuild", "forget", "read"])
+    chance.note(f"the configuration changes: {act}")
+    rooms, replace = config.rooms, msgspec.structs.replace
+    if act == "grow":
+        name = chance.choice(list(rooms.__struct_fields__))
+        return replace(config, rooms=replace(rooms, **{name: _larger(getattr(rooms, name))}))
+    if act == "rebuild":
+        store = replace(rooms.tweet_store, half_life_short_ms=rooms.tweet_store.half_life_short_ms + 1000)
+        return replace(config, rooms=replace(rooms, tweet_store=store))
+    if act == "forget":
+        learner = replace(rooms.blend_learner, weight_min=rooms.blend_learner.weight_min / 2)
+        return replace(config, rooms=replace(rooms, blend_learner=learner))
+    ages = replace(config.home_mixer.signals, seen_age_ms_max=config.home_mixer.signals.seen_age_ms_max // 2)
+    return replace(config, home_mixer=replace(config.home_mixer, signals=ages))
+
+
+def _larger(room: msgspec.Struct) -> msgspec.Struct:
+    """The room's configuration with half as much again of every capacity that is easily met."""
+    capacities = [name for name in room.__struct_fields__ if name.endswith(("s_max", "_per_user", "_bytes_max"))]
+    grown = {name: int(getattr(room, name) * 1.5) + 1 for name in capacities if name not in ("candidates_max",)}
+    return msgspec.structs.replace(room, **grown)

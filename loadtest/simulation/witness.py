@@ -1,8 +1,11 @@
 """What all lives of the process together do, seen from outside: what they apply, and what they may forget."""
 
-from config.schema import Config
+from config.schema import Config, with_rooms_settings
 from loadtest.simulation.chance import Chance
-from loadtest.simulation.lineage import CheckError, Lineage
+from loadtest.simulation.lineage import Change, CheckError, Lineage
+from loadtest.simulation.settings import LATE_ROOMS
+from streams.durable.journal import Entry
+from streams.durable.store import Began, Store
 from streams.live.applier import Applier
 from streams.ordering.pieces import Piece
 
@@ -11,7 +14,15 @@ class Witness:
     """Follows what states are and apply, over all lives (``lineage``), and what they may forget."""
 
     def __init__(self, config: Config, chance: Chance) -> None:
-        self.lineage = Lineage()
+        self.lineage = Lineage(config)
+        #: Every configuration that a life had, the first one first.
+        self.configs = [config]
+        #: A life since the last one that recovered was told to pass over what the log has lost. That begins at a
+        #: snapshot, and what was applied since is taken back.
+        self.gap_accepted = False
+        #: How often the rooms' configuration changed.
+        self.changes = 0
+        self._history = ""
         #: Versions that power cuts and gaps took back, with what was observed of them.
         self.lost: list[Lineage] = []
         #: Even without power, no later start may be behind this version.
@@ -21,17 +32,15 @@ class Witness:
         self._sync_always = config.durable.journal_sync == "always"
         self._chance = chance
 
-    def began(self, applier: Applier, *, gap_accepted: bool) -> int:
-        """A life has recovered; returns the version up to which it will replay.
-
-        ``gap_accepted``: it was told to pass over what the log has lost. That begins at a snapshot, and what was
-        applied since is taken back.
+    def began(self, applier: Applier, store: Store) -> int:
+        """A life has recovered from this folder; returns the version up to which it will replay.
 
         Raises:
             CheckError: it has lost what it had to keep.
         """
         state, journal = applier.state, applier.journal
         assert journal is not None
+        gap_accepted, self.gap_accepted = self.gap_accepted, False
         version, gaps = journal.version, journal.state.gaps
         self._chance.note(f"version {state.version} is back, the journal is at {version} of {self.lineage.version}")
         safe = self.lineage.version if self.powered else self.synced_version
@@ -41,7 +50,8 @@ class Witness:
             self.synced_version = version
         self.powered = True
         lost = self.lineage.take_back(version, gaps)
-        if not version:
+        self._note_changes(store)
+        if not version and not self.lineage.marks:
             self.lineage.start = journal.positions_at(0)
         if lost is not None:
             self._chance.note(f"versions {version + 1} to {lost.version} are lost, there are gaps {gaps}")
@@ -49,6 +59,32 @@ class Witness:
         if not self.lineage.gaps:
             self.lineage.saw_state(state.version, state.digest(), "what was recovered")
         return version
+
+    def _note_changes(self, store: Store) -> None:
+        """Follow the histories from the one that was in force before to the one that is now."""
+        info, new = store.current, []
+        while info is not None and info.id != self._history:
+            new.append(info)
+            info = store.history(info.began.history) if info.began is not None else None
+        for info in reversed(new):
+            config = with_rooms_settings(self.configs[0], info.settings)
+            if info.began is None:
+                self.lineage.config = config
+            else:
+                if unexpected := set(info.began.since) - LATE_ROOMS:
+                    raise CheckError(f"{sorted(unexpected)} begin late, though they could go on")
+                self._catch_up(store, info.began)
+                self._chance.note(f"the rooms change after version {info.began.version}: {info.began.rooms}")
+                self.lineage.changed(Change(info.began.version, config, info.began))
+                self.changes += 1
+            self._history = info.id
+
+    def _catch_up(self, store: Store, began: Began) -> None:
+        """A life may have died with a piece in the journal that it did not apply; the change has applied it."""
+        journal = store.journal(store.history(began.history), cut=False)
+        for entry in journal.entries(self.lineage.version, began.version):
+            if isinstance(entry, Entry):
+                self.lineage.versions.append(entry.runs)
 
     def applied(self, applier: Applier, piece: Piece) -> None:
         """A life has applied a piece."""

@@ -8,6 +8,7 @@ from typing import Any
 from loadtest.simulation.life import Life
 from loadtest.simulation.lineage import CheckError
 from loadtest.simulation.witness import Witness
+from streams.durable.store import Store
 from streams.live.applier import Applier
 from streams.live.state_thread import Call, StateThread
 from streams.ordering.pieces import Piece
@@ -34,7 +35,7 @@ class InlineStateThread(StateThread):
         witness: Witness,
         life: Life,
         pause_s: Callable[[], float],
-        gap_accepted: bool,
+        store: Store,
         **options: Any,
     ) -> None:
         super().__init__(applier, **options)
@@ -42,7 +43,7 @@ class InlineStateThread(StateThread):
         self._jobs_max = options["queue_max"] + 2
         self._jobs: _Jobs = _Jobs()
         self._witness, self._life, self._pause_s = witness, life, pause_s
-        self._replayed_to = witness.began(applier, gap_accepted=gap_accepted)
+        self._replayed_to = witness.began(applier, store)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

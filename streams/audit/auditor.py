@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from config.schema import Config, feed_hash, with_feed_settings
+from config.schema import Config, feed_hash, room_hashes, with_feed_settings
 from engine.errors import MurmurationError
 from engine.feed import Product
 from engine.home_mixer.products import build_products
@@ -22,7 +22,7 @@ from streams.events.served_feed import repeated
 from streams.log.interface import EventLog, OffsetOutOfRangeError
 from streams.ordering.own import ReplayError
 from streams.ordering.proposals import ORDER
-from streams.recovery.recover import LogGapError, forward, restore_newest
+from streams.recovery.replay import LogGapError, forward, restore_newest
 
 
 class Outcome(StrEnum):
@@ -195,6 +195,11 @@ class Auditor:
             raise _UnavailableError(
                 Outcome.CONFIG_UNKNOWN,
                 f"configuration {served.config_hash} is of a program with other settings (here its hash is {now})",
+            )
+        info = self._store.history(served.history)
+        if info.rooms != room_hashes(config.rooms):
+            raise _UnavailableError(
+                Outcome.CONFIG_UNKNOWN, f"history {info.id} is of a program whose rooms are laid out otherwise"
             )
         return config
 

@@ -14,7 +14,7 @@ from streams.events.served_records import decode_served, encode_served
 from streams.log.interface import Format
 
 #: Compared in this order before the entries: what explains a difference comes before what it leads to.
-_TERMS: Final = ("version", "config_hash", "model_version", "models", "gap_records", "degraded")
+_TERMS: Final = ("version", "config_hash", "model_version", "models", "gap_records", "late_rooms", "degraded")
 
 
 class Difference(msgspec.Struct, frozen=True):

@@ -122,7 +122,7 @@ async def _opened(config: "Config") -> AsyncIterator[tuple[Any, Any, Callable[[s
     from streams.live.compilation import compile_kernels
 
     async with _telling() as progress, running_log(config.log) as event_log:
-        with opened_store(config, writable=False) as store:
+        with opened_store(config, await event_log.identity(), writable=False) as store:
             await asyncio.to_thread(compile_kernels, progress)
             yield event_log, Auditor(config, store, event_log, progress=progress), progress
 

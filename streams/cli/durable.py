@@ -53,14 +53,23 @@ def snapshot(
 def recover(
     config: ConfigFile = None,
     check: Annotated[bool, typer.Option("--check", help="Come to the newest version in two ways and compare.")] = False,
+    skip: Annotated[
+        int, typer.Option("--skip", min=0, help="Pass over the piece of this version, which cannot be applied.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Rebuild the newest version from snapshot, journal and log, beside a server or without one; changes nothing.
 
     With --check the state is rebuilt from an older snapshot (or the whole log) as well: exit code 1 when they differ.
+    With --skip nothing is rebuilt: the journal notes that the piece of a version, at which every start ends, is passed
+    over. Its records become dead letters, and feeds count them in gap_records from then on. No server may run.
     """
-    from streams.cli.recover import rebuild_newest
+    from streams.cli.recover import rebuild_newest, skip_piece
 
+    if skip and check:
+        raise typer.BadParameter("give --check or --skip, not both")
+    if skip:
+        raise typer.Exit(run(skip_piece(load_config(config), skip, json=json)))
     raise typer.Exit(run(rebuild_newest(load_config(config), check=check, json=json)))
 
 
@@ -82,12 +91,14 @@ def _render_history(history: "HistoryReport") -> list["RenderableType"]:
     lines = [
         f"history {history.id}{' (in force)' if history.current else ''}, since {_time(history.created_ms)}",
         f"  rooms {history.rooms_hash}, log {history.log}",
+        *_render_began(history),
         "  no journal"
         if journal is None
         else f"  journal: versions {journal.first_version} to {journal.version}, {journal.bytes:,} bytes, "
         f"{journal.bytes_per_version:.1f} a version"
         + (f", a torn tail of {journal.torn_bytes} bytes" if journal.torn_bytes else "")
-        + (f", {journal.gaps} gaps" if journal.gaps else ""),
+        + (f", {journal.gaps} gaps" if journal.gaps else "")
+        + (f", passed over: {', '.join(map(str, journal.skipped))}" if journal.skipped else ""),
     ]
     if not history.snapshots:
         return ["\n".join([*lines, "  no snapshots"])]
@@ -116,6 +127,16 @@ def _render_models(snapshot: "SnapshotReport") -> list["RenderableType"]:
             measured,
         )
     return [table]
+
+
+def _render_began(history: "HistoryReport") -> list[str]:
+    began = history.began
+    if began is None:
+        return []
+    fates = ", ".join(f"{room} {fate}" for room, fate in sorted(began.rooms.items()) if fate != "kept")
+    late = [f"{room} knows since version {version}" for room, version in sorted(began.since.items()) if version]
+    lines = [f"  goes on from version {began.version} of history {began.history}: {fates or 'all rooms kept'}"]
+    return [*lines, f"  {', '.join(late)}"] if late else lines
 
 
 def _time(time_ms: int) -> str:

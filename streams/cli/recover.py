@@ -14,7 +14,7 @@ from engine.errors import ConfigError, MurmurationError
 from engine.state import EngineState
 from streams.durable.disk import FolderBusyError
 from streams.durable.folder import durable_folder, opened_store
-from streams.durable.journal import Journal, JournalError
+from streams.durable.journal import Entry, Journal, JournalError
 from streams.durable.snapshots import SnapshotInfo, Snapshots
 from streams.durable.store import LOCK, Store
 from streams.events.open_topics import running_log
@@ -22,7 +22,8 @@ from streams.live.compilation import compile_kernels
 from streams.live.keeper import SNAPSHOT_SIGNAL
 from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import EventLog
-from streams.recovery.recover import LogGapError, Positions, forward, restore_newest
+from streams.ordering.proposals import ORDER
+from streams.recovery.replay import LogGapError, Positions, forward, name_of, restore_newest
 
 log = structlog.get_logger("murmuration.recover")
 
@@ -53,12 +54,12 @@ async def _follow_and_write(config: Config) -> SnapshotInfo:
 
 
 async def _ask_server(config: Config) -> SnapshotInfo:
-    with opened_store(config, writable=False) as store:
+    async with running_log(config.log) as event_log:
+        identity = await event_log.identity()
+    with opened_store(config, identity, writable=False) as store:
         snapshots, _ = _current(config, _required(store))
         before = max((info.created_ms for info in snapshots.infos()), default=0)
-        folder = durable_folder(config)
-        assert folder is not None
-        os.kill(int((folder / LOCK).read_text()), SNAPSHOT_SIGNAL)
+        os.kill(int(bytes(_required(store).disk.view(LOCK))), SNAPSHOT_SIGNAL)
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             await asyncio.sleep(0.05)
@@ -68,12 +69,39 @@ async def _ask_server(config: Config) -> SnapshotInfo:
     raise MurmurationError(f"the serving process wrote no snapshot within {TIMEOUT_S:.0f} s; its log says why")
 
 
+async def skip_piece(config: Config, version: int, *, json: bool) -> int:
+    """Note in the journal that the piece of a version is passed over; the next start does so.
+
+    Raises:
+        FolderBusyError: a server runs there.
+        JournalError: the journal does not hold the version.
+    """
+    async with running_log(config.log) as event_log:
+        identity = await event_log.identity()
+    with opened_store(config, identity) as opened:
+        store = _required(opened)
+        snapshots, journal = _current(config, store)
+        newest = max((info.version for info in snapshots.infos()), default=0)
+        if version <= newest:
+            raise ConfigError(f"--skip {version}: the snapshot of version {newest} has it applied already")
+        journal = store.journal(store.current)
+        try:
+            journal.note_skip(version)
+        finally:
+            journal.close()
+        (entry,) = (entry for entry in journal.entries(version - 1, version) if isinstance(entry, Entry))
+        runs = [run for run in entry.runs if run.partition != ORDER]
+    answer = {"version": version, "records": sum(run.count for run in runs)}
+    _print(answer | {"skipped": [f"{name_of(run.partition)} {run.first}-{run.last}" for run in runs]}, json=json)
+    return 0
+
+
 async def rebuild_newest(config: Config, *, check: bool, json: bool) -> int:
     """Come to the journal's newest version, and with ``check`` in two ways. Returns the exit code."""
-    with opened_store(config, writable=False) as opened:
-        snapshots, journal = _current(config, _required(opened))
-        version = journal.version
-        async with running_log(config.log) as event_log:
+    async with running_log(config.log) as event_log:
+        with opened_store(config, await event_log.identity(), writable=False) as opened:
+            snapshots, journal = _current(config, _required(opened))
+            version = journal.version
             began = time.monotonic()
             state, _, base = await _rebuilt(config, snapshots, journal, event_log, version)
             answer: dict[str, Any] = {

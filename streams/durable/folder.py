@@ -9,14 +9,16 @@ from config.schema import Config
 from engine.errors import ConfigError
 from streams.durable.disk import RealDisk
 from streams.durable.store import Store
+from streams.log.interface import LogIdentity
 
 _SQLITE = "sqlite:///"
 
 
-def durable_folder(config: Config) -> Path | None:
+def durable_folder(config: Config, identity: LogIdentity | None = None) -> Path | None:
     """The folder of ``durable.folder``; None: nothing is kept.
 
-    ``auto`` is beside the embedded log (``var/x.db`` has ``var/x.state``); with Kafka, ``var/kafka-<hash>.state``.
+    ``auto`` is beside the embedded log (``var/x.db`` has ``var/x.state``); with Kafka it is ``var/kafka-<hash>.state``,
+    named after the cluster's ``identity``, or, without one, after the address, as older versions did.
     """
     folder, log = config.durable.folder, config.log
     if folder == "none":
@@ -25,24 +27,28 @@ def durable_folder(config: Config) -> Path | None:
         return Path(folder)
     if log.url.startswith(_SQLITE):
         return Path(log.url.removeprefix(_SQLITE).partition("?")[0]).with_suffix(".state")
-    name = hashlib.sha256(f"{log.url} {log.topic_prefix}".encode()).hexdigest()[:12]
-    return Path("var") / f"kafka-{name}.state"
+    named_after = f"{log.url} {log.topic_prefix}" if identity is None else identity.log
+    return Path("var") / f"kafka-{hashlib.sha256(named_after.encode()).hexdigest()[:12]}.state"
 
 
 @contextmanager
-def opened_store(config: Config, *, writable: bool = True) -> Iterator[Store | None]:
-    """The store of the configured folder; None where nothing is kept.
+def opened_store(
+    config: Config, identity: LogIdentity | None = None, *, writable: bool = True
+) -> Iterator[Store | None]:
+    """The store of the configured folder (of the log's ``identity``); None where nothing is kept.
 
     Raises:
         FolderBusyError: another process writes there.
         ConfigError: it cannot be used.
     """
-    folder = durable_folder(config)
-    if folder is None:
+    folder, named_before = durable_folder(config, identity), durable_folder(config)
+    if folder is None or named_before is None:
         yield None
         return
     durable = config.durable
     try:
+        if named_before != folder and named_before.exists() and not folder.exists():
+            folder = named_before.rename(folder) if writable else named_before
         store = Store.open(
             RealDisk(folder),
             segment_bytes=durable.journal_segment_bytes,

@@ -11,7 +11,7 @@ from engine.models.state import Models, models_in
 from streams.durable.disk import TEMPORARY
 from streams.durable.journal import JournalError
 from streams.durable.snapshots import SnapshotError
-from streams.durable.store import HistoryInfo, Store, StoreError
+from streams.durable.store import Began, HistoryInfo, Store, StoreError
 
 #: Before the names of the arrays of the models.
 _MODELS = f"{Models.name}."
@@ -48,17 +48,19 @@ class JournalReport(msgspec.Struct, kw_only=True):
     bytes_per_version: float
     torn_bytes: int
     gaps: int
+    skipped: list[int] = []
     problem: str | None = None
 
 
 class HistoryReport(msgspec.Struct, kw_only=True):
-    """One history, snapshots newest first."""
+    """One history, snapshots newest first. ``began``: from where it goes on, and what came over of each room."""
 
     id: str
     current: bool
     rooms_hash: str
     log: str
     created_ms: int
+    began: Began | None
     journal: JournalReport | None
     snapshots: list[SnapshotReport]
 
@@ -123,6 +125,7 @@ def _history(store: Store, info: HistoryInfo, *, current: bool) -> HistoryReport
         rooms_hash=info.rooms_hash,
         log=info.log,
         created_ms=info.created_ms,
+        began=info.began,
         journal=_journal(store, info),
         snapshots=reports,
     )
@@ -163,6 +166,7 @@ def _journal(store: Store, info: HistoryInfo) -> JournalReport | None:
         bytes_per_version=round(journal.size_bytes / versions, 2) if versions else 0.0,
         torn_bytes=journal.torn_bytes,
         gaps=len(journal.state.gaps),
+        skipped=list(journal.skipped),
     )
     try:
         for _ in journal.entries(journal.first_version - 1):

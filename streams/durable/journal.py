@@ -25,6 +25,7 @@ from streams.durable.segment import (
     Note,
     PartitionNote,
     Run,
+    SkipNote,
     decode_header,
     encode_header,
     encode_run,
@@ -66,9 +67,13 @@ class Journal:
         *,
         segment_bytes: int,
         start: Mapping[TopicPartition, int],
+        version: int = 0,
+        gaps: Sequence[Gap] = (),
         cut: bool = True,
     ) -> "Journal":
-        """Open to append, at ``start`` (next offsets) when there is none yet; a torn tail is cut off.
+        """Open to append; when there is none yet, after ``version`` at ``start`` (next offsets).
+
+        ``gaps`` were passed over until then. A torn tail is cut off.
 
         With ``cut=False`` nothing is written, now or later: for readers beside the process that writes.
 
@@ -81,7 +86,7 @@ class Journal:
         if journal._bases:
             journal._go_to_end()
         elif cut:
-            journal._begin_segment(JournalState(0, dict(start), {}, None, ()))
+            journal._begin_segment(JournalState(version, dict(start), {}, None, tuple(gaps)))
         else:
             raise JournalError(f"history {history} has no journal")
         return journal
@@ -95,6 +100,11 @@ class Journal:
     def version(self) -> int:
         """The newest version."""
         return self._cursor.version
+
+    @property
+    def skipped(self) -> Sequence[int]:
+        """Versions whose pieces are passed over."""
+        return self._cursor.skipped
 
     @property
     def first_version(self) -> int:
@@ -160,6 +170,17 @@ class Journal:
         if gap.version != self.version or gap.earliest < max(gap.position, position):
             raise ValueError(f"{gap} does not fit: version {self.version}, position {position}")
         self._note(GapNote(*gap.partition, gap.position, gap.earliest))
+
+    def note_skip(self, version: int) -> None:
+        """The piece of this version is passed over from now on, whenever the version is applied.
+
+        Raises:
+            JournalError: the journal does not hold the version; else as ``append`` does.
+        """
+        if not self.first_version <= version <= self.version:
+            raise JournalError(f"{self._prefix}: holds versions {self.first_version} to {self.version}, not {version}")
+        if version not in self._cursor.skipped:
+            self._note(SkipNote(version))
 
     def sync(self) -> None:
         """Make everything appended so far survive a power loss. Callable from any thread.

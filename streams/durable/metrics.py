@@ -20,6 +20,13 @@ class DurableMetrics:
         self.snapshot_failures = Counter(
             "murmuration_snapshot_failures_total", "Snapshots that could not be written", registry=registry
         )
+        self.room_since = Gauge(
+            "murmuration_room_knows_since_seconds",
+            "Event time since when a room knows everything; 0: from the beginning of the history",
+            ["room"],
+            registry=registry,
+        )
+        self.skipped = gauge("skipped_pieces", "Versions whose pieces were passed over (recover --skip)")
         self.gap_records = gauge("log_gap_records", "Records of the log that were lost before they were applied")
 
     def note_snapshot(self, info: SnapshotInfo, seconds: float, pause_s: float) -> None:

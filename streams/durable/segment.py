@@ -58,6 +58,8 @@ class JournalState(NamedTuple):
     models: dict[str, str]
     incarnation: int | None
     gaps: tuple[Gap, ...]
+    #: Versions whose pieces are passed over, because they cannot be applied.
+    skipped: tuple[int, ...] = ()
 
 
 class JournalError(MurmurationError):
@@ -73,6 +75,7 @@ class _Header(msgspec.Struct, array_like=True):
     models: dict[str, str]
     incarnation: int | None
     gaps: list[tuple[int, str, int, int, int]]
+    skipped: list[int] = []
 
 
 class PartitionNote(msgspec.Struct, array_like=True, tag="partition"):
@@ -104,7 +107,13 @@ class GapNote(msgspec.Struct, array_like=True, tag="gap"):
     earliest: int
 
 
-Note = PartitionNote | IncarnationNote | ModelsNote | GapNote
+class SkipNote(msgspec.Struct, array_like=True, tag="skip"):
+    """The piece of an earlier version is passed over whenever that version is applied."""
+
+    version: int
+
+
+Note = PartitionNote | IncarnationNote | ModelsNote | GapNote | SkipNote
 _notes: msgspec.msgpack.Decoder[Note] = msgspec.msgpack.Decoder(Note)
 _headers = msgspec.msgpack.Decoder(_Header)
 
@@ -122,6 +131,7 @@ class Cursor:
         #: Processes that began here: the version that each found, and its number.
         self.begun: list[tuple[int, int]] = []
         self.gaps = list(state.gaps)
+        self.skipped = list(state.skipped)
         self.offset = 0
         self.crc = 0
         #: Where the last version's entry ends; notes may follow it.
@@ -130,7 +140,9 @@ class Cursor:
     def state(self) -> JournalState:
         """As of this place."""
         positions = dict(zip(self.partitions, self.positions, strict=True))
-        return JournalState(self.version, positions, dict(self.models), self.incarnation, tuple(self.gaps))
+        return JournalState(
+            self.version, positions, dict(self.models), self.incarnation, tuple(self.gaps), tuple(self.skipped)
+        )
 
     def note(self, note: Note) -> Gap | None:
         """Take a note into account."""
@@ -142,6 +154,8 @@ class Cursor:
                 self.begun.append((self.version, number))
             case ModelsNote(models):
                 self.models = models
+            case SkipNote(version):
+                self.skipped.append(version)
             case GapNote(topic, number, position, earliest):
                 gap = Gap(self.version, TopicPartition(topic, number), position, earliest)
                 self.move(gap.partition, earliest)
@@ -168,6 +182,7 @@ def encode_header(history: str, state: JournalState) -> bytes:
         state.models,
         state.incarnation,
         [(gap.version, *gap.partition, gap.position, gap.earliest) for gap in state.gaps],
+        list(state.skipped),
     )
     body = msgspec.msgpack.encode(header)
     data = _PREFIX.pack(MAGIC, FORMAT, len(body)) + body
@@ -200,6 +215,7 @@ def decode_header(data: bytes, name: str, history: str) -> Cursor:
             header.models,
             header.incarnation,
             tuple(Gap(v, TopicPartition(topic, n), lost, first) for v, topic, n, lost, first in header.gaps),
+            tuple(header.skipped),
         )
     )
     cursor.offset = cursor.entry_end = end + _CRC.size

@@ -1,7 +1,8 @@
 """The bytes of a snapshot: blocks, each with a checksum; the last holds what it is a snapshot of (docs/durability.md).
 
 A block's checksum goes on from the one before it, so that the last one is over everything. An array is cut into
-chunks; rooms are allocated whole and mostly empty, so a chunk of one repeated word is stored as that word.
+chunks; rooms are allocated whole and mostly empty, so a chunk of one repeated word is stored as that word. The arrays
+of a room stand together, and the last block says where: a room can be read although another one is damaged.
 """
 
 import struct
@@ -19,7 +20,7 @@ from streams.durable.segment import Gap
 from streams.log.interface import TopicPartition
 
 MAGIC = b"MURMSNAP"
-FORMAT = 1
+FORMAT = 2
 CHUNK_BYTES = 1 << 20
 #: Magic and format.
 _HEAD = struct.Struct("<8sI")
@@ -53,8 +54,11 @@ class SnapshotInfo(msgspec.Struct, frozen=True, kw_only=True):
     positions: dict[TopicPartition, int]
     models: dict[str, str]
     incarnation: int | None
-    rooms_hash: str
+    #: A hash of layout and configuration, by room (``config.schema.room_hashes``).
+    rooms: dict[str, str]
     gaps: tuple[Gap, ...] = ()
+    #: By room, where its first block begins and where its last one ends; filled in by who writes the file.
+    sections: dict[str, tuple[int, int]] = {}
     format: int = FORMAT
     created_ms: int = 0
     bytes: int = 0
@@ -100,7 +104,9 @@ def write_snapshot(write: Callable[[Buffer], None], info: SnapshotInfo, arrays: 
     head = _HEAD.pack(MAGIC, FORMAT)
     write(head)
     writer = _Writer(write, crc32(head), len(head))
+    sections: dict[str, tuple[int, int]] = {}
     for name, array in arrays:
+        begin = sections.get(room_of(name), (writer.offset, 0))[0]
         if array.dtype.kind not in "biufc":
             raise ValueError(f"{name}: elements of type {array.dtype} cannot be kept")
         writer.block(_ARRAY, _RAW, 0, msgspec.msgpack.encode((name, array.dtype.str, array.shape)))
@@ -111,9 +117,15 @@ def write_snapshot(write: Callable[[Buffer], None], info: SnapshotInfo, arrays: 
                 writer.block(_CHUNK, _REPEATED, chunk.size, chunk[:_WORD].data)
             else:
                 writer.block(_CHUNK, _RAW, chunk.size, chunk.data)
+        sections[room_of(name)] = (begin, writer.offset)
     end = writer.offset
-    writer.block(_END, _RAW, 0, encode_info(msgspec.structs.replace(info, format=FORMAT)))
+    writer.block(_END, _RAW, 0, encode_info(msgspec.structs.replace(info, format=FORMAT, sections=sections)))
     write(_FOOT.pack(end, MAGIC))
+
+
+def room_of(array: str) -> str:
+    """The room that an array belongs to, by the array's qualified name."""
+    return array.partition(".")[0]
 
 
 class _Writer:
@@ -176,35 +188,60 @@ def read_snapshot(data: Buffer, name: str, target: Target) -> SnapshotInfo:
         SnapshotError: damaged, not finished, of another format; arrays decoded so far are to be thrown away.
     """
     read_info(data, name)
-    room: memoryview = memoryview(b"")
-    for kind, codec, size, payload in _blocks(data, _HEAD.size, crc32(data[: _HEAD.size]), name):
+    end = _decode(_blocks(data, _HEAD.size, crc32(data[: _HEAD.size]), name), target, name)
+    return _info_of(end, len(data), name)
+
+
+def read_room(data: Buffer, name: str, info: SnapshotInfo, room: str, target: Target) -> None:
+    """Verify and decode the arrays of one room alone; ``info`` is what ``read_info`` gave.
+
+    Raises:
+        SnapshotError: the room is not there, or damaged; its arrays decoded so far are to be thrown away.
+    """
+    if room not in info.sections:
+        raise SnapshotError(f"{name}: has no room {room}")
+    start, stop = info.sections[room]
+    crc = crc32(data[: _HEAD.size]) if start == _HEAD.size else _CRC.unpack_from(data, start - _CRC.size)[0]
+    _decode(_blocks(data, start, crc, name, stop), target, name)
+
+
+def _decode(blocks: Iterator[tuple[int, int, int, memoryview]], target: Target, name: str) -> memoryview:
+    """Decode arrays and their chunks to the last block or to the end; returns the last block's payload."""
+    left: memoryview = memoryview(b"")
+    for kind, codec, size, payload in blocks:
         if kind == _ARRAY:
-            if len(room):
+            if len(left):
                 break
             label, dtype, shape = msgspec.msgpack.decode(payload, type=tuple[str, str, tuple[int, ...]])
             array = target(label, np.dtype(dtype), shape)
-            room = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+            left = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
         elif kind == _CHUNK:
-            if size > len(room) or (codec == _RAW and size != len(payload)):
+            if size > len(left) or (codec == _RAW and size != len(payload)):
                 break
             if codec == _RAW:
-                room[:size] = payload
+                left[:size] = payload
             else:
-                np.frombuffer(room[:size], np.uint64)[:] = np.frombuffer(payload, np.uint64)
-            room = room[size:]
-        elif len(room):
+                np.frombuffer(left[:size], np.uint64)[:] = np.frombuffer(payload, np.uint64)
+            left = left[size:]
+        elif len(left):
             break
         else:
-            return _info_of(payload, len(data), name)
+            return payload
+    else:
+        if not len(left):
+            return left
     raise SnapshotError(f"{name}: its arrays and chunks do not fit each other")
 
 
-def _blocks(data: Buffer, offset: int, crc: int, name: str) -> Iterator[tuple[int, int, int, memoryview]]:
-    """Kind, codec, size and payload of each block from ``offset`` on, to the last, which the foot must follow."""
+def _blocks(
+    data: Buffer, offset: int, crc: int, name: str, until: int | None = None
+) -> Iterator[tuple[int, int, int, memoryview]]:
+    """Kind, codec, size and payload of each block from ``offset`` on: up to ``until``, or to the last, which the foot
+    must follow."""
     view = memoryview(data)
     last = len(data) - _FOOT.size
     kind = _CHUNK
-    while kind != _END:
+    while kind != _END and offset != until:
         start = offset + _BLOCK.size
         if start > last:
             raise SnapshotError(f"{name}: cut off at byte {offset}")

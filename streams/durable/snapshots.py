@@ -7,9 +7,11 @@ before it is in force.
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from streams.durable.disk import TEMPORARY, Buffer, Disk, discard
@@ -20,9 +22,13 @@ from streams.durable.snapshot_file import (
     SnapshotInfo,
     Target,
     read_info,
+    read_room,
     read_snapshot,
+    room_of,
     write_snapshot,
 )
+
+log = structlog.get_logger("murmuration.snapshots")
 
 #: A snapshot goes to the disk in parts of so many bytes: all at once, every other write of the machine would wait.
 _UNSYNCED_BYTES_MAX = 16 << 20
@@ -65,11 +71,15 @@ class Pending:
 
 
 class Snapshots:
-    """One history's snapshots, of which the newest ``keep`` are kept."""
+    """One history's snapshots, of which the newest ``keep`` are kept, and the one of version ``base``.
 
-    def __init__(self, disk: Disk, history: str, *, keep: int) -> None:
+    ``base``: the version that the history begins after, unless it begins empty: nothing else stands for that state.
+    """
+
+    def __init__(self, disk: Disk, history: str, *, keep: int, base: int | None = None) -> None:
         self._disk = disk
         self._keep = keep
+        self._base = base
         self._prefix = f"{history}/snapshot-"
 
     def write(self, info: SnapshotInfo, arrays: Arrays) -> SnapshotInfo:
@@ -146,26 +156,48 @@ class Snapshots:
 
         return self._read(version, target), arrays
 
-    def load_into(self, version: int, arrays: Arrays) -> SnapshotInfo:
-        """Overwrite the live arrays with the snapshot's: nothing is in memory twice.
+    def load_into(self, version: int, arrays: Arrays, rooms: Mapping[str, str]) -> SnapshotInfo:
+        """Overwrite the live arrays with the snapshot's, all of them: nothing is in memory twice.
+
+        ``rooms``: the hash of each room's layout and configuration, which must be the snapshot's.
 
         Raises:
-            SnapshotError: as ``load``, or the arrays are not the same by name, shape and type. They are then partly
-                overwritten, and of use only to load another snapshot into.
+            SnapshotError: as ``load``, or the rooms are others. The arrays are then partly overwritten, and of use
+                only to load another snapshot into.
         """
+        name = self._name(version)
+        info = self._info(version)
+        if differing := {room for room in rooms.keys() | info.rooms.keys() if rooms.get(room) != info.rooms.get(room)}:
+            raise SnapshotError(f"{name}: of another configuration or program ({', '.join(sorted(differing))})")
         live = dict(arrays)
-
-        def target(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-            array = live.pop(name, None)
-            if array is None or array.dtype != dtype or array.shape != shape:
-                here = "no such array" if array is None else f"{array.dtype}{array.shape}"
-                raise SnapshotError(f"{self._name(version)}: {name} is {dtype}{shape} there and {here} here")
-            return array
-
-        info = self._read(version, target)
+        info = self._read(version, self._into(live, name))
         if live:
-            raise SnapshotError(f"{self._name(version)}: lacks {', '.join(sorted(live))}")
+            raise SnapshotError(f"{name}: lacks {', '.join(sorted(live))}")
         return info
+
+    def load_rooms(self, version: int, arrays: Arrays, rooms: Mapping[str, str]) -> tuple[SnapshotInfo, set[str]]:
+        """Overwrite the live arrays of those rooms that are whole and of the same hash; returns which they are.
+
+        The arrays of the other rooms are of no use afterwards.
+
+        Raises:
+            SnapshotError: missing, of another format, or damaged at its end.
+        """
+        name, info = self._name(version), self._info(version)
+        data, everything = self._view(version), dict(arrays)
+        loaded = set()
+        for room in sorted(rooms.keys() & info.rooms.keys()):
+            if rooms[room] != info.rooms[room]:
+                continue
+            live = {label: array for label, array in everything.items() if room_of(label) == room}
+            try:
+                read_room(data, name, info, room, self._into(live, name))
+            except SnapshotError as error:
+                log.error("a room of a snapshot cannot be used", room=room, error=str(error))
+                continue
+            if not live:
+                loaded.add(room)
+        return info, loaded
 
     # Called by Pending
 
@@ -174,12 +206,19 @@ class Snapshots:
         name = self._name(version)
         self._disk.publish(name + TEMPORARY, name)
         info = read_info(self._disk.view(name), name)
-        oldest = self.infos()[: self._keep][-1].version
+        self._remove_oldest(self._base)
+        return info
+
+    def forget_base(self) -> None:
+        """Treat the one that the history begins with as any other: the log no longer has what follows it."""
+        self._remove_oldest(None)
+
+    def _remove_oldest(self, but: int | None) -> None:
+        kept = self.infos()[: self._keep]
         with contextlib.suppress(OSError):  # the next one tries again
             for other in self.versions():
-                if other < oldest:
+                if kept and other < kept[-1].version and other != but:
                     self._disk.remove(self._name(other))
-        return info
 
     def discard(self, version: int) -> None:
         """Remove what was written of a snapshot that failed; what cannot be removed now is at the next open."""
@@ -190,10 +229,6 @@ class Snapshots:
 
     def _name(self, version: int) -> str:
         return f"{self._prefix}{version:020}"
-
-    def _versions(self) -> list[int]:
-        names = self._disk.names(self._prefix)
-        return [int(name.removeprefix(self._prefix)) for name in names if not name.endswith(TEMPORARY)]
 
     def _survey(self) -> tuple[list[SnapshotInfo], list[SnapshotError]]:
         infos, problems = [], []
@@ -229,10 +264,28 @@ class Snapshots:
         finally:
             file.close()
 
-    def _read(self, version: int, target: Target) -> SnapshotInfo:
+    @staticmethod
+    def _into(live: dict[str, NDArray[Any]], name: str) -> Target:
+        """A target that gives the live arrays, and takes each out of ``live``."""
+
+        def target(label: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+            array = live.pop(label, None)
+            if array is None or array.dtype != dtype or array.shape != shape:
+                here = "no such array" if array is None else f"{array.dtype}{array.shape}"
+                raise SnapshotError(f"{name}: {label} is {dtype}{shape} there and {here} here")
+            return array
+
+        return target
+
+    def _info(self, version: int) -> SnapshotInfo:
+        return read_info(self._view(version), self._name(version))
+
+    def _view(self, version: int) -> Buffer:
         name = self._name(version)
         try:
-            data = self._disk.view(name)
+            return self._disk.view(name)
         except FileNotFoundError:
             raise SnapshotError(f"{name}: not there") from None
-        return read_snapshot(data, name, target)
+
+    def _read(self, version: int, target: Target) -> SnapshotInfo:
+        return read_snapshot(self._view(version), self._name(version), target)

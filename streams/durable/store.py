@@ -10,15 +10,15 @@ Layout (docs/durability.md)::
     <history>/snapshot-<version>
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from engine.errors import MurmurationError
 from streams.durable.disk import TEMPORARY, Disk, write_whole
-from streams.durable.journal import Journal, JournalError
-from streams.durable.snapshot_file import name_positions, parse_positions
+from streams.durable.journal import Gap, Journal, JournalError
+from streams.durable.snapshot_file import parse_positions
 from streams.durable.snapshots import Snapshots
 from streams.log.interface import TopicPartition
 
@@ -36,8 +36,25 @@ class StoreError(MurmurationError):
     code = "bad_store"
 
 
+class Began(msgspec.Struct, frozen=True, kw_only=True):
+    """From where a history goes on: another one's version, and what came over of each room.
+
+    ``rooms`` says by name: ``kept`` (the same bytes), ``grown`` (the same content in larger arrays), ``rebuilt`` (from
+    the log, after version ``since``), ``empty``, or ``gone``.
+    """
+
+    history: str
+    version: int
+    rooms: dict[str, str]
+    since: dict[str, int] = {}
+
+
 class HistoryInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of versions from an empty state. ``start`` is next offsets by ``topic/partition``."""
+    """One line of versions under one configuration of the rooms, from an empty state or from another history's end.
+
+    ``start`` is next offsets by ``topic/partition``, as of the version that it begins after. ``settings`` is what its
+    states depend on (``config.schema.rooms_settings``), ``rooms`` the hash of each room.
+    """
 
     id: str
     rooms_hash: str
@@ -45,11 +62,21 @@ class HistoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     log: str
     start: dict[str, int]
     created_ms: int
+    #: The ids that its topics had.
+    topics: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    rooms: dict[str, str] = {}
+    began: Began | None = None
     format: int = FORMAT
 
     @property
+    def begins_after(self) -> int:
+        """The version that it begins after: 0, or where the history before it ended."""
+        return 0 if self.began is None else self.began.version
+
+    @property
     def start_positions(self) -> dict[TopicPartition, int]:
-        """Next offsets at version 0."""
+        """Next offsets at the version that it begins after."""
         return parse_positions(self.start)
 
 
@@ -120,17 +147,14 @@ class Store:
             raise StoreError(f"{history}: format {info.format}, this program reads format {FORMAT} only")
         return info
 
-    def begin(
-        self, history: str, *, rooms_hash: str, log: str, start: Mapping[TopicPartition, int], created_ms: int
-    ) -> HistoryInfo:
-        """Begin a history from an empty state and put it in force."""
-        info = HistoryInfo(
-            id=history, rooms_hash=rooms_hash, log=log, start=name_positions(start), created_ms=created_ms
-        )
-        self._open_journal(info, cut=True).close()
-        write_whole(self.disk, history + DESCRIPTION, msgspec.json.format(msgspec.json.encode(info)))
+    def prepare(self, info: HistoryInfo, gaps: Sequence[Gap] = ()) -> None:
+        """Make the history's journal and description; it is not in force yet. ``gaps``: those of the history before."""
+        self._open_journal(info, cut=True, gaps=gaps).close()
+        write_whole(self.disk, info.id + DESCRIPTION, msgspec.json.format(msgspec.json.encode(info)))
+
+    def put_in_force(self, history: str) -> None:
+        """From now on this history goes on."""
         write_whole(self.disk, CURRENT, history.encode())
-        return info
 
     def journal(self, info: HistoryInfo, *, cut: bool | None = None) -> Journal:
         """The history's journal, to append to if the store is writable.
@@ -148,7 +172,8 @@ class Store:
 
     def snapshots(self, info: HistoryInfo) -> Snapshots:
         """The history's snapshots."""
-        return Snapshots(self.disk, info.id, keep=self._snapshots_keep)
+        base = None if info.began is None else info.begins_after
+        return Snapshots(self.disk, info.id, keep=self._snapshots_keep, base=base)
 
     def save_config(self, config_hash: str, config: Mapping[str, Any]) -> None:
         """Keep a configuration (as plain values) under its hash, unless it is there."""
@@ -181,7 +206,8 @@ class Store:
             snapshots = self.snapshots(info).infos()
             if current is not None and info.id == current.id:
                 if snapshots and not reaches(log_starts, info.start_positions):
-                    journal.prune(snapshots[-1].version + 1)
+                    self.snapshots(info).forget_base()
+                    journal.prune(self.snapshots(info).infos()[-1].version + 1)
             elif not reaches(log_starts, snapshots[0].positions if snapshots else info.start_positions):
                 self.remove(info.id)
 
@@ -193,8 +219,16 @@ class Store:
                 self.disk.remove(name)
         self.disk.remove(description)
 
-    def _open_journal(self, info: HistoryInfo, *, cut: bool) -> Journal:
-        return Journal.open(self.disk, info.id, segment_bytes=self._segment_bytes, start=info.start_positions, cut=cut)
+    def _open_journal(self, info: HistoryInfo, *, cut: bool, gaps: Sequence[Gap] = ()) -> Journal:
+        return Journal.open(
+            self.disk,
+            info.id,
+            segment_bytes=self._segment_bytes,
+            start=info.start_positions,
+            version=info.begins_after,
+            gaps=gaps,
+            cut=cut,
+        )
 
     def _read_json(self, name: str, kind: type[_T]) -> _T:
         try:

@@ -1,12 +1,14 @@
 """Dead letters: what could not be used, where it stood in the log and why."""
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
 from streams.events.ids import hash64
 from streams.events.json_types import DeadLetterEvent
-from streams.log.interface import NewRecord
+from streams.events.reasons import Reason
+from streams.log.interface import NewRecord, Records
 
 TOPIC = "dead-letters"
 #: JSON around the value: names, numbers, digest, topic, and a detail of which each character may need 12 bytes (two
@@ -29,6 +31,16 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     detail: str
     append_ms: int
     value: bytes
+
+
+def passed_over(runs: Sequence[Records]) -> list[DeadLetter]:
+    """Dead letters of all records of a piece that cannot be applied."""
+    detail = "its piece could not be applied and was passed over (recover --skip)"
+    return [
+        DeadLetter(run.topic, run.partition, offset, None, str(Reason.PIECE_SKIPPED), detail, append_ms, value)
+        for run in runs
+        for offset, append_ms, value in zip(run.offsets, run.append_ms, run.values, strict=True)
+    ]
 
 
 def encode_dead_letter(letter: DeadLetter, *, record_bytes_max: int) -> NewRecord:

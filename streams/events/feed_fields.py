@@ -66,6 +66,8 @@ def _fields(feed: Feed, entries: Any, *, with_dropped: bool) -> dict[str, Any]:
     fields["degraded"] = list(feed.degraded)
     if feed.gap_records:
         fields["gap_records"] = int(feed.gap_records)
+    if feed.late_rooms:
+        fields["late_rooms"] = {name: int(feed.late_rooms[name]) for name in sorted(feed.late_rooms)}
     if feed.cursor is not None:
         fields["cursor"] = feed.cursor
     return fields

@@ -196,6 +196,7 @@ class ServedFeed(Event, kw_only=True, frozen=True):
     dropped_digest: Crc32 = ""
     degraded: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
     gap_records: Count = 0
+    late_rooms: Annotated[dict[Name, Count], Meta(max_length=100)] = {}
     entries: Annotated[tuple[ServedEntry, ...], Meta(max_length=4096)]
 
 

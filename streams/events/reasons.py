@@ -36,6 +36,7 @@ class Reason(StrEnum):
     TRUNCATED_BATCH = "truncated_batch"
     BAD_CHECKSUM = "bad_checksum"
     BAD_ROW = "bad_row"
+    PIECE_SKIPPED = "piece_skipped"
     # Of models; most are only seen when the event is applied (engine/models/state.py).
     WRONG_DIGEST = "wrong_digest"
     UNKNOWN_MODEL = "unknown_model"

@@ -49,6 +49,7 @@ class ServedDetails(msgspec.Struct, frozen=True, array_like=True):
     dropped_digest: str
     degraded: tuple[str, ...]
     gap_records: int
+    late_rooms: dict[str, int]
     models: dict[str, str]
     whys: tuple[Why | None, ...] = ()
 
@@ -115,6 +116,7 @@ class EncodedFeed:
                 dropped_digest=part_digest(dropped_fields(feed)) if feed.dropped else "",
                 degraded=feed.degraded,
                 gap_records=int(feed.gap_records),
+                late_rooms={name: int(since) for name, since in feed.late_rooms.items()},
                 models=feed.models,
                 whys=tuple([entry.why for entry in feed.entries]) if explained else (),
             )

@@ -208,6 +208,7 @@ def _whole(record: ServedRecord) -> Iterator[ServedFeed]:
             dropped_digest=details.dropped_digest,
             degraded=details.degraded,
             gap_records=details.gap_records,
+            late_rooms=details.late_rooms,
             entries=tuple(
                 ServedEntry(
                     tweet_id=str(tweet_id),

@@ -14,15 +14,15 @@ from engine.batch import EventBatch, Kind
 from engine.errors import InvariantError
 from engine.state import EngineState
 from streams.durable.journal import Journal
-from streams.events.dead_letters import DeadLetter
+from streams.events.dead_letters import DeadLetter, passed_over
 from streams.events.decode import Decoded, Decoder
 from streams.events.json_types import APPLIED_TOPICS, KIND_BY_TYPE, TOPIC_BY_TYPE
-from streams.live.effects import dead_letters
 from streams.log.interface import TopicPartition
 from streams.ordering.pieces import Piece, runs_of
 from streams.ordering.proposals import events_only
 from streams.reading.metrics import EngineMetrics
 from streams.reading.state_lock import PhaseFairLock
+from streams.recovery.effects import dead_letters
 
 #: Topic by kind, for counting; derived rows (a create's mentions, hashtags, …) are not events of their own.
 _TOPIC_OF_KIND = np.full(256, len(APPLIED_TOPICS), np.int64)
@@ -74,11 +74,15 @@ class Applier:
             OSError: the journal cannot be written; nothing has changed, the same piece may be applied again.
             InvariantError: journal and state do not agree on the version.
         """
+        # First of all: a piece that can be neither decoded nor applied has a version then, and can be passed over.
+        if self.journal is not None and not journaled:
+            self._note(piece)
+        if self.journal is not None and self.state.version + 1 in self.journal.skipped:
+            self._pass_over(piece)
+            return
         started = time.perf_counter()
         decoded = self._decoder.decode(events_only(piece))
         self._metrics.decode.observe(time.perf_counter() - started)
-        if self.journal is not None and not journaled:
-            self._note(piece)
         # Only this thread writes, so the state stays as it is observed.
         with self._metrics.observe.time():
             observed = self.state.observe(decoded.batch)
@@ -87,14 +91,30 @@ class Applier:
             applied = self.state.apply(decoded.batch, observed)
             held = time.perf_counter() - entered
         self._metrics.apply.observe(held)
+        self._move(piece)
+        self._count(decoded, applied.keep)
+        if time.perf_counter() - self._shown_s >= ROOMS_SHOWN_S:
+            self.show_rooms()
+        self._bury(dead_letters(piece, decoded, applied.effects))
+
+    def _pass_over(self, piece: Piece) -> None:
+        """The piece cannot be applied: it becomes a version that changes no room, and its records dead letters."""
+        events = events_only(piece)
+        with self._lock.writing():
+            self.state.skip(sum(len(run.offsets) for run in events))
+        self._move(piece)
+        self._metrics.version.set(self.state.version)
+        self._bury(passed_over(events))
+
+    def _move(self, piece: Piece) -> None:
         for run in piece:
             partition = TopicPartition(run.topic, run.partition)
             self.positions[partition] = run.offsets[-1] + 1
             self.applied_append_ms[partition] = run.append_ms[-1]
-        dead = dead_letters(piece, decoded, applied.effects)
-        self._count(decoded, applied.keep, dead)
-        if time.perf_counter() - self._shown_s >= ROOMS_SHOWN_S:
-            self.show_rooms()
+
+    def _bury(self, dead: list[DeadLetter]) -> None:
+        for letter in dead:
+            self._metrics.events.labels(letter.topic, "dead").inc()
         if dead:
             self.dead_letters += len(dead)
             self._on_dead(dead)
@@ -117,10 +137,8 @@ class Applier:
         if self._sync_always:
             self.journal.sync()
 
-    def _count(self, decoded: Decoded, keep: NDArray[np.bool_], letters: list[DeadLetter]) -> None:
+    def _count(self, decoded: Decoded, keep: NDArray[np.bool_]) -> None:
         metrics, batch = self._metrics, decoded.batch
-        for letter in letters:
-            metrics.events.labels(letter.topic, "dead").inc()
         metrics.version.set(self.state.version)
         metrics.clock.set(self.state.clock_ms / 1000.0)
         if not batch.size:

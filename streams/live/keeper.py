@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
@@ -15,7 +15,8 @@ from streams.durable.snapshots import Pending, SnapshotInfo
 from streams.durable.store import Store
 from streams.live.state_thread import StateThread
 from streams.log.interface import EventLog, LogUnavailableError
-from streams.recovery.recover import Recovered, log_starts
+from streams.recovery.recover import Recovered
+from streams.recovery.replay import log_starts
 
 log = structlog.get_logger("murmuration.snapshots")
 
@@ -39,18 +40,19 @@ class Keeper:
         metrics: DurableMetrics,
         event_log: EventLog,
         *,
-        rooms_hash: str,
+        rooms: Mapping[str, str],
         settled: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``settled``: whether everything that follows from what was applied, dead letters, is in the log. Only then
-        may a snapshot stand for it: what it holds is not read again, and what was not written would never be."""
+        """``rooms``: the hash of each room. ``settled``: whether everything that follows from what was applied (dead
+        letters) is in the log. Only then may a snapshot stand for it: what the snapshot holds is not read again, and
+        what was not written would never be."""
         self._event_log = event_log
         self._store = store
         self._recovered = recovered
         self._state_thread = state_thread
         self._config = config
         self._metrics = metrics
-        self._rooms_hash = rooms_hash
+        self._rooms = rooms
         self._settled = settled
         #: The newest version that a snapshot has; -1 asks for one at once (a gap was passed over).
         self._version = recovered.state.version if recovered.on_disk else -1
@@ -58,6 +60,9 @@ class Keeper:
         self.forks = asyncio.Lock()
         self._pending: Pending | None = None
         metrics.gap_records.set(recovered.state.gap_records)
+        metrics.skipped.set(len(recovered.journal.skipped) if recovered.journal is not None else 0)
+        for room in recovered.state.parts:
+            metrics.room_since.labels(room.name).set(recovered.state.since(room.name).time_ms / 1000.0)
 
     async def run(self) -> None:
         """Sync the journal and write snapshots as configured, for ever. A snapshot that fails is tried again later.
@@ -131,7 +136,7 @@ class Keeper:
             positions=dict(self._state_thread.applier.positions),
             models=journal.state.models | state.models.versions(),
             incarnation=self._recovered.origin.incarnation,
-            rooms_hash=self._rooms_hash,
+            rooms=dict(self._rooms),
             gaps=journal.state.gaps,
             created_ms=int(time.time() * 1000),
         )

@@ -5,12 +5,11 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
 
 from config.serving import IngestConfig, LogConfig
 from streams.events.dead_letters import TOPIC as DEAD_LETTERS
-from streams.events.dead_letters import DeadLetter, decode_dead_letter, encode_dead_letter
+from streams.events.dead_letters import DeadLetter, encode_dead_letter
 from streams.events.json_types import APPLIED_TOPICS, TOPICS
 from streams.events.models import TOPIC as MODELS
 from streams.live.applier import Applier
@@ -20,6 +19,7 @@ from streams.ordering.pieces import PieceSource
 from streams.ordering.proposals import ORDER
 from streams.process.retry import Retries
 from streams.reading.metrics import EngineMetrics
+from streams.recovery.dead_letters import WrittenLetters
 
 log = structlog.get_logger("murmuration.tail")
 
@@ -52,33 +52,15 @@ class Ingest:
         self._reads = Retries("the log is away, waiting", log=log)
         self._appends = Retries("dead letters wait for the log", log=log)
         self._dead: list[DeadLetter] = []
-        self._dead_until: dict[TopicPartition, int] = {}
+        self._written = WrittenLetters()
 
     def on_dead(self, letters: list[DeadLetter]) -> None:
         """Take dead letters from the state thread; they are written before more is read."""
         self._dead += letters
 
     async def recall_dead_letters(self) -> None:
-        """Learn which records have their dead letter already: a replay must not write them again.
-
-        One writer appends dead letters in the order of its reading, so the greatest offset says it all.
-        """
-        starts = await self._log.start_offsets(DEAD_LETTERS)
-        ends = await self._log.end_offsets(DEAD_LETTERS)
-        positions = {TopicPartition(DEAD_LETTERS, p): offset for p, offset in starts.items()}
-        async with await self._log.tail(positions) as tail:
-            while any(offset < ends[part.partition] for part, offset in tail.positions.items()):
-                for run in await tail.poll(records_max=self._config.poll_records_max, timeout_s=RECALL_POLL_S):
-                    for value in run.values:
-                        try:
-                            letter = decode_dead_letter(value)
-                        except msgspec.MsgspecError:
-                            continue
-                        self._note_dead(letter)
-
-    def _note_dead(self, letter: DeadLetter) -> None:
-        where = TopicPartition(letter.topic, letter.partition)
-        self._dead_until[where] = max(self._dead_until.get(where, -1), letter.offset)
+        """Learn which records have their dead letter already: a replay must not write them again."""
+        await self._written.recall(self._log)
 
     async def run(self, state_thread: StateThread, source: PieceSource) -> None:
         """Read on for ever. A log that is away is waited for; what was read stays."""
@@ -101,7 +83,7 @@ class Ingest:
     async def flush_dead_letters(self) -> None:
         """Write the dead letters collected so far; keeps trying while the log is away."""
         while letters := list(self._dead):
-            fresh = [letter for letter in letters if self._is_fresh(letter)]
+            fresh = [letter for letter in letters if self._written.is_fresh(letter)]
             records = [
                 encode_dead_letter(letter, record_bytes_max=self._log_config.record_bytes_max) for letter in fresh
             ]
@@ -114,7 +96,7 @@ class Ingest:
                     continue
                 self._appends.succeeded()
             for letter in fresh:
-                self._note_dead(letter)
+                self._written.note(letter)
                 self._metrics.dead_letters.labels(letter.reason).inc()
             del self._dead[: len(letters)]
             self.dead_letters_written += len(letters)
@@ -124,9 +106,6 @@ class Ingest:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self.flush_dead_letters()
-
-    def _is_fresh(self, letter: DeadLetter) -> bool:
-        return letter.offset > self._dead_until.get(TopicPartition(letter.topic, letter.partition), -1)
 
     async def watch_lag(self, state_thread: StateThread) -> None:
         """Measure the lag for ever, a few times a second."""

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from config.schema import Config, feed_hash, masked, rooms_hash
+from config.schema import Config, feed_hash, masked, room_hashes
 from engine.errors import MurmurationError
 from streams.durable.folder import opened_store
 from streams.durable.metrics import DurableMetrics
@@ -64,7 +64,7 @@ async def running_engine(
         listener = stack.enter_context(snapshots_on_signal())
         event_log = await stack.enter_async_context(running_log(config.log))
         await asyncio.to_thread(compile_kernels, progress)
-        store = stack.enter_context(opened_store(config))
+        store = stack.enter_context(opened_store(config, await event_log.identity()))
         engine = await stack.enter_async_context(
             following_engine(
                 config,
@@ -121,7 +121,7 @@ async def following_engine(
             config.durable,
             DurableMetrics(registry),
             event_log,
-            rooms_hash=rooms_hash(config),
+            rooms=room_hashes(config.rooms),
             settled=lambda: writer.applier.dead_letters == ingest.dead_letters_written,
         )
         jobs = _jobs(config, engine, writer, keeper, event_log, registry, start_job)

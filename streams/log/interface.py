@@ -89,6 +89,13 @@ class OffsetOutOfRangeError(LogError):
         self.earliest = earliest
 
 
+class LogIdentity(NamedTuple):
+    """A log's own name, and the ids of its topics (of all those that have one): made again, a topic has another."""
+
+    log: str
+    topics: dict[str, str]
+
+
 class Tail(ABC):
     """A reader that follows partitions from given offsets. Used by one task at a time."""
 
@@ -136,6 +143,14 @@ class EventLog(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Flush and release; idempotent."""
+
+    @abstractmethod
+    async def identity(self) -> "LogIdentity":
+        """Which log this is, wherever it is reached: the same after a move or at another address.
+
+        Raises:
+            LogUnavailableError: the log cannot be reached.
+        """
 
     @abstractmethod
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:

@@ -104,7 +104,7 @@ async def processors_beside(config: Config, event_log: EventLog, registry: Colle
     if run_in == "agents" or (run_in == "auto" and config.log.url.lower().startswith("kafka:")):
         yield
         return
-    processors = EmbeddedProcessors(config, event_log, registry, durable_folder(config))
+    processors = EmbeddedProcessors(config, event_log, registry, durable_folder(config, await event_log.identity()))
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(processors.run(), name="processors")
         try:

@@ -1,46 +1,43 @@
 """Recovery: the newest whole snapshot and the journal's later entries, or the whole log; never something in between.
 
 What the journal says was applied is applied again, exactly (docs/durability.md). A state that cannot be reached so is
-refused by name, unless the operator accepts the gap.
+refused by name, unless the operator accepts the gap. Another configuration of the rooms goes on from what there is
+(``change``).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
-import structlog
 
-from config.schema import Config, feed_hash, feed_settings, rooms_hash
+from config.schema import Config, feed_hash, feed_settings, room_hashes, rooms_hash, rooms_settings
 from config.serving import LogConfig
-from engine.errors import MurmurationError
 from engine.state import EngineState
-from streams.durable.journal import Entry, Gap, Journal, JournalError
+from streams.durable.journal import Entry, Journal
 from streams.durable.origin import Origin
-from streams.durable.snapshots import SnapshotError, Snapshots
+from streams.durable.snapshot_file import name_positions
+from streams.durable.snapshots import Snapshots
 from streams.durable.store import HistoryInfo, Store
-from streams.events.decode import Decoder
 from streams.events.json_types import APPLIED_TOPICS
-from streams.log.interface import EventLog, TopicPartition
+from streams.log.interface import EventLog, LogIdentity, TopicPartition
 from streams.ordering.line import Line, find_line
-from streams.ordering.own import Replay
 from streams.ordering.proposals import ORDER
-
-log = structlog.get_logger("murmuration.recovery")
-
-Positions = dict[TopicPartition, int]
-
-
-class LogGapError(MurmurationError):
-    """The log has lost records that the state needs (retention)."""
-
-    code = "log_gap"
-
-
-class LogBehindError(MurmurationError):
-    """The log ends before what the state has applied: it is another log, or it has lost its end."""
-
-    code = "log_behind"
+from streams.recovery.change import go_on_from
+from streams.recovery.replay import (
+    LogBehindError,
+    LogGapError,
+    NoSnapshotError,
+    Positions,
+    bounds,
+    check_ends,
+    check_gap,
+    log_starts,
+    lost_since,
+    pass_over_gap,
+    restore_newest,
+    touched,
+)
 
 
 class Recovered(NamedTuple):
@@ -82,51 +79,108 @@ async def recover(
         JournalError: the journal cannot be used; the message names the file.
     """
 
-    async def begin(*, replace: bool) -> Line:
-        if config.log.order == "own":
-            # Named after the start that begins it.
-            return Line(f"{incarnation:016x}", await first_positions(config, event_log, now_ms))
-        line = await find_line(
-            event_log,
-            rooms_hash(config),
-            number=incarnation,
-            start=lambda: first_positions(config, event_log, now_ms),
-            replace=replace,
-        )
-        _check_gap(await _bounds(event_log.start_offsets, config), line.start, 0)
-        return line
-
+    start = _Start(config, event_log, incarnation, now_ms)
+    shared = config.log.order == "shared"
     if store is None:
-        line = await begin(replace=accept_gap)
-        state = await asyncio.to_thread(_touched, config)
-        origin = Origin(line.id if config.log.order == "shared" else "", incarnation)
-        return Recovered(state, line.start, iter(()), None, None, origin)
-    info = store.current
-    if info is None or not _goes_on(info, config):
-        # Other rooms, or another order, are another state: it begins from nothing; the old history stays for audits.
-        info = _begun(config, store, await begin(replace=accept_gap), now_ms)
-    elif info.log != log_name(config.log):
-        raise LogBehindError(f"history {info.id} is of the log {info.log}, not of {log_name(config.log)}")
+        line = await start.line(replace=accept_gap)
+        state = await asyncio.to_thread(touched, config)
+        return Recovered(state, line.start, iter(()), None, None, Origin(line.id if shared else "", incarnation))
+    info, identity = store.current, await event_log.identity()
+    if info is not None:
+        _check_log(info, identity, config.log)
+        if not _goes_on(info, config):
+            # Another order is another state, and so are other rooms in a shared order: the old history stays.
+            alone = not shared and ORDER not in info.start_positions and bool(info.settings)
+            info = await start.go_on(store, info, pass_over=accept_gap, progress=progress) if alone else None
+    if info is None:
+        info = await start.begin(store, identity, replace=accept_gap)
     store.save_config(feed_hash(config), saved_config(config))
-    pass_over = accept_gap and config.log.order == "own"
+    pass_over = accept_gap and not shared
     try:
         return await _recover_history(config, store, event_log, info, incarnation, pass_over, progress)
     except LogGapError:
         if pass_over or not accept_gap:
             raise
-        info = _begun(config, store, await begin(replace=True), now_ms)
-        return await _recover_history(config, store, event_log, info, incarnation, False, progress)
+        info = await start.begin(store, identity, replace=True)
+    except NoSnapshotError:
+        # Of a snapshot that is damaged the other rooms can be read.
+        found = None if shared else await start.go_on(store, info, pass_over=accept_gap, progress=progress)
+        if found is None:
+            raise
+        info = found
+    return await _recover_history(config, store, event_log, info, incarnation, False, progress)
+
+
+class _Start(NamedTuple):
+    """How this start begins histories."""
+
+    config: Config
+    event_log: EventLog
+    incarnation: int
+    now_ms: int
+
+    async def line(self, *, replace: bool) -> Line:
+        """Where a new history begins: named after this start, or the nodes' common line."""
+        config, event_log = self.config, self.event_log
+        if config.log.order == "own":
+            return Line(f"{self.incarnation:016x}", await first_positions(config, event_log, self.now_ms))
+        line = await find_line(
+            event_log,
+            rooms_hash(config),
+            number=self.incarnation,
+            start=lambda: first_positions(config, event_log, self.now_ms),
+            replace=replace,
+        )
+        check_gap(await bounds(event_log.start_offsets, config), line.start, 0)
+        return line
+
+    async def begin(self, store: Store, identity: LogIdentity, *, replace: bool) -> HistoryInfo:
+        """Begin a history from an empty state, and put it in force."""
+        config, line = self.config, await self.line(replace=replace)
+        info = HistoryInfo(
+            id=line.id,
+            rooms_hash=rooms_hash(config),
+            log=identity.log,
+            topics={t: id for t, id in identity.topics.items() if t in (*APPLIED_TOPICS, ORDER.topic)},
+            start=name_positions(line.start),
+            created_ms=self.now_ms,
+            settings=rooms_settings(config),
+            rooms=room_hashes(config.rooms),
+        )
+        store.prepare(info)
+        store.put_in_force(info.id)
+        return info
+
+    async def go_on(
+        self, store: Store, before: HistoryInfo, *, pass_over: bool, progress: Callable[[str], None]
+    ) -> HistoryInfo | None:
+        """Begin a history from where another one ends (``go_on_from``)."""
+        return await go_on_from(
+            before,
+            self.config,
+            store,
+            self.event_log,
+            history=f"{self.incarnation:016x}",
+            now_ms=self.now_ms,
+            pass_over=pass_over,
+            progress=progress,
+        )
+
+
+def _check_log(info: HistoryInfo, identity: LogIdentity, config: LogConfig) -> None:
+    """Raise LogBehindError when the history is of another log, or of topics that were made again since."""
+    again = [topic for topic, id in info.topics.items() if identity.topics.get(topic, id) != id]
+    if info.log not in (identity.log, address_of(config)) or again:
+        raise LogBehindError(
+            f"history {info.id} is of the log {info.log}, but {config.url} belongs to another log, {identity.log}"
+            + (f" (made again: {', '.join(again)})" if again else "")
+            + ": move its folder away, or set durable.folder"
+        )
 
 
 def _goes_on(info: HistoryInfo, config: Config) -> bool:
     shared = config.log.order == "shared"
     return info.rooms_hash == rooms_hash(config) and (ORDER in info.start_positions) == shared
-
-
-def _begun(config: Config, store: Store, line: Line, now_ms: int) -> HistoryInfo:
-    return store.begin(
-        line.id, rooms_hash=rooms_hash(config), log=log_name(config.log), start=line.start, created_ms=now_ms
-    )
 
 
 async def _recover_history(
@@ -160,97 +214,19 @@ async def _resume(
     state, positions = await asyncio.to_thread(restore_newest, config, snapshots, journal, journal.version)
     if state.version:
         progress(f"the snapshot of version {state.version} is back, the journal goes to {journal.version}")
-    starts = await _bounds(event_log.start_offsets, config)
-    _check_ends(history, journal, await _bounds(event_log.end_offsets, config))
-    lost = _lost(starts, positions)
+    starts = await bounds(event_log.start_offsets, config)
+    check_ends(history, journal, await bounds(event_log.end_offsets, config))
+    lost = lost_since(starts, positions)
+    if lost and not state.version and snapshots.infos():
+        raise NoSnapshotError(f"history {history}: no snapshot is whole, and the log does not reach back")
     if lost and pass_over:
-        _pass_over(state, journal, positions, lost)
+        pass_over_gap(state, journal, positions, lost)
     else:
-        _check_gap(starts, positions, state.version)
+        check_gap(starts, positions, state.version)
     entries = (entry for entry in journal.entries(state.version, journal.version) if isinstance(entry, Entry))
     # A partition that was added since: in a shared order, from offset 0 on every node.
     positions = positions if ORDER in positions else starts | positions
     return Recovered(state, positions, entries, journal, snapshots, Origin(history, 0), on_disk=not lost)
-
-
-def saved_config(config: Config) -> dict[str, Any]:
-    """What a feed depends on, as plain values: no sockets, paths or secrets."""
-    plain: dict[str, Any] = msgspec.to_builtins(feed_settings(config))
-    return plain
-
-
-def log_name(config: LogConfig) -> str:
-    """Which log it is; a name without secrets."""
-    return f"{config.url} {config.topic_prefix}".strip()
-
-
-async def rebuild(config: Config, store: Store, event_log: EventLog, history: str, version: int) -> EngineState:
-    """The state at a version of a history, made anew from snapshot, journal and log; beside a running process too.
-
-    ``config`` is the one under which the history was made (its rooms).
-
-    Raises:
-        JournalError: there is no such history, or its journal does not hold the version.
-        LogGapError: the log has lost records that it takes.
-        ReplayError: the log has other records than were applied.
-    """
-    info = store.history(history)
-    journal, snapshots = store.journal(info, cut=False), store.snapshots(info)
-    state, positions = await asyncio.to_thread(restore_newest, config, snapshots, journal, version)
-    await forward(state, positions, config, journal, event_log, version)
-    return state
-
-
-async def forward(
-    state: EngineState, positions: Positions, config: Config, journal: Journal, event_log: EventLog, version: int
-) -> None:
-    """Apply the journal's entries up to a version; ``positions`` moves along. Raises as ``rebuild``."""
-    if state.version >= version:
-        return
-    entries: list[Entry] = []
-    for item in journal.entries(state.version, version):
-        if isinstance(item, Gap):
-            raise LogGapError(f"records of {_name(item.partition)} were passed over at version {item.version}")
-        # What a shared order was is in the journal; its topic is not read again.
-        entries.append(item._replace(runs=tuple(run for run in item.runs if run.partition != ORDER)))
-    needed = {run.partition: run for entry in reversed(entries) for run in entry.runs}
-    starts = await log_starts(event_log)
-    lost = {p: starts[p] for p, run in needed.items() if starts.get(p, 0) > run.first}
-    if lost:
-        raise LogGapError(_describe(lost, {p: needed[p].first for p in lost}, state.version))
-    decoder = Decoder(future_ms_max=config.ingest.future_ms_max)
-    async with await event_log.tail({p: run.first for p, run in needed.items()}) as tail:
-        replay = Replay(iter(entries), tail, config.ingest)
-        while pieces := await replay.next():
-            for piece in pieces:
-                await asyncio.to_thread(state.apply, decoder.decode(piece).batch)
-    positions.update(journal.positions_at(version))
-
-
-def restore_newest(
-    config: Config, snapshots: Snapshots, journal: Journal, version: int
-) -> tuple[EngineState, Positions]:
-    """The state of the newest whole snapshot of at most this version (else the empty one), and its positions.
-
-    Raises:
-        JournalError: there is none, and the journal does not reach back to the beginning.
-    """
-    state = _touched(config)
-    for info in snapshots.infos():
-        if not journal.first_version - 1 <= info.version <= version:
-            continue
-        try:
-            snapshots.load_into(info.version, state.arrays())
-        except SnapshotError as error:
-            log.error("a snapshot cannot be used, the one before it is tried", error=str(error))
-            state = _touched(config)
-            continue
-        return state, dict(info.positions)
-    if journal.first_version > 1:
-        raise JournalError(
-            f"no whole snapshot of version {journal.first_version - 1} or later, where the journal begins"
-        )
-    return state, journal.positions_at(0)
 
 
 async def first_positions(config: Config, event_log: EventLog, now_ms: int) -> Positions:
@@ -268,65 +244,12 @@ async def first_positions(config: Config, event_log: EventLog, now_ms: int) -> P
     return positions
 
 
-async def log_starts(event_log: EventLog) -> Positions:
-    """The first offset that is still in the log, of every partition that makes the state."""
-    return await _bounds(event_log.start_offsets)
+def address_of(config: LogConfig) -> str:
+    """What histories were once told apart by, before logs had an identity; a name without secrets."""
+    return f"{config.url} {config.topic_prefix}".strip()
 
 
-async def _bounds(offsets: Callable[[str], Awaitable[dict[int, int]]], config: Config | None = None) -> Positions:
-    """By partition, of all topics that make the state; with a configuration that says so, of the shared order too."""
-    shared = config is not None and config.log.order == "shared"
-    return {
-        TopicPartition(topic, partition): offset
-        for topic in (*APPLIED_TOPICS, *((ORDER.topic,) if shared else ()))
-        for partition, offset in (await offsets(topic)).items()
-    }
-
-
-def _check_ends(history: str, journal: Journal, ends: Mapping[TopicPartition, int]) -> None:
-    for partition, position in journal.state.positions.items():
-        end = ends.get(partition, 0)
-        if end < position:
-            raise LogBehindError(
-                f"{_name(partition)}: the log ends at offset {end}, but history {history} has applied it up to "
-                f"{position}: it belongs to another log (move its folder away, or set durable.folder), or this one "
-                "has lost its end"
-            )
-
-
-def _lost(starts: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> Positions:
-    """Where the log begins, of the partitions of which it does not reach back to ``positions``."""
-    return {where: start for where, start in starts.items() if where in positions and positions[where] < start}
-
-
-def _check_gap(starts: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], version: int) -> None:
-    if lost := _lost(starts, positions):
-        raise LogGapError(_describe(lost, positions, version))
-
-
-def _pass_over(state: EngineState, journal: Journal, positions: Positions, lost: Mapping[TopicPartition, int]) -> None:
-    """Go on without the records that are gone: what was applied of later ones is taken back, and read again."""
-    journal.rewind(state.version)
-    for partition, earliest in lost.items():
-        journal.note_gap(Gap(state.version, partition, positions[partition], earliest))
-        state.note_gap(earliest - positions[partition])
-        log.error("records passed over", partition=_name(partition), records=earliest - positions[partition])
-        positions[partition] = earliest
-
-
-def _describe(lost: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], version: int) -> str:
-    gone = ", ".join(f"{_name(p)} from {positions[p]} to {start - 1}" for p, start in sorted(lost.items()))
-    return (
-        f"the log no longer has records that follow version {version}: {gone}; --accept-gap goes on without them "
-        "(a shared order begins anew then: rather copy the durable folder of another node)"
-    )
-
-
-def _name(partition: TopicPartition) -> str:
-    return f"{partition.topic}/{partition.partition}"
-
-
-def _touched(config: Config) -> EngineState:
-    state = EngineState(config.rooms)
-    state.touch()
-    return state
+def saved_config(config: Config) -> dict[str, Any]:
+    """What a feed depends on, as plain values: no sockets, paths or secrets."""
+    plain: dict[str, Any] = msgspec.to_builtins(feed_settings(config))
+    return plain

@@ -30,7 +30,7 @@ from streams.client.client import FeedClient
 from streams.durable.folder import opened_store
 from streams.events.open_topics import running_log
 from streams.log.interface import EventLog
-from streams.recovery.recover import rebuild
+from streams.recovery.replay import rebuild
 
 PEOPLE = 60
 WAIT_S = 60.0

@@ -87,9 +87,9 @@ def test_an_event_that_is_applied_again_when_it_comes_again(monkeypatch):
 def test_a_snapshot_that_comes_back_with_one_byte_changed(monkeypatch):
     load_into = Snapshots.load_into
 
-    def flipped(self, version, arrays):
+    def flipped(self, version, arrays, rooms):
         live = dict(arrays)
-        info = load_into(self, version, live.items())
+        info = load_into(self, version, live.items(), rooms)
         live["engine.header"][2] += 1
         return info
 

@@ -11,6 +11,7 @@ from aiokafka.errors import BrokerResponseError, KafkaError, for_code
 
 from engine.errors import ConfigError
 from streams.log.interface import LogError, LogUnavailableError
+from streams.log.kafka.identity import TopicIdsRequest, topic_ids
 from streams.log.kafka.options import KafkaOptions, last_refusal
 from streams.process.ending import end_tasks, wait_ended
 from streams.process.retry import Retries
@@ -123,6 +124,16 @@ class KafkaClient:
         """Partitions by topic, of all topics (asking for one by name could create it)."""
         described = await self._ask(lambda: self._opened()[0].describe_topics())
         return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+
+    async def identity(self) -> tuple[str, dict[str, str]]:
+        """The cluster's id, and the ids by topic; those are empty with brokers that do not tell them (before 2.8)."""
+        cluster = await self._ask(lambda: self._opened()[0].describe_cluster())
+        client = self._opened()[0]._client
+        try:
+            answer = await self._ask(lambda: client.send(client.get_random_node(), TopicIdsRequest()))
+        except NotImplementedError:
+            return str(cluster["cluster_id"]), {}
+        return str(cluster["cluster_id"]), topic_ids(answer)
 
     async def create_topics(self, partitions: dict[str, int], configs: dict[str, dict[str, str]]) -> None:
         """Create topics; one that exists by now is left as it is."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from aiokafka import TopicPartition as KafkaPartition
 
 from config.serving import LogConfig
-from streams.log.interface import EventLog, LogError, LogUnavailableError, NewRecord, Tail, TopicPartition
+from streams.log.interface import EventLog, LogError, LogIdentity, LogUnavailableError, NewRecord, Tail, TopicPartition
 from streams.log.kafka.client import KafkaClient
 from streams.log.kafka.options import parse_options, quiet_retries
 from streams.log.kafka.producer import KafkaAppender
@@ -59,6 +59,11 @@ class KafkaLog(EventLog):
             self._recount = None
         await self._appender.close()
         await self._client.close()
+
+    async def identity(self) -> LogIdentity:
+        cluster, ids = await self._client.identity()
+        own = {name.removeprefix(self._prefix): id for name, id in ids.items() if name.startswith(self._prefix)}
+        return LogIdentity(f"kafka:{cluster} {self._prefix}".strip(), own)
 
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
         existing = await self._client.topics()

@@ -1,9 +1,11 @@
 """The SQLite file of an embedded log: address, schema, and everything that reads it.
 
-Tables: ``log`` (one row: next block number, last append time, how often retention removed something), ``partitions``
-(where each begins and ends) and ``blocks`` (see ``sqlite_blocks``).
+Tables: ``log`` (one row: next block number, last append time, how often retention removed something), ``identity``
+(one row: a random id, given when the file is made), ``partitions`` (where each begins and ends) and ``blocks`` (see
+``blocks``).
 """
 
+import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
@@ -117,12 +119,17 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
         if tables == 0:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
-        elif application_id != _APPLICATION_ID:
+            application_id, version = _APPLICATION_ID, _FORMAT_VERSION
+        if application_id != _APPLICATION_ID:
             raise LogUnavailableError(f"log {path}: is another program's database; name another file")
-        elif version != _FORMAT_VERSION:
+        if version != _FORMAT_VERSION:
             raise LogUnavailableError(
                 f"log {path}: has format {version}, this version reads {_FORMAT_VERSION}; use the version that made it"
             )
+        connection.execute("CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)")
+        connection.execute(
+            "INSERT INTO identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)", (secrets.token_hex(8),)
+        )
         # A write that always happens: SQLite opens a read-only file without a word.
         connection.execute("UPDATE log SET opened = opened + 1")
         connection.execute("COMMIT")

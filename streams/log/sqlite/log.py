@@ -16,6 +16,7 @@ from config.serving import LogConfig
 from streams.log.interface import (
     EventLog,
     LogError,
+    LogIdentity,
     LogUnavailableError,
     NewRecord,
     Tail,
@@ -77,6 +78,10 @@ class SqliteLog(EventLog):
         reads, self._reads = self._reads, None
         if reads is not None:
             reads.shutdown(wait=False)
+
+    async def identity(self) -> LogIdentity:
+        ((identity,),) = await self.read(lambda reader: reader.execute("SELECT id FROM identity").fetchall())
+        return LogIdentity(f"sqlite:{identity} {self._prefix}".strip(), {})
 
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
         rows = [(self._prefix + topic, p) for topic, count in partitions.items() for p in range(count)]

@@ -11,7 +11,7 @@ from engine.batch import Kind, make_batch
 from engine.errors import ConfigError, InvariantError
 from engine.room import restore
 from engine.signals import kernels, queries, storage
-from engine.signals.state import Signals, SignalsConfig, ViewerFlag, signals_bytes
+from engine.signals.state import SignalAges, Signals, SignalsConfig, ViewerFlag, signals_bytes
 
 LISTS = {
     "engagements": {Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE, Kind.SHARE, Kind.BOOKMARK},
@@ -28,7 +28,7 @@ TOP = 1 << 64
 USERS, TWEETS, AUTHORS = range(7), range(16), range(5)
 #: Looks and favorites prevail, so that lists fill and are taken back from; all kinds occur, others' too.
 KINDS = [Kind.IMPRESSION] * 8 + [Kind.FAVORITE] * 8 + [Kind.UNFAVORITE] * 3 + [Kind.SERVED] * 3 + list(Kind)
-AGES = {"seen_age_ms_max": 20, "served_age_ms_max": 5, "rejection_age_ms_max": 40}
+AGES = SignalAges(seen_age_ms_max=20, served_age_ms_max=5, rejection_age_ms_max=40)
 caps = st.fixed_dictionaries({f"{name}_per_user": st.integers(1, 16) for name in LISTS})
 
 
@@ -116,16 +116,16 @@ class Model:
         return [act for _, act in sorted(in_log_order, key=lambda item: (-item[1][2], -item[0]))]
 
     def flags(self, user, tweet, author, time_ms):
-        config, bits = self.config, 0
+        bits = 0
         for seen, _, at, _ in self.entries(user, "seen"):
-            bits |= ViewerFlag.SEEN * (seen == tweet and at >= time_ms - config.seen_age_ms_max)
+            bits |= ViewerFlag.SEEN * (seen == tweet and at >= time_ms - AGES.seen_age_ms_max)
         for served, _, at, _ in self.entries(user, "served"):
-            bits |= ViewerFlag.SERVED * (served == tweet and at >= time_ms - config.served_age_ms_max)
+            bits |= ViewerFlag.SERVED * (served == tweet and at >= time_ms - AGES.served_age_ms_max)
         for engaged, _, _, _ in self.entries(user, "engagements"):
             bits |= ViewerFlag.ENGAGED * (engaged == tweet)
         for rejected, kind, at, who in self.entries(user, "negatives"):
             bits |= ViewerFlag.REJECTED * (rejected == tweet != 0)
-            if who == author != 0 and at >= time_ms - config.rejection_age_ms_max:
+            if who == author != 0 and at >= time_ms - AGES.rejection_age_ms_max:
                 mild = kind == Kind.NOT_INTERESTED
                 bits |= ViewerFlag.AUTHOR_NOT_INTERESTED if mild else ViewerFlag.AUTHOR_REJECTED
         return int(bits)
@@ -155,7 +155,7 @@ def assert_same(room, model):
             assert newest_of(room, user, name) == model.newest(user, name), (user, name)
         for time_ms in (0, 30, 60, 101):
             expected = [model.flags(user, tweet, author, time_ms) for tweet, author in pairs]
-            assert room.flags(user, tweets, authors, time_ms).tolist() == expected
+            assert room.flags(user, tweets, authors, time_ms, AGES).tolist() == expected
     users, counts = room.activity(100)
     most_first = sorted(model.activity.items(), key=lambda item: (-item[1], item[0]))
     assert list(zip(users.tolist(), counts.tolist(), strict=True)) == most_first
@@ -171,7 +171,7 @@ def smallest(caps):
 @settings(deadline=None)
 @given(rows=rows_of(), cut=st.integers(0, 300), caps=caps, users_max=st.integers(1, 7))
 def test_answers_as_the_model_however_the_batch_is_split(rows, cut, caps, users_max):
-    config = SignalsConfig(users_max=users_max, blocks_max=200, **caps, **AGES)
+    config = SignalsConfig(users_max=users_max, blocks_max=200, **caps)
     room, split, model = Signals(config), Signals(config), Model(config)
     room.apply(batch_of(rows))
     split.apply(batch_of(rows[:cut]))
@@ -186,7 +186,7 @@ def test_answers_as_the_model_however_the_batch_is_split(rows, cut, caps, users_
 @settings(deadline=None)
 @given(rows=rows_of([kind for kind in KINDS if kind not in UNDOES], range(1, 30)), caps=caps, spare=st.integers(0, 20))
 def test_full_blocks_forget_the_viewers_idle_for_longest(rows, caps, spare):
-    scarce = SignalsConfig(users_max=40, blocks_max=smallest(caps) + spare, **caps, **AGES)
+    scarce = SignalsConfig(users_max=40, blocks_max=smallest(caps) + spare, **caps)
     room, model = Signals(scarce), Model(scarce)
     room.apply(batch_of(rows))
     for row in rows:
@@ -205,7 +205,7 @@ def test_full_blocks_forget_the_viewers_idle_for_longest(rows, caps, spare):
 @settings(deadline=None)
 @given(rows=rows_of(users=range(1, 30)), caps=caps)
 def test_stays_consistent_when_everything_is_scarce_and_taken_back(rows, caps):
-    room = Signals(SignalsConfig(users_max=9, blocks_max=smallest(caps), **caps, **AGES))
+    room = Signals(SignalsConfig(users_max=9, blocks_max=smallest(caps), **caps))
     for start in range(0, len(rows), 10):
         room.apply(batch_of(rows[start : start + 10]))
         room.check()
@@ -250,7 +250,7 @@ def test_counts_up_to_its_age_and_no_longer(kind, flag, age_ms_max):
     room.apply(batch_of([(kind, 1, 8, 0, at, 0.0) if kind == Kind.REPORT_USER else (kind, 1, 7, 8, at, 0.0)]))
 
     def is_flagged(time_ms):
-        return bool(room.flags(1, np.array([7], np.uint64), np.array([8], np.uint64), time_ms)[0] & flag)
+        return bool(room.flags(1, np.array([7], np.uint64), np.array([8], np.uint64), time_ms, SignalAges())[0] & flag)
 
     assert is_flagged(at)
     assert is_flagged(at - 1000), "what is later than the request counts too"
@@ -266,9 +266,9 @@ def test_what_is_taken_back_can_be_recommended_again():
     tweets, authors = np.array([7, 8], np.uint64), np.zeros(2, np.uint64)
     room.apply(batch_of([(Kind.FAVORITE, 1, tweet, 0, 5, 0.0) for tweet in (7, 8, 7)]))
     room.apply(batch_of([(Kind.RETWEET, 1, 8, 0, 5, 0.0)]))
-    assert room.flags(1, tweets, authors, 10).tolist() == [ViewerFlag.ENGAGED] * 2
+    assert room.flags(1, tweets, authors, 10, AGES).tolist() == [ViewerFlag.ENGAGED] * 2
     room.apply(batch_of([(Kind.UNFAVORITE, 1, tweet, 0, 6, 0.0) for tweet in (7, 8)]))
-    assert room.flags(1, tweets, authors, 10).tolist() == [0, ViewerFlag.ENGAGED], "the retweet stands"
+    assert room.flags(1, tweets, authors, 10, AGES).tolist() == [0, ViewerFlag.ENGAGED], "the retweet stands"
 
 
 def test_newest_comes_first_by_event_time_then_by_the_log():
@@ -285,11 +285,11 @@ def test_strangers_and_empty_requests_have_no_flags():
     room.apply(batch_of([(Kind.IMPRESSION, 1, 7, 8, 5, 0.0)]))
     tweets = np.array([7, 7, 0], np.uint64)
     for stranger in (2, 0, -1, TOP):
-        assert room.flags(stranger, tweets, tweets, 5).tolist() == [0, 0, 0]
-    assert room.flags(1, tweets, tweets, 5).tolist() == [1, 1, 0]
-    assert room.flags(1, tweets[:0], tweets[:0], 5).tolist() == []
+        assert room.flags(stranger, tweets, tweets, 5, AGES).tolist() == [0, 0, 0]
+    assert room.flags(1, tweets, tweets, 5, AGES).tolist() == [1, 1, 0]
+    assert room.flags(1, tweets[:0], tweets[:0], 5, AGES).tolist() == []
     with pytest.raises(ValueError, match="3 tweets but 2 authors"):
-        room.flags(1, tweets, tweets[:2], 5)
+        room.flags(1, tweets, tweets[:2], 5, AGES)
 
 
 def test_kernels_keep_one_signature_whatever_arrays_are_asked_with():
@@ -297,14 +297,14 @@ def test_kernels_keep_one_signature_whatever_arrays_are_asked_with():
     room.apply(batch_of([(Kind.IMPRESSION, 1, 7, 8, 5, 0.0), (Kind.FAVORITE, 1, 9, 8, 5, 0.0)]))
     frozen = np.array([7, 9, 0], np.uint64)
     frozen.flags.writeable = False
-    assert room.flags(1, frozen[::-1], frozen.astype(np.int64), 5).tolist() == [0, 4, 1]
+    assert room.flags(1, frozen[::-1], frozen.astype(np.int64), 5, AGES).tolist() == [0, 4, 1]
     room.recent_engagements(1, 5)
     for kernel in (kernels.apply, queries.flags, queries.entries):
         assert len(kernel.signatures) == 1, kernel
 
 
 def test_many_viewers_come_and_go_and_the_last_ones_are_known_exactly():
-    config = SignalsConfig(users_max=500, blocks_max=9000, seen_per_user=100, **AGES)
+    config = SignalsConfig(users_max=500, blocks_max=9000, seen_per_user=100)
     room, model = Signals(config), Model(config)
     rng = np.random.default_rng(7)
     kinds = [Kind.IMPRESSION] * 6 + [Kind.FAVORITE, Kind.UNFAVORITE, Kind.CLICK, Kind.SEE_FEWER, Kind.SERVED]
@@ -326,7 +326,7 @@ def test_many_viewers_come_and_go_and_the_last_ones_are_known_exactly():
     tweets = np.arange(1, 41, dtype=np.uint64)
     for user in model.viewers:
         expected = [model.flags(user, tweet, tweet % 5, 45) for tweet in range(1, 41)]
-        assert room.flags(user, tweets, tweets % np.uint64(5), 45).tolist() == expected
+        assert room.flags(user, tweets, tweets % np.uint64(5), 45, AGES).tolist() == expected
 
 
 def test_memory_is_what_the_formula_says_and_fill_is_a_share():

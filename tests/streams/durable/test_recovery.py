@@ -19,7 +19,7 @@ from streams.durable.journal import JournalError
 from streams.events.feed_fields import feed_digest
 from streams.events.open_topics import running_log
 from streams.live.wiring import running_engine, wait_applied
-from streams.recovery.recover import LogBehindError, LogGapError, rebuild
+from streams.recovery.replay import LogBehindError, LogGapError, rebuild
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +26,7 @@ from streams.durable.store import Store
 from streams.log.interface import TopicPartition
 
 HISTORY = "00000000deadbeef"
+ROOMS = {"a": "1"}
 T0 = 1_760_000_000_000
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -37,7 +39,7 @@ def info_of(version):
         positions={TopicPartition("tweets", 0): 5, TopicPartition("a/b", 12): 2**60},
         models={"ranker": "3"},
         incarnation=2**64 - 1,
-        rooms_hash="abc",
+        rooms=ROOMS,
         gaps=(Gap(2, TopicPartition("tweets", 0), 3, 5),),
         created_ms=T0,
     )
@@ -83,7 +85,7 @@ def test_any_arrays_come_back(memory_disk, arrays):
     assert (info.positions, info.gaps) == (info_of(3).positions, info_of(3).gaps)
     same(loaded, arrays)
     into = {name: np.full_like(array, 1) for name, array in arrays.items()}
-    assert snapshots.load_into(3, into.items()) == info
+    assert snapshots.load_into(3, into.items(), ROOMS) == info
     same(into, arrays)
     assert snapshots.check(3) == (info, {})
 
@@ -154,7 +156,7 @@ def test_another_format_is_refused_in_one_line(memory_disk):
     disk = memory_disk()
     snapshots, name = written(disk)
     disk.files[name][8] = 9
-    with pytest.raises(SnapshotError, match=f"^{name}: format 9, this program reads format 1 only$"):
+    with pytest.raises(SnapshotError, match=f"^{name}: format 9, this program reads format 2 only$"):
         snapshots.load(3)
     disk.files[name][0] = 9
     with pytest.raises(SnapshotError, match="not a snapshot"):
@@ -171,11 +173,46 @@ def test_arrays_of_other_shape_are_refused_by_name(memory_disk):
         ("more", np.zeros(1)),
     ):
         with pytest.raises(SnapshotError, match=name):
-            snapshots.load_into(3, (arrays_of(3) | {name: other}).items())
+            snapshots.load_into(3, (arrays_of(3) | {name: other}).items(), ROOMS)
     fewer = arrays_of(3)
     del fewer["flags"]
     with pytest.raises(SnapshotError, match=r"flags is bool\(2, 2\) there and no such array here"):
-        snapshots.load_into(3, fewer.items())
+        snapshots.load_into(3, fewer.items(), ROOMS)
+
+
+def test_rooms_of_another_hash_are_refused_by_name(memory_disk):
+    snapshots, _ = written(memory_disk())
+    for rooms in ({"a": "2"}, {}, {"a": "1", "b": "1"}):
+        with pytest.raises(SnapshotError, match=r"of another configuration or program \([ab]\)"):
+            snapshots.load_into(3, arrays_of(3).items(), rooms)
+
+
+def test_a_damaged_room_leaves_the_others_readable(memory_disk):
+    """Whichever byte is damaged, at most the room it is in and the one after it are lost."""
+    disk = memory_disk()
+    snapshots = Snapshots(disk, HISTORY, keep=1)
+    rooms = {"engine": "0", "a": "1", "b": "2", "c": "3"}
+    arrays = {f"{room}.{part}": np.arange(9) + 10 * i for i, room in enumerate(rooms) for part in ("x", "y")}
+    info = msgspec.structs.replace(info_of(3), rooms=rooms)
+    sections = snapshots.write(info, arrays.items()).sections
+    assert list(sections) == list(rooms)
+    name = next(name for name in disk.names() if "snapshot" in name)
+    whole = bytes(disk.view(name))
+    for at in range(sections["engine"][0], sections["c"][1] - 4):  # the last checksum belongs to the end, too
+        disk.remove(name)
+        file = disk.open(name)
+        file.write(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        file.close()
+        into = {label: np.zeros_like(array) for label, array in arrays.items()}
+        found, loaded = snapshots.load_rooms(3, into.items(), rooms)
+        assert found.version == 3
+        hit = next(i for i, (start, stop) in enumerate(sections.values()) if start <= at < stop)
+        lost = set(rooms) - loaded
+        assert list(rooms)[hit] in lost
+        assert lost <= set(list(rooms)[hit : hit + 2])
+        for label, array in arrays.items():
+            assert label.partition(".")[0] in lost or np.array_equal(into[label], array)
+    assert snapshots.load_rooms(3, arrays.items(), {"a": "1", "b": "9"})[1] <= {"a"}
 
 
 @pytest.mark.parametrize("failure", ["crash", "full"])
@@ -265,7 +302,7 @@ def test_a_child_writes_the_state_as_it_was_while_the_parent_goes_on(tmp_path, s
     assert pending.finish() == info
     assert [info.version for info in snapshots.infos()] == [2]
     other = EngineState(small_rooms)
-    assert snapshots.load_into(2, other.arrays()) == info
+    assert snapshots.load_into(2, other.arrays(), ROOMS) == info
     assert (other.digest(), other.version) == (digest, 2)
 
 
@@ -342,7 +379,7 @@ def slow():
         yield "x", np.zeros(10)
 
 info = SnapshotInfo(
-    history="h", version=1, clock_ms=0, positions={}, models={}, incarnation=None, rooms_hash="", created_ms=0
+    history="h", version=1, clock_ms=0, positions={}, models={}, incarnation=None, rooms={}, created_ms=0
 )
 pending = Snapshots(RealDisk(folder), "h", keep=1).start(info, slow())
 time.sleep(600)

@@ -12,8 +12,9 @@ from streams.cli.main import app
 from streams.durable.disk import FolderBusyError, RealDisk
 from streams.durable.inspect_folder import inspect
 from streams.durable.journal import JournalError, Run
+from streams.durable.snapshot_file import name_positions
 from streams.durable.snapshots import SnapshotInfo
-from streams.durable.store import Store, StoreError
+from streams.durable.store import HistoryInfo, Store, StoreError
 from streams.log.interface import TopicPartition
 
 TWEETS, FOLLOWS = TopicPartition("tweets", 0), TopicPartition("relationships", 3)
@@ -21,7 +22,16 @@ START = {TWEETS: 100, FOLLOWS: 0}
 
 
 def begin(store, history="00000000deadbeef", created_ms=1000, rooms_hash="rooms1"):
-    return store.begin(history, rooms_hash=rooms_hash, log="sqlite:///x", start=START, created_ms=created_ms)
+    info = HistoryInfo(
+        id=history,
+        rooms_hash=rooms_hash,
+        log="sqlite:1",
+        start=name_positions(START),
+        created_ms=created_ms,
+    )
+    store.prepare(info)
+    store.put_in_force(history)
+    return info
 
 
 def fill(store, info, versions, snapshots_at=()):
@@ -40,7 +50,7 @@ def fill(store, info, versions, snapshots_at=()):
                     positions=state.positions,
                     models={},
                     incarnation=None,
-                    rooms_hash=info.rooms_hash,
+                    rooms={"room": "1"},
                     created_ms=version,
                 ),
                 [("room.x", np.arange(version * 1000))],
@@ -180,7 +190,7 @@ def test_inspect_says_what_is_there_and_what_is_damaged(tmp_path):
     assert report["problems"] == []
     assert report["configs"] == ["abc"]
     (_, current) = report["histories"]
-    assert (current["id"], current["current"], current["log"]) == (info.id, True, "sqlite:///x")
+    assert (current["id"], current["current"], current["log"]) == (info.id, True, "sqlite:1")
     assert current["journal"]["first_version"] == 1
     assert current["journal"]["version"] == 100
     assert current["journal"]["bytes"] == journal.size_bytes

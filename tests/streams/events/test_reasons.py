@@ -131,6 +131,7 @@ def test_all_json_reasons_are_shown_above() -> None:
         Reason.TRUNCATED_BATCH,
         Reason.BAD_CHECKSUM,
         Reason.BAD_ROW,
+        Reason.PIECE_SKIPPED,
         # When they are applied (tests/engine/models).
         Reason.UNKNOWN_MODEL,
         Reason.FOREIGN_SCHEMA,

@@ -11,9 +11,9 @@ from engine.effects import NO_EFFECTS, Effect, EffectKind, make_effects
 from engine.rooms import RoomsConfig
 from streams.events.dead_letters import decode_dead_letter
 from streams.events.decode import Decoder
-from streams.live.effects import dead_letters
 from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import Format, NewRecord, Records, TopicPartition
+from streams.recovery.effects import dead_letters
 
 T0 = 1_760_000_000_000
 

@@ -372,3 +372,11 @@ async def test_closing_twice_and_using_a_closed_log(log_config: LogConfig, helpe
         await log.append("a", helpers.json([1]))
     with pytest.raises(LogError):
         await left_open.poll(records_max=1, timeout_s=0.1)
+
+
+async def test_a_log_is_the_same_however_often_it_is_opened(log: EventLog, log_config: LogConfig):
+    await log.ensure_topics({"a": 1})
+    identity = await log.identity()
+    async with open_log(log_config) as other:
+        assert await other.identity() == identity
+    assert identity.log.partition(":")[0] == log_config.url.partition(":")[0]

@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
+from config.schema import Config
 from config.serving import LogConfig
+from streams.durable.folder import durable_folder, opened_store
 from streams.log import open_log
 from streams.log.interface import (
     EventLog,
@@ -25,6 +29,7 @@ from streams.log.interface import (
 )
 from streams.log.kafka import log as kafka
 from streams.log.kafka import tail as kafka_tail
+from streams.log.kafka.identity import TopicIdsRequest
 
 pytestmark = pytest.mark.kafka
 
@@ -315,3 +320,59 @@ def kafka_log(config: LogConfig) -> kafka.KafkaLog:
     log: EventLog = open_log(config)
     assert isinstance(log, kafka.KafkaLog)
     return log
+
+
+async def test_a_cluster_is_known_at_every_address_and_a_topic_made_again_is_another(config):
+    port = config.url.rpartition(":")[2]
+    elsewhere = msgspec.structs.replace(config, url=f"kafka://localhost:{port},127.0.0.1:{port}")
+    async with open_log(config) as log, open_log(elsewhere) as other:
+        await log.ensure_topics({"a": 1, "b": 2})
+        identity = await log.identity()
+        assert identity.topics.keys() == {"a", "b"}
+        assert len(set(identity.topics.values())) == 2
+        assert await other.identity() == identity
+        admin = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")
+        await admin.start()
+        try:
+            await admin.delete_topics([f"{config.topic_prefix}a"])
+            async with asyncio.timeout(60):
+                while "a" in (await log.identity()).topics:
+                    await asyncio.sleep(0.1)
+        finally:
+            await admin.close()
+    async with open_log(config) as log:
+        await log.ensure_topics({"a": 1})
+        again = await log.identity()
+    assert again.log == identity.log
+    assert again.topics["a"] != identity.topics["a"]
+    assert again.topics["b"] == identity.topics["b"]
+
+
+async def test_a_broker_that_tells_no_topic_ids_is_known_by_its_cluster(config, monkeypatch):
+    def old(self, versions):
+        raise NotImplementedError
+
+    async with open_log(config) as log:
+        identity = await log.identity()
+        monkeypatch.setattr(TopicIdsRequest, "prepare", old)
+        assert await log.identity() == (identity.log, {})
+
+
+async def test_the_folder_of_a_cluster_is_found_from_every_address(config, tmp_path, monkeypatch):
+    """The folder that an older version named after the address is found, and named after the cluster."""
+    monkeypatch.chdir(tmp_path)
+    port = config.url.rpartition(":")[2]
+    settings = Config(log=config)
+    before = durable_folder(settings)
+    before.mkdir(parents=True)
+    (before / "current").write_text("x")
+    async with open_log(config) as log:
+        identity = await log.identity()
+    for url in (config.url, f"kafka://localhost:{port}", f"kafka://127.0.0.1:{port},localhost:{port}"):
+        elsewhere = Config(log=msgspec.structs.replace(config, url=url))
+        with opened_store(elsewhere, identity, writable=False) as store:
+            assert bytes(store.disk.view("current")) == b"x"
+        with opened_store(elsewhere, identity) as store:
+            assert bytes(store.disk.view("current")) == b"x"
+    assert not before.exists()
+    assert durable_folder(settings, identity).exists()

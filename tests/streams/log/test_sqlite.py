@@ -299,3 +299,22 @@ async def test_synchronous_is_full_unless_asked(tmp_path: Path):
         assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         connection.close()
+
+
+async def test_a_file_is_known_by_what_is_in_it(sqlite_config: LogConfig, tmp_path: Path):
+    """A moved file is the same log, a new one at the old place is not; files from before have an id from now on."""
+    async with open_log(sqlite_config) as log:
+        identity = await log.identity()
+    moved = tmp_path / "elsewhere.db"
+    path_of(sqlite_config).rename(moved)
+    async with open_log(LogConfig(url=f"sqlite:///{moved}")) as log:
+        assert await log.identity() == identity
+    async with open_log(sqlite_config) as log:
+        assert await log.identity() != identity
+    with sqlite3.connect(moved) as connection:
+        connection.execute("DROP TABLE identity")
+    connection.close()
+    for _ in range(2):
+        async with open_log(LogConfig(url=f"sqlite:///{moved}")) as log:
+            found = await log.identity()
+    assert found not in (identity, ("sqlite: ", {}))

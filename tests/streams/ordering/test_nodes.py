@@ -28,7 +28,7 @@ from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import EventLog, LogUnavailableError, NewRecord
 from streams.ordering.line import LineLostError
 from streams.ordering.proposals import ORDER
-from streams.recovery.recover import LogGapError, rebuild
+from streams.recovery.replay import LogGapError, rebuild
 from streams.server.encode import encode_feed
 
 WAIT_S = 60.0

@@ -19,6 +19,7 @@ from streams.durable.origin import Origin
 from streams.live.service import Readiness, Viewer
 from streams.log.interface import (
     EventLog,
+    LogIdentity,
     LogUnavailableError,
     NewRecord,
     RecordTooLargeError,
@@ -49,6 +50,9 @@ class FakeLog(EventLog):
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    async def identity(self) -> LogIdentity:
+        return LogIdentity("fake", {})
 
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None: ...
 

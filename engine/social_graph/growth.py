@@ -1,0 +1,31 @@
+"""A larger social graph with what a smaller one holds."""
+
+from typing import Any
+
+from engine.kernels.growth import copy_rows, grow_id_map
+from engine.kernels.jit import kernel
+from engine.social_graph.storage import FLAG_BITS, ZERO, Graph, home
+
+
+def grow(target: Graph, source: Graph) -> None:
+    """Fill the empty ``target``, none of whose arrays is smaller: users and lists keep their places."""
+    grow_id_map(target.ids, source.ids)
+    copy_rows(target.users, source.users)
+    copy_rows(target.arena, source.arena)
+    target.free[:] = source.free
+    target.header[:] = source.header
+    _enter(target, source.edges, source.sequences)
+
+
+@kernel
+def _enter(g: Any, edges: Any, sequences: Any) -> None:
+    """Enter the edges of another table into the empty one of ``g``."""
+    mask = g.edges.shape[0] - 1
+    for slot in range(edges.shape[0]):
+        if edges[slot] != ZERO:
+            at = home(g, edges[slot] >> FLAG_BITS)
+            while g.edges[at] != ZERO:
+                at = (at + 1) & mask
+            g.edges[at] = edges[slot]
+            g.sequences[at, 0] = sequences[slot, 0]
+            g.sequences[at, 1] = sequences[slot, 1]

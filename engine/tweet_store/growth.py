@@ -1,0 +1,55 @@
+"""A larger tweet store with what a smaller one holds."""
+
+from typing import Any
+
+import numpy as np
+
+from engine.kernels.growth import copy_rows, grow_id_map, grow_text
+from engine.kernels.jit import kernel
+from engine.tweet_store.storage import (
+    LISTED,
+    NEWER,
+    OLDER,
+    POSITION,
+    SIZE,
+    STATE,
+    TEXT_BYTES,
+    TEXT_HEAD,
+    Tweets,
+    find_head,
+)
+
+_COLUMNS = ("author_id", "created_ms", "row", "refs", "text_start", "decayed", "weight")
+
+
+def grow(target: Tweets, source: Tweets) -> None:
+    """Fill the empty ``target``, none of whose arrays is smaller.
+
+    Slots are a ring by arrival: in a full one that becomes larger, the oldest arrival moves to slot 0, so that slots
+    go on in the order in which they are to be evicted.
+    """
+    size, slots = int(source.header[SIZE]), len(source.created_ms)
+    turned = size == slots < len(target.created_ms)
+    first = int(source.header[POSITION]) if turned else 0
+    grow_id_map(target.ids, source.ids, first)
+    for name in _COLUMNS:
+        copy_rows(getattr(target, name), getattr(source, name), first)
+    target.header[:] = source.header
+    if turned:
+        target.header[POSITION] = size
+        links = target.row[:size, [OLDER, NEWER]]
+        target.row[:size, [OLDER, NEWER]] = np.where(links >= 0, (links - first) % size, links)
+    written = int(source.header[TEXT_HEAD])
+    grow_text(target.text, source.text, written)
+    # What the smaller ring has written over must not look as if the larger one still had it.
+    lost = written - target.text_start[:size] > len(source.text)
+    target.row[:size, TEXT_BYTES][lost] = 0
+    _enter_heads(target)
+
+
+@kernel
+def _enter_heads(s: Any) -> None:
+    """Enter every author's newest tweet into the empty table of heads."""
+    for slot in range(s.header[SIZE]):
+        if s.row[slot, STATE] & LISTED != 0 and s.row[slot, NEWER] < 0:
+            s.heads[find_head(s, s.author_id[slot])] = slot + 1

@@ -1,0 +1,225 @@
+"""Another configuration of the rooms: a history that goes on from where the one before it ended.
+
+Room by room: what is configured alike is copied, what has grown keeps its content, and what can do neither is built
+again from the log, as far as it reaches, or begins empty; the state says since when such a room knows
+(docs/durability.md). The same happens where only a part of every snapshot can be read. The new history is in force
+once its first snapshot is on the disk; until then a start does it all again.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+import numpy as np
+import structlog
+
+from config.schema import Config, room_hashes, rooms_hash, rooms_settings, with_rooms_settings
+from engine.rebuild import Rebuild, carry_over, rebuildable
+from engine.state import EngineState, Since
+from streams.durable.journal import Entry, Journal, JournalError
+from streams.durable.snapshot_file import name_positions
+from streams.durable.snapshots import SnapshotError, SnapshotInfo, Snapshots
+from streams.durable.store import Began, HistoryInfo, Store, StoreError
+from streams.events.dead_letters import DeadLetter
+from streams.events.decode import Decoder
+from streams.log.interface import EventLog
+from streams.recovery.dead_letters import write_fresh
+from streams.recovery.replay import (
+    Positions,
+    bounds,
+    check_ends,
+    check_gap,
+    forward,
+    log_starts,
+    lost_since,
+    pass_over_gap,
+    pieces_of,
+    touched,
+)
+
+log = structlog.get_logger("murmuration.recovery")
+
+
+class _Base(NamedTuple):
+    """What a history's snapshots give: a state, its next offsets, and which of its rooms are as they were."""
+
+    state: EngineState
+    positions: Positions
+    rooms: frozenset[str]
+
+
+async def go_on_from(
+    before: HistoryInfo,
+    config: Config,
+    store: Store,
+    event_log: EventLog,
+    *,
+    history: str,
+    now_ms: int,
+    pass_over: bool,
+    progress: Callable[[str], None],
+) -> HistoryInfo | None:
+    """Begin a history called ``history`` where ``before`` ends, and put it in force; None: nothing comes over.
+
+    ``pass_over``: records that the log has lost since the newest snapshot are passed over.
+
+    Raises:
+        LogGapError: they are lost, and not to be passed over.
+        LogBehindError: the log ends before what was applied.
+        JournalError: the journal before cannot be used.
+    """
+    old = with_rooms_settings(config, before.settings)
+    with _closing(store.journal(before)) as journal:
+        base = await asyncio.to_thread(_newest_base, old, before, store.snapshots(before), journal)
+        if base is None:
+            return None
+        # Nothing may be lost any more of what the new history goes on from.
+        journal.sync()
+        letters, positions = await _bring_to_end(base, old, journal, before, event_log, pass_over=pass_over)
+        progress(f"the rooms of version {base.state.version} go over to another configuration")
+        state = await asyncio.to_thread(touched, config)
+        late = await asyncio.to_thread(carry_over, state, base.state, base.rooms)
+        fates = _fates(state, base, old, config, late)
+        since = await _build_late(state, late, config, store, before, event_log)
+        fates |= {name: "rebuilt" for name in late if name in rebuildable(state) and since[name] < state.version}
+        await write_fresh(event_log, letters, record_bytes_max=config.log.record_bytes_max)
+        info = HistoryInfo(
+            id=history,
+            rooms_hash=rooms_hash(config),
+            log=before.log,
+            topics=before.topics,
+            start=name_positions(positions),
+            created_ms=now_ms,
+            settings=rooms_settings(config),
+            rooms=room_hashes(config.rooms),
+            began=Began(history=before.id, version=state.version, rooms=fates, since=since),
+        )
+        store.prepare(info, journal.state.gaps)
+        snapshot = SnapshotInfo(
+            history=history,
+            version=state.version,
+            clock_ms=state.clock_ms,
+            positions=positions,
+            models=journal.state.models,
+            incarnation=journal.state.incarnation,
+            rooms=info.rooms,
+            gaps=journal.state.gaps,
+            created_ms=now_ms,
+        )
+        await asyncio.to_thread(store.snapshots(info).write, snapshot, state.arrays())
+        store.put_in_force(history)
+    log.warning("the configuration of the rooms has changed", version=state.version, before=before.id, rooms=fates)
+    return info
+
+
+class _closing:  # noqa: N801 - a context manager, used like contextlib.closing
+    """Closes a journal, whatever its sync says: nothing more is written to it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> Journal:
+        return self._journal
+
+    def __exit__(self, *error: object) -> None:
+        self._journal.close()
+
+
+def _newest_base(old: Config, before: HistoryInfo, snapshots: Snapshots, journal: Journal) -> _Base | None:
+    """The newest snapshot that is whole, else the newest of which a part is; else the beginning, if it is there."""
+    rooms, state = room_hashes(old.rooms), touched(old)
+    known = frozenset(name for name, saved in before.rooms.items() if rooms.get(name) == saved)
+    usable = [info for info in snapshots.infos() if journal.first_version - 1 <= info.version <= journal.version]
+    for info in usable:
+        try:
+            snapshots.load_into(info.version, state.arrays(), rooms)
+        except SnapshotError as error:
+            log.error("a snapshot is not whole, or another program's", error=str(error))
+            continue
+        return _Base(state, dict(info.positions), known)
+    for info in usable:
+        state = touched(old)
+        loaded = snapshots.load_rooms(info.version, state.arrays(), rooms)[1]
+        if "engine" in loaded:
+            _empty_others(state, old, loaded)
+            return _Base(state, dict(info.positions), frozenset(loaded))
+    if journal.first_version == 1:
+        return _Base(touched(old), journal.positions_at(0), known)
+    return None
+
+
+def _empty_others(state: EngineState, old: Config, loaded: Collection[str]) -> None:
+    """Empty the rooms that were not loaded: reading a damaged one may have left half of it."""
+    empty = dict(EngineState(old.rooms).arrays())
+    for name, array in state.arrays():
+        if name.partition(".")[0] not in loaded:
+            np.copyto(array, empty[name])
+
+
+async def _bring_to_end(
+    base: _Base, old: Config, journal: Journal, before: HistoryInfo, event_log: EventLog, *, pass_over: bool
+) -> tuple[list[DeadLetter], Positions]:
+    """Apply what the journal has behind the base; returns what could not be used, and the next offsets."""
+    starts = await bounds(event_log.start_offsets)
+    check_ends(before.id, journal, await bounds(event_log.end_offsets))
+    lost = lost_since(starts, base.positions)
+    if lost and pass_over:
+        pass_over_gap(base.state, journal, base.positions, lost)
+        return [], starts | base.positions
+    check_gap(starts, base.positions, base.state.version)
+    letters = await forward(base.state, base.positions, old, journal, event_log, journal.version)
+    return letters, starts | journal.state.positions
+
+
+def _fates(state: EngineState, base: _Base, old: Config, config: Config, late: Collection[str]) -> dict[str, str]:
+    """What has come over of each room, in the words of ``Began``."""
+    before, after = room_hashes(old.rooms), room_hashes(config.rooms)
+    fates = dict.fromkeys(base.rooms - after.keys(), "gone")
+    for part in state.parts:
+        fates[part.name] = "kept" if before.get(part.name) == after[part.name] else "grown"
+    return fates | dict.fromkeys(late, "empty")
+
+
+async def _build_late(
+    state: EngineState, late: Collection[str], config: Config, store: Store, before: HistoryInfo, event_log: EventLog
+) -> dict[str, int]:
+    """Build rooms again from the log, and have the state say since when they know; returns the version, by room."""
+    rooms = frozenset(late) & rebuildable(state)
+    since = {name: Since(state.version, state.clock_ms) for name in late}
+    if rooms and state.version:
+        entries = await _reachable(store, before, state.version, event_log)
+        first = entries[0].version - 1 if entries else state.version
+        rebuild, decoder = Rebuild(state, rooms), Decoder(future_ms_max=config.ingest.future_ms_max)
+        clock_ms = 0
+        if entries:
+            async for piece in pieces_of(entries, event_log, config.ingest):
+                batch = decoder.decode(piece).batch
+                clock_ms = clock_ms or (int(batch.timestamp_ms.max()) if batch.size else 0)
+                await asyncio.to_thread(rebuild.apply, batch)
+        since |= dict.fromkeys(rooms, Since(first, clock_ms) if first < state.version else since[next(iter(rooms))])
+    for name, begins in since.items():
+        # From version 0 on is from the beginning: not late.
+        state.begin_late(name, begins if begins.version else Since(0, 0))
+    return {name: begins.version for name, begins in since.items()}
+
+
+async def _reachable(store: Store, info: HistoryInfo, version: int, event_log: EventLog) -> list[Entry]:
+    """The newest entries up to a version whose records are all in the log still, through histories before, too."""
+    starts = await log_starts(event_log)
+    entries: list[Entry] = []
+    while True:
+        try:
+            journal = store.journal(info, cut=False)
+            items = list(journal.entries(max(info.begins_after, journal.first_version - 1), version))
+        except JournalError:
+            return entries
+        part = [item for item in items if isinstance(item, Entry)]
+        lost = [e.version for e in part if any(starts.get(run.partition, 0) > run.first for run in e.runs)]
+        whole = [entry for entry in part if not lost or entry.version > lost[-1]]
+        entries = whole + entries
+        if lost or info.began is None or journal.first_version - 1 > info.begins_after:
+            return entries
+        try:
+            info, version = store.history(info.began.history), info.begins_after
+        except StoreError:
+            return entries
