@@ -24,7 +24,7 @@ from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.errors import InvariantError
 from engine.models.content import Commit, Part, read_commit, read_part
 from engine.models.specs import EVALUATION_BYTES_MAX, PART_BYTES, SPECS, ModelsConfig, ModelSpec
-from engine.room import Room
+from engine.room import Room, only_grew
 
 _MODEL_PART, _MODEL_COMMIT = int(Kind.MODEL_PART), int(Kind.MODEL_COMMIT)
 DIGEST_BYTES = 32
@@ -162,6 +162,17 @@ class Models(Room):
         self._bytes_max = [spec.bytes_max(config) for spec in self.specs]
         self._arrays = _make_arrays([spec.name for spec in self.specs], self._bytes_max)
         super().__init__(self._arrays, self._arrays.counts)
+
+    def grow_from(self, smaller: "Models") -> bool:
+        """Hold the same versions and parts (``Bounded.grow_from``)."""
+        if self.specs != smaller.specs or not only_grew(
+            smaller.config, self.config, capacities=type(self.config).__struct_fields__
+        ):
+            return False
+        for name, held in smaller.arrays().items():
+            # Parts and bytes are the only dimensions that grow.
+            self.arrays()[name][tuple(map(slice, held.shape))] = held
+        return True
 
     # Writing
 

@@ -102,6 +102,7 @@ class Checks:
         asking = Asking(self._configs)
         for at in replay(lineage, self._reader.read, lineage.version):
             horizon.events_max = at.config.rooms.deduplication.events_max
+            self.models.configure(at.config.rooms.models)
             if at.decoded is not None and at.piece is not None:
                 keep = self._check_kept(at.version, at.state, at.decoded, horizon)
                 refused = self.models.take(at.decoded.batch, keep)

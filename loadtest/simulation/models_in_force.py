@@ -28,6 +28,10 @@ class ModelsInForce:
         self.commits = 0
         self.refused = 0
 
+    def configure(self, config: ModelsConfig) -> None:
+        """The room has this configuration from now on."""
+        self._bytes_max = REPUTATION.bytes_max(config)
+
     def take(self, batch: EventBatch, keep: NDArray[np.bool_]) -> list[int]:
         """Apply the rows of a batch that are kept; returns those that must be refused."""
         refused = []
