@@ -14,8 +14,11 @@ from engine.interaction_graph.state import InteractionGraphConfig
 from engine.interaction_graph.user_graph import UserGraphConfig
 from engine.kernels.calendar_log import COUNT, dump
 from engine.lessons import LessonsConfig
+from engine.models.specs import ModelsConfig
+from engine.models.state import Models
 from engine.rebuild import carry_over
 from engine.room import only_grew
+from engine.rooms import small_rooms
 from engine.signals.state import SignalAges, SignalsConfig
 from engine.social_graph.state import SocialGraphConfig
 from engine.state import EngineState, RoomsConfig, Since
@@ -254,3 +257,16 @@ def test_rules_and_capacities():
     assert only_grew(before, LessonsConfig(recent_max=5, walks=2), capacities=("recent_max",), rules=("walks",))
     assert not only_grew(before, LessonsConfig(recent_max=3, walks=9), capacities=("recent_max",))
     assert not only_grew(before, LessonsConfig(recent_max=4, walks=8), capacities=("recent_max", "head"))
+
+
+def test_larger_models_keep_what_there_was():
+    state, rng = EngineState(small_rooms(64)), np.random.default_rng(3)
+    for array in state.models.arrays().values():
+        array[...] = rng.integers(0, 200, size=array.shape)
+    larger = Models(ModelsConfig(reputation_users_max=1 << 17))
+    assert larger.grow_from(state.models)
+    for name, array in larger.arrays().items():
+        held = state.models.arrays()[name]
+        assert np.array_equal(array[tuple(map(slice, held.shape))], held)
+        assert array.sum(dtype=np.int64) == held.sum(dtype=np.int64)
+    assert not Models(ModelsConfig(reputation_users_max=63)).grow_from(state.models)

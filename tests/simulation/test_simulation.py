@@ -33,6 +33,11 @@ def test_nothing_is_lost_doubled_or_different(first: int):
 MARKS = (
     "kill -9",
     "the power is cut",
+    "the configuration changes",
+    "the rooms change after version",
+    "'grown'",
+    "'rebuilt'",
+    "'empty'",
     "no room for",
     "never arrives",
     "the answer to append is lost",

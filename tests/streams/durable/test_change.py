@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
+from config import schema
 from config.schema import LAYOUTS, Config
 from config.serving import DurableConfig, IngestConfig, LogConfig
 from engine.feed import Request
@@ -25,8 +26,10 @@ from streams.events.dead_letters import decode_dead_letter
 from streams.events.feed_fields import feed_fields
 from streams.events.open_topics import running_log
 from streams.events.served_feed import served_feed
+from streams.live import wiring
 from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import TopicPartition
+from streams.recovery import recover, replay
 from streams.recovery.replay import forward, rebuild
 
 NOW = 1_760_000_000_000
@@ -259,6 +262,38 @@ async def test_a_damaged_room_of_the_only_snapshot_is_built_again(settings):
         assert bytes_of(engine.state, *rooms) == bytes_of(state, *rooms)
         assert set((await life.look(engine)).late_rooms) == {"signals"}
         engine.state.check()
+
+
+async def test_one_more_room_knows_what_the_log_still_has(settings, monkeypatch):
+    """A folder that an older program wrote, which did not have the room yet."""
+    life = Life()
+    with monkeypatch.context() as older:
+        arrays = EngineState.arrays
+        older.setattr(
+            EngineState, "arrays", lambda self: (a for a in arrays(self) if not a[0].startswith("entity_names"))
+        )
+        hashes = schema.room_hashes
+        for module in (wiring, recover, replay):
+            older.setattr(
+                module, "room_hashes", lambda rooms: {n: h for n, h in hashes(rooms).items() if n != "entity_names"}
+            )
+        state, history = await began(settings, life)
+    path = durable_folder(settings) / history / "history.json"
+    info = msgspec.json.decode(path.read_bytes())
+    del info["settings"]["rooms"]["entity_names"]
+    path.write_bytes(msgspec.json.encode(info | {"rooms_hash": "older"}))
+    async with running_engine(settings) as (engine, event_log):
+        await wait_applied(engine, event_log, timeout_s=60)
+        assert engine.version == state.version
+        rooms = others(state, "entity_names")
+        assert bytes_of(engine.state, *rooms) == bytes_of(state, *rooms)
+        # The log reaches back to the beginning: it was built from there.
+        assert bytes_of(engine.state, "entity_names") == bytes_of(state, "entity_names")
+        assert (await life.look(engine)).late_rooms == {}
+    with opened_store(settings, writable=False) as store:
+        assert store.current.began.rooms["entity_names"] == "rebuilt"
+    # Feeds from before were served by a program of other rooms, which this one does not pretend to be.
+    assert await life.audited(settings) == {Outcome.IDENTICAL, Outcome.CONFIG_UNKNOWN}
 
 
 async def test_a_piece_that_cannot_be_applied_is_passed_over_when_told(settings, monkeypatch):
