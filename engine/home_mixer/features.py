@@ -146,7 +146,7 @@ class TimeAware(Plain):
         request, scratch = query.request, query.scratch
         ids = candidates.tweet_id[candidates.rows]
         parts = scratch.of(Buffers).take("time_aware", np.float64, len(ids), len(FAMILIES) * len(HALF_LIVES_MS))
-        asked = BlendRequest(request.viewer_id, request.time_ms, self.walks, request.seed)
+        asked = BlendRequest(request.viewer_id, request.time_ms, self.walks, request.seed, groups=1)
         components(self.graph, ids, asked, scratch.of(BlendScratch), parts)
         kernels.family_features(parts, self.learner.weights, len(HALF_LIVES_MS), matrix, at)
         return {}

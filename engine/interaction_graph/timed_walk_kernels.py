@@ -114,9 +114,10 @@ def _weigh(found: Any, ranks: Any, moved: Any, now: Any, ages: Any, weights: Any
 @kernel
 def timed_walk(
     g: Any, ints: Any, visit_weights: Any, query_id: Any, start: Any, sizes: Any, seed: Any, now: Any, ages: Any,
-    asked: Any, out: Any, first: Any,
+    asked: Any, out: Any, first: Any, lanes: Any,
 ) -> None:  # fmt: skip
-    """Walk, and write each asked tweet's share of all weight at each half-life to ``out[row, first:first + WIDTH]``.
+    """Walk, and write each asked tweet's share of all weight at the half-lives ``lanes[0]:lanes[1]`` to ``out[row,
+    first + half-life]``.
 
     ``start``: seeds uint64 (k,) and their weights float64 (k,); without any the walk starts at ``query_id`` (0:
     nowhere). ``sizes``: (walks, length, walkers, hash slots) cut up ``ints`` and ``visit_weights``, float64
@@ -159,12 +160,12 @@ def timed_walk(
         _weigh(found, ranks, moved, now, ages, visit_weights)
         if step + 1 < steps:
             n = step_right(g, paths, moved, waiting, types, stream(seed, np.uint64(2 * step + 1)))
-    _share(nodes, visit_weights, reached, asked, out, first)
+    _share(nodes, visit_weights, reached, asked, out, first, lanes)
 
 
 @inlined
-def _share(nodes: Any, weights: Any, reached: Any, asked: Any, out: Any, first: Any) -> None:
-    """The asked tweets' shares of the weight of all that were reached, by half-life."""
+def _share(nodes: Any, weights: Any, reached: Any, asked: Any, out: Any, first: Any, lanes: Any) -> None:
+    """The asked tweets' shares of the weight of all that were reached, at the half-lives ``lanes[0]:lanes[1]``."""
     shift = _shift_for(asked.shape[0])
     totals = weights[weights.shape[0] - 1]
     for h in range(WIDTH):
@@ -178,7 +179,7 @@ def _share(nodes: Any, weights: Any, reached: Any, asked: Any, out: Any, first: 
         at = find_slot(asked, asked.shape[0] - 1, shift, nodes[r])
         if asked[at] != 0:
             row = asked[at] & 0xFFFFFFFF
-            for h in range(WIDTH):
+            for h in range(lanes[0], lanes[1]):
                 out[row, first + h] = weights[r, h] * totals[h]
 
 

@@ -13,7 +13,7 @@ def evaluate(
     window: Annotated[str, typer.Option(help="The graph's capacity in events, or all.")] = "all",
     events: Annotated[int, typer.Option(min=1, help="How many events to ask about.")] = 1500,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the walks.")] = 1,
-    walks: Annotated[int, typer.Option(min=1, max=100_000, help="Walkers of each of a request's two walks.")] = 10_000,
+    walks: Annotated[int, typer.Option(min=1, max=100_000, help="Walks a request and pair of half-lives.")] = 10_000,
     report: Annotated[Path | None, typer.Option(help="Write quality.json and quality.svg here.")] = None,
     json: Json = False,
 ) -> None:

@@ -150,3 +150,20 @@ def test_whatever_is_asked_of_a_tweet_its_share_is_of_all_that_was_reached():
     some = np.array([39, 7, 2, 25, 11], np.uint64)
     assert walk_scores(graph, some, request, BlendScratch()).tobytes() == every[some.astype(int) - 1].tobytes()
     assert not every[29:].any()
+
+
+def test_each_group_of_half_lives_has_a_walk_of_its_own():
+    graph, _ = made(10)
+    ids = np.arange(1, 40, dtype=np.uint64)
+    scores = {
+        groups: walk_scores(graph, ids, BlendRequest(3, NOW_MS, walks=60, seed=2, groups=groups), BlendScratch())
+        for groups in (1, 2, 8)
+    }
+    # The first group's draws are the same, whatever the number of groups; the others' are not.
+    assert (scores[1][:, :4] == scores[2][:, :4]).all()
+    assert (scores[1][:, :1] == scores[8][:, :1]).all()
+    assert (scores[1][:, 4:8] != scores[2][:, 4:8]).any()
+    for found in scores.values():
+        np.testing.assert_allclose(found.sum(axis=0), 1.0)
+    with pytest.raises(RequestError):
+        walk_scores(graph, ids, BlendRequest(3, NOW_MS, groups=3), BlendScratch())

@@ -208,7 +208,7 @@ def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets
 def _blend(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> None:
     """Parts and factors by docs/feeds.md; features are float32, everything else float64."""
     blend, ids = config.for_you.blend, np.array([t["id"] for t in tweets], np.uint64)
-    asked = BlendRequest(request.viewer_id, request.time_ms, config.for_you.time_aware_walks, request.seed)
+    asked = BlendRequest(request.viewer_id, request.time_ms, config.for_you.time_aware_walks, request.seed, groups=1)
     parts = components(state.interaction_graph, ids, asked, BlendScratch())
     weights, width = state.blend_learner.weights, len(HALF_LIVES_MS)
     names = [family.replace(" ", "_") for family in FAMILIES]
