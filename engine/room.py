@@ -37,6 +37,8 @@ class Bounded(ABC):
     constants: ClassVar[frozenset[str]] = frozenset()
     #: Cumulative counters by name: their places in the array of counts.
     counted: ClassVar[Mapping[str, int]] = {}
+    #: Arrays, by how their names begin, that get memory only when they are written: few writes, of many pages each.
+    untouched: ClassVar[tuple[str, ...]] = ()
     #: Rooms that this one reads while a piece is applied, by name; they are passed to its constructor.
     reads: ClassVar[tuple[str, ...]] = ()
 

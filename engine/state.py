@@ -144,11 +144,13 @@ class EngineState(Rooms):
 
         Otherwise the first write to each page waits for one to be found and zeroed, under the write lock: single
         batches were seen to hold it for 300 ms. And a machine too small for its configuration fails at the start.
+        What a room leaves ``untouched`` is passed over.
         """
-        for _, array in self.arrays():
-            if array.size:
-                pages = array.reshape(-1).view(np.uint8)[::PAGE_BYTES]
-                np.add(pages, 0, out=pages, casting="unsafe")
+        for room in self.parts:
+            for name, array in room.arrays().items():
+                if array.size and not name.startswith(room.untouched):
+                    pages = array.reshape(-1).view(np.uint8)[::PAGE_BYTES]
+                    np.add(pages, 0, out=pages, casting="unsafe")
 
     @property
     def bytes_max(self) -> int:

@@ -18,6 +18,8 @@ from engine.models.content import encode_commit, encode_part
 from engine.models.specs import REPUTATION, SPECS, ModelsConfig, ModelSpec, reputation_bytes, stable_hash
 from engine.models.state import ModelInForce, Models, Refusal
 from engine.room import restore
+from engine.rooms import small_rooms
+from engine.state import EngineState
 
 PART_BYTES = 4
 CAPACITIES = {"left": 11, "right": 4}
@@ -307,6 +309,17 @@ def test_every_model_has_a_name_of_its_own() -> None:
     assert len({spec.name for spec in SPECS}) == len(SPECS)
     with pytest.raises(KeyError):
         Models(ModelsConfig(reputation_users_max=1)).payload("nobody")
+
+
+def test_capacity_that_no_model_uses_takes_no_memory() -> None:
+    """What is never written has no memory; a start that touches every other array leaves the halves alone."""
+    state = EngineState(small_rooms(64))
+    arrays = state.models.arrays()
+    arrays["halves.reputation"].flags.writeable = False
+    state.touch()
+    arrays["version"].flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        state.touch()
 
 
 @pytest.mark.parametrize("users", [1, 1 << 10, 1 << 18])
