@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from engine.errors import InvariantError
 from engine.kernels.jit import kernel
 from engine.models.specs import REPUTATION_HEAD_BYTES, reputation_bytes
-from engine.reputation.score import GOODWILL
+from engine.reputation.score import GOODWILL, SCORE_MAX
 
 
 class Reputations(NamedTuple):
-    """Views of a model's bytes. ``ids``: uint64 (n), ascending; ``ranks``: float32 (n); ``scores``: uint8 (n)."""
+    """Views of a model's bytes. ``ids``: uint64 (n), ascending; ``ranks``: float32 (n); ``scores``: uint8 (n).
+
+    Whoever may append to the log can publish a model, so nothing is taken on trust: scores above the greatest count as
+    it, ranks that are no shares count as unknown, and ids in disorder are not found.
+    """
 
     ids: NDArray[np.uint64]
     ranks: NDArray[np.float32]
@@ -23,6 +27,11 @@ class Reputations(NamedTuple):
         out = np.empty(user_ids.size, np.uint8)
         _look_up(self.ids, self.scores, np.ascontiguousarray(user_ids, np.uint64), out)
         return out
+
+    def rank_at(self, position: int) -> float:
+        """The rank at a position of the arrays; 0 where it is no share."""
+        rank = float(self.ranks[position])
+        return rank if 0.0 <= rank <= 1.0 else 0.0
 
     def position(self, user_id: int) -> int:
         """Where an account stands in the arrays; -1 when it has no reputation."""
@@ -56,7 +65,7 @@ def _look_up(ids: Any, scores: Any, user_ids: Any, out: Any) -> Any:
     """Scores of ``user_ids`` (uint64, n) into ``out`` (uint8, n)."""
     for i in range(user_ids.shape[0]):
         position = _position(ids, user_ids[i])
-        out[i] = scores[position] if position >= 0 else GOODWILL
+        out[i] = min(scores[position], SCORE_MAX) if position >= 0 else GOODWILL
 
 
 @kernel
@@ -67,7 +76,10 @@ def _ranks(ids: Any, ranks: Any, user_ids: Any, out: Any) -> Any:
         while position < ids.shape[0] and ids[position] < user_ids[i]:
             position += 1
         if position < ids.shape[0] and ids[position] == user_ids[i]:
-            out[i] = np.float64(ranks[position])
+            rank = np.float64(ranks[position])
+            # False for what is no number.
+            if 0.0 <= rank <= 1.0:
+                out[i] = rank
         total += out[i]
     return total
 

@@ -39,11 +39,11 @@ def reputation_of(state: EngineState, user_id: int) -> AccountReputation:
     position = model.position(user_id)
     if position < 0:
         return missing
-    score = int(model.scores[position])
+    score = int(model.reputation(np.array([user_id], np.uint64))[0])
     return msgspec.structs.replace(
         missing,
         score=score,
-        pagerank=float(model.ranks[position]),
+        pagerank=model.rank_at(position),
         missing=False,
         accounts_below=int(np.count_nonzero(model.scores < score)),
     )

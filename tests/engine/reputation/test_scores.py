@@ -156,6 +156,20 @@ def test_known_ranks_start_where_they_were():
     assert model().ranks_of(np.array([4], np.uint64), np.array([1.0])).tolist() == [1.0]
 
 
+def test_nonsense_in_a_model_is_not_believed():
+    wrong = model()._replace(
+        ranks=np.array([np.nan, -1.0, np.inf], np.float32), scores=np.array([101, 255, 100], np.uint8)
+    )
+    read = decode(np.frombuffer(encode(wrong), np.uint8))
+    assert read.reputation(wrong.ids).tolist() == [100, 100, 100]
+    assert [read.rank_at(position) for position in range(3)] == [0.0, 0.0, 0.0]
+    prior = np.array([0.5, 0.25, 0.25])
+    assert read.ranks_of(wrong.ids, prior).tolist() == prior.tolist()
+    disorder = decode(np.frombuffer(encode(model()._replace(ids=model().ids[::-1].copy())), np.uint8))
+    disorder.reputation(wrong.ids)
+    assert np.isfinite(disorder.ranks_of(wrong.ids, prior)).all()
+
+
 def test_other_bytes_are_refused():
     payload = encode(model())
     for wrong in (payload[:-1], payload + b"\0", b"", payload[:7]):
