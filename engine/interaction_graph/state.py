@@ -150,6 +150,7 @@ class InteractionGraph(Room):
     """
 
     name: ClassVar[str] = "interaction_graph"
+    config: InteractionGraphConfig
     #: docs/interaction_graph.md says what each means.
     counted: ClassVar[Mapping[str, int]] = {s.name.lower(): s for s in Scalar if s is not Scalar.WATERMARK_S}
     #: What the nodes of the two sides are called.
