@@ -270,31 +270,11 @@ def total(x: Any) -> Any:
     return result
 
 
-@kernel
-def _row_totals(x: Any, out: Any) -> None:
-    for i in range(x.shape[0]):
-        out[i] = total(x[i])
-
-
-def row_totals(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sums over the last axis, each from its first element to its last."""
-    rows = np.ascontiguousarray(x, np.float64).reshape(-1, x.shape[-1])
-    out = np.empty(len(rows))
-    _row_totals(rows, out)
-    return out.reshape(x.shape[:-1])
-
-
-def powers_of(base: float, count: int) -> NDArray[np.float64]:
-    """base^0 … base^count, float64 (count + 1,), each the one before times ``base``."""
-    return np.multiply.accumulate(np.r_[1.0, np.full(count, base)])
-
-
 def warm() -> None:
     """Compile every kernel of this module on the real types."""
     one = np.ones(1)
     exp2_of(one)
     total(one)
-    row_totals(one)
     for function in (exp2, exp, log):
         function(np.float64(1.0))
     pow(np.float64(1.0), np.float64(1.0))

@@ -75,7 +75,7 @@ def follows_of(graph: Graph) -> Follows:
     indices = np.empty(users, np.int32)
     indices = indices[: _accounts(graph, indices)]
     ids = graph.ids.keys[indices]
-    by_id = np.argsort(ids)
+    by_id = np.argsort(ids, kind="stable")
     ids, indices = ids[by_id], indices[by_id]
     starts, followings = np.empty(ids.size + 1, np.int64), np.empty(ids.size, np.int32)
     positions = np.empty(users, np.int32)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.half_life_blend import BlendRequest, components, popularity
+from engine.half_life_blend import BlendRequest, BlendScratch, components, popularity
 from engine.interaction_graph.random_neighbors import RandomNeighborsRequest, random_neighbors
 from engine.interaction_graph.related import RelatedTweetsConfig, RelatedTweetsRequest, related_to_tweet
-from engine.interaction_graph.salsa import SalsaRequest, salsa
+from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
 from engine.interaction_graph.similarity import SimilarityRequest, similar_tweets
-from engine.interaction_graph.similarity_kernels import Measure
+from engine.interaction_graph.similarity_kernels import CountScratch, Measure
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 from engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 from engine.pipeline.scratch import Scratch
@@ -50,16 +50,21 @@ def seeds_of(number: int) -> np.ndarray:
 
 ASK: dict[str, Callable[[InteractionGraph, int, Scratch], Any]] = {
     "components": lambda graph, n, scratch: components(
-        graph, TWEETS[: 1 + n % 44], BlendRequest(1 + n % 39, graph.watermark_ms, 100 + n % 900, n), scratch.blend
+        graph,
+        TWEETS[: 1 + n % 44],
+        BlendRequest(1 + n % 39, graph.watermark_ms, 100 + n % 900, n),
+        scratch.of(BlendScratch),
     ),
-    "popularity": lambda graph, n, scratch: popularity(graph, TWEETS, graph.watermark_ms - n * 60_000, scratch.blend),
+    "popularity": lambda graph, n, scratch: popularity(
+        graph, TWEETS, graph.watermark_ms - n * 60_000, scratch.of(BlendScratch)
+    ),
     "salsa": lambda graph, n, scratch: salsa(
         graph,
         SalsaRequest(
             query_user_id=1 + n % 39, seed_user_ids=seeds_of(n), seed_weights=np.ones(2), walks=10 + n % 2000, seed=n,
             length=1 + 2 * (n % 4), half_lives_ms=(HOUR_MS * (1.0 + n % 3), 3e8)[: n % 3], social_proofs_max=n % 4,
         ),
-        scratch.walks,
+        scratch.of(SalsaScratch),
     ),
     "second_degree": lambda graph, n, scratch: second_degree(
         graph,
@@ -67,7 +72,7 @@ ASK: dict[str, Callable[[InteractionGraph, int, Scratch], Any]] = {
             seed_user_ids=np.unique(seeds_of(n)), seed_weights=np.full(len(np.unique(seeds_of(n))), 0.3 + n),
             query_user_id=1 + n % 39, results_max=1 + n % 60, proofs_max=n % 5,
         ),
-        scratch.walks,
+        scratch.of(SalsaScratch),
     ),
     "subgraph": lambda graph, n, scratch: salsa_on_subgraph(
         graph,
@@ -75,20 +80,20 @@ ASK: dict[str, Callable[[InteractionGraph, int, Scratch], Any]] = {
             query_user_id=1 + n % 39, seed_user_ids=np.unique(seeds_of(n)), seed=n,
             seed_weights=np.ones(len(np.unique(seeds_of(n)))),
         ),
-        scratch.walks,
+        scratch.of(SalsaScratch),
     ),
     "similar": lambda graph, n, scratch: similar_tweets(
         graph,
         SimilarityRequest(tweet_id=1 + n % 44, measure=Measure(n % 5), seed=n, results_max=1 + n % 50),
-        scratch.counts,
+        scratch.of(CountScratch),
     ),
     "related": lambda graph, n, scratch: related_to_tweet(
-        graph, 1 + n % 44, RelatedTweetsRequest(time_ms=graph.watermark_ms, seed=n), COUNTING, scratch.counts
+        graph, 1 + n % 44, RelatedTweetsRequest(time_ms=graph.watermark_ms, seed=n), COUNTING, scratch.of(CountScratch)
     ),
     "neighbors": lambda graph, n, scratch: random_neighbors(
         graph,
         RandomNeighborsRequest(user_ids=seeds_of(n), weights=np.ones(2), samples=1 + n % 500, seed=n),
-        scratch.counts,
+        scratch.of(CountScratch),
     ),
 }  # fmt: skip
 
@@ -106,9 +111,10 @@ def bytes_of(result: Any) -> Any:
 
 def spoil(scratch: Scratch) -> None:
     """Fill the buffers with what no kernel would leave there."""
-    for buffers in (scratch.walks, scratch.entities, scratch.counts, *scratch.blend.walks):
-        buffers.ints[:] = 0x5555555555555555
-        buffers.floats[:] = np.nan
+    for kind in (SalsaScratch, CountScratch, BlendScratch):
+        for buffer in vars(scratch.of(kind)).values():
+            if isinstance(buffer, np.ndarray):
+                buffer[:] = np.nan if buffer.dtype.kind == "f" else 0x5555555555555555
 
 
 CALLS = st.tuples(st.sampled_from(sorted(ASK)), st.integers(0, len(GRAPHS) - 1), st.integers(0, 5000))
