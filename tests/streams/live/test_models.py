@@ -11,6 +11,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from config.jobs import JobsConfig, ReputationJobConfig
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from engine.models.specs import PART_BYTES, REPUTATION, ModelsConfig
@@ -72,6 +73,8 @@ def settings(tmp_path, small_rooms) -> Config:
         ingest=IngestConfig(batch_events_max=64),
         durable=DurableConfig(snapshots_keep=10, snapshot_at_stop=False),
         serving=ServingConfig(port=0),
+        # No models but the test's.
+        jobs=JobsConfig(reputation=ReputationJobConfig(interval_h=0.0)),
         rooms=msgspec.structs.replace(small_rooms, models=ModelsConfig(reputation_users_max=PEOPLE)),
     )
 

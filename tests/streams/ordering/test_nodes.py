@@ -22,10 +22,11 @@ from streams.durable.folder import opened_store
 from streams.events.models import TOPIC as MODELS
 from streams.events.models import model_records
 from streams.events.open_topics import running_log
-from streams.events.served_feed import decode_served, encode_served
+from streams.events.served_feed import EncodedFeed
+from streams.events.served_records import decode_served, encode_served
 from streams.live.live_engine import LiveEngine
 from streams.live.wiring import running_engine, wait_applied
-from streams.log.interface import EventLog, LogUnavailableError, NewRecord
+from streams.log.interface import EventLog, Format, LogUnavailableError, NewRecord
 from streams.ordering.line import LineLostError
 from streams.ordering.proposals import ORDER
 from streams.recovery.replay import LogGapError, rebuild
@@ -232,8 +233,9 @@ async def test_a_model_comes_into_force_on_all_nodes_alike(node_config):
                 feed = await engine.feed(request)
                 assert feed.models == ({"reputation": "5"} if version else {})
                 origin = engine.origin
-                value = encode_served(feed, request, history=origin.history, incarnation=origin.incarnation)
-                served.append(decode_served(value))
+                encoded = EncodedFeed(feed)
+                part = encoded.served_part(request, history=origin.history, incarnation=origin.incarnation)
+                served += decode_served(Format.PACKED, encode_served([part]))
     for config in settings:
         with opened_store(config, writable=False) as store:
             async with running_log(config.log) as event_log:
