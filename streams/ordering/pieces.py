@@ -6,7 +6,6 @@ refer to first: users, relationships, tweets, engagements), so that a piece is n
 records that decision: a replay and other nodes take the pieces from there, and never cut anew.
 """
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -28,13 +27,8 @@ Piece = list[Records]
 _CREATE_COMMAS: Final = 5
 #: A record counts as one row more for so many bytes: copying long texts takes time, too.
 _BYTES_PER_ROW: Final = 512
-#: A delete takes its tweet out of up to ``rooms.interaction_graph.tweet_degree_max`` lists, an undo looks through two.
+#: A delete takes its tweet out of up to ``rooms.interaction_graph.tweet_degree_max`` lists.
 _DELETE_ROWS: Final = 512
-_UNDO_ROWS: Final = 4
-_UNDO: Final = re.compile(b'"un(?:favorite|retweet)"')
-_PACKED_WEIGHTS: Final = np.ones(256, np.int64)
-_PACKED_WEIGHTS[Kind.DELETE] = _DELETE_ROWS
-_PACKED_WEIGHTS[[Kind.UNFAVORITE, Kind.UNRETWEET]] = _UNDO_ROWS
 #: A tweet before what refers to it, even when both come in one piece.
 _TOPIC_ORDER: Final = {
     topic: i for i, topic in enumerate(("models", "users", "relationships", "tweets", "engagements", "served"))
@@ -143,23 +137,12 @@ def row_bounds(run: Records) -> list[int]:
 
 def _json_bounds(topic: str, values: Sequence[bytes]) -> list[int]:
     if topic == "engagements":
-        return _engagement_bounds(values)
+        return [1] * len(values)
     if topic == "served":
         return [1 + value.count(b'"tweet_id"') for value in values]
     if topic == "tweets":
         return [_tweet_bound(value) for value in values]
     return [1 + len(value) // _BYTES_PER_ROW for value in values]
-
-
-def _engagement_bounds(values: Sequence[bytes]) -> list[int]:
-    bounds = [1] * len(values)
-    # One search through all values is much cheaper than one search in each.
-    undos = [match.start() for match in _UNDO.finditer(b"\n".join(values))]
-    if undos:
-        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)) + 1)
-        for record in np.searchsorted(ends, undos, side="right").tolist():
-            bounds[record] = _UNDO_ROWS
-    return bounds
 
 
 def _tweet_bound(value: bytes) -> int:
@@ -176,4 +159,4 @@ def _packed_bound(topic: str, value: bytes) -> int:
     if rows < 1:
         return 1
     kinds = np.frombuffer(value, ROW, count=rows, offset=HEADER.size)["kind"]
-    return int(_PACKED_WEIGHTS[kinds].sum())
+    return rows + (_DELETE_ROWS - 1) * int(np.count_nonzero(kinds == Kind.DELETE))
