@@ -222,8 +222,10 @@ def _metrics_figures(before: dict[str, float], after: dict[str, float], feeds: i
         for name, seconds in sorted(grown.items())
         if name.startswith("stage=")
     }
-    for key in ("execute_cpu", "finish_cpu"):
-        figures[f"{key}_ms_per_feed"] = round(grown.get(key, 0.0) / feeds * 1e3, 3)
+    cpu_ms = {name.split("=")[1]: s / feeds * 1e3 for name, s in grown.items() if name.startswith("cpu=")}
+    figures |= {f"stage_cpu_ms.{stage}": round(ms, 4) for stage, ms in sorted(cpu_ms.items())}
+    figures["finish_cpu_ms_per_feed"] = round(cpu_ms.pop("finish", 0.0), 3)
+    figures["execute_cpu_ms_per_feed"] = round(sum(cpu_ms.values()), 3)
     figures["served_entries_applied_per_feed"] = round(grown.get("served_events", 0.0) / feeds, 2)
     figures["gc_full_collections"] = round(grown.get("gc2", 0.0))
     figures["gc_longest_ms"] = round(after.get("gc2_longest", 0.0) * 1e3, 2)
@@ -246,7 +248,7 @@ async def _scrape(session: aiohttp.ClientSession, url: str) -> dict[str, float]:
 #: The server's samples that are used, and the names they have here.
 _KEYS: Final[dict[str, Callable[[dict[str, str]], str | None]]] = {
     "murmuration_feed_stage_seconds_sum": lambda labels: f"stage={labels['stage']}",
-    "murmuration_feed_cpu_seconds_total": lambda labels: f"{labels['part']}_cpu",
+    "murmuration_feed_cpu_seconds_total": lambda labels: f"cpu={labels['stage']}",
     "murmuration_events_total": lambda labels: "served_events" if labels["topic"] == "served" else None,
     "murmuration_gc_longest_seconds": lambda labels: f"gc{labels['generation']}_longest",
     "python_gc_collections_total": lambda labels: f"gc{labels['generation']}",

@@ -6,7 +6,7 @@ as metrics with their labels and locks a share of the feed.
 
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -33,8 +33,8 @@ class FeedMeter:
     def __init__(self) -> None:
         #: By stage, component and result.
         self.candidates: Counter[tuple[str, str, str]] = Counter()
-        #: CPU seconds by part.
-        self.cpu_s: dict[str, float] = {"execute": 0.0, "finish": 0.0}
+        #: CPU seconds by stage.
+        self.cpu_s: defaultdict[str, float] = defaultdict(float)
         #: By product and stage.
         self.stages: dict[tuple[str, str], _Stage] = {}
 
@@ -75,11 +75,12 @@ class FeedMeters(Collector):
         yield candidates
         cpu = CounterMetricFamily(
             "murmuration_feed_cpu_seconds",
-            "CPU time of reader threads for feeds, by part: execute (computing), finish (encoding)",
-            labels=("part",),
+            "CPU time of reader threads for feeds, by stage; finish: encoding the answer and the record",
+            labels=("stage",),
         )
-        for part in ("execute", "finish"):
-            cpu.add_metric((part,), sum(meter.cpu_s[part] for meter in meters))
+        spent = [meter.cpu_s.copy() for meter in meters]
+        for stage in sorted({stage for stages in spent for stage in stages}):
+            cpu.add_metric((stage,), sum(stages.get(stage, 0.0) for stages in spent))
         yield cpu
 
     @staticmethod

@@ -113,13 +113,10 @@ class Readers:
             yield self._state.version
 
     def _answer(self, request: Request, finish: Callable[[Feed], T]) -> T:
-        began_s = time.thread_time()
         feed = self._feed(request)
         computed_s = time.thread_time()
         answer = finish(feed)
-        cpu_s = self._local.meter.cpu_s
-        cpu_s["execute"] += computed_s - began_s
-        cpu_s["finish"] += time.thread_time() - computed_s
+        self._local.meter.cpu_s["finish"] += time.thread_time() - computed_s
         return answer
 
     def _feed(self, request: Request) -> Feed:
@@ -138,6 +135,9 @@ class Readers:
             raise
         for stage, ms in feed.timings_ms.items():
             meter.stage(request.product, stage, ms / 1000.0)
+        for stage, ms in feed.cpu_ms.items():
+            if stage != "total":
+                meter.cpu_s[stage] += ms / 1000.0
         return feed
 
     async def close(self) -> None:
