@@ -22,6 +22,7 @@ def _undisturbed():
 
 
 def test_a_round_collects_new_cycles_and_visits_no_old_objects():
+    callbacks = list(gc.callbacks)
     old, pauses = [[] for _ in range(50_000)], GarbagePauses()
     with Garbage(pauses) as collector:
         assert gc.get_freeze_count() > len(old)
@@ -35,7 +36,7 @@ def test_a_round_collects_new_cycles_and_visits_no_old_objects():
         assert pauses.longest_s[2] <= pauses.seconds[2]
     assert gc.get_freeze_count() == 0
     assert gc.get_threshold()[2] < 10_000
-    assert not gc.callbacks
+    assert gc.callbacks == callbacks
 
 
 def test_what_dies_after_it_was_frozen_is_found_once_much_is_frozen(monkeypatch):

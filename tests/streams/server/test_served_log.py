@@ -75,12 +75,11 @@ async def test_everything_offered_arrives_once_in_order_and_in_batches(bench):
 
 
 async def test_feeds_gather_for_the_linger_and_are_one_record(bench):
-    b = bench(linger_s=0.05)
+    b = bench(linger_s=0.5)
     async with b.running():
         for viewer in range(20, 30):
             b.offer(viewer)
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0)
+            await asyncio.sleep(0)
         assert b.values == []
         async with asyncio.timeout(5):
             while not b.values:
