@@ -31,8 +31,6 @@ class Bounded(ABC):
     name: ClassVar[str]
     #: Raised when the same arrays come to mean something else: what an older program saved is then not loaded.
     layout: ClassVar[int] = 1
-    #: Capacities and rules.
-    config: Any
     #: Fields of the storage that follow from the configuration; they are no state.
     constants: ClassVar[frozenset[str]] = frozenset()
     #: Cumulative counters by name: their places in the array of counts.
@@ -79,7 +77,8 @@ class Bounded(ABC):
         False, and nothing done, unless this room can hold all of it: the configurations may differ by larger
         capacities, and by rules that concern later events alone. Here: unless they are equal.
         """
-        if smaller.config != self.config or not fits(self, smaller.arrays()):
+        own: Any = self
+        if smaller.config != own.config or not fits(self, smaller.arrays()):
             return False
         restore(self, smaller.arrays())
         return True

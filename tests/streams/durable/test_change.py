@@ -25,10 +25,11 @@ from streams.events.dead_letters import TOPIC as DEAD_LETTERS
 from streams.events.dead_letters import decode_dead_letter
 from streams.events.feed_fields import feed_fields
 from streams.events.open_topics import running_log
-from streams.events.served_feed import served_feed
+from streams.events.served_feed import EncodedFeed
+from streams.events.served_records import decode_served, encode_served
 from streams.live import wiring
 from streams.live.wiring import running_engine, wait_applied
-from streams.log.interface import TopicPartition
+from streams.log.interface import Format, TopicPartition
 from streams.recovery import recover, replay
 from streams.recovery.replay import forward, rebuild
 
@@ -70,8 +71,9 @@ class Life:
         for viewer in (3, 7):
             request = Request(viewer_id=viewer, request_id=len(self.served) + 1, time_ms=self.now_ms, seed=viewer)
             feed = await engine.feed(request)
-            self.served.append(served_feed(feed, request, history=engine.origin.history,
-                                           incarnation=engine.origin.incarnation))  # fmt: skip
+            origin = engine.origin
+            part = EncodedFeed(feed).served_part(request, history=origin.history, incarnation=origin.incarnation)
+            self.served += decode_served(Format.PACKED, encode_served([part]))
         return feed
 
     async def audited(self, settings):
