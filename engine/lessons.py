@@ -10,8 +10,8 @@ is learnt for all. The draw goes on while the interval does: an engagement that 
 what the learner would be after it waits in this room. The first engagement of a later interval ends the draw, and the
 learner becomes what waits.
 
-Looking at an engagement takes as long as a feed. A bound on hashes therefore follows how many people act, so that
-about two of three intervals have a winner, and few look at more than one engagement.
+Looking at an engagement takes as long as a feed. A bound on hashes therefore follows how many people act, so that an
+interval looks at one engagement on average; where many people act, about one interval of four has no winner.
 
 Everything that costs time happens in ``observe``: before the piece that brings the engagement, about the state as it
 was, without the state lock. At most ``piece_lessons_max`` engagements of a piece are looked at.
@@ -44,14 +44,15 @@ _LATE_MS = 600_000
 #: Kinds below are engagements, whose ids are one namespace.
 _ENGAGEMENTS_END = 64
 
-#: Indices of ``Memory.header``. ``WAITING`` and ``WON``: whether anything waits, whether anybody won the draw so far.
-WRITTEN, INTERVAL, WAITING, WON, LOOKED_AT, PASSED_OVER = range(6)
+#: Indices of ``Memory.header``. ``WAITING``: whether anything waits. ``LOOKS``: how often the interval's draw was won.
+WRITTEN, INTERVAL, WAITING, LOOKS, LOOKED_AT, PASSED_OVER = range(6)
 #: Indices of ``Memory.draw``.
 KEY, BEST, BOUND = range(3)
 _WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
-#: The bound of the next interval, as a multiple of the last one's: after one without a winner, and after another.
-#: Steady where 0.35 · ln 1.94 = 0.65 · ln (1 / 0.7): about one interval of three has no winner.
-_WIDER, _NARROWER = 1.94, 0.7
+#: The bound of the next interval, as a multiple of the last one's: after one that nobody won, and after one that was
+#: won more than once. Where many people act both are as frequent when 1.4 of them are below the bound: one interval of
+#: four has no winner, and intervals have one look on average. Where few act the bound stays wide.
+_WIDER, _NARROWER = 1.5, 1.0 / 1.5
 
 
 class LessonsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -99,7 +100,7 @@ class Finding(NamedTuple):
     waiting: Learnt | None
     draw: NDArray[np.uint64]
     interval: int
-    won: bool
+    looks: int
     looked_at: int
     passed_over: int
 
@@ -109,29 +110,30 @@ def _draw(batch: Any, teaching: Any, interval_ms: Any, late_ms: Any, seed: Any, 
     """The rows that may win their interval's draw, in order; returns how many.
 
     ``teaching``: bool (256,). ``seed``: uint64, part of the keys of new intervals. ``draw``: as in ``Memory``, and
-    ``state``: int64 (2,), the interval and whether it has a winner; both are moved on to the end of the batch, but for
-    the least hash. ``out``: rows int64 (n,), intervals int64 (n,) and hashes uint64 (n,), written. An act belongs to
-    the newest interval that any act before it has reached.
+    ``state``: int64 (2,), the interval and in how many pieces it was won; both are moved on to the end of the batch,
+    but for the least hash. ``out``: rows int64 (n,), intervals int64 (n,) and hashes uint64 (n,), written. An act
+    belongs to the newest interval that any act before it has reached.
     """
     rows, intervals, hashes = out
-    found = 0
+    found, won = 0, False
     for row in range(batch.kind.shape[0]):
         if not teaching[batch.kind[row]]:
             continue
         time_ms = batch.timestamp_ms[row]
         interval = time_ms // interval_ms
         if interval > state[0]:
-            bound = np.float64(draw[BOUND]) * (_NARROWER if state[1] else _WIDER)
-            draw[BOUND] = np.uint64(min(bound, 1.8e19))
+            if state[1] != 1:
+                draw[BOUND] = np.uint64(min(np.float64(draw[BOUND]) * (_NARROWER if state[1] else _WIDER), 1.8e19))
             draw[KEY], draw[BEST] = mix64(np.uint64(interval) * GOLDEN + seed), draw[BOUND]
-            state[0], state[1] = interval, 0
+            state[0], state[1], won = interval, 0, False
         if time_ms < state[0] * interval_ms - late_ms:
             continue
         code = mix64(batch.user_id[row] ^ draw[KEY])
         if code >= draw[BEST]:
             continue
         rows[found], intervals[found], hashes[found] = row, state[0], code
-        state[1] = 1
+        state[1] += not won
+        won = True
         found += 1
     return found
 
@@ -182,7 +184,7 @@ class Lessons(Observer):
     def observe(self, batch: EventBatch, events: int) -> Finding | None:
         """Look at the batch's engagements that win their draw (``Observer.observe``); None when nothing moves."""
         before = int(self._header[INTERVAL])
-        draw, state = self._memory.draw.copy(), self._header[[INTERVAL, WON]]
+        draw, state = self._memory.draw.copy(), self._header[[INTERVAL, LOOKS]]
         winners = self._winners(batch, events, draw, state)
         interval = int(state[0])
         if not winners and interval == before:
@@ -203,7 +205,7 @@ class Lessons(Observer):
             now, waiting = waiting, None
         elif lessons and at == interval:
             draw[BEST] = lessons[-1].hash
-        return Finding(now, waiting, draw, interval, bool(state[1]), len(lessons), len(winners) - len(lessons))
+        return Finding(now, waiting, draw, interval, int(state[1]), len(lessons), len(winners) - len(lessons))
 
     def learn(self, observed: Finding | None) -> None:
         """Keep what was observed (``Observer.learn``)."""
@@ -214,7 +216,7 @@ class Lessons(Observer):
         if observed.waiting is not None:
             memory.weights[:], memory.counts[:] = observed.waiting
         memory.draw[:] = observed.draw
-        header[INTERVAL], header[WON] = observed.interval, observed.won
+        header[INTERVAL], header[LOOKS] = observed.interval, observed.looks
         header[WAITING] = observed.waiting is not None
         header[LOOKED_AT] += observed.looked_at
         header[PASSED_OVER] += observed.passed_over

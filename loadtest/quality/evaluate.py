@@ -29,8 +29,9 @@ from loadtest.quality.measures import CUT, quality, rank_of
 from loadtest.quality.recording import Past
 from streams.recordings.read_csv import read_recording
 
-#: Rows applied at once between two sampled events.
+#: Rows applied at once between two sampled events, and the event time that they may span: pieces as small as live ones.
 BATCH_ROWS = 64
+BATCH_MS = 60_000
 _DAY_MS = 86_400_000
 _DEGREE_MAX = (1 << 26) - 1
 REPORT_JSON, REPORT_SVG = "quality.json", "quality.svg"
@@ -110,7 +111,11 @@ class Evaluation:
     def _apply_until(self, row: int) -> None:
         past = self.past
         while self._applied < row:
-            rows = slice(self._applied, min(row, self._applied + BATCH_ROWS))
+            until_ms = past.time_ms[self._applied] + BATCH_MS
+            most = min(row, self._applied + BATCH_ROWS)
+            rows = slice(
+                self._applied, self._applied + int(np.searchsorted(past.time_ms[self._applied : most], until_ms))
+            )
             count = rows.stop - rows.start
             batch = make_batch(
                 kind=np.full(count, Kind.RETWEET),

@@ -298,14 +298,14 @@ async def test_a_journal_of_another_order_is_refused():
     place = Place()
     async with place.log as log:
         line = await place.find(1)
-        await log.append("tweets", [NewRecord(value=b"1"), NewRecord(value=b"2")])
+        await log.append("users", [NewRecord(value=b"1"), NewRecord(value=b"2")])
         source = await open_source(place, line)
         (piece,) = await some_pieces(source)
         await source.close()
         again = await open_source(place, line, entries=iter([Entry(1, tuple(runs_of(piece)))]))
         assert await again.next() == Pieces([piece], journaled=True)
         await again.close()
-        wrong = Entry(1, (Run(TopicPartition("tweets", 0), 0, 0, 1), Run(ORDER, 1, 1, 1)))
+        wrong = Entry(1, (Run(TopicPartition("users", 0), 0, 0, 1), Run(ORDER, 1, 1, 1)))
         other = await open_source(place, line, entries=iter([wrong]))
         with pytest.raises(ReplayError, match="version 1"):
             await other.next()
