@@ -40,7 +40,7 @@ IGNORE = 255
 
 ALL_TYPES = 0xFFFF
 
-#: An adjacency entry: event second (32 bits) | edge type (4) | neighbour's index (28). A log entry's payload: user
+#: An adjacency entry: event second (32 bits) | edge type (4) | neighbor's index (28). A log entry's payload: user
 #: index (28) | tweet index (28).
 NODE_BITS = 28
 NODE_MASK = (1 << NODE_BITS) - 1

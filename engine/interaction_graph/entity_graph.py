@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from engine.batch import EventBatch, Kind
-from engine.interaction_graph import kernels
+from engine.interaction_graph import write_kernels
 from engine.interaction_graph.arrays import DELETE_TWEET, IGNORE, NODES_MAX
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
@@ -77,7 +77,7 @@ class EntityGraph(InteractionGraph):
         """Apply a batch's hashtags, URLs and deletes (``Room.apply``)."""
         rows = np.flatnonzero(self._wanted[batch.kind])
         if len(rows):
-            kernels.ingest(
+            write_kernels.ingest(
                 self.state,
                 self._limits,
                 batch.context_id[rows],

@@ -1,4 +1,4 @@
-"""Plain look-ups: degrees and neighbours, newest first."""
+"""Plain look-ups: degrees and neighbors, newest first."""
 
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ def degree_of(ids: IdMap, records: NDArray[np.int64], node_id: int) -> int:
 def neighbors_of(
     ids: IdMap, records: NDArray[np.int64], other: IdMap, arena: SliceArena, node_id: int, limit: int
 ) -> tuple[Ids, NDArray[np.uint8], NDArray[np.int64]]:
-    """The newest ``limit`` neighbours of a node: ids, types, times in ms."""
+    """The newest ``limit`` neighbors of a node: ids, types, times in ms."""
     index = lookup(ids, node_id)
     record = records[index] if index >= 0 else np.int64(0)
     size = max(0, min(limit, int(record) & _COUNT_MASK))

@@ -46,7 +46,7 @@ IdList = Sequence[int] | Ids
 
 
 class SimilarityOptionError(RequestError):
-    """A parameter of a similarity, related-tweets or random-neighbours request is out of its range."""
+    """A parameter of a similarity, related-tweets or random-neighbors request is out of its range."""
 
     code = "bad_similarity_option"
 

@@ -1,4 +1,4 @@
-"""Counting shared neighbours over two hops: from tweets, or people, to people to tweets.
+"""Counting shared neighbors over two hops: from tweets, or people, to people to tweets.
 
 One kernel serves similarity and related tweets; they differ in where they start, which people count, and the score.
 Lists longer than a limit are sampled: one random offset, then equal steps through the list. So every edge is read with
@@ -37,7 +37,7 @@ _LN2 = 0.6931471805599453
 
 
 class Measure(IntEnum):
-    """How shared neighbours become a score; the formulas are in docs/similar_tweets.md."""
+    """How shared neighbors become a score; the formulas are in docs/similar_tweets.md."""
 
     COSINE = 0
     JACCARD = 1
@@ -174,7 +174,7 @@ def rank_of(table: Any, shift: Any, node: Any, new: Any) -> Any:
 
 @inlined
 def gather(entries: Any, record: Any, limit: Any, types: Any, seed: Any, number: Any, found: Any) -> Any:
-    """Write the neighbours at the list's edges of wanted types (bit mask), oldest first; returns how many.
+    """Write the neighbors at the list's edges of wanted types (bit mask), oldest first; returns how many.
 
     Of a list of more than ``limit`` edges, ``limit`` are looked at: each with the same probability, none twice.
     """

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind
-from engine.interaction_graph import growth, kernels, read_kernels
+from engine.interaction_graph import growth, read_kernels, write_kernels
 from engine.interaction_graph.arrays import (
     DELETE_TWEET,
     IGNORE,
@@ -130,7 +130,7 @@ def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
 
 
 def operations_for(edge_kinds: tuple[EdgeKind, ...]) -> NDArray[np.uint8]:
-    """What each event kind does: (256,) uint8, an operation of ``kernels.ingest``."""
+    """What each event kind does: (256,) uint8, an operation of ``write_kernels.ingest``."""
     operations = np.full(256, IGNORE, np.uint8)
     for name in edge_kinds:
         kind = Kind[name.upper()]
@@ -190,7 +190,7 @@ class InteractionGraph(Room):
 
     def apply(self, batch: EventBatch) -> None:
         """Apply a batch's engagements and tweets (``Room.apply``); other kinds are passed over."""
-        kernels.ingest(
+        write_kernels.ingest(
             self.state,
             self._limits,
             batch.user_id,
@@ -210,7 +210,7 @@ class InteractionGraph(Room):
         """
         if not len(user_ids) == len(tweet_ids) == len(types) == len(times_ms):
             raise ValueError("columns of unequal length")
-        kernels.ingest(self.state, self._limits, user_ids, tweet_ids, types, self._types, times_ms)
+        write_kernels.ingest(self.state, self._limits, user_ids, tweet_ids, types, self._types, times_ms)
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """The log's entries, the indices of both sides, and the arena."""

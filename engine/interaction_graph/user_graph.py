@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from engine.batch import EventBatch, Kind
-from engine.interaction_graph import kernels
+from engine.interaction_graph import write_kernels
 from engine.interaction_graph.arrays import IGNORE, NODES_MAX, TAKE_BACK
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
@@ -86,4 +86,4 @@ class UserGraph(InteractionGraph):
             # A block ends the follows both ways.
             source, target = np.insert(source, blocks, target[blocks]), np.insert(target, blocks, source[blocks])
             kind, times_ms = np.insert(kind, blocks, kind[blocks]), np.insert(times_ms, blocks, times_ms[blocks])
-        kernels.ingest(self.state, self._limits, source, target, kind, self._operations, times_ms)
+        write_kernels.ingest(self.state, self._limits, source, target, kind, self._operations, times_ms)

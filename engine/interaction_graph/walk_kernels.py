@@ -1,7 +1,7 @@
 """Random walks: all walkers advance together, a loop for each kind of memory access.
 
 A walker alone waits for two cache misses a step. With thousands of walkers the same misses are independent: one
-loop turns nodes into slots, the next slots into neighbours, the next counts, and the CPU keeps many of them in
+loop turns nodes into slots, the next slots into neighbors, the next counts, and the CPU keeps many of them in
 flight. Counting goes to a hash table of the request, small enough to stay in cache.
 
 Everything a request needs beside the graph is in two buffers of the reader's own: ``ints`` and ``floats``, cut up
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.interaction_graph.arrays import ALL_TYPES, NODE_BITS, NODE_MASK
-from engine.interaction_graph.walk_proof import prove
+from engine.interaction_graph.walk_proof_kernels import prove
 from engine.kernels.id_map import find_in
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch

@@ -5,7 +5,7 @@ A node's list is a ring of 2^c slots (c ≥ 2) in an arena that all nodes share.
     slot of the oldest entry (32 bits, below 2^31) | c (5 bits) | count (27 bits)          0 = no slice
 
 Slices are aligned to their size, so the low c bits of the oldest entry's slot are the ring's head, and a random
-neighbour costs two loads: the record, then the slot. The arena is a buddy allocator: a freed slice joins its free
+neighbor costs two loads: the record, then the slot. The arena is a buddy allocator: a freed slice joins its free
 buddy at once, so memory that small lists leave serves long ones; a list that shrinks gives back its upper half.
 Free slices are linked through their own first two slots; ``marks`` says where they begin.
 

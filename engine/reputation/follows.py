@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels.jit import kernel
-from engine.social_graph.storage import ENTRIES, FOLLOWEES_AT, FOLLOWERS_AT, LIVE, START, Graph
+from engine.social_graph.arrays import ENTRIES, FOLLOWEES_AT, FOLLOWERS_AT, LIVE, START, Graph
 
 
 class Follows(NamedTuple):

@@ -4,7 +4,7 @@ import numpy as np
 
 from engine.errors import InvariantError
 from engine.kernels.id_map import lookup
-from engine.signals import storage as s
+from engine.signals import arrays as s
 
 
 def _require(truth: object, message: str) -> None:

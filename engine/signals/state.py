@@ -18,11 +18,11 @@ from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.id_map import id_map_bytes, lookup
 from engine.kernels.top_k import top_k
 from engine.room import Room, only_grew
-from engine.signals import kernels, queries, storage
+from engine.signals import arrays, read_kernels, write_kernels
 from engine.signals.check import check
 
 Ids = NDArray[np.uint64]
-PerUser = Annotated[int, Meta(ge=1, le=storage.LIST_ENTRIES_MAX)]
+PerUser = Annotated[int, Meta(ge=1, le=arrays.LIST_ENTRIES_MAX)]
 AgeMs = Annotated[int, Meta(ge=0, le=1 << 48)]
 
 
@@ -73,27 +73,27 @@ class Acts(NamedTuple):
 
 #: Cumulative counters by name.
 COUNTERS = {
-    "engagements": storage.STORED + storage.ENGAGEMENTS,
-    "implicit": storage.STORED + storage.IMPLICIT,
-    "negatives": storage.STORED + storage.NEGATIVES,
-    "seen": storage.STORED + storage.SEEN,
-    "served": storage.STORED + storage.SERVED,
-    "taken_back": storage.TAKEN_BACK,
-    "nothing_to_take_back": storage.NOTHING_TO_TAKE_BACK,
-    "short_dwells": storage.SHORT_DWELLS,
-    "without_user": storage.WITHOUT_USER,
-    "without_subject": storage.WITHOUT_SUBJECT,
-    "evicted_users_full": storage.EVICTED_USERS_FULL,
-    "evicted_blocks_full": storage.EVICTED_BLOCKS_FULL,
-    "entries_evicted": storage.EVICTED_ENTRIES,
-    "entries_dropped_list_full": storage.DROPPED_LIST_FULL,
+    "engagements": arrays.STORED + arrays.ENGAGEMENTS,
+    "implicit": arrays.STORED + arrays.IMPLICIT,
+    "negatives": arrays.STORED + arrays.NEGATIVES,
+    "seen": arrays.STORED + arrays.SEEN,
+    "served": arrays.STORED + arrays.SERVED,
+    "taken_back": arrays.TAKEN_BACK,
+    "nothing_to_take_back": arrays.NOTHING_TO_TAKE_BACK,
+    "short_dwells": arrays.SHORT_DWELLS,
+    "without_user": arrays.WITHOUT_USER,
+    "without_subject": arrays.WITHOUT_SUBJECT,
+    "evicted_users_full": arrays.EVICTED_USERS_FULL,
+    "evicted_blocks_full": arrays.EVICTED_BLOCKS_FULL,
+    "entries_evicted": arrays.EVICTED_ENTRIES,
+    "entries_dropped_list_full": arrays.DROPPED_LIST_FULL,
 }
 
 
 def signals_bytes(config: SignalsConfig) -> int:
     """Bytes of all arrays: 72 a viewer and the id map, 128 a block."""
-    users = (4 * storage.VIEWER_COLUMNS + 8) * config.users_max + id_map_bytes(config.users_max)
-    return users + 8 * storage.BLOCK_WORDS * config.blocks_max + 8 * storage.HEADER_SIZE
+    users = (4 * arrays.VIEWER_COLUMNS + 8) * config.users_max + id_map_bytes(config.users_max)
+    return users + 8 * arrays.BLOCK_WORDS * config.blocks_max + 8 * arrays.HEADER_SIZE
 
 
 def _one_signature(ids: Ids) -> Ids:
@@ -120,21 +120,21 @@ class Signals(Room):
             ConfigError: ``blocks_max`` does not hold one viewer with full lists.
         """
         self.config = config
-        entries_max = np.zeros(storage.LISTS, np.int64)
-        entries_max[storage.ENGAGEMENTS] = config.engagements_per_user
-        entries_max[storage.IMPLICIT] = config.implicit_per_user
-        entries_max[storage.NEGATIVES] = config.negatives_per_user
-        entries_max[storage.SEEN] = config.seen_per_user
-        entries_max[storage.SERVED] = config.served_per_user
-        needed = storage.blocks_of_one_viewer(entries_max)
+        entries_max = np.zeros(arrays.LISTS, np.int64)
+        entries_max[arrays.ENGAGEMENTS] = config.engagements_per_user
+        entries_max[arrays.IMPLICIT] = config.implicit_per_user
+        entries_max[arrays.NEGATIVES] = config.negatives_per_user
+        entries_max[arrays.SEEN] = config.seen_per_user
+        entries_max[arrays.SERVED] = config.served_per_user
+        needed = arrays.blocks_of_one_viewer(entries_max)
         if config.blocks_max < needed:
             raise ConfigError(f"signals.blocks_max: {config.blocks_max} is less than the {needed} of one full viewer")
-        self._store = storage.make_store(config.users_max, config.blocks_max, entries_max)
+        self._store = arrays.make_store(config.users_max, config.blocks_max, entries_max)
         super().__init__(self._store, self._store.header)
 
     def apply(self, batch: EventBatch) -> None:
         """Apply engagements, REPORT_USER and SERVED rows in order; other kinds are skipped."""
-        kernels.apply(
+        write_kernels.apply(
             self._store,
             batch.kind,
             batch.user_id,
@@ -150,15 +150,15 @@ class Signals(Room):
 
         At most ``limit``; of equal times the later in the log comes first.
         """
-        return self._newest(user_id, storage.ENGAGEMENTS, limit)
+        return self._newest(user_id, arrays.ENGAGEMENTS, limit)
 
     def recent_implicit(self, user_id: int, limit: int) -> Acts:
         """Clicks, photo expansions, half-watched videos, profile clicks and long dwells; order as above."""
-        return self._newest(user_id, storage.IMPLICIT, limit)
+        return self._newest(user_id, arrays.IMPLICIT, limit)
 
     def recent_negatives(self, user_id: int, limit: int) -> Acts:
         """Not-interested, see-fewer, reports, and REPORT_USER with tweet 0; order as above."""
-        return self._newest(user_id, storage.NEGATIVES, limit)
+        return self._newest(user_id, arrays.NEGATIVES, limit)
 
     def flags(
         self, user_id: int, tweet_ids: Ids, author_ids: Ids, time_ms: int, ages: SignalAges
@@ -188,7 +188,7 @@ class Signals(Room):
             since = (ages.seen_age_ms_max, ages.served_age_ms_max, ages.rejection_age_ms_max)
             since_ms = np.array([time_ms - age for age in since], np.int64)
             table = np.empty(1 << (2 * n - 1).bit_length(), np.int32)
-            queries.flags(self._store, np.int64(v), tweets, authors, since_ms, table, np.empty(n, np.int32), out)
+            read_kernels.flags(self._store, np.int64(v), tweets, authors, since_ms, table, np.empty(n, np.int32), out)
         marks: NDArray[np.uint16] = out[0]
         return marks
 
@@ -199,18 +199,18 @@ class Signals(Room):
         """
         known = np.flatnonzero(self._store.ids.keys)
         users = self._store.ids.keys[known]
-        counts = self._store.viewers[known, storage.ACTIVITY].astype(np.int64)
+        counts = self._store.viewers[known, arrays.ACTIVITY].astype(np.int64)
         best = np.empty(max(0, min(limit, len(users))), np.int32)
         top_k(counts.astype(np.float64), users, np.int64(len(users)), np.int64(len(best)), best)
         return users[best], counts[best]
 
     def _newest(self, user_id: int, which: int, limit: int) -> Acts:
         v = lookup(self._store.ids, user_id)
-        at = which * storage.LIST_COLUMNS + storage.SPAN
-        n = int(self._store.viewers[v, at]) >> storage.COUNT_SHIFT if v >= 0 else 0
+        at = which * arrays.LIST_COLUMNS + arrays.SPAN
+        n = int(self._store.viewers[v, at]) >> arrays.COUNT_SHIFT if v >= 0 else 0
         acts = Acts(np.empty(n, np.uint64), np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.uint64))
         if n:
-            queries.entries(self._store, np.int64(v), np.int64(which), *acts)
+            read_kernels.entries(self._store, np.int64(v), np.int64(which), *acts)
         newest = np.argsort(acts.times_ms, kind="stable")[::-1][: max(0, limit)]
         tweet_ids, kinds, times_ms, author_ids = acts
         return Acts(tweet_ids[newest], kinds[newest], times_ms[newest], author_ids[newest])
@@ -219,7 +219,7 @@ class Signals(Room):
         """Viewers and blocks. When either is full, the viewers idle for longest are being forgotten."""
         return {
             "users": (int(self._store.ids.header[0]), self.config.users_max),
-            "blocks": (int(self._store.header[storage.BLOCKS_USED]), self.config.blocks_max),
+            "blocks": (int(self._store.header[arrays.BLOCKS_USED]), self.config.blocks_max),
         }
 
     def check(self) -> None:

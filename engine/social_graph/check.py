@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from engine.errors import InvariantError
-from engine.social_graph import storage as s
+from engine.social_graph import arrays as s
 
 
 def _require(truth: object, message: str) -> None:

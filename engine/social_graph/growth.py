@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.jit import kernel
-from engine.social_graph.storage import FLAG_BITS, ZERO, Graph, home
+from engine.social_graph.arrays import FLAG_BITS, ZERO, Graph, home
 
 
 def grow(target: Graph, source: Graph) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.batch import EventBatch, Kind, make_batch
 from engine.kernels.id_map import id_map_bytes
 from engine.room import Room, only_grew
-from engine.social_graph import growth, kernels, queries, storage
+from engine.social_graph import arrays, growth, read_kernels, write_kernels
 from engine.social_graph.check import check
 
 Ids = NDArray[np.uint64]
@@ -46,28 +46,28 @@ class Relation(IntEnum):
 
 #: Cumulative counters by name.
 COUNTERS = {
-    "follows": storage.FOLLOWS,
-    "unfollows": storage.UNFOLLOWS,
-    "blocks": storage.BLOCKS,
-    "mutes": storage.MUTES,
-    "blocks_and_mutes_lifted": storage.LIFTED,
-    "repeated": storage.REPEATED,
-    "absent": storage.ABSENT,
-    "follows_cut_by_block": storage.CUT_BY_BLOCK,
-    "refused_self": storage.REFUSED_SELF,
-    "refused_blocked": storage.REFUSED_BLOCKED,
-    "dropped_users_full": storage.DROPPED_USERS,
-    "dropped_edges_full": storage.DROPPED_EDGES,
-    "dropped_lists_full": storage.DROPPED_LISTS,
-    "without_user": storage.WITHOUT_USER,
+    "follows": arrays.FOLLOWS,
+    "unfollows": arrays.UNFOLLOWS,
+    "blocks": arrays.BLOCKS,
+    "mutes": arrays.MUTES,
+    "blocks_and_mutes_lifted": arrays.LIFTED,
+    "repeated": arrays.REPEATED,
+    "absent": arrays.ABSENT,
+    "follows_cut_by_block": arrays.CUT_BY_BLOCK,
+    "refused_self": arrays.REFUSED_SELF,
+    "refused_blocked": arrays.REFUSED_BLOCKED,
+    "dropped_users_full": arrays.DROPPED_USERS,
+    "dropped_edges_full": arrays.DROPPED_EDGES,
+    "dropped_lists_full": arrays.DROPPED_LISTS,
+    "without_user": arrays.WITHOUT_USER,
 }
 
 
 def social_graph_bytes(config: SocialGraphConfig) -> int:
     """Bytes of all arrays: 16 a table slot, 64 a user and the id map, 4 a list entry."""
-    users = 4 * storage.USER_COLUMNS * config.users_max + id_map_bytes(config.users_max)
-    scalars = 8 * (storage.CLASSES + storage.HEADER_SIZE)
-    return 16 * storage.table_size(config.edges_max) + users + 4 * config.list_entries_max + scalars
+    users = 4 * arrays.USER_COLUMNS * config.users_max + id_map_bytes(config.users_max)
+    scalars = 8 * (arrays.CLASSES + arrays.HEADER_SIZE)
+    return 16 * arrays.table_size(config.edges_max) + users + 4 * config.list_entries_max + scalars
 
 
 class SocialGraph(Room):
@@ -83,57 +83,57 @@ class SocialGraph(Room):
 
     def __init__(self, config: SocialGraphConfig) -> None:
         self.config = config
-        self._graph = storage.make_graph(config.users_max, config.edges_max, config.list_entries_max)
+        self._graph = arrays.make_graph(config.users_max, config.edges_max, config.list_entries_max)
         super().__init__(self._graph, self._graph.header)
 
     @property
-    def graph(self) -> storage.Graph:
+    def graph(self) -> arrays.Graph:
         """The room's arrays, for kernels that read the whole graph."""
         return self._graph
 
     @property
     def follow_count(self) -> int:
         """How many follows there are."""
-        return int(self._graph.header[storage.FOLLOWS_NOW])
+        return int(self._graph.header[arrays.FOLLOWS_NOW])
 
     def apply(self, batch: EventBatch) -> None:
         """Apply follow, unfollow, block, unblock, mute and unmute rows in order; other kinds are skipped."""
-        kernels.apply(self._graph, batch.kind, batch.user_id, batch.subject_id)
+        write_kernels.apply(self._graph, batch.kind, batch.user_id, batch.subject_id)
 
     def followees(self, user_id: int, limit: int) -> Ids:
         """Whom the user follows: uint64, newest follow first (in the order of the log), at most ``limit``."""
-        return self._newest(user_id, storage.FOLLOWEES_AT, limit)
+        return self._newest(user_id, arrays.FOLLOWEES_AT, limit)
 
     def followers(self, user_id: int, limit: int) -> Ids:
         """Who follows the user: uint64, newest follow first (in the order of the log), at most ``limit``."""
-        return self._newest(user_id, storage.FOLLOWERS_AT, limit)
+        return self._newest(user_id, arrays.FOLLOWERS_AT, limit)
 
     def followee_count(self, user_id: int) -> int:
         """How many people the user follows."""
-        return int(queries.live_count(self._graph, np.uint64(user_id), storage.FOLLOWEES_AT))
+        return int(read_kernels.live_count(self._graph, np.uint64(user_id), arrays.FOLLOWEES_AT))
 
     def follower_count(self, user_id: int) -> int:
         """How many people follow the user."""
-        return int(queries.live_count(self._graph, np.uint64(user_id), storage.FOLLOWERS_AT))
+        return int(read_kernels.live_count(self._graph, np.uint64(user_id), arrays.FOLLOWERS_AT))
 
     def relation(self, viewer_id: int, other_ids: Ids) -> NDArray[np.uint8]:
         """``Relation`` bits between the viewer and each of ``other_ids`` (uint64, n; 0 and unknown ids give 0)."""
         out = np.empty(len(other_ids), np.uint8)
         ids = np.ascontiguousarray(other_ids, np.uint64)
-        queries.relation(self._graph, np.uint64(viewer_id), ids, np.empty(len(ids), np.int32), out)
+        read_kernels.relation(self._graph, np.uint64(viewer_id), ids, np.empty(len(ids), np.int32), out)
         return out
 
     def relations(self, viewer_id: int, other_ids: Ids, more_ids: Ids) -> NDArray[np.uint8]:
         """``relation`` of two columns of users (uint64, n) at once: uint8 (2, n). Both C-contiguous and writable."""
         out = np.empty((2, len(other_ids)), np.uint8)
         indices = np.empty(len(other_ids), np.int32)
-        queries.relations(self._graph, np.uint64(viewer_id), other_ids, more_ids, indices, out)
+        read_kernels.relations(self._graph, np.uint64(viewer_id), other_ids, more_ids, indices, out)
         return out
 
     def _newest(self, user_id: int, at: np.int64, limit: int) -> Ids:
-        count = int(queries.live_count(self._graph, np.uint64(user_id), at))
+        count = int(read_kernels.live_count(self._graph, np.uint64(user_id), at))
         out = np.empty(max(0, min(limit, count)), np.uint64)
-        queries.newest(self._graph, np.uint64(user_id), at, out)
+        read_kernels.newest(self._graph, np.uint64(user_id), at, out)
         return out
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
@@ -141,8 +141,8 @@ class SocialGraph(Room):
         header = self._graph.header
         return {
             "users": (int(self._graph.ids.header[0]), self.config.users_max),
-            "edges": (int(header[storage.EDGES]), self.config.edges_max),
-            "list_entries": (int(header[storage.ARENA_USED]), self.config.list_entries_max),
+            "edges": (int(header[arrays.EDGES]), self.config.edges_max),
+            "list_entries": (int(header[arrays.ARENA_USED]), self.config.list_entries_max),
         }
 
     def check(self) -> None:

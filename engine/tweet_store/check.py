@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.errors import InvariantError
-from engine.tweet_store import storage as t
+from engine.tweet_store import arrays as t
 
 
 def _require(truth: object, message: str) -> None:

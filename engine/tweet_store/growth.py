@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.kernels.growth import copy_rows, grow_id_map, grow_text
 from engine.kernels.jit import kernel
-from engine.tweet_store.storage import (
+from engine.tweet_store.arrays import (
     LISTED,
     NEWER,
     OLDER,

@@ -16,9 +16,9 @@ from engine.batch import EventBatch, Kind, make_batch
 from engine.errors import ConfigError
 from engine.kernels.id_map import id_map_bytes
 from engine.room import Room, only_grew
-from engine.tweet_store import growth, kernels, queries, storage
+from engine.tweet_store import arrays, growth, read_kernels, write_kernels
 from engine.tweet_store.check import check
-from engine.tweet_store.queries import TweetColumns, make_columns
+from engine.tweet_store.read_kernels import TweetColumns, make_columns
 
 Ids = NDArray[np.uint64]
 Slots = NDArray[np.int32]
@@ -33,14 +33,14 @@ class Counter(IntEnum):
     interested, see fewer and report.
     """
 
-    FAVORITE = kernels.FAVORITE
-    RETWEET = kernels.RETWEET
-    REPLY = kernels.REPLY
-    QUOTE = kernels.QUOTE
-    CLICK = kernels.CLICK
-    SHARE = kernels.SHARE
-    IMPRESSION = kernels.IMPRESSION
-    NEGATIVE = kernels.NEGATIVE
+    FAVORITE = write_kernels.FAVORITE
+    RETWEET = write_kernels.RETWEET
+    REPLY = write_kernels.REPLY
+    QUOTE = write_kernels.QUOTE
+    CLICK = write_kernels.CLICK
+    SHARE = write_kernels.SHARE
+    IMPRESSION = write_kernels.IMPRESSION
+    NEGATIVE = write_kernels.NEGATIVE
 
 
 class EngagementWeights(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,31 +73,31 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 #: Cumulative counters by name.
 COUNTERS = {
-    "creates": storage.CREATES,
-    "creates_repeated": storage.REPEATED,
-    "creates_after_delete": storage.AFTER_DELETE,
-    "stubs": storage.STUBS,
-    "stubs_filled": storage.STUBS_FILLED,
-    "edits": storage.EDITS,
-    "edits_unknown": storage.EDITS_UNKNOWN,
-    "deletes": storage.DELETES,
-    "deletes_unknown": storage.DELETES_UNKNOWN,
-    "labels_ignored": storage.LABELS_IGNORED,
-    "engagements": storage.ENGAGEMENTS,
-    "undone": storage.UNDONE,
-    "undone_unknown": storage.UNDONE_UNKNOWN,
-    "without_tweet": storage.WITHOUT_TWEET,
-    "evicted": storage.EVICTED,
-    "unlisted_late": storage.UNLISTED,
-    "text_too_large": storage.TEXT_TOO_LARGE,
+    "creates": arrays.CREATES,
+    "creates_repeated": arrays.REPEATED,
+    "creates_after_delete": arrays.AFTER_DELETE,
+    "stubs": arrays.STUBS,
+    "stubs_filled": arrays.STUBS_FILLED,
+    "edits": arrays.EDITS,
+    "edits_unknown": arrays.EDITS_UNKNOWN,
+    "deletes": arrays.DELETES,
+    "deletes_unknown": arrays.DELETES_UNKNOWN,
+    "labels_ignored": arrays.LABELS_IGNORED,
+    "engagements": arrays.ENGAGEMENTS,
+    "undone": arrays.UNDONE,
+    "undone_unknown": arrays.UNDONE_UNKNOWN,
+    "without_tweet": arrays.WITHOUT_TWEET,
+    "evicted": arrays.EVICTED,
+    "unlisted_late": arrays.UNLISTED,
+    "text_too_large": arrays.TEXT_TOO_LARGE,
 }
 
 
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
     """Bytes of all arrays: 264 a tweet, the id map, 4 a slot of the author table, and the text."""
-    per_tweet = (8 + 8 + 4 * storage.ROW + 4 * 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
-    tables = id_map_bytes(config.tweets_max) + 4 * storage.heads_size(config.tweets_max)
-    return per_tweet + tables + config.text_bytes_max + 8 * storage.HEADER_SIZE
+    per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
+    tables = id_map_bytes(config.tweets_max) + 4 * arrays.heads_size(config.tweets_max)
+    return per_tweet + tables + config.text_bytes_max + 8 * arrays.HEADER_SIZE
 
 
 class TweetStore(Room):
@@ -114,7 +114,7 @@ class TweetStore(Room):
         if config.half_life_long_ms < config.half_life_short_ms:
             raise ConfigError("tweet_store.half_life_long_ms: shorter than half_life_short_ms")
         self.config = config
-        self._tweets = storage.make_tweets(
+        self._tweets = arrays.make_tweets(
             config.tweets_max,
             config.text_bytes_max,
             [getattr(config.weights, counter.name.lower()) for counter in Counter],
@@ -129,18 +129,18 @@ class TweetStore(Room):
         Writes the batch's ``author_id``, ``original_id``, ``original_author_id`` and ``created_ms``: as of right after
         the row, so that they do not depend on where batches are cut.
         """
-        kernels.apply(self._tweets, batch)
+        write_kernels.apply(self._tweets, batch)
 
     def lookup(self, tweet_ids: Ids) -> Slots:
         """Slots (int32, k) of tweet ids (uint64, k), -1 where unknown."""
         slots = np.empty(len(tweet_ids), np.int32)
-        queries.lookup(self._tweets, np.ascontiguousarray(tweet_ids, np.uint64), slots)
+        read_kernels.lookup(self._tweets, np.ascontiguousarray(tweet_ids, np.uint64), slots)
         return slots
 
     def columns(self, slots: Slots) -> TweetColumns:
         """Everything but text and decayed counters, of slots (int32, k)."""
         out = make_columns(len(slots))
-        queries.gather(self._tweets, slots, out)
+        read_kernels.gather(self._tweets, slots, out)
         return out
 
     def judge(self, tweet_ids: Ids) -> tuple[Slots, NDArray[np.bool_], NDArray[np.int64], Ids]:
@@ -149,25 +149,25 @@ class TweetStore(Room):
         a retweet is the tweet that it carries, of any other tweet itself."""
         k = len(tweet_ids)
         out = (np.empty(k, np.int32), np.empty(k, np.bool_), np.empty(k, np.int64), np.empty((3, k), np.uint64))
-        queries.judge(self._tweets, tweet_ids, *out)
+        read_kernels.judge(self._tweets, tweet_ids, *out)
         return out
 
     def show(self, slots: Slots) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
         """Flags (uint16, k, by ``TweetFlag``) and totals (int32, (k, 8), by ``Counter``) of slots (int32, k)."""
-        out = (np.empty(len(slots), np.uint16), np.empty((len(slots), storage.COUNTERS), np.int32))
-        queries.show(self._tweets, slots, *out)
+        out = (np.empty(len(slots), np.uint16), np.empty((len(slots), arrays.COUNTERS), np.int32))
+        read_kernels.show(self._tweets, slots, *out)
         return out
 
     def decayed(self, slots: Slots, time_ms: int) -> NDArray[np.float64]:
         """Decayed counters at ``time_ms``: float64 (k, 8, 2) by slot, ``Counter``, half-life (short, long)."""
-        out = np.empty((len(slots), storage.COUNTERS, storage.HALF_LIVES))
-        queries.decayed(self._tweets, slots, np.int64(time_ms), out)
+        out = np.empty((len(slots), arrays.COUNTERS, arrays.HALF_LIVES))
+        read_kernels.decayed(self._tweets, slots, np.int64(time_ms), out)
         return out
 
     def popularity(self, slots: Slots, time_ms: int, half_life: int = 0) -> NDArray[np.float64]:
         """Weighted sum of the decayed counters at ``time_ms`` (float64, k); half-life 0 short, 1 long."""
         out = np.empty(len(slots))
-        queries.popularity(self._tweets, slots, np.int64(time_ms), np.int64(half_life), out)
+        read_kernels.popularity(self._tweets, slots, np.int64(time_ms), np.int64(half_life), out)
         return out
 
     def popular(self, time_ms: int, half_life: int, count: int, since_ms: int) -> tuple[Ids, NDArray[np.float64]]:
@@ -177,7 +177,9 @@ class TweetStore(Room):
         """
         keys, ties, slots = self._heap(count)
         size = len(keys) and int(
-            queries.popular(self._tweets, np.int64(time_ms), np.int64(half_life), np.int64(since_ms), keys, ties, slots)
+            read_kernels.popular(
+                self._tweets, np.int64(time_ms), np.int64(half_life), np.int64(since_ms), keys, ties, slots
+            )
         )
         return ties[:size], keys[:size]
 
@@ -198,7 +200,7 @@ class TweetStore(Room):
         keys, ties, slots = self._heap(total_max)
         ids = np.ascontiguousarray(author_ids, np.uint64)
         size = len(keys) and int(
-            queries.recent(self._tweets, ids, np.int64(since_ms), np.int64(per_author_max), keys, ties, slots)
+            read_kernels.recent(self._tweets, ids, np.int64(since_ms), np.int64(per_author_max), keys, ties, slots)
         )
         return ~ties[:size], keys[:size], slots[:size]
 
@@ -209,8 +211,8 @@ class TweetStore(Room):
     def texts(self, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]]:
         """Texts of slots (int32, k): UTF-8 end to end, and each one's start (int64) and bytes (int32) therein."""
         starts, sizes = np.empty(len(slots), np.int64), np.empty(len(slots), np.int32)
-        text = np.empty(int(queries.text_sizes(self._tweets, slots, starts, sizes)), np.uint8)
-        queries.copy_texts(self._tweets, slots, starts, sizes, text)
+        text = np.empty(int(read_kernels.text_sizes(self._tweets, slots, starts, sizes)), np.uint8)
+        read_kernels.copy_texts(self._tweets, slots, starts, sizes, text)
         return text, starts, sizes
 
     def _heap(self, count: int) -> tuple[NDArray[np.float64], Ids, Slots]:
@@ -221,8 +223,8 @@ class TweetStore(Room):
         """Slots and text; both are rings and stay full once they were."""
         header = self._tweets.header
         return {
-            "tweets": (int(header[storage.SIZE]), self.config.tweets_max),
-            "text_bytes": (int(header[storage.TEXT_HEAD]), self.config.text_bytes_max),
+            "tweets": (int(header[arrays.SIZE]), self.config.tweets_max),
+            "text_bytes": (int(header[arrays.TEXT_HEAD]), self.config.text_bytes_max),
         }
 
     def check(self) -> None:
@@ -246,4 +248,4 @@ def warm() -> None:
     """Compile the kernels on tiny arrays of the real dtypes."""
     store = TweetStore(TweetStoreConfig(tweets_max=2, text_bytes_max=16, author_late_tweets_max=1))
     store.apply(make_batch(kind=[Kind.CREATE, Kind.RETWEET], subject_id=[1, 1], author_id=[2, 2]))
-    queries.warm_on(store._tweets)
+    read_kernels.warm_on(store._tweets)

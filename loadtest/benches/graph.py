@@ -1,7 +1,7 @@
 """Benchmark of the interaction graph on an edge list: ingest, walks, both at once, and what the machine can do.
 
 The list is raw little-endian int64 pairs (user, tweet) in order of insertion. Everything is held: capacities fit the
-list, no degree is capped. Single-thread figures are per CPU second of the thread, so that neighbours on the machine
+list, no degree is capped. Single-thread figures are per CPU second of the thread, so that neighbors on the machine
 disturb them less; figures with a reader beside a writer are by the wall clock.
 """
 

@@ -101,7 +101,7 @@ class Workload:
         return _publication("engagements", engagements)
 
     def _publications(self, events: list[Event]) -> Iterator[Publication]:
-        """Events in their order, neighbours of a topic together, a few at a time; some engagements packed."""
+        """Events in their order, neighbors of a topic together, a few at a time; some engagements packed."""
         group: list[Event] = []
         size = self._chance.integer(1, 30)
         for event in events:

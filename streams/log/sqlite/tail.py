@@ -134,7 +134,7 @@ class SqliteTail(Tail):
 def _runs(
     blocks: Sequence[Block], ids: Mapping[int, TopicPartition], read_to: dict[int, int]
 ) -> list[tuple[int, Records]]:
-    """Decode blocks into runs, without what was read already; neighbours of one partition become one run."""
+    """Decode blocks into runs, without what was read already; neighbors of one partition become one run."""
     runs: list[tuple[int, Records]] = []
     for block in blocks:
         skip = read_to[block.partition_id] - block.base_offset

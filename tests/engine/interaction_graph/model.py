@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.interaction_graph import kernels
+from engine.interaction_graph import write_kernels
 from engine.interaction_graph.arrays import TAKE_BACK
 from engine.interaction_graph.state import EdgeType, InteractionGraph, InteractionGraphConfig
 
@@ -131,7 +131,7 @@ def run(graph: InteractionGraph, ops: list[Op]) -> None:
         TAKE_BACK + EdgeType.FAVORITE,
         TAKE_BACK + EdgeType.RETWEET,
     )
-    kernels.ingest(
+    write_kernels.ingest(
         graph.state,
         graph._limits,
         np.array([op.user for op in ops], np.uint64),

@@ -1,4 +1,4 @@
-"""Random neighbours against the exact distribution of their draws."""
+"""Random neighbors against the exact distribution of their draws."""
 
 import math
 from collections import Counter

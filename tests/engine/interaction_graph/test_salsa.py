@@ -254,7 +254,7 @@ def test_order_is_by_visits_then_id(small_graph: InteractionGraph) -> None:
 @given(st.integers(0, 2**32), st.integers(1, 400), st.integers(1, 120), st.sampled_from([40, 63, 64]))
 def test_ties_are_cut_at_the_right_id(seed: int, walks: int, results: int, bits: int) -> None:
     rng = np.random.default_rng(seed)
-    # Far apart, or neighbours at the end of the range, where a float would not tell them apart.
+    # Far apart, or neighbors at the end of the range, where a float would not tell them apart.
     far = rng.integers(1, 1 << min(bits, 63), 900, np.uint64)
     tweets = np.unique(far if bits < 64 else ~np.arange(900, dtype=np.uint64))
     graph = small_graph_of([Op(1, int(t), 1, 5) for t in rng.permutation(tweets)])
@@ -335,9 +335,9 @@ def test_bad_requests_have_names(options: dict[str, object], code: str) -> None:
 
 
 def test_one_signature_a_kernel(small_graph: InteractionGraph) -> None:
-    from engine.interaction_graph import kernels, read_kernels, walk_kernels
+    from engine.interaction_graph import read_kernels, walk_kernels, write_kernels
 
     ask(small_graph, 1, [1], [1.0])
     small_graph.neighbors_of_user(1, 5)
-    for kernel in (kernels.ingest, read_kernels.newest, walk_kernels.salsa):
+    for kernel in (write_kernels.ingest, read_kernels.newest, walk_kernels.salsa):
         assert len(kernel.signatures) == 1

@@ -30,7 +30,7 @@ def ids(values: list[int]) -> np.ndarray:
 
 
 def brute(graph: InteractionGraph, r: SecondDegreeRequest) -> list[tuple[int, float, int, list[tuple[int, int]]]]:
-    """The definition, over neighbour lists."""
+    """The definition, over neighbor lists."""
     now_ms = r.time_ms or graph.watermark_ms
     weights = dict(zip(r.seed_user_ids.tolist(), r.seed_weights.tolist(), strict=True))
     proofs: dict[int, list[tuple[int, int]]] = defaultdict(list)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.batch import Kind, make_batch
 from engine.errors import ConfigError, InvariantError
 from engine.room import restore
-from engine.signals import kernels, queries, storage
+from engine.signals import arrays, read_kernels, write_kernels
 from engine.signals.state import SignalAges, Signals, SignalsConfig, ViewerFlag, signals_bytes
 
 LISTS = {
@@ -165,7 +165,7 @@ def assert_same(room, model):
 
 def smallest(caps):
     """Blocks of one viewer with full lists."""
-    return storage.blocks_of_one_viewer(np.array([caps[f"{name}_per_user"] for name in LISTS]))
+    return arrays.blocks_of_one_viewer(np.array([caps[f"{name}_per_user"] for name in LISTS]))
 
 
 @settings(deadline=None)
@@ -299,7 +299,7 @@ def test_kernels_keep_one_signature_whatever_arrays_are_asked_with():
     frozen.flags.writeable = False
     assert room.flags(1, frozen[::-1], frozen.astype(np.int64), 5, AGES).tolist() == [0, 4, 1]
     room.recent_engagements(1, 5)
-    for kernel in (kernels.apply, queries.flags, queries.entries):
+    for kernel in (write_kernels.apply, read_kernels.flags, read_kernels.entries):
         assert len(kernel.signatures) == 1, kernel
 
 
@@ -359,16 +359,16 @@ def test_restored_state_goes_on_as_the_first():
 @pytest.mark.parametrize(
     ("array", "at", "value"),
     [
-        ("viewers", (3, storage.SPAN), 1 << storage.COUNT_SHIFT),
-        ("viewers", (3, storage.FIRST), 1),
-        ("viewers", (3, storage.LAST), 1),
-        ("order", (3, storage.OLDER), 4),
-        ("order", (2, storage.NEWER), 0),
+        ("viewers", (3, arrays.SPAN), 1 << arrays.COUNT_SHIFT),
+        ("viewers", (3, arrays.FIRST), 1),
+        ("viewers", (3, arrays.LAST), 1),
+        ("order", (3, arrays.OLDER), 4),
+        ("order", (2, arrays.NEWER), 0),
         ("blocks", (5, 0), 2),
-        ("header", storage.BLOCKS_USED, 1),
-        ("header", storage.FREE_BLOCK, 3),
-        ("header", storage.OLDEST, 1),
-        ("header", storage.STORED, 0),
+        ("header", arrays.BLOCKS_USED, 1),
+        ("header", arrays.FREE_BLOCK, 3),
+        ("header", arrays.OLDEST, 1),
+        ("header", arrays.STORED, 0),
         ("ids.keys", 3, 12345),
         ("ids.keys", 3, 0),
     ],

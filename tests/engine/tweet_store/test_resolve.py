@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.batch import RESOLVED_COLUMNS, Kind
+from engine.tweet_store.arrays import CHAIN_MAX
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
-from engine.tweet_store.storage import CHAIN_MAX
 
 T0 = 1_760_000_000_000
 COLUMNS = ("author_id", "original_id", "original_author_id", "created_ms")

@@ -26,9 +26,9 @@ def change(monkeypatch, module: str) -> None:
 
 
 def test_what_a_kernel_calls_belongs_to_its_sources():
-    reached = kernel_cache.closure(["engine.tweet_store.kernels"])
-    assert {"engine.tweet_store.storage", "engine.kernels.id_map", "engine.exact_math", "engine.kernels.jit"} <= reached
-    assert "engine.signals.kernels" not in reached
+    reached = kernel_cache.closure(["engine.tweet_store.write_kernels"])
+    assert {"engine.tweet_store.arrays", "engine.kernels.id_map", "engine.exact_math", "engine.kernels.jit"} <= reached
+    assert "engine.signals.write_kernels" not in reached
 
 
 def test_a_change_in_a_callee_forgets_its_callers(folder, monkeypatch):

@@ -230,7 +230,7 @@ async def test_proof_is_the_engines(site, people):
 
 
 @pytest.mark.parametrize(("side", "other", "node"), [("user", "tweet_id", 5), ("tweet", "user_id", 1005)])
-async def test_neighbours_are_the_engines(site, side, other, node):
+async def test_neighbors_are_the_engines(site, side, other, node):
     look = site.graph.neighbors_of_user if side == "user" else site.graph.neighbors_of_tweet
     ids, types, times_ms = look(node, 1000)
     rows = [
@@ -352,7 +352,7 @@ async def test_what_is_left_out_is_as_the_server_is_configured(tmp_path, small_r
         assert {row["cooccurrences"] for row in answer["results"]} == {1}
 
 
-async def test_random_neighbours_are_the_engines(site):
+async def test_random_neighbors_are_the_engines(site):
     answer = await site.ask(
         "neighbours", seeds="5,6:0.5", samples=300, types="favorite", exclude="1001", limit=6, seed=0
     )

@@ -23,7 +23,7 @@ from engine.interaction_graph.arrays import (
     Limit,
     Scalar,
 )
-from engine.interaction_graph.undone import is_undone, remember
+from engine.interaction_graph.undone_kernels import is_undone, remember
 from engine.kernels import calendar_log, ring_slices
 from engine.kernels.id_map import find, find_or_add, remove
 from engine.kernels.jit import inlined, kernel

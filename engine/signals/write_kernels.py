@@ -10,7 +10,7 @@ from engine.kernels.id_map import find
 from engine.kernels.jit import kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
-from engine.signals.storage import (
+from engine.signals.arrays import (
     ACT_WORDS,
     ACTIVITY,
     ACTIVITY_MAX,
@@ -67,7 +67,7 @@ RULES = _make_rules()
 
 @kernel
 def _prefetch(s: Any, kind: Any, user_id: Any, start: Any, end: Any) -> None:
-    """Ask for what the rows will need, step by step: id slots; viewers; list ends and neighbours. Changes nothing."""
+    """Ask for what the rows will need, step by step: id slots; viewers; list ends and neighbors. Changes nothing."""
     slots = s.ids.slots
     mask = np.uint64(slots.shape[0] // 2 - 1)
     for row in range(start, end):

@@ -7,7 +7,7 @@ import numpy as np
 from engine.batch import Kind
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.rng import mix64
-from engine.signals.storage import (
+from engine.signals.arrays import (
     ACT_WORDS,
     ACTS_PER_BLOCK,
     ENGAGEMENTS,

@@ -8,7 +8,7 @@ from engine.batch import Kind, TweetFlag
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
-from engine.tweet_store.storage import (
+from engine.tweet_store.arrays import (
     AFTER_DELETE,
     CONVERSATION,
     COUNTERS,

@@ -1,7 +1,7 @@
 """The social graph's arrays: slices, edges and lists, and the operations that keep them consistent.
 
 Lists: a user's followees (direction 0) and followers (direction 1) are slices of one int32 arena, oldest first.
-An entry is the neighbour's index; an entry taken out becomes a mark ``-1 - sequence`` until the slice is next
+An entry is the neighbor's index; an entry taken out becomes a mark ``-1 - sequence`` until the slice is next
 compacted. ``sequence`` counts what was ever appended to that list, is kept with the edge, and grows along the
 list: so the place of an edge in a list of millions is found by binary search (the edges of the entries on the
 way give their sequences), and following, unfollowing and re-following cost O(log) whatever the degree.
@@ -302,10 +302,10 @@ def _enlarge(g: Any, user: Any, at: Any) -> Any:
 
 
 @inlined
-def append(g: Any, user: Any, at: Any, neighbour: Any) -> Any:
+def append(g: Any, user: Any, at: Any, neighbor: Any) -> Any:
     """Append to a list that has room; returns the entry's sequence."""
     record = g.users[user]
-    g.arena[record[at + START] + record[at + ENTRIES]] = neighbour
+    g.arena[record[at + START] + record[at + ENTRIES]] = neighbor
     sequence = np.int64(record[at + SEQUENCE])
     record[at + ENTRIES] += 1
     record[at + LIVE] += 1

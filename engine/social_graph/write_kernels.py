@@ -8,7 +8,7 @@ from engine.batch import Kind
 from engine.kernels.id_map import find, find_or_add
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
-from engine.social_graph.storage import (
+from engine.social_graph.arrays import (
     ABSENT,
     ALL_EDGES,
     ALL_USERS,

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
-from engine.social_graph.storage import (
+from engine.social_graph.arrays import (
     BLOCK,
     ENTRIES,
     FOLLOW,

@@ -10,7 +10,7 @@ from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.tweet_store import heap
-from engine.tweet_store.storage import (
+from engine.tweet_store.arrays import (
     COUNTERS,
     CREATED,
     DELETED,
