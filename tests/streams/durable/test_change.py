@@ -225,7 +225,8 @@ async def test_another_layout_is_that_room_alone(settings, monkeypatch):
     monkeypatch.setitem(LAYOUTS, InteractionGraph.name, 7)
     async with running_engine(settings) as (engine, event_log):
         await wait_applied(engine, event_log, timeout_s=60)
-        rooms = others(state, "interaction_graph")
+        # What learns from the graph may have looked at the empty one, for versions after the newest snapshot.
+        rooms = others(state, "interaction_graph", "lessons", "blend_learner")
         assert bytes_of(engine.state, *rooms) == bytes_of(state, *rooms)
         # The log reaches back: it was built again from the beginning.
         assert bytes_of(engine.state, "interaction_graph") == bytes_of(state, "interaction_graph")
