@@ -99,7 +99,7 @@ class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: Paging ends after so many tweets: the cursor carries their ids.
     pages_tweets_max: Annotated[int, Meta(ge=1, le=2000)] = 400
     #: Walkers of each of the two time-aware walks: from the viewer, and from the viewer's recent company.
-    time_aware_walks: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    time_aware_walks: Annotated[int, Meta(ge=1, le=10_000)] = 2000
     liked_by: LikedByConfig = LikedByConfig()
     related: RelatedConfig = RelatedConfig()
     walk: WalkConfig = WalkConfig()
