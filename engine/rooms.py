@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from engine.blend_learner import BlendLearner, BlendLearnerConfig
 from engine.deduplication import Deduplication, DeduplicationConfig
+from engine.engagement_aggregates.state import EngagementAggregates, EngagementAggregatesConfig
 from engine.entity_names import EntityNames, EntityNamesConfig
 from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
@@ -38,6 +39,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     models: ModelsConfig = ModelsConfig()
     blend_learner: BlendLearnerConfig = BlendLearnerConfig()
     lessons: LessonsConfig = LessonsConfig()
+    engagement_aggregates: EngagementAggregatesConfig = EngagementAggregatesConfig()
 
 
 class Rooms:
@@ -57,6 +59,7 @@ class Rooms:
     models: Models
     blend_learner: BlendLearner
     lessons: Lessons
+    engagement_aggregates: EngagementAggregates
 
     def __init__(self, config: RoomsConfig) -> None:
         self.config = config
@@ -103,4 +106,5 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
         signals=SignalsConfig(users_max=size, blocks_max=max(4 * size, 1 << 10)),
         models=ModelsConfig(reputation_users_max=size),
+        engagement_aggregates=EngagementAggregatesConfig(authors_max=size, viewers_max=size, pairs_per_viewer=4),
     )

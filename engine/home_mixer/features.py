@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from engine.batch import TweetFlag
 from engine.blend_learner import BlendLearner
+from engine.engagement_aggregates.arrays import LONG, Label, PairLabel
+from engine.engagement_aggregates.state import EngagementAggregates
 from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
 from engine.home_mixer import kernels
 from engine.home_mixer.hydrators import Columns, Safety
@@ -149,6 +151,29 @@ class TimeAware(Plain):
         asked = BlendRequest(request.viewer_id, request.time_ms, self.walks, request.seed, groups=1)
         components(self.graph, ids, asked, scratch.of(BlendScratch), parts)
         kernels.family_features(parts, self.learner.weights, len(HALF_LIVES_MS), matrix, at)
+        return {}
+
+
+class Engagement(Plain):
+    """How much people engage with the author, a retweet's original one, and what the viewer did with that author."""
+
+    name = "engagement"
+    features: tuple[Feature, ...] = (
+        Feature("author_favorites", NUMBER, "favorites of the author's tweets, decayed by the long half-life"),
+        Feature("viewer_author_favorites", NUMBER, "the viewer's favorites of the author's tweets, decayed alike"),
+        Feature("viewer_author_negatives", NUMBER, "the viewer's negative acts about the author, decayed alike"),
+    )
+
+    def __init__(self, aggregates: EngagementAggregates) -> None:
+        self.aggregates = aggregates
+
+    def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
+        """See ``Enricher``."""
+        request, authors = query.request, candidates.columns["original_author_id"][candidates.rows]
+        pairs = self.aggregates.of_pairs(request.viewer_id, authors, request.time_ms)
+        matrix[:, at] = self.aggregates.of_authors(authors, request.time_ms)[:, Label.FAVORITE, LONG]
+        matrix[:, at + 1] = pairs[:, PairLabel.FAVORITE, LONG]
+        matrix[:, at + 2] = pairs[:, PairLabel.NEGATIVE, LONG]
         return {}
 
 

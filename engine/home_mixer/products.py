@@ -168,6 +168,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         features.SourceRanks(tuple(source.name for source in sourcing.sources)),
         features.TimeAware(graph, state.blend_learner, own.time_aware_walks),
         features.SocialProof(graph, own.social_proof_per_tweet),
+        features.Engagement(state.engagement_aggregates),
     )
     return Pipeline(
         under_lock=(

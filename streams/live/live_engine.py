@@ -23,6 +23,7 @@ from streams.live.service import Readiness, Viewer
 from streams.live.state_thread import StateThread
 from streams.live.tail import Ingest
 from streams.log.interface import EventLog, TopicPartition
+from streams.reading.aggregates import AuthorAggregates, aggregates_of
 from streams.reading.graph_queries import GraphQuery, GraphService
 from streams.reading.metrics import EngineMetrics
 from streams.reading.readers import Readers
@@ -185,6 +186,14 @@ class LiveEngine:
     def _reputation(self, user_id: int) -> AccountReputation:
         with self.readers.reading():
             return reputation_of(self.state, user_id)
+
+    async def aggregates(self, user_id: int) -> AuthorAggregates:
+        time_ms = self.now_ms()
+        return await self.readers.read(lambda: self._aggregates(user_id, time_ms))
+
+    def _aggregates(self, user_id: int, time_ms: int) -> AuthorAggregates:
+        with self.readers.reading():
+            return aggregates_of(self.state, user_id, time_ms)
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         deadline = time.monotonic() + timeout_s

@@ -10,6 +10,7 @@ from engine.home_mixer.config import HomeMixerConfig
 from engine.models.state import ModelInForce
 from streams.durable.origin import Origin
 from streams.log.interface import TopicPartition
+from streams.reading.aggregates import AuthorAggregates
 from streams.reading.graph_queries import GraphQuery
 from streams.reading.reputation import AccountReputation
 
@@ -85,6 +86,13 @@ class FeedService(Protocol):
 
     async def reputation(self, user_id: int) -> AccountReputation:
         """An account's reputation; the goodwill, marked as missing, where it has none.
+
+        Raises:
+            CapacityError: the request queue is full.
+        """
+
+    async def aggregates(self, user_id: int) -> AuthorAggregates:
+        """How much people engage with an author's tweets, decayed to ``now_ms()``; zeros for one that is not known.
 
         Raises:
             CapacityError: the request queue is full.

@@ -113,6 +113,7 @@ def _routes() -> list[web.RouteDef]:
         web.get("/v1/feed", feed_socket, allow_head=False),
         web.get("/v1/users/{id}/feed", http_api.users_feed),
         web.get("/v1/users/{id}/reputation", http_api.reputation),
+        web.get("/v1/users/{id}/aggregates", http_api.aggregates),
         web.get("/v1/users", http_api.users),
         web.get("/v1/models", http_api.models),
         web.post("/v1/events", http_api.events),

@@ -58,14 +58,7 @@ async def users(request: web.Request) -> web.Response:
 
 async def reputation(request: web.Request) -> web.Response:
     """``GET /v1/users/{id}/reputation``; in token mode for any valid token."""
-    context = open_context(request)
-    check_query(request, frozenset())
-    user_id = as_id(request.match_info["id"], "id")
-    if not context.auth.open:
-        viewer_id = context.auth.verify_header(request.headers).viewer_id
-        if viewer_id is not None and not context.http_buckets.take(viewer_id):
-            context.metrics.rate_limited.labels("http").inc()
-            raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
+    context, user_id = _asked_about(request)
     found = await context.service.reputation(user_id)
     fields = {
         "user_id": str(found.user_id),
@@ -76,6 +69,21 @@ async def reputation(request: web.Request) -> web.Response:
         "accounts_below": found.accounts_below,
         "model": {"name": "reputation", "version": str(found.computed_for_ms)} if found.computed_for_ms else None,
         "computed_for_ms": found.computed_for_ms or None,
+        "version": found.version,
+    }
+    return json_answer(encode(fields))
+
+
+async def aggregates(request: web.Request) -> web.Response:
+    """``GET /v1/users/{id}/aggregates``; in token mode for any valid token."""
+    context, user_id = _asked_about(request)
+    found = await context.service.aggregates(user_id)
+    fields = {
+        "user_id": str(found.user_id),
+        "time_ms": found.time_ms,
+        "half_life_ms": {"short": found.half_life_short_ms, "long": found.half_life_long_ms},
+        "short": found.short,
+        "long": found.long,
         "version": found.version,
     }
     return json_answer(encode(fields))
@@ -185,6 +193,19 @@ async def named_errors(
         context.http_in_flight -= 1
         if not context.http_in_flight:
             context.http_idle.set()
+
+
+def _asked_about(request: web.Request) -> tuple[Context, int]:
+    """The parts of the server and the person of the path, for a request that any valid token may make."""
+    context = open_context(request)
+    check_query(request, frozenset())
+    user_id = as_id(request.match_info["id"], "id")
+    if not context.auth.open:
+        viewer_id = context.auth.verify_header(request.headers).viewer_id
+        if viewer_id is not None and not context.http_buckets.take(viewer_id):
+            context.metrics.rate_limited.labels("http").inc()
+            raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
+    return context, user_id
 
 
 def encode_list(values: list[dict[str, Any]]) -> bytes:

@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 
 from engine.deduplication import DeduplicationConfig
+from engine.engagement_aggregates.state import EngagementAggregatesConfig
 from engine.entity_names import EntityNamesConfig
 from engine.feed import Explain, Product, Request
 from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, RelatedConfig
@@ -55,6 +56,7 @@ ROOMS = RoomsConfig(
     tweet_store=TweetStoreConfig(tweets_max=1 << 10, text_bytes_max=1 << 18),
     signals=SignalsConfig(users_max=1 << 10, blocks_max=1 << 12),
     lessons=LessonsConfig(interval_ms=10_000),
+    engagement_aggregates=EngagementAggregatesConfig(authors_max=1 << 6, viewers_max=1 << 6, pairs_per_viewer=4),
 )
 #: Limits that a small society meets, so that every source brings something.
 PRODUCTS = HomeMixerConfig(

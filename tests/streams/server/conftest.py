@@ -26,6 +26,7 @@ from streams.log.interface import (
     Tail,
     TopicPartition,
 )
+from streams.reading.aggregates import AuthorAggregates
 from streams.reading.reputation import AccountReputation
 from streams.server.application import RunningServer, build_app, start_server
 
@@ -143,6 +144,10 @@ class FakeService:
         if user_id == 42:
             return AccountReputation(42, 61, 0.25, False, 1000, 870, T0, self._version)
         return AccountReputation(user_id, 17, 0.0, True, 0, 0, 0, self._version)
+
+    async def aggregates(self, user_id: int) -> AuthorAggregates:
+        counts = {"favorite": 1.5, "report": 0.0}
+        return AuthorAggregates(user_id, T0, 1_800_000, 86_400_000, counts, {"favorite": 2.5}, self._version)
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         with contextlib.suppress(TimeoutError):

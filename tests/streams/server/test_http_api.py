@@ -91,6 +91,22 @@ async def test_models_say_what_is_in_force(site):
     assert (await site.get("/v1/models?x=1"))[0] == 400
 
 
+async def test_aggregates_of_an_author(site):
+    assert await site.get("/v1/users/18446744073709551615/aggregates") == (
+        200,
+        {
+            "user_id": "18446744073709551615",
+            "time_ms": 1_760_000_000_000,
+            "half_life_ms": {"short": 1_800_000, "long": 86_400_000},
+            "short": {"favorite": 1.5, "report": 0.0},
+            "long": {"favorite": 2.5},
+            "version": 7,
+        },
+    )
+    assert (await site.get("/v1/users/0/aggregates"))[0] == 400
+    assert (await site.get("/v1/users/1/aggregates?x=1"))[0] == 400
+
+
 async def test_viewers(site):
     status, viewers = await site.get("/v1/users?limit=2")
     assert (status, viewers[0]) == (200, {"user_id": "18446744073709551615", "followees": 3, "engagements": 9})

@@ -1,0 +1,153 @@
+"""Engagement aggregates: how much people engage with an author's tweets, and a viewer with an author's, decayed.
+
+A derived room (docs/engagement_aggregates.md), the role of the real-time aggregates of a feed's ranker. ``apply`` is
+called by one thread under the write side of the state lock, everything else by readers under the read side.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from engine.batch import EventBatch, Kind, make_batch
+from engine.engagement_aggregates import arrays, read_kernels, write_kernels
+from engine.engagement_aggregates.arrays import Label, PairLabel
+from engine.engagement_aggregates.check import check
+from engine.errors import ConfigError
+from engine.kernels.id_map import SIZE, id_map_bytes
+from engine.room import DerivedRoom
+from engine.social_graph.state import SocialGraph, SocialGraphConfig
+
+Ids = NDArray[np.uint64]
+Counts = NDArray[np.float32]
+HalfLife = Annotated[int, Meta(ge=1000, le=10**11)]
+
+
+class EngagementAggregatesConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Capacities and half-lives.
+
+    A viewer keeps counts with the ``pairs_per_viewer`` authors of the newest acts. A dwell shorter than
+    ``dwell_s_min`` is no sign of interest and is not counted.
+    """
+
+    authors_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 15
+    viewers_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 13
+    pairs_per_viewer: Annotated[int, Meta(ge=1, le=256)] = 16
+    half_life_short_ms: HalfLife = 1_800_000
+    half_life_long_ms: HalfLife = 86_400_000
+    dwell_s_min: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
+
+
+#: Cumulative counters by name.
+COUNTERS = {
+    "counted": arrays.COUNTED,
+    "authors_evicted": arrays.EVICTED_AUTHORS,
+    "viewers_evicted": arrays.EVICTED_VIEWERS,
+    "pairs_evicted": arrays.EVICTED_PAIRS,
+    "impressions_without_place": arrays.IMPRESSIONS_WITHOUT_PLACE,
+    "unknown_author": arrays.UNKNOWN_AUTHOR,
+    "without_author": arrays.WITHOUT_AUTHOR,
+    "without_user": arrays.WITHOUT_USER,
+    "own_tweets": arrays.OWN_TWEETS,
+    "not_in_force": arrays.NOT_IN_FORCE,
+    "short_dwells": arrays.SHORT_DWELLS,
+    "undos_ignored": arrays.UNDOS_IGNORED,
+}
+
+
+def engagement_aggregates_bytes(config: EngagementAggregatesConfig) -> int:
+    """Bytes of all arrays: 169 an author, 128 a pair, 1 a viewer, and two id maps."""
+    vector = 4 * arrays.HALF_LIVES
+    authors = (vector * len(Label) + 9) * config.authors_max + id_map_bytes(config.authors_max)
+    pairs = (vector * len(PairLabel) + 24) * config.viewers_max * config.pairs_per_viewer
+    return authors + pairs + config.viewers_max + id_map_bytes(config.viewers_max) + 8 * arrays.HEADER_SIZE
+
+
+class EngagementAggregates(DerivedRoom):
+    """Decayed counts of what people did, by author and by viewer and author; the longest untouched are evicted.
+
+    Writers: ``apply``, one thread. Readers hold the read side of the state lock.
+    """
+
+    name: ClassVar[str] = "engagement_aggregates"
+    constants: ClassVar[frozenset[str]] = frozenset({"half_lives_ms"})
+    counted: ClassVar[Mapping[str, int]] = COUNTERS
+    reads: ClassVar[tuple[str, ...]] = ("social_graph",)
+
+    def __init__(self, config: EngagementAggregatesConfig, social_graph: SocialGraph) -> None:
+        """Allocate everything.
+
+        Raises:
+            ConfigError: the long half-life is shorter than the short one.
+        """
+        if config.half_life_long_ms < config.half_life_short_ms:
+            raise ConfigError("engagement_aggregates.half_life_long_ms: shorter than half_life_short_ms")
+        self.config = config
+        self._social_graph = social_graph
+        self._aggregates = arrays.make_aggregates(
+            config.authors_max,
+            config.viewers_max,
+            config.pairs_per_viewer,
+            (config.half_life_short_ms, config.half_life_long_ms),
+        )
+        super().__init__(self._aggregates, self._aggregates.header)
+
+    def apply(self, batch: EventBatch) -> None:
+        """Count the piece's acts; who follows, blocks or mutes whom is as of the end of the piece."""
+        write_kernels.apply(self._aggregates, self._social_graph.graph, batch, np.float64(self.config.dwell_s_min))
+
+    def of_authors(self, author_ids: Ids, time_ms: int) -> Counts:
+        """What people did to authors' tweets and to the authors, decayed to ``time_ms``.
+
+        Args:
+            author_ids: uint64 (n); 0 and unknown authors give zeros.
+            time_ms: the request's time; acts later than it count too.
+
+        Returns:
+            float32 (n, labels, 2), by ``Label`` and half-life (short, long).
+        """
+        out = np.empty((len(author_ids), len(Label), arrays.HALF_LIVES), np.float32)
+        read_kernels.of_authors(self._aggregates, _one_signature(author_ids), np.int64(time_ms), out)
+        return out
+
+    def of_pairs(self, viewer_id: int, author_ids: Ids, time_ms: int) -> Counts:
+        """What a viewer did to tweets of authors (uint64, n): float32 (n, pair labels, 2), as ``of_authors``."""
+        out = np.empty((len(author_ids), len(PairLabel), arrays.HALF_LIVES), np.float32)
+        ids = _one_signature(author_ids)
+        read_kernels.of_pairs(self._aggregates, np.uint64(viewer_id), ids, np.int64(time_ms), out)
+        return out
+
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """Authors, viewers and pairs."""
+        config = self.config
+        return {
+            "authors": (int(self._aggregates.authors.header[SIZE]), config.authors_max),
+            "viewers": (int(self._aggregates.viewers.header[SIZE]), config.viewers_max),
+            "pairs": (int(self._aggregates.header[arrays.PAIRS]), config.viewers_max * config.pairs_per_viewer),
+        }
+
+    def check(self) -> None:
+        """Verify keys, pairs and counts against each other.
+
+        Raises:
+            InvariantError: state that must not exist.
+        """
+        check(self._aggregates)
+
+
+def _one_signature(ids: Ids) -> Ids:
+    """Ids as kernels know them, uint64, C-contiguous and writable: themselves if they are, else a copy."""
+    flags = ids.flags
+    return ids if ids.dtype == np.uint64 and flags.c_contiguous and flags.writeable else np.array(ids, np.uint64)
+
+
+def warm() -> None:
+    """Compile the kernels on a tiny batch of the real dtypes."""
+    graph = SocialGraph(SocialGraphConfig(users_max=2, edges_max=2, list_entries_max=8))
+    room = EngagementAggregates(EngagementAggregatesConfig(authors_max=1, viewers_max=1, pairs_per_viewer=1), graph)
+    kinds, ids = [Kind.CREATE, Kind.FAVORITE], np.array([1, 2], np.uint64)
+    room.apply(make_batch(kind=kinds, user_id=ids, original_author_id=[1, 1]))
+    room.of_authors(ids, 0)
+    room.of_pairs(2, ids, 0)

@@ -1,0 +1,294 @@
+"""The writer of the engagement aggregates: a piece's resolved rows onto the arrays."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import ENGAGEMENT_KINDS, Kind
+from engine.engagement_aggregates.arrays import (
+    AUTHORS_HAND,
+    COUNTED,
+    EVICTED_AUTHORS,
+    EVICTED_PAIRS,
+    EVICTED_VIEWERS,
+    HALF_LIVES,
+    IMPRESSIONS_WITHOUT_PLACE,
+    LONG,
+    NOT_IN_FORCE,
+    OWN_TWEETS,
+    PAIRS,
+    SHORT,
+    SHORT_DWELLS,
+    UNDOS_IGNORED,
+    UNKNOWN_AUTHOR,
+    VIEWERS_HAND,
+    WITHOUT_AUTHOR,
+    WITHOUT_USER,
+    Label,
+    PairLabel,
+    add,
+    evict,
+    landmark_for,
+    weight,
+)
+from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add
+from engine.kernels.jit import inlined, kernel
+from engine.kernels.prefetch import prefetch
+from engine.kernels.rng import mix64
+from engine.social_graph.arrays import BLOCK, FOLLOW, MUTE, edge_flags, prefetch_edge, prefetch_id
+
+#: Rows whose authors and viewers are fetched ahead together, so that their cache misses overlap.
+AHEAD_ROWS = 32
+
+ZERO = np.uint64(0)
+NONE = 255
+KIND_CREATE, KIND_DWELL, KIND_IMPRESSION = int(Kind.CREATE), int(Kind.DWELL), int(Kind.IMPRESSION)
+ENGAGEMENTS_END = max(ENGAGEMENT_KINDS) + 1
+FROM_FOLLOWER, AUTHOR_LABELS, PAIR_LABELS = int(Label.FROM_FOLLOWER), len(Label), len(PairLabel)
+_UNDOS = (Kind.UNFAVORITE, Kind.UNRETWEET)
+
+
+def _make_labels() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """By kind: the author's label and the pair's, ``NONE`` where a kind has none."""
+    author, pair = np.full(256, NONE, np.uint8), np.full(256, NONE, np.uint8)
+    for label in Label:
+        if label != Label.FROM_FOLLOWER:
+            author[Kind[label.name]] = label
+            if label != Label.FOLLOW:
+                pair[Kind[label.name]] = PairLabel[label.name] if label <= Label.IMPRESSION else PairLabel.NEGATIVE
+    return author, pair
+
+
+AUTHOR_LABEL_OF, PAIR_LABEL_OF = _make_labels()
+#: By kind: acts that say "more of this".
+POSITIVE = np.zeros(256, np.bool_)
+POSITIVE[[Kind[label.name] for label in Label if label < Label.IMPRESSION]] = True
+UNDO = np.zeros(256, np.bool_)
+UNDO[list(_UNDOS)] = True
+#: By kind: the relation that must hold at the end of the piece, as a flag of the social graph; 0 none.
+NEEDED = np.zeros(256, np.int64)
+NEEDED[[Kind.FOLLOW, Kind.BLOCK, Kind.MUTE]] = FOLLOW, BLOCK, MUTE
+
+
+@inlined
+def _author_of(batch: Any, row: Any) -> Any:
+    """Whom an act is about: the author of the original of an engagement's tweet, or the person of a relationship."""
+    return batch.original_author_id[row] if batch.kind[row] < ENGAGEMENTS_END else batch.subject_id[row]
+
+
+@inlined
+def _flags(g: Any, viewer_id: Any, author_id: Any) -> Any:
+    """The social graph's flags from viewer to author, 0 where either is unknown."""
+    source, target = np.int64(find(g.ids, viewer_id)), np.int64(find(g.ids, author_id))
+    return edge_flags(g, source, target) if source >= 0 and target >= 0 else np.int64(0)
+
+
+# --- authors ----------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _enter_author(s: Any, author_id: Any, time_ms: Any) -> None:
+    """An author tweeted: known from now on. Only this makes an author known, so nobody enters anybody else."""
+    a = np.int64(find(s.authors, author_id))
+    if a >= 0:
+        s.author_touched[a] = 1
+        return
+    if s.authors.header[SIZE] == s.authors.header[CAPACITY]:
+        a = evict(s.authors, s.author_touched, s.header, AUTHORS_HAND)
+        s.author_counts[a] = 0.0
+        s.header[EVICTED_AUTHORS] += 1
+    s.author_ms[np.int64(find_or_add(s.authors, author_id))] = time_ms
+
+
+@inlined
+def _count_author(s: Any, author_id: Any, code: Any, time_ms: Any, from_follower: Any) -> None:
+    a = np.int64(find(s.authors, author_id))
+    if a < 0:
+        s.header[UNKNOWN_AUTHOR] += 1
+        return
+    if code != KIND_IMPRESSION:
+        s.author_touched[a] = 1
+    counts = s.author_counts[a]
+    landmark_ms = landmark_for(counts, s.author_ms[a], time_ms, s.half_lives_ms)
+    s.author_ms[a] = landmark_ms
+    short = weight(time_ms, landmark_ms, s.half_lives_ms[SHORT])
+    long = weight(time_ms, landmark_ms, s.half_lives_ms[LONG])
+    add(counts, np.int64(AUTHOR_LABEL_OF[code]), short, long)
+    if from_follower:
+        add(counts, FROM_FOLLOWER, short, long)
+
+
+# --- pairs ------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _enter_viewer(s: Any, viewer_id: Any) -> Any:
+    """The index of a viewer not known yet; when the room is full, one gives up its place with all its pairs."""
+    if s.viewers.header[SIZE] == s.viewers.header[CAPACITY]:
+        v = evict(s.viewers, s.viewer_touched, s.header, VIEWERS_HAND)
+        for p in range(s.pair_author.shape[1]):
+            s.header[PAIRS] -= s.pair_author[v, p] != ZERO
+        s.pair_author[v] = ZERO
+        s.pair_ms[v] = 0
+        s.pair_act_ms[v] = 0
+        s.pair_counts[v] = 0.0
+        s.header[EVICTED_VIEWERS] += 1
+    return np.int64(find_or_add(s.viewers, viewer_id))
+
+
+@inlined
+def find_pair(s: Any, v: Any, author_id: Any) -> Any:
+    """The place of an author among a viewer's pairs, -1 when absent."""
+    for p in range(s.pair_author.shape[1]):
+        if s.pair_author[v, p] == author_id:
+            return p
+    return -1
+
+
+@kernel
+def _enter_pair(s: Any, v: Any, author_id: Any, code: Any, time_ms: Any) -> Any:
+    """A place for an author new to the viewer: a free one, else the viewer's pair whose newest act is the oldest.
+
+    An impression takes no pair's place that had an act: -1 then.
+    """
+    oldest = 0
+    for p in range(s.pair_author.shape[1]):
+        if s.pair_author[v, p] == ZERO:
+            oldest = p
+            break
+        if s.pair_act_ms[v, p] < s.pair_act_ms[v, oldest]:
+            oldest = p
+    if s.pair_author[v, oldest] == ZERO:
+        s.header[PAIRS] += 1
+    elif code == KIND_IMPRESSION and s.pair_act_ms[v, oldest] > 0:
+        s.header[IMPRESSIONS_WITHOUT_PLACE] += 1
+        return -1
+    else:
+        s.header[EVICTED_PAIRS] += 1
+        s.pair_counts[v, oldest] = 0.0
+        s.pair_act_ms[v, oldest] = 0
+    s.pair_author[v, oldest] = author_id
+    s.pair_ms[v, oldest] = time_ms
+    return oldest
+
+
+@inlined
+def _count_pair(s: Any, viewer_id: Any, author_id: Any, code: Any, time_ms: Any) -> None:
+    v = np.int64(find(s.viewers, viewer_id))
+    if v < 0:
+        v = _enter_viewer(s, viewer_id)
+    elif code != KIND_IMPRESSION:
+        s.viewer_touched[v] = 1
+    p = find_pair(s, v, author_id)
+    if p < 0:
+        p = _enter_pair(s, v, author_id, code, time_ms)
+        if p < 0:
+            return
+    if code != KIND_IMPRESSION:
+        s.pair_act_ms[v, p] = max(s.pair_act_ms[v, p], time_ms, 1)
+    counts = s.pair_counts[v, p]
+    landmark_ms = landmark_for(counts, s.pair_ms[v, p], time_ms, s.half_lives_ms)
+    s.pair_ms[v, p] = landmark_ms
+    short = weight(time_ms, landmark_ms, s.half_lives_ms[SHORT])
+    add(counts, np.int64(PAIR_LABEL_OF[code]), short, weight(time_ms, landmark_ms, s.half_lives_ms[LONG]))
+
+
+# --- rows -------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def _counts(s: Any, batch: Any, row: Any, dwell_s_min: Any) -> Any:
+    """Whether a row is an act of one person about another's tweet or person; counts why it is not."""
+    code = batch.kind[row]
+    if AUTHOR_LABEL_OF[code] == NONE:
+        s.header[UNDOS_IGNORED] += UNDO[code]
+        return False
+    author_id = _author_of(batch, row)
+    if batch.user_id[row] == ZERO:
+        s.header[WITHOUT_USER] += 1
+    elif author_id == ZERO:
+        s.header[WITHOUT_AUTHOR] += 1
+    elif author_id == batch.user_id[row]:
+        s.header[OWN_TWEETS] += 1
+    elif code == KIND_DWELL and batch.value[row] < dwell_s_min:
+        s.header[SHORT_DWELLS] += 1
+    else:
+        return True
+    return False
+
+
+@kernel
+def _prefetch(s: Any, g: Any, batch: Any, start: Any, end: Any) -> None:
+    """Ask for what the rows will need, step by step: id slots; vectors, places and edges; pairs. Changes nothing."""
+    author_mask = np.uint64(s.authors.slots.shape[0] // 2 - 1)
+    viewer_mask = np.uint64(s.viewers.slots.shape[0] // 2 - 1)
+    one, per_viewer = np.uint64(1), s.pair_author.shape[1]
+    for row in range(start, end):
+        if AUTHOR_LABEL_OF[batch.kind[row]] != NONE:
+            author_id = _author_of(batch, row)
+            prefetch(s.authors.slots, np.int64((mix64(author_id) & author_mask) << one))
+            prefetch(s.viewers.slots, np.int64((mix64(batch.user_id[row]) & viewer_mask) << one))
+            if POSITIVE[batch.kind[row]]:
+                prefetch_id(g, author_id)
+                prefetch_id(g, batch.user_id[row])
+    counts, pairs = s.author_counts.reshape(-1), s.pair_author.reshape(-1)
+    for row in range(start, end):
+        code = batch.kind[row]
+        if AUTHOR_LABEL_OF[code] != NONE:
+            author_id = _author_of(batch, row)
+            a = np.int64(find(s.authors, author_id))
+            if a >= 0:
+                prefetch(counts, (a * AUTHOR_LABELS + AUTHOR_LABEL_OF[code]) * HALF_LIVES)
+                prefetch(s.author_ms, a)
+            v = np.int64(find(s.viewers, batch.user_id[row]))
+            if v >= 0:
+                for p in range(0, per_viewer, 8):
+                    prefetch(pairs, v * per_viewer + p)
+            if POSITIVE[code]:
+                source, target = np.int64(find(g.ids, batch.user_id[row])), np.int64(find(g.ids, author_id))
+                if source >= 0 and target >= 0:
+                    prefetch_edge(g, source, target)
+    counts, landmarks, acts = s.pair_counts.reshape(-1), s.pair_ms.reshape(-1), s.pair_act_ms.reshape(-1)
+    for row in range(start, end):
+        code = batch.kind[row]
+        if PAIR_LABEL_OF[code] != NONE:
+            v = np.int64(find(s.viewers, batch.user_id[row]))
+            p = find_pair(s, v, _author_of(batch, row)) if v >= 0 else -1
+            if p >= 0:
+                pair = v * per_viewer + p
+                prefetch(counts, (pair * PAIR_LABELS + PAIR_LABEL_OF[code]) * HALF_LIVES)
+                prefetch(landmarks, pair)
+                prefetch(acts, pair)
+
+
+@kernel
+def apply(s: Any, g: Any, batch: Any, dwell_s_min: Any) -> None:
+    """Apply a piece: authors of new tweets become known first, then every act is counted, in order.
+
+    ``s``: ``Aggregates``. ``g``: the social graph as of the end of the piece. ``batch``: an ``EventBatch``, resolved.
+    ``dwell_s_min``: float64. Writes every array of ``s``.
+    """
+    for row in range(batch.kind.shape[0]):
+        # A retweet is no tweet of its author's own.
+        if batch.kind[row] == KIND_CREATE and batch.original_id[row] == batch.subject_id[row]:
+            _enter_author(s, batch.user_id[row], batch.timestamp_ms[row])
+    ahead = 0
+    for row in range(batch.kind.shape[0]):
+        if row >= ahead:
+            ahead = min(row + AHEAD_ROWS, batch.kind.shape[0])
+            _prefetch(s, g, batch, np.int64(row), np.int64(ahead))
+        if not _counts(s, batch, row, dwell_s_min):
+            continue
+        code, viewer_id, author_id = batch.kind[row], batch.user_id[row], _author_of(batch, row)
+        flags = np.int64(0)
+        if NEEDED[code] or POSITIVE[code]:
+            flags = _flags(g, viewer_id, author_id)
+        if flags & NEEDED[code] != NEEDED[code]:
+            s.header[NOT_IN_FORCE] += 1
+            continue
+        s.header[COUNTED] += 1
+        time_ms = batch.timestamp_ms[row]
+        _count_author(s, author_id, code, time_ms, POSITIVE[code] and flags & FOLLOW != 0)
+        if PAIR_LABEL_OF[code] != NONE:
+            _count_pair(s, viewer_id, author_id, code, time_ms)
