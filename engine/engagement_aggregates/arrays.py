@@ -165,6 +165,14 @@ def add(counts: Any, label: Any, short: Any, long: Any) -> None:
 
 
 @inlined
+def clear(counts: Any) -> None:
+    """Set a vector to nothing."""
+    for label in range(counts.shape[0]):
+        counts[label, SHORT] = np.float32(0.0)
+        counts[label, LONG] = np.float32(0.0)
+
+
+@inlined
 def weight(time_ms: Any, landmark_ms: Any, half_life_ms: Any) -> Any:
     """What an act counts against a landmark, as float64: more than 1 after it, less before it."""
     return exp2(np.float64(time_ms - landmark_ms) / half_life_ms)

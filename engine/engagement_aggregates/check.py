@@ -30,6 +30,7 @@ def check(s: arrays.Aggregates) -> None:
         _require(not column[empty].any(), f"an empty pair has a {name}")
     for v, authors in enumerate(s.pair_author):
         held = authors[authors != 0].tolist()
+        _require(held == authors[: len(held)].tolist(), f"viewer {v} has an empty place among its pairs")
         _require(len(set(held)) == len(held), f"viewer {v} has two pairs with one author")
         _require(int(s.viewers.keys[v]) not in held, f"viewer {v} is a pair with itself")
     pairs = int(np.count_nonzero(~empty))

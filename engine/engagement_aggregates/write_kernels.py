@@ -28,6 +28,7 @@ from engine.engagement_aggregates.arrays import (
     Label,
     PairLabel,
     add,
+    clear,
     evict,
     landmark_for,
     weight,
@@ -96,7 +97,7 @@ def _enter_author(s: Any, author_id: Any, time_ms: Any) -> None:
         return
     if s.authors.header[SIZE] == s.authors.header[CAPACITY]:
         a = evict(s.authors, s.author_touched, s.header, AUTHORS_HAND)
-        s.author_counts[a] = 0.0
+        clear(s.author_counts[a])
         s.header[EVICTED_AUTHORS] += 1
     s.author_ms[np.int64(find_or_add(s.authors, author_id))] = time_ms
 
@@ -128,21 +129,25 @@ def _enter_viewer(s: Any, viewer_id: Any) -> Any:
     if s.viewers.header[SIZE] == s.viewers.header[CAPACITY]:
         v = evict(s.viewers, s.viewer_touched, s.header, VIEWERS_HAND)
         for p in range(s.pair_author.shape[1]):
-            s.header[PAIRS] -= s.pair_author[v, p] != ZERO
-        s.pair_author[v] = ZERO
-        s.pair_ms[v] = 0
-        s.pair_act_ms[v] = 0
-        s.pair_counts[v] = 0.0
+            if s.pair_author[v, p] == ZERO:
+                break
+            s.header[PAIRS] -= 1
+            s.pair_author[v, p] = ZERO
+            s.pair_ms[v, p] = 0
+            s.pair_act_ms[v, p] = 0
+            clear(s.pair_counts[v, p])
         s.header[EVICTED_VIEWERS] += 1
     return np.int64(find_or_add(s.viewers, viewer_id))
 
 
 @inlined
 def find_pair(s: Any, v: Any, author_id: Any) -> Any:
-    """The place of an author among a viewer's pairs, -1 when absent."""
+    """The place of an author among a viewer's pairs, which are the first places; -1 when absent."""
     for p in range(s.pair_author.shape[1]):
         if s.pair_author[v, p] == author_id:
             return p
+        if s.pair_author[v, p] == ZERO:
+            break
     return -1
 
 
@@ -166,7 +171,7 @@ def _enter_pair(s: Any, v: Any, author_id: Any, code: Any, time_ms: Any) -> Any:
         return -1
     else:
         s.header[EVICTED_PAIRS] += 1
-        s.pair_counts[v, oldest] = 0.0
+        clear(s.pair_counts[v, oldest])
         s.pair_act_ms[v, oldest] = 0
     s.pair_author[v, oldest] = author_id
     s.pair_ms[v, oldest] = time_ms
