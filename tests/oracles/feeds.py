@@ -48,7 +48,7 @@ def expected(state: EngineState, pipeline: Pipeline, config: HomeMixerConfig, re
     offset, shown, before = _page(request, config)
     tweets = _candidates(state, pipeline, request)
     for tweet in tweets:
-        _hydrate(state, request, tweet)
+        _hydrate(state, config, request, tweet)
     dropped: dict[int, str] = {}
     left = tweets
     for reason, drops in _filters(request, config, shown, before, for_you):
@@ -123,7 +123,7 @@ def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> lis
     return list(tweets.values())
 
 
-def _hydrate(state: EngineState, request: Request, tweet: Tweet) -> None:
+def _hydrate(state: EngineState, config: HomeMixerConfig, request: Request, tweet: Tweet) -> None:
     store, viewer, tweet_id = state.tweet_store, request.viewer_id, tweet["id"]
     columns = store.columns(store.lookup(np.array([tweet_id], np.uint64)))
     carried = int(columns.retweeted_id[0])
@@ -135,7 +135,7 @@ def _hydrate(state: EngineState, request: Request, tweet: Tweet) -> None:
         tweet["original_author"] = int(original.author_id[0])
     people = np.array([tweet["author"], tweet["original_author"]], np.uint64)
     tweet["relations"] = state.social_graph.relation(viewer, people).tolist()
-    flags = state.signals.flags(viewer, np.array([tweet_id], np.uint64), people[1:], request.time_ms)
+    flags = state.signals.flags(viewer, np.array([tweet_id], np.uint64), people[1:], request.time_ms, config.signals)
     tweet["flags"] = int(flags[0])
 
 
