@@ -43,7 +43,7 @@ def log_config(monkeypatch) -> LogConfig:
         return MemoryLog(broker, NoFaults(), topic_prefix=config.topic_prefix, record_bytes_max=config.record_bytes_max)
 
     monkeypatch.setattr(contract, "open_log", open_log)
-    return LogConfig(url="sqlite:///unused", record_bytes_max=100_000)
+    return LogConfig(url="memory://unused", record_bytes_max=100_000)
 
 
 @pytest.fixture
