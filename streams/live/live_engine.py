@@ -1,4 +1,4 @@
-"""The live engine: state, writer thread and reader pool behind the seam that the server asks (``service``)."""
+"""The live engine: state, writer thread and reader pool behind the interface that the server uses (``service``)."""
 
 import asyncio
 import time
@@ -66,7 +66,7 @@ class LiveEngine:
     def start(
         self, event_log: EventLog, recovered: Recovered, state_thread: Callable[..., StateThread] = StateThread
     ) -> tuple[Ingest, StateThread]:
-        """Start the writer thread where the recovery has brought the state."""
+        """Start the writer thread, which goes on where the recovery ended."""
         loop = asyncio.get_running_loop()
         self.ingest = ingest = Ingest(event_log, self.config.ingest, self.config.log, self.metrics)
 
@@ -105,14 +105,14 @@ class LiveEngine:
         published.set()
 
     async def close(self) -> None:
-        """End the threads; what is queued is applied first."""
+        """End the threads; queued pieces are applied first."""
         if self.state_thread is not None:
             await self.state_thread.stop()
         await self.readers.close()
         if not self.failed.done():
             self.failed.cancel()
 
-    # What the server asks (service.FeedService)
+    # The interface for the server (service.FeedService)
 
     @property
     def home_mixer(self) -> HomeMixerConfig:
@@ -171,9 +171,13 @@ class LiveEngine:
         return await self.readers.read(self._models)
 
     async def models_since_ms(self) -> int | None:
-        """Since when the log has what is in force of models, by append time; None where nothing is."""
-        began_ms = min((model.began_ms for model in await self.models()), default=None)
-        # An event may say that it happened later than it was appended, by as much as is allowed.
+        """The append time from which on retention must keep topic ``models``; None where no model is in force.
+
+        A background task asks. An error would end the process, so a full request queue must not refuse this read.
+        """
+        models = await self.readers.read_unbounded(self._models)
+        began_ms = min((model.began_ms for model in models), default=None)
+        # ``began_ms`` is event time, which may be later than the append by at most ``future_ms_max``.
         return None if began_ms is None else began_ms - self.config.ingest.future_ms_max
 
     def _models(self) -> list[ModelInForce]:
@@ -205,7 +209,7 @@ class LiveEngine:
             if self.version > after:
                 break
             try:
-                # Not wait_for: on Python 3.11 it loses a cancellation that comes together with the version.
+                # Not wait_for: on Python 3.11 it loses a cancellation that comes at the same time as the version.
                 async with asyncio.timeout(left):
                     await published.wait()
             except TimeoutError:

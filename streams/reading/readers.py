@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class _Watch:
-    """Feeds an execution's times and counts to the metrics, and ends its sources at the deadline."""
+    """Passes an execution's times and counts to the metrics, and tells it when the sources' deadline is over."""
 
     def __init__(self, metrics: EngineMetrics, meter: FeedMeter, deadline_ns: int) -> None:
         self._metrics = metrics
@@ -71,7 +71,7 @@ class Readers:
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="murmuration-reader", initializer=self.prepare)
 
     def prepare(self) -> None:
-        """Give the calling thread its buffers; the pool's threads do it by themselves."""
+        """Make the calling thread's buffers. The pool's threads call this when they start."""
         self._local.scratch = Scratch()
         self._local.meter = self._metrics.feeds.new()
 
@@ -82,10 +82,10 @@ class Readers:
         return scratch
 
     async def answer(self, request: Request, finish: Callable[[Feed], T]) -> T:
-        """Compute a feed and give it to ``finish`` on the same thread, after the state has been let go.
+        """Compute a feed and give it to ``finish`` on the same thread, after the state lock is released.
 
         Raises:
-            CapacityError: as many requests wait as are allowed.
+            CapacityError: too many requests wait already.
             RequestError: a bad request or cursor.
             SafetyError: a safety stage failed.
             Exception: what ``finish`` raised.
@@ -93,22 +93,26 @@ class Readers:
         return await self.read(lambda: self._answer(request, finish))
 
     async def read(self, look: Callable[[], T]) -> T:
-        """Run ``look`` in the pool; it takes the read lock itself (``reading``).
+        """Run ``look`` in the pool; ``look`` takes the read lock (``reading``).
 
         Raises:
-            CapacityError: as many requests wait as are allowed.
+            CapacityError: too many requests wait already.
         """
         if self._waiting >= self._queue_max:
             raise CapacityError(f"{self._waiting} requests are waiting already")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, look)
+            return await self.read_unbounded(look)
         finally:
             self._waiting -= 1
 
+    async def read_unbounded(self, look: Callable[[], T]) -> T:
+        """``read`` for background tasks of the engine: a full queue does not refuse it, and it takes no place there."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, look)
+
     @contextmanager
     def reading(self) -> Iterator[int]:
-        """Hold the state at one version, and say which."""
+        """Hold the state at one version while the block runs; yields the version."""
         with self._lock.reading():
             yield self._state.version
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import NoneType
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig
 from engine.errors import CapacityError
-from engine.feed import Explain, Request
+from engine.feed import Explain, Feed, Request
 from engine.state import EngineState
 from loadtest.scenarios.demo import publish_events
 from loadtest.society.society import Society, SocietyConfig
@@ -158,6 +159,19 @@ async def test_the_request_queue_is_bounded(tmp_path):
         outcomes = await asyncio.gather(*requests, return_exceptions=True)
         assert sum(isinstance(o, CapacityError) for o in outcomes) == 2
         assert not [o for o in outcomes if isinstance(o, BaseException) and not isinstance(o, CapacityError)]
+
+
+async def test_what_retention_reads_takes_no_place_in_the_request_queue_and_is_not_refused(tmp_path):
+    async with running_engine(config(tmp_path)) as (engine, _):
+        engine.readers._queue_max = 1
+        engine.lock.acquire_write()
+        first, second = (Request(viewer_id=1, request_id=n, time_ms=1, seed=1) for n in range(2))
+        calls = [engine.models_since_ms(), engine.feed(first), engine.models_since_ms(), engine.feed(second)]
+        waiting = [asyncio.create_task(call) for call in calls]
+        await asyncio.sleep(0.1)
+        engine.lock.release_write()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [NoneType, Feed, NoneType, CapacityError]
 
 
 # Dead letters, duplicates, restarts
