@@ -1,4 +1,4 @@
-"""Feeds as answers: the frame, and the part of the served record, made on the reader's thread, each once."""
+"""Feeds as answers: the frame and the feed's part of the served record, each made once, on the reader's thread."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,20 +14,20 @@ _log = structlog.get_logger(__name__)
 
 
 class Answer(NamedTuple):
-    """A feed as it is sent, and as it is recorded (None: it cannot be)."""
+    """A feed as it is sent (``frame``) and as it is recorded (``served``; None: it cannot be recorded)."""
 
     frame: bytes
     served: ServedPart | None
 
 
 class Answers:
-    """Makes answers of feeds; any thread may call what it returns."""
+    """Makes the functions that turn feeds into answers. Any thread may call these functions."""
 
     def __init__(self, service: FeedService) -> None:
         self._service = service
 
     def finish(self, request: Request) -> Callable[[Feed], Answer]:
-        """From the feed of a request to its answer."""
+        """A function from the request's feed to its answer."""
         history, incarnation = self._service.origin
 
         def make(feed: Feed) -> Answer:
@@ -38,7 +38,7 @@ class Answers:
         return make
 
     def finish_push(self, request: Request, is_new: Callable[[Feed], bool]) -> Callable[[Feed], "PushedFeed"]:
-        """From the feed of a subscription to what may be pushed; only one that ``is_new`` is encoded right away."""
+        """A function from a subscription's feed to a feed that can be pushed, encoded at once only if ``is_new``."""
         history, incarnation = self._service.origin
 
         def make(feed: Feed) -> PushedFeed:
@@ -62,20 +62,20 @@ class PushedFeed:
         self._prepared = False
 
     def prepare(self) -> None:
-        """Encode it, unless it was."""
+        """Encode the feed, unless that was done before."""
         if not self._prepared:
             self._prepared = True
             self._served = part_of(self.encoded, self._request, self._history, self._incarnation)
 
     @property
     def served(self) -> ServedPart | None:
-        """Its part of the served record (None: it cannot be recorded)."""
+        """The feed's part of the served record (None: it cannot be recorded)."""
         self.prepare()
         return self._served
 
 
 def part_of(encoded: EncodedFeed, request: Request, history: str, incarnation: int) -> ServedPart | None:
-    """The feed's part of the served record; None, with a word in the logs, where it cannot be made."""
+    """The feed's part of the served record; None, after logging the error, where it cannot be made."""
     try:
         return encoded.served_part(request, history=history, incarnation=incarnation)
     except Exception:  # a defect of the record must not take the feed from its viewer

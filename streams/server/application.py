@@ -32,14 +32,14 @@ from streams.server.served_log import ServedLog
 from streams.server.static import Page
 from streams.server.websocket import feed_socket
 
-#: Bodies of events taken at a time; each may keep results of its lines.
+#: Bodies of events read at the same time: each keeps the results of its lines in memory.
 BODIES_MAX: Final = 16
 
 _log = structlog.get_logger(__name__)
 
 
 def random_id() -> int:
-    """A random 64-bit id, never 0: unique among any number of servers that know nothing of each other."""
+    """A random 64-bit id, never 0: unique even among servers that do not know each other."""
     return random.getrandbits(64) or 1
 
 
@@ -47,7 +47,7 @@ def judge(raw: bytes) -> tuple[str, bytes, bytes]:
     """``publish.classify`` with the default clock skew allowed.
 
     Raises:
-        EventError: it would be a dead letter.
+        EventError: the event would be a dead letter.
     """
     return classify_event(raw, time_ms_max=time.time_ns() // 1_000_000 + IngestConfig().future_ms_max)
 
@@ -145,11 +145,11 @@ def _report_death(task: asyncio.Task[None]) -> None:
 
 
 async def drain(app: web.Application) -> None:
-    """End serving gracefully, within about ``serving.drain_timeout_s``; again is nothing.
+    """End serving gracefully, within about ``serving.drain_timeout_s``. A second call does nothing.
 
-    Not ready from now on; new requests are refused as ``shutting_down``; every connection's requests in flight are
-    answered, then it is told when to come back and closed with 1001; HTTP requests in flight finish; what was served
-    reaches the log.
+    From now on the server is not ready and refuses new requests as ``shutting_down``. Every connection's requests in
+    flight are answered; then the client is told when to reconnect, and the connection is closed with 1001. HTTP
+    requests in flight finish, and served feeds are written to the log.
     """
     context = app[CONTEXT]
     if context.draining:
@@ -178,12 +178,12 @@ class RunningServer:
 
     @property
     def url(self) -> str:
-        """Where it is, as people write it."""
+        """The server's address, as people write it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     async def wait_failed(self) -> None:
-        """Return never, or raise what a background task died of."""
+        """Wait until a background task dies, and raise its error."""
         background = self._app[CONTEXT].background
         done, _ = await asyncio.wait(background, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -208,7 +208,7 @@ async def start_server(app: web.Application) -> RunningServer:
         handle_signals=False,
         shutdown_timeout=1.0,
         auto_decompress=False,  # a small body must not become a large one
-        max_line_size=config.frame_bytes_max,  # a cursor may be asked with by either way
+        max_line_size=config.frame_bytes_max,  # the address may carry a cursor as long as a frame may
     )
     await runner.setup()
     try:

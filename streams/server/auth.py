@@ -1,7 +1,7 @@
 """Who is asking: bearer tokens, open mode on loopback, Origin and Host.
 
-Open mode trusts the machine it runs on, so the one thing to keep out is a web page of another site that drives
-the reader's browser: ``check_site`` refuses foreign origins, and foreign Host names (DNS rebinding).
+Open mode trusts the machine it runs on. The one danger left is a web page of another site that sends requests from the
+reader's browser, so ``check_site`` refuses foreign origins, and foreign Host names (DNS rebinding).
 """
 
 import ipaddress
@@ -29,7 +29,7 @@ _WRONG_VIEWER: Final = "the token is for another viewer"
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A verified token. ``viewer_id`` is None for one that names nobody, only scopes; ``expires_s``: Unix seconds."""
+    """A verified token. ``viewer_id`` is None for a token that has scopes and no viewer; ``expires_s``: Unix seconds."""
 
     viewer_id: int | None
     expires_s: float
@@ -51,7 +51,7 @@ def check_serving(config: ServingConfig) -> None:
     """Refuse settings that would serve people unsafely.
 
     Raises:
-        ConfigError: open mode beyond loopback; a missing, short or wrong token key; an origin that is none.
+        ConfigError: open mode beyond loopback; a missing, short or wrong token key; an origin that cannot be read.
     """
     if config.auth == "open" and not is_loopback(config.host):
         raise ConfigError(
@@ -82,7 +82,7 @@ def _check_key(config: ServingConfig) -> None:
 
 
 class Authenticator:
-    """Verifies tokens against the one configured algorithm and key; the messages tell nothing about the reason."""
+    """Verifies tokens against the one configured algorithm and key. A refusal never says why: that helps attackers."""
 
     def __init__(self, config: ServingConfig) -> None:
         self.open = config.auth == "open"
@@ -94,7 +94,7 @@ class Authenticator:
         """The identity of a token.
 
         Raises:
-            ProtocolError: ``unauthorized``; for whatever reason.
+            ProtocolError: ``unauthorized``, whatever the reason.
         """
         try:
             if len(token) > TOKEN_CHARS_MAX:
@@ -115,7 +115,7 @@ class Authenticator:
         """The identity of an ``Authorization: Bearer`` header.
 
         Raises:
-            ProtocolError: ``unauthorized``; none, or not valid.
+            ProtocolError: ``unauthorized``; no token, or one that is not valid.
         """
         scheme, _, token = headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -133,7 +133,7 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
 
 
 def require_querier(identity: Identity) -> None:
-    """Refuse tokens that may not look into the graph, which tells who engaged with what.
+    """Refuse tokens without scope ``query``: the graph shows who engaged with what.
 
     Raises:
         ProtocolError: ``wrong_scope``.
@@ -143,7 +143,7 @@ def require_querier(identity: Identity) -> None:
 
 
 def require_viewer(identity: Identity, viewer_id: int | None) -> int:
-    """The token's viewer, if it is the one asked for (None: whoever the token names).
+    """The token's viewer, who must be ``viewer_id`` if one is given.
 
     Raises:
         ProtocolError: ``wrong_viewer``.
@@ -156,9 +156,9 @@ def require_viewer(identity: Identity, viewer_id: int | None) -> int:
 def check_site(headers: Mapping[str, str], config: ServingConfig) -> None:
     """Refuse requests that a web page of another site makes in a reader's browser.
 
-    Open mode: Host must be a loopback name or of a configured origin; Origin, where there is one, the server's own
-    or configured; without Origin, fetch metadata must not name another site. Token mode carries no ambient
-    credentials, so that only a configured ``serving.origins`` is enforced.
+    Open mode: Host must be a loopback name or the host of a configured origin. An Origin must be the server's or a
+    configured one; without Origin, fetch metadata must not name another site. Token mode has no credentials that a
+    browser adds by itself, so it only enforces ``serving.origins``, if that is set.
 
     Raises:
         ProtocolError: ``forbidden_origin``.

@@ -19,9 +19,10 @@ from streams.server.metrics import ServingMetrics
 from streams.server.outbox import Outbox, SlowConsumerError
 
 SUBPROTOCOL: Final = "murmuration.v1.json"
-#: How long an ended connection may take to read its last frames and shake hands.
+#: How long the client of an ended connection may take to read the last frames and answer the closing handshake.
 FAREWELL_S: Final = 2.0
-#: After an oversized frame: how long what is still on its way is read and thrown away, lest a reset lose the error.
+#: After an oversized frame, how long bytes that still arrive are read and discarded: closing with unread bytes would
+#: reset the connection, and the client would lose the error.
 LINGER_S: Final = 0.5
 FLUSH_POLL_S: Final = 0.02
 RECONNECT_MS_MIN: Final = 500
@@ -32,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 class FeedSocket(web.WebSocketResponse):
-    """aiohttp's websocket, except that an oversized frame is answered by name before the close."""
+    """aiohttp's websocket, which here answers an oversized frame with a named error before it closes."""
 
     def __init__(self, config: ServingConfig) -> None:
         super().__init__(
@@ -59,10 +60,10 @@ class FeedSocket(web.WebSocketResponse):
 
 
 class Connection:
-    """A websocket with its outbox, its requests in flight and its end.
+    """A websocket with its outbox, its requests in flight and its timers.
 
-    ``start`` begins writing; ``end`` closes it by name, from whatever task and at most once; ``release`` frees what
-    it holds and is the last call.
+    ``start`` begins to write. ``end`` closes the websocket with a named error; any task may call it, and only the
+    first call counts. ``release`` frees everything and is the last call.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Connection:
         self._sender = asyncio.create_task(self._write(), name=f"sender {self.session}")
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a request's coroutine; it is awaited by a drain and cancelled by ``release``."""
+        """Run a request's coroutine. A drain waits for it, and ``release`` cancels it."""
         task = asyncio.create_task(work, name=f"request {self.session}")
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
@@ -115,11 +116,11 @@ class Connection:
         self.outbox.answer(error_frame(name, message, request_id))
 
     def end_at(self, delay_s: float, name: str, message: str) -> None:
-        """End the connection after a while."""
+        """End the connection after ``delay_s``."""
         self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self.end_soon, name, message)
 
     def every(self, interval_s: float, call: Callable[[], None]) -> None:
-        """Call again and again until the connection ends."""
+        """Call ``call`` at every interval until the connection ends."""
 
         def beat() -> None:
             if not self.ending:
@@ -135,9 +136,9 @@ class Connection:
         task.add_done_callback(self._ends.discard)
 
     async def end(self, name: str, message: str, *, patience_s: float = 0.0) -> None:
-        """Close by name: requests in flight get ``patience_s``, then the error, the close code, and the cut.
+        """Close with a named error: requests in flight get ``patience_s``; then error and close code are sent.
 
-        Takes at most ``patience_s`` plus about twice the farewell time, whatever the client does.
+        Takes at most ``patience_s`` plus about twice ``FAREWELL_S``: a client that does not answer by then is cut off.
         """
         if self.ending:
             return
@@ -153,7 +154,7 @@ class Connection:
         await self._farewell(error_frame(name, message), CLOSE_CODES[name], name.encode())
 
     def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Cut the connection without a message."""
         self.ending = True
         self._transport.abort()
 
@@ -189,7 +190,7 @@ class Connection:
             async with asyncio.timeout(FAREWELL_S):
                 await self.socket.send_frame(frame, WSMsgType.TEXT)
                 await self.socket.close(code=code, message=reason, drain=False)
-                # The transport is closing and says when it is empty to nobody else.
+                # A transport that is closing calls nobody when its buffer is empty, so the buffer is polled.
                 while self._transport.get_write_buffer_size() > 0:  # noqa: ASYNC110
                     await asyncio.sleep(FLUSH_POLL_S)
         if self._transport.get_write_buffer_size() > 0:
@@ -197,7 +198,7 @@ class Connection:
 
 
 class Connections:
-    """Every open connection: limits, in all and by viewer, and the drain."""
+    """Every open connection: the limits, in total and per viewer, and the drain."""
 
     def __init__(self, config: ServingConfig, metrics: ServingMetrics) -> None:
         self._config = config
@@ -232,7 +233,7 @@ class Connections:
         connection.viewer_id = viewer_id
 
     def discard(self, connection: Connection) -> None:
-        """Count a connection out; it may never have been in."""
+        """Count a connection out; one that was never counted in does no harm."""
         if connection in self._open:
             self._open.remove(connection)
             self._metrics.connections.set(len(self._open))
@@ -244,7 +245,7 @@ class Connections:
             connection.viewer_id = None
 
     async def drain(self, timeout_s: float) -> None:
-        """Tell every connection to come back later and close it; returns when all are gone or the time is over."""
+        """Tell every client to reconnect later and close its connection; returns when all are closed or time is up."""
         try:
             async with asyncio.timeout(timeout_s):
                 patience_s = max(timeout_s / 2, timeout_s - 2 * FAREWELL_S)

@@ -1,4 +1,4 @@
-"""What the handlers share: one context an application."""
+"""What the handlers share: one context per application."""
 
 import asyncio
 import dataclasses

@@ -16,17 +16,17 @@ _SLACK_BYTES: Final = 4096
 def encode(frame: Mapping[str, Any]) -> bytes:
     """A frame or an HTTP answer as JSON, keys in the order given."""
     encoded = orjson.dumps(frame, option=_OPTIONS)
-    # orjson leaves small results in a 4 KiB block: what may wait in a queue is copied to its own size.
+    # orjson leaves a small result in a block of 4 KiB. Frames may wait in queues, so copy them to their real size.
     return encoded if len(encoded) > _SLACK_BYTES else bytes(memoryview(encoded))
 
 
 def encode_feed(feed: Feed, *, with_dropped: bool | None = None) -> bytes:
-    """A feed as the protocol's JSON; ``feed_frame`` of one that is not encoded yet."""
+    """A feed as the protocol's JSON: ``feed_frame`` for a feed whose entries are not encoded yet."""
     return feed_frame(EncodedFeed(feed), with_dropped=with_dropped)
 
 
 def feed_frame(encoded: EncodedFeed, *, with_dropped: bool | None = None) -> bytes:
-    """A feed as the protocol's JSON. ``with_dropped`` None: the dropped candidates are there if there are any."""
+    """A feed as the protocol's JSON. ``with_dropped`` None: with the dropped candidates if the feed has any."""
     feed = encoded.feed
     dropped = bool(feed.dropped) if with_dropped is None else with_dropped
     return encode(frame_fields(feed, orjson.Fragment(encoded.entries_json), with_dropped=dropped))
@@ -47,7 +47,7 @@ def hello_frame(
 
 
 def error_frame(name: str, message: str, request_id: int | None = None) -> bytes:
-    """A named error; with the request it answers where there is one."""
+    """A named error, with the id of the request that it answers, if any."""
     fields: dict[str, Any] = {"type": "error", "error": name, "message": message}
     if request_id is not None:
         fields["request_id"] = str(request_id)
@@ -55,7 +55,7 @@ def error_frame(name: str, message: str, request_id: int | None = None) -> bytes
 
 
 def ack_frame(*, request_id: int | None, event_id: int, topic: str, partition: int, offset: int) -> bytes:
-    """An engagement is in the log."""
+    """Acknowledges an engagement: it is in the log."""
     fields: dict[str, Any] = {"type": "ack"}
     if request_id is not None:
         fields["request_id"] = str(request_id)
@@ -64,12 +64,12 @@ def ack_frame(*, request_id: int | None, event_id: int, topic: str, partition: i
 
 
 def heartbeat_frame(*, version: int, time_ms: int) -> bytes:
-    """The server lives; the newest state version."""
+    """Shows that the server lives, and the newest state version."""
     return encode({"type": "heartbeat", "version": version, "time_ms": time_ms})
 
 
 def new_tweets_frame(encoded: EncodedFeed, *, seq: int, new: Sequence[int]) -> bytes:
-    """A push: the feed's current entries, whole, and which of them were not in the last push."""
+    """A push: all current entries of the feed, and the ids of those that were not in the last push."""
     feed = encoded.feed
     return encode(
         {

@@ -1,4 +1,4 @@
-"""The named errors of the protocol (docs/protocol.md), their close codes and HTTP statuses, and who becomes what."""
+"""The named errors of the protocol (docs/protocol.md), their close codes and HTTP statuses, and each exception's name."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from engine.errors import (
 )
 from streams.log.interface import LogError, RecordTooLargeError
 
-#: Errors after which the websocket is closed, with the close code; after all others it stays.
+#: Errors that close the websocket, with the close code. After all others the connection stays open.
 CLOSE_CODES: Final[dict[str, int]] = {
     "unauthorized": 4401,
     "wrong_viewer": 4403,
@@ -21,7 +21,7 @@ CLOSE_CODES: Final[dict[str, int]] = {
     "shutting_down": 1001,
 }
 
-#: HTTP status by error name; what the engine names besides (``RequestError.code``) is 400.
+#: HTTP status by error name. Names that only the engine gives (``RequestError.code``) have status 400.
 HTTP_STATUS: Final[dict[str, int]] = {
     "bad_request": 400,
     "bad_cursor": 400,
@@ -45,7 +45,7 @@ HTTP_STATUS: Final[dict[str, int]] = {
 
 
 class ProtocolError(MurmurationError):
-    """Something a client is told by name. ``message`` is for people; ``extra`` are further fields of an HTTP answer."""
+    """An error that the client receives by name. ``message`` is for people; ``extra``: further fields over HTTP."""
 
     code = "bad_request"
 
@@ -57,7 +57,7 @@ class ProtocolError(MurmurationError):
 
 
 def name_error(error: BaseException) -> tuple[str, str]:
-    """The protocol's name and message for an exception; what is not foreseen is ``internal`` and says nothing more."""
+    """The protocol's name and message for an exception; any unforeseen one is ``internal``, without details."""
     match error:
         case ProtocolError():
             return error.name, error.message

@@ -1,4 +1,4 @@
-"""``POST /v1/events``: a body of events read in pieces, judged and appended as it comes, in bounded memory."""
+"""``POST /v1/events``: reads a body of events in pieces, checks and appends them as they come, in bounded memory."""
 
 import asyncio
 import contextlib
@@ -14,14 +14,14 @@ from streams.server.error_names import ProtocolError, name_error
 from streams.server.intake import Accepted, EventIntake, Rejected
 from streams.server.metrics import ServingMetrics
 
-#: Events judged and appended at a time: bounds how long the event loop is held.
+#: Events checked and appended at a time: bounds how long the event loop is busy.
 CHUNK_EVENTS_MAX: Final = 256
-#: Lines of a body; their results are kept until the answer.
+#: Lines of a body. Their results are kept until the answer is sent.
 LINES_MAX: Final = 100_000
 LINE_BYTES_MAX: Final = 1_000_000
-#: A JSON array is held whole, so it may be less than a body of lines.
+#: A JSON array is held in memory whole, so it must be smaller than a body of lines may be.
 ARRAY_BYTES_MAX: Final = 4_194_304
-#: A body that stands still for this long is given up.
+#: A body of which nothing arrives for this long is refused.
 IDLE_S: Final = 30.0
 
 _TOO_LONG = Rejected("record_too_large", f"a line has at most {LINE_BYTES_MAX} bytes")
@@ -30,7 +30,7 @@ _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class EventsBody:
-    """Takes one body to the intake and keeps the results of its lines (1, 2, …; elements of an array likewise)."""
+    """Gives one body to the intake and keeps the results of its lines, or of an array's elements (1, 2, …)."""
 
     def __init__(
         self, intake: EventIntake, metrics: ServingMetrics, *, viewer_id: int | None, body_bytes_max: int

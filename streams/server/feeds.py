@@ -1,4 +1,4 @@
-"""From what a client asks to the engine's request, and from the request to a feed: the way websocket and HTTP share."""
+"""From a client's frame to the engine's request, and from the request to a feed; websocket and HTTP share this."""
 
 import asyncio
 import time
@@ -45,7 +45,7 @@ class Feeds:
     def build(self, frame: FeedFrame, viewer_id: int) -> tuple[Request, tuple[int, ...]]:
         """The engine's request and the tweets the viewer has seen since the last one.
 
-        What was just seen is excluded too: its impressions are applied only after this feed.
+        Tweets just seen are excluded too: their impressions are applied only after this feed was computed.
 
         Raises:
             ProtocolError: ``bad_frame`` or ``bad_request``.
@@ -87,7 +87,7 @@ class Feeds:
         return _product(frame.product), self._limit(frame.limit), interval_ms / 1000, explain
 
     def push_request(self, viewer_id: int, product: Product, limit: int, explain: Explain, seed: int) -> Request:
-        """The request of a push; a subscription keeps its seed, so that only the state changes its feed."""
+        """The request of a push. A subscription keeps its seed, so that its feed changes only with the state."""
         return Request(
             viewer_id=viewer_id,
             request_id=self._new_id(),
@@ -99,7 +99,7 @@ class Feeds:
         )
 
     async def answer(self, request: Request, finish: Callable[[Feed], T], *, way: str, seen: Sequence[int] = ()) -> T:
-        """What ``finish`` makes of the feed, on the thread that computed it; the request is counted and timed.
+        """Compute a feed, run ``finish`` on it on the same thread, and return the result. Counts and times the request.
 
         Raises:
             MurmurationError: as ``name_error`` names it.
@@ -130,7 +130,7 @@ class Feeds:
             self._metrics.count_feed(request.product, way, result, time.perf_counter() - started_s)
 
     def require_ready(self) -> None:
-        """Refuse feeds until the state has caught up once; a later lag makes feeds older, not absent.
+        """Refuse feeds until the state has caught up once. Lag later on makes feeds older, but they are served.
 
         Raises:
             ProtocolError: ``not_ready``.

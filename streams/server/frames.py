@@ -8,7 +8,7 @@ import msgspec
 from streams.server.error_names import ProtocolError
 
 ID_MAX: Final = 2**64 - 1
-#: Longest cursor taken at all: the home mixer carries up to 2000 shown ids in it (21 KB).
+#: Longest cursor accepted: the home mixer puts at most 2000 shown ids into a cursor (21 KB).
 CURSOR_CHARS_MAX: Final = 32_768
 
 _DECIMAL = re.compile(r"[0-9]{1,20}", re.ASCII)
@@ -21,7 +21,7 @@ class AuthFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="au
 
 
 class FeedFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="feed"):
-    """Ask for a feed. Also what the query of the HTTP call becomes."""
+    """Ask for a feed. The query of the HTTP call is read into this struct as well."""
 
     request_id: int | str | None = None
     product: str = "for_you"
@@ -35,7 +35,7 @@ class FeedFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class EngageFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="engage"):
-    """Something the viewer did; ``event`` stays raw until the event's own schema judges it."""
+    """Something the viewer did. ``event`` stays raw: the event's schema checks it later."""
 
     event: msgspec.Raw
     request_id: int | str | None = None
@@ -86,7 +86,7 @@ def decode_frame(text: str) -> ClientFrame:
 
 
 def find_request_id(text: str) -> int | None:
-    """The request id of a frame that is wrong otherwise, so that its error can be matched to it."""
+    """The request id of a frame that is otherwise wrong: the client matches the error to its request by this id."""
     try:
         return parse_id(_address_decoder.decode(text).request_id, "request_id")
     except (*_DECODE_ERRORS, ProtocolError):
@@ -97,7 +97,7 @@ def parse_id(value: Any, field: str, *, least: int = 1) -> int:
     """An unsigned 64-bit id from a number or a decimal string.
 
     Raises:
-        ProtocolError: ``bad_frame``; neither, or out of range.
+        ProtocolError: ``bad_frame``; another type of value, or out of range.
     """
     if isinstance(value, str):
         if not _DECIMAL.fullmatch(value):
@@ -114,7 +114,7 @@ def parse_ids(values: list[int | str], field: str) -> tuple[int, ...]:
     """A list of ids.
 
     Raises:
-        ProtocolError: ``bad_frame``; one of them is none.
+        ProtocolError: ``bad_frame``; a value that is no id.
     """
     return tuple([parse_id(value, field) for value in values])
 

@@ -57,7 +57,7 @@ async def users(request: web.Request) -> web.Response:
 
 
 async def reputation(request: web.Request) -> web.Response:
-    """``GET /v1/users/{id}/reputation``; in token mode for any valid token."""
+    """``GET /v1/users/{id}/reputation``; in token mode any valid token may ask."""
     context, user_id = _asked_about(request)
     found = await context.service.reputation(user_id)
     fields = {
@@ -108,7 +108,7 @@ async def events(request: web.Request) -> web.Response:
 
 
 async def healthz(request: web.Request) -> web.Response:
-    """``GET /healthz``: the process and its state thread live."""
+    """``GET /healthz``: whether the state thread and the background tasks live."""
     context = request.app[CONTEXT]
     dead = [task.get_name() for task in context.background if task.done()]
     if context.service.alive() and not dead:
@@ -118,7 +118,7 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """``GET /readyz``: caught up with the log."""
+    """``GET /readyz``: whether the state has caught up with the log."""
     context = request.app[CONTEXT]
     readiness = context.service.readiness()
     ready = readiness.ready and not context.draining
@@ -139,7 +139,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def config(request: web.Request) -> web.Response:
-    """``GET /config``: the configuration in force."""
+    """``GET /config``: the configuration that this process runs with."""
     context = open_context(request)
     if not context.auth.open:
         context.auth.verify_header(request.headers)
@@ -187,7 +187,7 @@ async def named_errors(
         name, message = name_error(error)
         if name == "internal":
             _log.error("internal error", path=request.path, exc_info=error)
-        # The engine names its own refusals; whatever their names, the request was wrong.
+        # The engine has further names for refused requests. All of them mean that the request was wrong.
         return _error(context, name, message, {}, status=400 if isinstance(error, RequestError) else None)
     finally:
         context.http_in_flight -= 1
@@ -214,7 +214,7 @@ def encode_list(values: list[dict[str, Any]]) -> bytes:
 
 
 def open_context(request: web.Request) -> Context:
-    """The parts of the server, for a request that this site may make while it is not shutting down.
+    """The parts of the server, after checking the request's site and that the server is not shutting down.
 
     Raises:
         ProtocolError: ``forbidden_origin``, ``shutting_down``.
@@ -239,6 +239,6 @@ def _error(context: Context, name: str, message: str, extra: dict[str, int], sta
 
 
 def json_answer(body: bytes, status: int = 200) -> web.Response:
-    """An answer of JSON bytes that nobody keeps."""
+    """An answer of JSON bytes that no cache may keep."""
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=body, status=status, content_type=_JSON, headers=headers)

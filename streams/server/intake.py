@@ -1,4 +1,4 @@
-"""Events that arrive at the server: judged by their schema, then appended to the log."""
+"""Events that arrive at the server: checked against their schema, then appended to the log."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ from streams.log.interface import EventLog, Format, NewRecord, RecordTooLargeErr
 from streams.server.error_names import ProtocolError
 from streams.server.frames import parse_id
 
-#: Topics a viewer may write to, each event in the viewer's own name.
+#: Topics that a viewer may write to. ``user_id`` of every event must be the viewer.
 VIEWER_TOPICS: Final = frozenset({"engagements", "relationships"})
 
 
-#: Topics that publishers write to over HTTP; the others are the engine's own, and written by it alone.
+#: Topics that publishers may write to over HTTP. Only the engine writes to the others.
 PUBLISHED_TOPICS: Final = VIEWER_TOPICS | {"tweets", "users", "promoted"}
 
 #: An event's topic, key and canonical bytes; raises EventError for one that would be a dead letter.
@@ -50,26 +50,26 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventIntake(Protocol):
-    """Where the server takes events to. All methods raise LogUnavailableError when the log does not acknowledge."""
+    """Where the server hands events in. All methods raise LogUnavailableError when the log does not acknowledge."""
 
     async def accept(self, raws: Sequence[bytes], *, viewer_id: int | None) -> list[Accepted | Rejected]:
-        """Append events (JSON each), one result each in order; with ``viewer_id`` only that viewer's own."""
+        """Append events (JSON each); one result per event, in order. With ``viewer_id``, only this viewer's events."""
 
     async def engage(self, viewer_id: int, event: bytes) -> Ack:
         """Append one event of a viewer, completed with ``v``, ``user_id``, ``timestamp_ms`` and, if absent, ``id``.
 
         Raises:
-            EventError: it would be a dead letter, or it names what the server fills in.
+            EventError: the event would be a dead letter, or has a field that the server fills in.
         """
 
     async def seen(self, viewer_id: int, request_id: int, tweet_ids: Sequence[int]) -> None:
-        """Append one impression a tweet, in one batch."""
+        """Append one impression per tweet, in one batch."""
 
 
 class LogIntake:
     """The intake over an event log.
 
-    ``classify`` judges; ``now_ms`` stamps what viewers send; ``new_id`` names events without an id.
+    ``classify`` checks events; ``now_ms`` gives viewers' events their time; ``new_id`` gives an id to events without.
     """
 
     def __init__(
@@ -137,13 +137,13 @@ class LogIntake:
         except RecordTooLargeError as error:
             if len(records) == 1:
                 return [Rejected("record_too_large", str(error))]
-        # Nothing was written: halve, so that only the records that are too large are refused.
+        # Nothing was written. Try each half by itself, so that only the records that are too large are refused.
         middle = len(records) // 2
         return await self._append(topic, records[:middle]) + await self._append(topic, records[middle:])
 
 
 def impression_id(viewer_id: int, request_id: int, tweet_id: int) -> int:
-    """The event id of an impression a feed request reports: a frame sent twice counts once."""
+    """The event id of an impression that a feed request reports; the same frame sent twice counts once."""
     text = f"impression {viewer_id} {request_id} {tweet_id}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
 

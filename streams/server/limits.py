@@ -1,4 +1,4 @@
-"""Rate limits: token buckets with an injected clock, alone and by key."""
+"""Rate limits: token buckets with an injected clock, a single one and one per key."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -19,7 +19,7 @@ class TokenBucket:
         self._updated_s = clock()
 
     def take(self) -> bool:
-        """Take one token; False when there is none."""
+        """Take one token; False when the bucket is empty."""
         now_s = self._clock()
         self._tokens = min(self._burst, self._tokens + max(0.0, now_s - self._updated_s) * self._rate_per_s)
         self._updated_s = now_s
@@ -30,7 +30,7 @@ class TokenBucket:
 
 
 class KeyedBuckets:
-    """One bucket a key, for the ``keys_max`` most recently used keys (an idle key's bucket is full again anyway)."""
+    """One bucket per key, for the ``keys_max`` most recently used keys; an idle key's bucket would be full again anyway."""
 
     def __init__(self, *, rate_per_s: float, burst: float, keys_max: int, clock: Clock) -> None:
         self._rate_per_s = rate_per_s
@@ -40,7 +40,7 @@ class KeyedBuckets:
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
     def take(self, key: Hashable) -> bool:
-        """Take one of the key's tokens; False when there is none."""
+        """Take one of the key's tokens; False when its bucket is empty."""
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = TokenBucket(rate_per_s=self._rate_per_s, burst=self._burst, clock=self._clock)

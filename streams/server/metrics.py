@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-#: Feed latency as the client's server sees it: frame read → answer handed to the connection.
+#: Bounds of feed latency as the server sees it: from the frame read to its answer handed to the connection.
 FEED_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -70,10 +70,10 @@ class ServingMetrics:
         )
 
     def count_feed(self, product: str, way: str, result: str, seconds: float) -> None:
-        """Count a feed that was asked for, and its time if it was answered."""
+        """Count a requested feed, and its time if it was answered."""
         labels = (product, way, result)
         counter = self._feeds_by_labels.get(labels)
-        if counter is None:  # finding a metric by its labels costs more than counting
+        if counter is None:  # looking a metric up by its labels costs more than counting
             counter = self._feeds_by_labels[labels] = self.feed_requests.labels(*map(str, labels))
         counter.inc()
         if result == "ok":

@@ -1,7 +1,7 @@
-"""What waits to be written to one websocket, and the one task that writes it.
+"""The frames that wait to be written to one websocket, and the one task that writes them.
 
-A feed is state, not a log: of pushes, heartbeats and pongs only the newest waits (latest wins). Answers are never
-dropped; when they pile up, or the client takes nothing for ``send_timeout_s``, the connection is cut.
+A push shows the feed's current state, so of pushes, heartbeats and pongs only the newest of each waits. Answers are
+never dropped: when too many wait, or the client reads nothing for ``send_timeout_s``, the connection is cut.
 """
 
 import asyncio
@@ -14,26 +14,26 @@ from aiohttp.abc import AbstractStreamWriter
 from streams.process.ending import end_tasks
 from streams.server.metrics import ServingMetrics
 
-#: Answers that may wait, whatever their size.
+#: How many answers may wait, whatever their size.
 ANSWERS_MAX: Final = 1024
 
 
 class Push(Protocol):
-    """A push that is rendered when its turn comes, against what the client has by then."""
+    """A push that is rendered only when its turn comes, as a difference from what the client has received by then."""
 
     def render(self) -> bytes | None:
-        """The frame; None when there is nothing new to say."""
+        """The frame; None when the client has everything already."""
 
 
 class SlowConsumerError(Exception):
-    """The client does not take what it asked for."""
+    """The client does not read the answers that it asked for."""
 
 
 class Outbox:
     """Frames to one client. ``run`` writes; everything else only queues and never waits.
 
-    ``transport`` is the connection's; ``writer`` its stream (for ``drain``); the websocket's own write limit must be
-    off, so that control frames never wait behind data.
+    ``transport`` is the connection's transport and ``writer`` its stream (for ``drain``). The websocket's write limit
+    must be off: with it, control frames would wait for data to be sent.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Outbox:
         self._drain: asyncio.Task[None] | None = None
 
     def answer(self, frame: bytes) -> None:
-        """Queue an answer; one that does not fit ends the connection as too slow."""
+        """Queue an answer. If it does not fit, the connection ends as too slow."""
         fits = not self._answers or self._answers_bytes + len(frame) <= self._buffer_bytes_max
         if not fits or len(self._answers) >= ANSWERS_MAX:
             self._full = True
@@ -91,7 +91,7 @@ class Outbox:
 
     @property
     def backlogged(self) -> bool:
-        """Whether a read more would only make the pile of answers higher."""
+        """Whether so many answers wait that reading another request would only add to them."""
         return self._full
 
     async def run(self) -> None:
@@ -136,7 +136,7 @@ class Outbox:
                 return
 
     async def close(self) -> None:
-        """Give up waiting for the client; for when the transport is closed or aborted."""
+        """Stop waiting for the client. To be called once the transport is closed or aborted."""
         if self._drain is not None and not self._drain.done():
             await end_tasks([self._drain])
 
@@ -145,7 +145,7 @@ class Outbox:
         self._metrics.sent_bytes.inc(len(frame))
         if self._transport.get_write_buffer_size() == 0:
             return
-        # The wait is a task of its own: cancelling aiohttp's drain would cancel whoever drains after it.
+        # The drain runs as a separate task, because cancelling aiohttp's drain would cancel the next drain as well.
         if self._drain is None or self._drain.done():
             self._drain = asyncio.create_task(self._writer.drain(), name="drain")
         await asyncio.wait([self._drain], timeout=self._send_timeout_s)

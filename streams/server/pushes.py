@@ -1,8 +1,8 @@
 """Pushes: subscribers' feeds are computed again when the state has changed and their interval has passed.
 
 Each subscription is in exactly one place: waiting for its interval (a loop timer), parked until the version changes,
-in the queue, or with one of the workers. The queue is first in, first out, and a subscription comes back to its end:
-when feeds cost more than there is, everybody's interval stretches alike.
+in the queue, or with one of the workers. The queue is first in, first out, and a served subscription goes to its end.
+So under overload every subscription's interval grows by about the same amount.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from streams.server.feeds import Feeds
 from streams.server.metrics import ServingMetrics
 from streams.server.served_log import ServedLog
 
-#: The wait for a version ends after this, so that a service that lost a wake-up costs a second, not the pushes.
+#: Longest wait for a new version: if the service missed a wake-up, pushes are late by at most this.
 VERSION_WAIT_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Subscription:
-    """One connection's wish for pushes, and what it was sent."""
+    """One connection's subscription, and what was sent to it."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Subscription:
         self._sent: tuple[int, ...] | None = None
 
     def is_new(self, feed: Feed) -> bool:
-        """Whether the list differs from the one that was sent last. Any thread may ask."""
+        """Whether the feed's list differs from the last one sent. Any thread may call this."""
         return tuple(entry.tweet_id for entry in feed.entries) != self._sent
 
     def render(self, pushed: PushedFeed) -> bytes | None:
-        """The push for a feed, against what was really sent before; None when nothing changed or all is over."""
+        """The push for a feed, compared with what was really sent; None if nothing changed or the subscription ended."""
         ids = tuple(entry.tweet_id for entry in pushed.encoded.feed.entries)
         if self.ended or ids == self._sent:
             return None
@@ -91,7 +91,7 @@ class FeedPush:
 
 
 class Pushes:
-    """The scheduler: ``workers`` feeds are computed at a time, of all subscriptions."""
+    """The scheduler of all subscriptions: computes at most ``workers`` feeds at a time."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Pushes:
         return subscription
 
     def discard(self, subscription: Subscription) -> None:
-        """End a subscription; a push that waits is forgotten."""
+        """End a subscription, and drop its waiting push."""
         subscription.ended = True
         if subscription.timer is not None:
             subscription.timer.cancel()
@@ -185,7 +185,7 @@ class Pushes:
             finish = self._answers.finish_push(request, subscription.is_new)
             pushed = await self._feeds.answer(request, finish, way="push")
         except CapacityError:
-            return  # not worth a word: the next interval tries again
+            return  # not logged: the next interval tries again
         except Exception as error:
             name, message = name_error(error)
             if name == "internal":

@@ -1,4 +1,4 @@
-"""Query strings, read strictly: an unknown or repeated parameter is an error, not a surprise."""
+"""Query strings, read strictly: an unknown or repeated parameter is an error."""
 
 from collections.abc import Set
 
@@ -11,7 +11,7 @@ _FEED_PARAMETERS = frozenset({"product", "limit", "cursor", "explain", "seed", "
 
 
 def check_query(request: web.Request, known: Set[str]) -> None:
-    """Refuse what the call does not know.
+    """Refuse parameters that the call does not know, and repeated ones.
 
     Raises:
         ProtocolError: ``bad_request``.
@@ -59,7 +59,7 @@ def query_int(request: web.Request, name: str) -> int | None:
 
 
 def feed_frame(request: web.Request) -> FeedFrame:
-    """The query of ``GET /v1/users/{id}/feed`` as the frame it stands for.
+    """The query of ``GET /v1/users/{id}/feed`` as a ``feed`` frame.
 
     Raises:
         ProtocolError: ``bad_request``.

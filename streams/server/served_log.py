@@ -1,8 +1,8 @@
-"""What was served goes to the log after the answer: a bounded queue and one task that empties it, many feeds at a time.
+"""Writes served feeds to the log after their answers: a bounded queue, and one task that empties it in batches.
 
-Feeds gather for a linger and become one record a partition: one append, one decode, one version for all of them. So a
-feed is known as served, to feeds that ask (``ViewerFlag.SERVED``) and to audits, about a linger and an apply after its
-answer. Until then it waits in this process, and goes with it when the process is killed; a drain leaves nothing.
+Feeds gather for ``served_linger_s`` and become one record per partition, so that one append, one decode and one version
+serve all of them. Later feeds (``ViewerFlag.SERVED``) and audits therefore know a served feed only after the linger
+and the apply. Until then the feed waits in this process: a kill loses it, a drain writes it first.
 """
 
 import asyncio
@@ -27,14 +27,15 @@ from streams.log.placement import partitions_of
 from streams.process.retry import Retries
 from streams.server.metrics import ServingMetrics
 
-#: Feeds that are recorded together; as many that wait end the linger.
+#: Feeds that are recorded together. The linger ends early when this many wait.
 BATCH_FEEDS_MAX: Final = 256
-#: A record's entries (all are applied under one hold of the state lock) and bytes, where one feed has no more.
+#: Most entries and bytes of a record, unless a single feed has more. All entries of a record are applied under one
+#: hold of the state lock.
 RECORD_ENTRIES_MAX: Final = 2048
 RECORD_BYTES_MAX: Final = 262_144
 RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 5.0
-#: How long the number of partitions is believed.
+#: How long the known number of partitions is used before the log is asked again.
 PARTITIONS_S: Final = 60.0
 
 _log = structlog.get_logger(__name__)
@@ -43,9 +44,9 @@ _log = structlog.get_logger(__name__)
 class ServedLog:
     """Records feeds in topic ``served``, without their viewers waiting for it.
 
-    While the log is away the task tries again and the queue fills; what does not fit any more is counted in
-    ``murmuration_served_dropped_total``. A batch whose append failed halfway may be written twice: the feeds carry
-    ids, and consumers deduplicate.
+    While the log is away the task retries and the queue fills. Feeds that no longer fit are dropped and counted in
+    ``murmuration_served_dropped_total``. A batch whose append failed halfway may be written twice; consumers drop the
+    second copy by the feeds' ids.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class ServedLog:
         self._idle.set()
 
     def offer(self, part: ServedPart | None) -> None:
-        """Queue a served feed; an empty one too: that nothing was shown may be asked about as well.
+        """Queue a served feed. An empty feed counts too: somebody may audit that nothing was shown.
 
-        None is a feed that could not be encoded; it is counted.
+        None stands for a feed that could not be encoded; it is counted as dropped.
         """
         if part is None:
             self._metrics.served_dropped.labels("refused").inc()
@@ -93,7 +94,7 @@ class ServedLog:
             self._hurry.set()
 
     async def run(self) -> None:
-        """Append what was offered, until cancelled."""
+        """Append offered feeds until cancelled."""
         while True:
             await self._arrived.wait()
             await self._linger()
@@ -106,7 +107,7 @@ class ServedLog:
                 self._idle.set()
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait until the queue is empty or the time is over; what is left then is counted as dropped."""
+        """Wait until the queue is empty or the time is up. Feeds left then are counted as dropped."""
         self._draining = True
         self._hurry.set()
         try:
@@ -138,7 +139,7 @@ class ServedLog:
             except LogError as error:
                 self._partitions_until_s = 0.0
                 if isinstance(error, RecordTooLargeError) and len(parts) > 1:
-                    # Nothing was written: halve, so that only the feeds that are too large are refused.
+                    # Nothing was written. Try each half by itself, so that only feeds that are too large are refused.
                     middle = len(parts) // 2
                     await self._append(parts[:middle])
                     await self._append(parts[middle:])
@@ -155,7 +156,7 @@ class ServedLog:
         return self._partitions
 
     def _records(self, parts: Sequence[ServedPart], partitions: int) -> Iterator[NewRecord]:
-        """Records of each partition's feeds, in their order: a feed lies where its viewer's key belongs."""
+        """Records of each partition's feeds, in their order. The viewer's key chooses the partition."""
         by_partition: dict[int, list[ServedPart]] = {}
         keys = [str(part.viewer_id).encode() for part in parts]
         for part, partition in zip(parts, partitions_of(keys, partitions, 0), strict=True):

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from streams.server.error_names import ProtocolError
 
-#: Nothing from elsewhere, nothing inline, in nobody's frame; the websocket is of the same origin.
+#: Nothing from other origins, nothing inline, no embedding in a frame. The websocket has the same origin.
 CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -20,7 +20,7 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-#: What is served at all, by file name suffix.
+#: Content types by file name suffix; files with another suffix are not served.
 _TYPES: Final = {
     ".html": "text/html",
     ".css": "text/css",
@@ -39,7 +39,7 @@ class _File(NamedTuple):
 
 
 class Page:
-    """Files of ``streams/web``, by name; ``index.html`` is ``/``."""
+    """The files of ``streams/server/web``, by name; ``/`` is ``index.html``."""
 
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}

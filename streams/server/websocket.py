@@ -29,7 +29,7 @@ from streams.server.limits import TokenBucket
 from streams.server.pushes import Subscription
 from streams.server.query import check_query, query_id
 
-#: Requests of one connection that are being answered, and those that may wait behind them.
+#: Requests of one connection that are worked on at once, and how many more may wait.
 IN_FLIGHT_MAX: Final = 4
 WAITING_MAX: Final = 28
 
@@ -82,7 +82,7 @@ def _check_upgrade(request: web.Request, context: Context) -> None:
 async def _authenticate(
     request: web.Request, connection: Connection, context: Context, asked: int | None
 ) -> int | None:
-    """The viewer of the connection; None when the client left before saying."""
+    """The viewer of the connection; None when the client left before it sent a token."""
     if context.auth.open:
         return asked
     if "Authorization" in request.headers:
@@ -120,7 +120,7 @@ async def _first_frame(connection: Connection) -> str | None:
 
 
 class Conversation:
-    """What a viewer and the server say to each other on one connection."""
+    """Answers one viewer's frames on one connection."""
 
     def __init__(self, context: Context, connection: Connection, viewer_id: int) -> None:
         self._context = context
@@ -132,7 +132,7 @@ class Conversation:
         self._subscription: Subscription | None = None
 
     async def run(self) -> None:
-        """Say hello and answer until either side ends the connection."""
+        """Send ``hello``, then answer frames until either side ends the connection."""
         context, connection = self._context, self._connection
         config = context.config
         hello = hello_frame(
@@ -269,7 +269,7 @@ class Conversation:
         self._connection.outbox.heartbeat(heartbeat_frame(version=service.version, time_ms=service.now_ms()))
 
     def _refuse(self, error: Exception, text: str | None, request_id: int | None = None) -> None:
-        """Answer with a named error; ``text`` is the frame to take the request's id from when it is not known."""
+        """Answer with a named error. ``text``: the frame, to read the request id from where it is not known yet."""
         name, message = name_error(error)
         if name == "internal":
             _log.error("internal error", session=self._connection.session, exc_info=error)
