@@ -1,4 +1,4 @@
-"""A job's computation: in a forked child where there are any, else here and now."""
+"""A job's computation: in a forked child; where processes cannot fork, at once on the caller's thread."""
 
 import asyncio
 import errno
@@ -15,44 +15,44 @@ _ERROR_BYTES_MAX = 1000
 
 
 class ResultTooLargeError(OSError):
-    """A job made more bytes than it may."""
+    """A job's result has more bytes than allowed."""
 
     def __init__(self, size_max: int) -> None:
         super().__init__(errno.EFBIG, f"the result has more than {size_max} bytes")
 
 
 class Computation(Protocol):
-    """Work under way. ``pause_s``: how long its start kept the caller."""
+    """Work under way. ``pause_s``: how long the start blocked the caller."""
 
     pause_s: float
 
     async def result(self) -> bytes:
-        """Wait for what the work returned.
+        """Wait for the result.
 
         Raises:
-            ResultTooLargeError: it returned too much.
-            OSError: it failed or was ended.
+            ResultTooLargeError: the result is too large.
+            OSError: the work failed or was killed.
         """
 
     def kill(self) -> None:
-        """End it now: ``result`` then raises. Harmless when it has ended."""
+        """End the work now; ``result`` then raises. Harmless after the work has ended."""
 
 
-#: Starts work that may return so many bytes. Called on the writer thread.
+#: Starts work, given with the most bytes that its result may have. Called on the writer thread.
 Start = Callable[[Callable[[], bytes], int], Computation]
 
 
 class ForkedComputation:
-    """Work in a child that sees the memory as it was; its result comes back through memory that both share.
+    """Work in a forked child, which sees the memory as of the fork; the result comes back through shared memory.
 
-    The shared memory holds one byte (a result or an error has come), eight with its length, and then its bytes.
+    The shared memory holds one byte (whether a result or an error has come), eight bytes with its length, then its bytes.
     """
 
     def __init__(self, work: Callable[[], bytes], size_max: int) -> None:
-        """Start it.
+        """Start the child.
 
         Raises:
-            OSError: no more processes or memory.
+            OSError: the system has no process or memory left.
         """
         self._size_max = size_max
         self._shared = mmap.mmap(-1, _HEAD_BYTES + max(size_max, _ERROR_BYTES_MAX))
@@ -101,7 +101,7 @@ class ForkedComputation:
 
 
 class InlineComputation:
-    """Work that was done before the start returned, on the caller's thread."""
+    """Work that was done on the caller's thread, before the start returned."""
 
     pause_s = 0.0
 
@@ -125,9 +125,9 @@ class InlineComputation:
 
 
 def start_computation(work: Callable[[], bytes], size_max: int) -> Computation:
-    """Start in a child; where processes cannot fork, do it here, which keeps the caller until it is done.
+    """Start the work in a child; where processes cannot fork, do all of it here, which blocks the caller.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the work cannot be started.
     """
     return ForkedComputation(work, size_max) if CAN_FORK else InlineComputation(work, size_max)

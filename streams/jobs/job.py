@@ -10,17 +10,17 @@ _LENGTH_BYTES = 4
 
 
 class Result(NamedTuple):
-    """What a job made: a model's bytes, and what was measured of it, by name."""
+    """A job's result: a model's bytes, and its evaluation as numbers by name."""
 
     payload: bytes
     evaluation: dict[str, float]
 
 
 class Job(Protocol):
-    """Slow work on the state. ``name`` is also the name of the model that it makes, ``schema`` says what it means.
+    """Slow work on the state. ``name`` is also the model's name; ``schema`` says what the model's bytes mean.
 
-    It is due whenever the state's clock passes a multiple of ``interval_ms`` (0: never); the time it is due for is the
-    model's version. It may take ``seconds_max`` and make ``result_bytes_max``.
+    The job is due whenever the state's clock passes a multiple of ``interval_ms`` (0: never); this due time is the
+    model's version. The job may take ``seconds_max``, and its result may have ``result_bytes_max``.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Job(Protocol):
     result_bytes_max: int
 
     def has_work(self, state: EngineState) -> bool:
-        """Whether there is anything to compute from; the job waits until there is. On the writer thread, at once."""
+        """Whether the state has anything to compute from; until then the job waits. Quick: runs on the writer thread."""
 
     def compute(self, state: EngineState) -> Result:
-        """Make the model; a function of the state alone, which does not change meanwhile.
+        """Make the model, a function of the state alone; the state does not change meanwhile.
 
         Runs in a forked child: it takes no locks, imports nothing, and calls only kernels that are compiled already.
         """

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 class JobMetrics:
     """When each job last ran, how long it took, and how often it failed.
 
-    The label is not ``job``: Prometheus gives that name to what it scrapes.
+    The label is ``job_name``: Prometheus uses ``job`` for the scraped target.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -8,12 +8,12 @@ from engine.state import EngineState
 from streams.jobs.job import Result
 
 _HOUR_MS = 3_600_000
-#: A packed result is the model's bytes and an evaluation, which is short.
+#: Room for the evaluation, which a packed result holds beside the model's bytes.
 _EVALUATION_BYTES_MAX = 4096
 
 
 class ReputationJob:
-    """Computes model ``reputation``, from the one in force on where there is one."""
+    """Computes model ``reputation``; the ranks start from those of the model in force, if any."""
 
     name = REPUTATION.name
     schema = REPUTATION.schema

@@ -1,6 +1,6 @@
 """Runs jobs when they are due: one at a time, each on the version at which the state's clock passed its due time.
 
-So nodes that share one order of versions compute the same model from the same state, and publish the same records.
+Nodes that share one order of versions therefore compute the same model from the same state, and publish equal records.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from streams.process.retry import Retries
 
 log = structlog.get_logger("murmuration.jobs")
 
-#: How often it is looked whether a job is due although nothing is applied: after a start, or beside a snapshot.
+#: How often to look for due jobs while no piece is applied: a job may be due after a start, or after a snapshot's end.
 CHECK_INTERVAL_S = 1.0
 #: Later than any event time.
 NEVER_MS = 1 << 62
 
 
 class _Begun(NamedTuple):
-    """A computation under way. ``began_s``: monotonic seconds."""
+    """A computation that was started. ``began_s``: monotonic seconds."""
 
     job: Job
     due_ms: int
@@ -39,9 +39,9 @@ class _Begun(NamedTuple):
 class JobRunner:
     """Starts jobs on the writer thread (``between_pieces``) and publishes their results on the event loop (``run``).
 
-    Concurrency: ``_idle`` says whose turn it is. While it is true only the writer thread touches the schedule, and
-    makes it false when it starts a job; the event loop makes it true again when that job is over, and false for good at
-    the end.
+    Concurrency: ``_idle`` says which thread owns the schedule. While it is true only the writer thread touches the
+    schedule; the writer sets it to false when it starts a job. The event loop sets it to true again when that job is
+    over, and to false for good at the end.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class JobRunner:
         call: Callable[[Callable[[], None]], Awaitable[None]],
         forks: asyncio.Lock,
     ) -> None:
-        """``live``: whether the backlog of the start is applied. ``call``: runs something on the writer thread, between
-        two pieces. ``forks``: held by whoever has a forked child work, so that there is one at a time."""
+        """``live``: whether the backlog of the start is applied. ``call``: runs a function on the writer thread, between
+        two pieces. ``forks``: held while a forked child works, so that only one exists at a time."""
         self._jobs = [job for job in jobs if job.interval_ms]
         self._state, self._log, self._metrics = state, event_log, metrics
         self._start, self._live, self._call, self._forks = start, live, call, forks
         self._loop = asyncio.get_running_loop()
         self._idle = True
-        #: The newest due time of each job that was tried or has its result, by name.
+        #: By job name, the newest due time that was tried or has a result.
         self._tried_ms = dict.fromkeys((job.name for job in self._jobs), 0)
-        #: Before this event time nothing is due.
+        #: No job is due before this event time.
         self._next_ms = 0
         self._begun: _Begun | None = None
         self._started = asyncio.Event()
@@ -73,7 +73,7 @@ class JobRunner:
     # On the writer thread
 
     def between_pieces(self) -> None:
-        """Start the job that is due, if there is one. Called on the writer thread after every piece."""
+        """Start a job that is due, if any. Called on the writer thread after every piece."""
         if not self._idle or self._state.clock_ms < self._next_ms or not self._live() or self._forks.locked():
             return
         waiting = False
@@ -112,7 +112,7 @@ class JobRunner:
         self._started.set()
 
     async def run(self) -> None:
-        """Look for due jobs, and see each one that was started to its end, for ever."""
+        """For ever: look for due jobs, and publish the result of each started one."""
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -160,14 +160,14 @@ class JobRunner:
             self._metrics.running.labels(job.name).set(0)
 
     async def _result(self, job: Job, computation: Computation) -> Result:
-        """What the computation made.
+        """Wait for the computation's result.
 
         Raises:
-            TimeoutError: it took too long and was ended.
-            OSError: it failed.
+            TimeoutError: the computation took too long and was killed.
+            OSError: the computation failed.
         """
         waiting = asyncio.ensure_future(computation.result())
-        # Whoever cancels this does not wait for what becomes of the computation.
+        # If this is cancelled, nobody awaits the computation: mark its error as seen, so that asyncio does not log it.
         waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.wait((waiting,), timeout=job.seconds_max)
@@ -181,12 +181,12 @@ class JobRunner:
         return unpack(waiting.result())
 
     async def _publish(self, job: Job, due_ms: int, result: Result) -> None:
-        """Append the model's records, unless the model is in force already; tried again until the job is due again.
+        """Append the model's records, unless the model is in force already; retries until the job's next due time.
 
         Raises:
-            LogError: they cannot be appended, or the log was away for too long.
+            LogError: the records cannot be appended, or the log was away for too long.
         """
-        # Hashing and encoding megabytes takes longer than the event loop may be kept.
+        # Hashing and encoding megabytes would block the event loop for too long.
         records = await asyncio.to_thread(
             model_records, job.name, due_ms, job.schema, result.payload, result.evaluation, due_ms
         )

@@ -1,1 +1,1 @@
-"""The live engine: the log's tail, the one thread that writes the state, snapshots beside it."""
+"""The live engine: the log's tail, the one thread that writes the state, and snapshots."""

@@ -1,6 +1,6 @@
-"""Pieces into state: journal, decode, apply, count. One version a piece; no thread of its own.
+"""Applies pieces to the state: journal, decode, apply, count. One version per piece; the caller brings the thread.
 
-The journal hears of a piece before the state does: what was ever served can be told again after a crash.
+A piece is written to the journal before it is applied, so that every version ever served can be rebuilt after a crash.
 """
 
 import time
@@ -24,20 +24,20 @@ from streams.reading.metrics import EngineMetrics
 from streams.reading.state_lock import PhaseFairLock
 from streams.recovery.effects import dead_letters
 
-#: Topic by kind, for counting; derived rows (a create's mentions, hashtags, …) are not events of their own.
+#: Topic by kind, for counting. Derived rows (a create's mentions, hashtags, …) are not counted as events.
 _TOPIC_OF_KIND = np.full(256, len(APPLIED_TOPICS), np.int64)
 for _type, _kind in KIND_BY_TYPE.items():
     _TOPIC_OF_KIND[_kind] = APPLIED_TOPICS.index(TOPIC_BY_TYPE[_type])
 
-#: The rooms' metrics are at most about this old.
+#: The rooms' metrics are updated about this often.
 ROOMS_SHOWN_S = 0.5
 
 
 class Applier:
     """The only writer of a state. Used by one thread at a time.
 
-    ``positions`` (next offset to be applied, by partition) changes with the version; others may read it one piece
-    old. ``journal`` None: nothing is kept (benchmarks, audits).
+    ``positions`` (next offset to be applied, by partition) changes with the version; another thread may see it one
+    piece late. ``journal`` None: nothing is kept (benchmarks, audits).
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Applier:
     ) -> None:
         self.state = state
         self.journal = journal
-        #: Set once a start's backlog is applied: how old a replayed event is says nothing about freshness.
+        #: True once the backlog of the start is applied. Until then freshness is not counted: replayed events are old.
         self.live = False
         self.positions: dict[TopicPartition, int] = {}
         self.applied_append_ms: dict[TopicPartition, int] = {}
-        #: How many dead letters ``on_dead`` was given.
+        #: How many dead letters were given to ``on_dead``.
         self.dead_letters = 0
         self._lock = lock
         self._decoder = decoder
@@ -68,13 +68,14 @@ class Applier:
         self._shown_s = time.perf_counter()
 
     def apply(self, piece: Piece, *, journaled: bool) -> None:
-        """Apply one piece as the next version. ``journaled``: it is replayed from the journal.
+        """Apply one piece as the next version. ``journaled``: the piece comes from the journal, which has it already.
 
         Raises:
-            OSError: the journal cannot be written; nothing has changed, the same piece may be applied again.
+            OSError: the journal cannot be written. Nothing has changed, so the same piece may be applied again.
             InvariantError: journal and state do not agree on the version.
         """
-        # First of all: a piece that can be neither decoded nor applied has a version then, and can be passed over.
+        # The journal comes first. Then even a piece that cannot be decoded or applied has a version, and an operator
+        # can have it passed over.
         if self.journal is not None and not journaled:
             self._note(piece)
         if self.journal is not None and self.state.version + 1 in self.journal.skipped:
@@ -83,7 +84,7 @@ class Applier:
         started = time.perf_counter()
         decoded = self._decoder.decode(events_only(piece))
         self._metrics.decode.observe(time.perf_counter() - started)
-        # Only this thread writes, so the state stays as it is observed.
+        # Only this thread writes, so the state cannot change while it is observed without the lock.
         with self._metrics.observe.time():
             observed = self.state.observe(decoded.batch)
         with self._lock.writing():
@@ -98,7 +99,7 @@ class Applier:
         self._bury(dead_letters(piece, decoded, applied.effects))
 
     def _pass_over(self, piece: Piece) -> None:
-        """The piece cannot be applied: it becomes a version that changes no room, and its records dead letters."""
+        """Pass over a piece that cannot be applied: its version changes no room, its records become dead letters."""
         events = events_only(piece)
         with self._lock.writing():
             self.state.skip(sum(len(run.offsets) for run in events))
@@ -125,7 +126,7 @@ class Applier:
         return self._shown_version == self.state.version
 
     def show_rooms(self) -> None:
-        """Put the rooms' gauges on the metrics; by the writer, who alone may look at them without a lock."""
+        """Copy the rooms' gauges to the metrics. Only the writer may call this: it alone reads them without the lock."""
         self._metrics.rooms.show(self.state.gauges())
         self._shown_version, self._shown_s = self.state.version, time.perf_counter()
 
@@ -145,7 +146,7 @@ class Applier:
             return
         self._count_by_topic(batch, keep)
         if (batch.kind == Kind.MODEL_COMMIT).any():
-            # This thread alone writes: it may read between two pieces without the lock.
+            # Only this thread writes, so between two pieces it may read without the lock.
             metrics.note_models(self.state.models.in_force())
         if self.live:
             now_ms = time.time() * 1000.0

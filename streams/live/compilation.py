@@ -1,9 +1,9 @@
-"""Compiles every kernel before the first event and the first request need it: cold, in processes of their own.
+"""Compiles every kernel before the first event or request needs it; kernels that are not cached in worker processes.
 
-Numba compiles one kernel at a time in a process. So workers, one a core, each take a module, compile it and leave it in
-numba's cache on disk; this process then loads all of them from there. Where the cache cannot be written, or a worker
-fails, this process compiles by itself what is missing. ``python -m streams.live.compilation`` is a worker: it reads
-names of modules, a line each, and answers each with the CPU seconds that it took.
+Numba compiles one kernel at a time in a process. So workers, one per core, each take a module, compile it and leave the
+machine code in numba's cache on disk; this process then loads everything from there. Where the cache cannot be written,
+or a worker fails, this process compiles the missing kernels. ``python -m streams.live.compilation`` is a worker: it
+reads names of modules, one per line, and answers each with the CPU seconds that the module took.
 """
 
 import importlib
@@ -21,11 +21,11 @@ import structlog
 from streams.live import kernel_cache
 
 Progress = Callable[[str], None]
-#: With a filled cache the start is over before; then no line is printed.
+#: No progress is printed before this: with a filled cache the start takes less.
 PROGRESS_AFTER_S = 2.0
 WORKERS_MAX = 8
-#: What takes longest, longest first: a worker that begins with it ends no later than the others. The rest follows in
-#: the order of ``MODULES``. (docs/benchmarks.md has the table; ``murmuration bench compile`` measures it.)
+#: The slowest modules, slowest first: begun first, they do not keep one worker busy after the others have ended. The
+#: rest follows in the order of ``MODULES``. (docs/benchmarks.md has the times; ``murmuration bench compile`` measures.)
 LONGEST = (
     "engine.tweet_store.state",
     "engine.interaction_graph.state",
@@ -45,15 +45,15 @@ def cores() -> int:
 
 
 def in_order(modules: Iterable[str]) -> list[str]:
-    """The longest first; a stable order otherwise."""
+    """The modules of ``LONGEST`` first, then the others in the order given."""
     return sorted(modules, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
 
 
 def compile_kernels(progress: Progress = lambda line: None, workers: int | None = None) -> None:
     """Compile, or load from the cache, every kernel: the engine's and the decoder's.
 
-    ``progress`` hears of it only when it takes a while: with a filled cache it is over at once. ``workers``: how many
-    processes compile what the cache lacks (default: one a core, at most ``WORKERS_MAX``).
+    ``progress`` is called only after ``PROGRESS_AFTER_S``. ``workers``: how many processes compile the kernels that the
+    cache lacks (default: one per core, at most ``WORKERS_MAX``).
     """
     began = time.monotonic()
     modules = kernel_cache.MODULES
@@ -76,11 +76,11 @@ def compile_kernels(progress: Progress = lambda line: None, workers: int | None 
 
 
 def _load(name: str) -> None:
-    """Warm a module from the cache; what the cache has broken is compiled anew."""
+    """Load a module's kernels from the cache; if the cache is damaged, compile them anew."""
     module = importlib.import_module(name)
     try:
         module.warm()
-    except Exception as error:  # a cut file may raise anything that unpickling raises
+    except Exception as error:  # unpickling a truncated file may raise anything
         log.warning("kernels compiled anew: the cache could not be read", module=name, error=repr(error))
         kernel_cache.forget(kernel_cache.closure([name]))
         module.warm()
@@ -89,8 +89,8 @@ def _load(name: str) -> None:
 def fill(modules: Iterable[str], workers: int, told: Callable[[int, str, float], None]) -> None:
     """Let worker processes compile these modules into the cache, in this order as they become free.
 
-    ``told``: after each, how many are done, the module and its CPU seconds. A worker that fails is logged; what it
-    left is for the others, and at last for the caller.
+    ``told`` is called after each module: how many are done, the module and its CPU seconds. A worker that fails is
+    logged; the other workers take the remaining modules, and the caller compiles whatever is still missing.
     """
     left, done = deque(modules), []
 
@@ -121,7 +121,7 @@ def fill(modules: Iterable[str], workers: int, told: Callable[[int, str, float],
 
 
 def _worker() -> subprocess.Popen[str]:
-    """A process that imports what this one would."""
+    """A worker process with the same import path as this one."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return subprocess.Popen(
         [sys.executable, "-m", "streams.live.compilation"],
@@ -133,11 +133,11 @@ def _worker() -> subprocess.Popen[str]:
 
 
 def main() -> None:
-    """Compile what is named on standard input, until it ends."""
+    """Compile the modules that standard input names, until it ends."""
     # Ctrl-C goes to the whole group of processes: end at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     answers = os.fdopen(os.dup(1), "w")
-    # Standard output is for answers alone; what else is printed goes where errors go.
+    # Standard output carries only answers, so anything else that is printed goes to standard error.
     os.dup2(2, 1)
     for line in sys.stdin:
         began = time.process_time()

@@ -1,4 +1,4 @@
-"""Snapshots and the journal's syncs beside the running engine, and a last snapshot when it ends."""
+"""Writes snapshots and syncs the journal while the engine runs, and writes a last snapshot when it ends."""
 
 import asyncio
 import contextlib
@@ -25,10 +25,10 @@ SNAPSHOT_SIGNAL = signal.SIGUSR1
 
 
 class Keeper:
-    """Keeps what the next start needs. Lives on the event loop; ``store`` None: nothing is kept.
+    """Keeps on disk what the next start needs. Lives on the event loop; ``store`` None: nothing is kept.
 
-    Concurrency: the writer thread lends its time for the start of a snapshot only (a fork, or where there is none the
-    whole writing); everything else happens in threads of the loop's pool.
+    Concurrency: only the start of a snapshot runs on the writer thread (a fork; without forks, the whole snapshot).
+    Everything else runs in threads of the loop's pool.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Keeper:
         rooms: Mapping[str, str],
         settled: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``rooms``: the hash of each room. ``settled``: whether everything that follows from what was applied (dead
-        letters) is in the log. Only then may a snapshot stand for it: what the snapshot holds is not read again, and
-        what was not written would never be."""
+        """``rooms``: the hash of each room. ``settled``: whether all dead letters of applied records are in the log. A
+        snapshot must wait for that: the next start does not read these records again, so letters that were not written
+        by then would be lost."""
         self._event_log = event_log
         self._store = store
         self._recovered = recovered
@@ -54,9 +54,10 @@ class Keeper:
         self._metrics = metrics
         self._rooms = rooms
         self._settled = settled
-        #: The newest version that a snapshot has; -1 asks for one at once (a gap was passed over).
+        #: The version of the newest snapshot; -1 asks for a snapshot at once (a gap in the log was accepted).
         self._version = recovered.state.version if recovered.on_disk else -1
-        #: Held while a forked child works, whoever forked it: two at a time would double what is copied on writing.
+        #: Held while a forked child works, for a snapshot or a job: two children would double the memory that is copied
+        #: on write.
         self.forks = asyncio.Lock()
         self._pending: Pending | None = None
         metrics.gap_records.set(recovered.state.gap_records)
@@ -68,7 +69,7 @@ class Keeper:
         """Sync the journal and write snapshots as configured, for ever. A snapshot that fails is tried again later.
 
         Raises:
-            OSError: the journal could not be synced: what is on the disk is unknown, and only a new start can tell.
+            OSError: the journal could not be synced. Its contents on disk are unknown now; only a new start finds out.
         """
         if self._store is None:
             await asyncio.Event().wait()
@@ -85,10 +86,10 @@ class Keeper:
             await asyncio.sleep(self._config.journal_sync_interval_s)
 
     async def snapshot(self, *, again: bool = False) -> SnapshotInfo | None:
-        """Write a snapshot of the version there is now, unless the newest one is of it (``again``: even so).
+        """Write a snapshot of the current version, unless the newest snapshot has it (``again``: even then).
 
         Raises:
-            OSError: it could not be written; the one before stays in force.
+            OSError: it could not be written; the previous snapshot stays.
         """
         async with self.forks:
             if self._store is None or (self._recovered.state.version == self._version and not again):
@@ -117,7 +118,7 @@ class Keeper:
             return info
 
     def _start(self) -> Pending | None:
-        """On the writer thread: nothing changes until the fork is done."""
+        """Begin a snapshot. Runs on the writer thread, so that nothing changes until the fork is done."""
         if not self._settled():
             return None
         assert self._store is not None
@@ -156,7 +157,7 @@ class Keeper:
         await asyncio.to_thread(self._store.prune, self._recovered.journal, starts)
 
     async def close(self) -> None:
-        """After the writer thread has ended: a last snapshot, and the journal closed."""
+        """Write a last snapshot and close the journal. To be called after the writer thread has ended."""
         journal, snapshots = self._recovered.journal, self._recovered.snapshots
         if journal is None or snapshots is None:
             return
@@ -180,7 +181,7 @@ class Keeper:
 
 
 class SnapshotListener:
-    """Has a snapshot written when the process is told to; while it starts, as soon as it has started."""
+    """Writes a snapshot on ``SNAPSHOT_SIGNAL``. A signal during the start takes effect once the engine runs."""
 
     def __init__(self) -> None:
         self._keeper: Keeper | None = None
@@ -188,13 +189,13 @@ class SnapshotListener:
         self._writing: set[asyncio.Task[None]] = set()
 
     def ready(self, keeper: Keeper) -> None:
-        """From now on there is something to write."""
+        """The engine runs now; write the snapshot of a signal that came during the start."""
         self._keeper = keeper
         if self._early:
             self.heard()
 
     def heard(self) -> None:
-        """The signal has come."""
+        """Handle the signal."""
         if self._keeper is None:
             self._early = True
             return
@@ -211,7 +212,7 @@ class SnapshotListener:
 
 @contextlib.contextmanager
 def snapshots_on_signal() -> Iterator[SnapshotListener]:
-    """``SNAPSHOT_SIGNAL`` has a snapshot written; it never ends the process, as it would if nobody listened."""
+    """Handle ``SNAPSHOT_SIGNAL`` while the block runs. Without a handler the signal would end the process."""
     listener, loop = SnapshotListener(), asyncio.get_running_loop()
     loop.add_signal_handler(SNAPSHOT_SIGNAL, listener.heard)
     try:

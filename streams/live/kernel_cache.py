@@ -1,9 +1,9 @@
-"""What is in numba's cache on disk, and whether it is of the sources as they are now.
+"""Which kernels numba's cache on disk has, and whether they were compiled from the current sources.
 
-Numba notices a change in a kernel's own file, and none in the file of a function that the kernel calls: the old machine
-code of both is then used on. A state computed so is not the state that the sources say. This module therefore keeps a
-ledger beside the cached kernels: for every source file, a hash of it and of all project files that it imports. Where
-that differs, the file's kernels are forgotten. The ledger also says which modules were compiled whole.
+Numba notices a change in a kernel's file, but not in the file of a function that the kernel calls: it would go on with
+the old machine code of both, and the state would not be what the sources compute. This module therefore keeps a ledger
+beside the cached kernels: for every source file, a hash of the file and of all project files that it imports. Where the
+hash differs, the file's kernels are removed from the cache. The ledger also lists the modules compiled completely.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _LEDGER = "murmuration-kernels.json"
 
 
 class Ledger(msgspec.Struct):
-    """``sources``: stamps by module; ``filled``: modules compiled whole, by what numba compiled for."""
+    """``sources``: stamps by module; ``filled``: modules compiled completely, by compilation target (``target``)."""
 
     sources: dict[str, str] = {}
     filled: dict[str, list[str]] = {}
@@ -83,8 +83,8 @@ def _stamp(module: str) -> str:
 
 
 def target() -> str:
-    """What numba compiles for here: its cache is keyed by the same."""
-    # Where a processor is named, as in the image, the host does not matter.
+    """What numba compiles for on this machine: its cache has the same key."""
+    # Where numba is configured for a processor, as in the container image, the host's processor does not matter.
     host = f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
     name = os.environ.get("NUMBA_CPU_NAME") or host
     told = [os.environ.get(f"NUMBA_{option}", "") for option in ("CPU_FEATURES", "OPT")]
@@ -93,7 +93,7 @@ def target() -> str:
 
 
 def folder_of(module: str) -> Path | None:
-    """Where numba keeps a module's kernels; None without kernels of its own, or where numba can write nowhere."""
+    """Where numba keeps a module's kernels; None if the module has no kernels, or numba has no writable folder."""
     loaded = importlib.import_module(module)
     for function in vars(loaded).values():
         if getattr(function, "__module__", "") == module and hasattr(function, "py_func"):
@@ -118,7 +118,7 @@ def _read() -> Ledger:
 
 
 def _write(ledger: Ledger) -> None:
-    """The ledger as a whole, or not at all: without one everything is compiled anew."""
+    """Write the ledger atomically. If that fails there is none, and the next start compiles everything anew."""
     path = _ledger_path()
     if path is None:
         return
@@ -130,7 +130,7 @@ def _write(ledger: Ledger) -> None:
 
 
 def forget(modules: Iterable[str]) -> None:
-    """Remove the kernels of these modules from the cache; what cannot be removed stays."""
+    """Remove the kernels of these modules from the cache; files that cannot be removed stay."""
     for module in modules:
         folder = folder_of(module)
         if folder is not None:
@@ -140,7 +140,7 @@ def forget(modules: Iterable[str]) -> None:
 
 
 def forget_stale() -> None:
-    """Forget the kernels of every file that changed, or that imports one that did."""
+    """Forget the kernels of every file that changed or imports a changed file."""
     ledger = _read()
     sources = {module: _stamp(module) for module in closure(MODULES)}
     changed = {module for module, stamp in sources.items() if ledger.sources.get(module) != stamp}
@@ -151,13 +151,13 @@ def forget_stale() -> None:
 
 
 def unfilled() -> list[str]:
-    """Modules whose kernels the cache does not have whole."""
+    """Modules of which the cache lacks kernels."""
     filled = _read().filled.get(target(), [])
     return [module for module in MODULES if module not in filled]
 
 
 def note_filled() -> None:
-    """All modules were compiled, and the cache has them."""
+    """Note in the ledger that the cache has the kernels of all modules."""
     ledger = _read()
     ledger.filled[target()] = list(MODULES)
     _write(ledger)

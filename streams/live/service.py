@@ -1,4 +1,4 @@
-"""What the server asks of the engine: the seam between websocket/HTTP and the state thread."""
+"""The interface that the server uses: between websocket and HTTP on one side, and the engine on the other."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether the state has caught up. ``reason`` says why not, in one line."""
+    """Whether the state has caught up with the log; ``reason`` says in one line why not."""
 
     ready: bool
     reason: str
@@ -26,7 +26,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Viewer(msgspec.Struct, frozen=True):
-    """A person to try a feed for."""
+    """A person whose feed somebody may try."""
 
     user_id: int
     followees: int
@@ -38,7 +38,7 @@ class FeedService(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """Of every version; the record of a served feed names it."""
+        """The history and incarnation of every version here; the record of a served feed names them."""
 
     @property
     def version(self) -> int:
@@ -50,7 +50,7 @@ class FeedService(Protocol):
 
     @property
     def home_mixer(self) -> HomeMixerConfig:
-        """What the products run with; graph queries take from it what they are not told."""
+        """The configuration of the products. Graph queries use it for every parameter that the caller left out."""
 
     def now_ms(self) -> int:
         """The time of a request that does not name one (``serving.clock``)."""
@@ -62,7 +62,7 @@ class FeedService(Protocol):
         """Whether the state thread lives."""
 
     async def answer(self, request: Request, finish: Callable[[Feed], T]) -> T:
-        """Compute a feed on the reader pool, and shape it there with ``finish``.
+        """Compute a feed on the reader pool, and run ``finish`` on it there.
 
         Raises:
             RequestError: the request cannot be answered (named by ``code``; bad cursors too).
@@ -79,13 +79,13 @@ class FeedService(Protocol):
         """
 
     async def viewers(self, limit: int) -> list[Viewer]:
-        """The most active viewers, for people who want to look around."""
+        """The most active viewers, most active first; whose feeds somebody may try."""
 
     async def models(self) -> list[ModelInForce]:
-        """The models that came through the log: what is in force of each."""
+        """The version in force of each model that came through the log."""
 
     async def reputation(self, user_id: int) -> AccountReputation:
-        """An account's reputation; the goodwill, marked as missing, where it has none.
+        """An account's reputation; for an account without one the goodwill, marked as missing.
 
         Raises:
             CapacityError: the request queue is full.
@@ -99,4 +99,4 @@ class FeedService(Protocol):
         """
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
-        """Wait until the version is greater than ``after`` (or the time is over); returns the version."""
+        """Wait until the version is greater than ``after``, at most ``timeout_s``; returns the version."""

@@ -24,7 +24,7 @@ JOURNAL_RETRY_S_MAX = 0.5
 
 
 class Call(NamedTuple):
-    """Something to be done between two pieces."""
+    """Work to be done between two pieces."""
 
     work: Callable[[], object]
     done: asyncio.Future[object]
@@ -42,7 +42,7 @@ class StateThread:
         on_failed: Callable[[BaseException], None],
     ) -> None:
         self.applier = applier
-        #: False once the thread has died of an error: the state may be half changed.
+        #: False once the thread has died of an error; the state may be half changed then.
         self.healthy = True
         #: Why nothing is applied now (the journal cannot be written); None when all is well.
         self.problem: str | None = None
@@ -65,12 +65,12 @@ class StateThread:
         self._thread.start()
 
     async def put(self, pieces: Pieces) -> None:
-        """Hand over what a source gave; waits while the queue is full."""
+        """Queue the pieces that a source gave; waits while the queue is full."""
         await self._room.acquire()
         self._jobs.put(pieces)
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Do something on the writer thread, between two pieces: nothing changes meanwhile.
+        """Run ``work`` on the writer thread between two pieces, so that the state does not change meanwhile.
 
         Raises:
             Exception: what ``work`` raised.
@@ -80,7 +80,7 @@ class StateThread:
         return await done
 
     async def stop(self) -> None:
-        """Apply what is queued and end the thread."""
+        """Apply the queued pieces and end the thread."""
         if self._thread.is_alive():
             self._stopping.set()
             self._jobs.put(None)
@@ -117,15 +117,15 @@ class StateThread:
             time.sleep(self.retry_s)
 
     def attempt(self, piece: Piece, journaled: bool) -> bool:
-        """Apply a piece; False when the journal cannot be written: to be tried again.
+        """Apply a piece; False when the journal cannot be written and the piece is to be tried again.
 
         Raises:
-            OSError: it cannot, and this thread is to end.
+            OSError: the journal cannot be written, and this thread is to end.
         """
         try:
             self.applier.apply(piece, journaled=journaled)
         except OSError as error:
-            # Feeds go on at the version there is; what the journal does not know is not applied.
+            # A piece that is not in the journal is not applied. Feeds go on at the current version.
             self.retry_s = self._journal.failed(error)
             self.problem = f"the journal cannot be written: {error}"
             if self._stopping.is_set():

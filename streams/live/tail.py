@@ -1,4 +1,4 @@
-"""From the log to the state thread: reading on, dead letters, lag and readiness."""
+"""From the log to the state thread: reading, dead letters, lag and readiness."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,9 @@ log = structlog.get_logger("murmuration.tail")
 
 RECALL_POLL_S = 1.0
 LAG_INTERVAL_S = 0.25
-#: How long a stop waits for the log to take the last dead letters.
+#: How long a stop waits for the last dead letters to be written to the log.
 CLOSE_TIMEOUT_S = 5.0
-#: The log not answering for so long makes the lag unknown.
+#: The lag counts as unknown when the log has not answered for this long.
 LAG_TIMEOUT_S = 5.0
 
 
@@ -38,14 +38,15 @@ class Ingest:
         self, event_log: EventLog, config: IngestConfig, log_config: LogConfig, metrics: EngineMetrics
     ) -> None:
         self.lag_records: dict[TopicPartition, int] = {}
-        #: None until the lag is known; the reason why it is not, otherwise.
+        #: Why the engine is not ready as far as reading goes: the lag is unknown, or the start's backlog is not applied
+        #: yet, or the state thread has a problem. None when all is well.
         self.problem: str | None = "the log was not read yet"
-        #: How many dead letters of the state thread's are in the log.
+        #: How many of the state thread's dead letters are in the log.
         self.dead_letters_written = 0
         self._log, self._config, self._metrics = event_log, config, metrics
         self._log_config = log_config
         self._source: PieceSource | None = None
-        #: Next offsets behind what the state thread was given.
+        #: By partition, the offset after the last record that was given to the state thread.
         self._handed: dict[TopicPartition, int] = {}
         self._ends_at_start: dict[TopicPartition, int] = {}
         self._replayed = False
@@ -55,15 +56,15 @@ class Ingest:
         self._written = WrittenLetters()
 
     def on_dead(self, letters: list[DeadLetter]) -> None:
-        """Take dead letters from the state thread; they are written before more is read."""
+        """Take dead letters from the state thread; they are written before the next read."""
         self._dead += letters
 
     async def recall_dead_letters(self) -> None:
-        """Learn which records have their dead letter already: a replay must not write them again."""
+        """Learn which records have a dead letter in the log already, so that a replay does not write it again."""
         await self._written.recall(self._log)
 
     async def run(self, state_thread: StateThread, source: PieceSource) -> None:
-        """Read on for ever. A log that is away is waited for; what was read stays."""
+        """Read the log for ever. While the log is away this waits, and resumes where it stopped."""
         self._source = source
         while True:
             try:
@@ -102,7 +103,7 @@ class Ingest:
             self.dead_letters_written += len(letters)
 
     async def close(self) -> None:
-        """After the writer thread has ended: write the last dead letters, if the log takes them soon."""
+        """Write the last dead letters, waiting at most ``CLOSE_TIMEOUT_S``. To be called after the writer thread ended."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self.flush_dead_letters()
@@ -136,7 +137,8 @@ class Ingest:
                     max(0.0, (now_ms - applied_ms) / 1000.0) if lag[where] else 0.0
                 )
         self.lag_records = lag
-        # A short log is under any lag bound before anything was applied: what was there at the start counts whole.
+        # All records that the log had at the start must be applied, whatever the lag bound: a short log would be under
+        # the bound before anything was applied.
         self._ends_at_start = self._ends_at_start or ends
         left = sum(max(0, end - self._position(applier, where)) for where, end in self._ends_at_start.items())
         self.problem = state_thread.problem
@@ -147,7 +149,7 @@ class Ingest:
             applier.live = True
 
     def _position(self, applier: Applier, where: TopicPartition) -> int:
-        """The next offset; once all that was read is applied, beyond offsets of no record too."""
+        """The next offset to apply. Once all read records are applied, also past trailing offsets without a record."""
         applied = applier.positions.get(where, 0)
         if self._source is None or applied < self._handed.get(where, applied):
             return applied
@@ -160,10 +162,11 @@ async def apply_retention(
     interval_s: float,
     models_since_ms: Callable[[], Awaitable[int | None]],
 ) -> None:
-    """Remove what is older than the retention, for ever, every ``interval_s``.
+    """Every ``interval_s``, for ever, remove records that are older than the retention.
 
-    ``models_since_ms``: since when topic ``models`` has what is in force; None removes nothing of it. That topic is
-    kept as long as that takes, though it is one of those that are kept.
+    ``models_since_ms``: the append time of the oldest record of topic ``models`` that a model in force needs, or None.
+    From ``models``, though one of the kept topics, older records are removed, if they are past the retention as well;
+    with None nothing is.
     """
     retention_ms = int(config.retention_h * 3_600_000)
     while True:

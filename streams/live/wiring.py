@@ -1,6 +1,6 @@
 """Wiring and life cycle: builds every part from the configuration and runs them together.
 
-A background task that dies ends the process: half an engine is worse than none.
+A background task that dies ends the process: an engine that runs without one of its parts would serve wrong feeds.
 """
 
 import asyncio
@@ -52,15 +52,16 @@ async def running_engine(
 ) -> AsyncIterator[tuple[LiveEngine, EventLog]]:
     """An engine that follows its log, and the log; background tasks end with the block.
 
-    ``accept_gap``: go on where the log has lost records that the state needs.
+    ``accept_gap``: go on even if the log has lost records that the state needs.
 
     Raises:
-        ConfigError, LogUnavailableError: it cannot start; the message says what to do.
-        LogGapError, LogBehindError, JournalError: what is on disk and what is in the log do not meet.
+        ConfigError, LogUnavailableError: the engine cannot start; the message says what to do.
+        LogGapError, LogBehindError, JournalError: the log does not continue from the state on disk.
     """
     sys.setswitchinterval(config.serving.switch_interval_s)
     async with AsyncExitStack() as stack:
-        # Before the folder is taken, until it is given back: whoever finds it taken may send the signal.
+        # Listen from before the folder is locked until after it is released: another process that finds it locked may
+        # send the signal.
         listener = stack.enter_context(snapshots_on_signal())
         event_log = await stack.enter_async_context(running_log(config.log))
         await asyncio.to_thread(compile_kernels, progress)
@@ -98,7 +99,7 @@ async def following_engine(
     state_thread: Callable[..., StateThread] = StateThread,
     start_job: Start = start_computation,
 ) -> AsyncIterator[LiveEngine]:
-    """An engine on an open log and folder: recovered, and following; what ``running_engine`` and simulations share.
+    """An engine on an open log and folder, recovered and following the log; ``running_engine`` and simulations use it.
 
     ``incarnation`` and ``now_ms``: see ``recover``. Raises what ``running_engine`` does.
     """
@@ -175,7 +176,7 @@ def _jobs(
 async def open_source(
     config: Config, event_log: EventLog, recovered: Recovered, registry: CollectorRegistry
 ) -> PieceSource:
-    """What is to be applied to the recovered state, in the order that ``log.order`` says; raises ``LogError``."""
+    """The source of pieces for the recovered state, in the order that ``log.order`` chooses; raises ``LogError``."""
     if config.log.order == "shared":
         return await SharedSource.open(
             event_log,
@@ -199,7 +200,7 @@ async def wait_applied(engine: LiveEngine, event_log: EventLog, *, timeout_s: fl
     """Wait until everything that is in the log at this moment has been applied, and feeds are served.
 
     Raises:
-        MurmurationError: it has not within ``timeout_s``.
+        MurmurationError: that took longer than ``timeout_s``.
     """
     ends = {
         TopicPartition(topic, partition): end

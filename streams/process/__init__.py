@@ -1,1 +1,1 @@
-"""How a process runs: its logs, its signals, its event loop, how it ends."""
+"""How a process runs: its logs, signals, event loop, memory, and how it ends."""

@@ -1,4 +1,4 @@
-"""How things end: no task is waited for without bound or without a word, and a process that was told to stop does."""
+"""How tasks and processes end: every wait is bounded and logged, and a process that is told to stop always ends."""
 
 import asyncio
 import faulthandler
@@ -9,24 +9,24 @@ from typing import Any, Final
 
 import structlog
 
-#: What a cancelled task may still take to leave in good order.
+#: How long a cancelled task may take to end.
 END_TIMEOUT_S: Final = 10.0
-#: So long before the force: what the tasks wait for is logged while there still is a loop to ask.
+#: Seconds before the forced end at which the tasks' places are logged, while the event loop still runs.
 _TELL_S: Final = 5.0
 
 log = structlog.get_logger("murmuration.ending")
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[Any]], *, timeout_s: float = END_TIMEOUT_S) -> None:
-    """Cancel tasks and wait until they have ended. One that has not within ``timeout_s`` is named in the log, with
-    what it waits for, and left behind."""
+    """Cancel tasks and wait until they have ended. A task that takes longer than ``timeout_s`` is logged, with the place
+    where it waits, and no longer waited for."""
     for task in tasks:
         task.cancel()
     await wait_ended(tasks, timeout_s=timeout_s)
 
 
 async def wait_ended(tasks: Collection[asyncio.Task[Any]], *, timeout_s: float = END_TIMEOUT_S) -> None:
-    """Wait until tasks that are about to end have; else as ``end_tasks``."""
+    """Wait for tasks that are about to end. A task that takes longer than ``timeout_s`` is handled as in ``end_tasks``."""
     if not tasks:
         return
     _, left = await asyncio.wait(tasks, timeout=timeout_s)
@@ -47,10 +47,10 @@ def standing(task: asyncio.Task[Any]) -> list[str]:
 
 
 def force_end_after(timeout_s: float) -> None:
-    """From now on this process ends within ``timeout_s``: by itself, or with exit code 1 after every task and thread
-    that is still there was written to standard error. Call it on the event loop; nothing calls it off."""
+    """Make this process end within ``timeout_s``. If it has not ended by itself then, the stacks of its tasks and threads
+    are written to standard error and it exits with code 1. Call it on the event loop; it cannot be undone."""
     asyncio.get_running_loop().call_later(max(0.0, timeout_s - _TELL_S), _tell)
-    # A thread of C's own: it works whatever holds the interpreter, and while it shuts down, too.
+    # faulthandler's C thread works even while something holds the interpreter, and during its shutdown.
     faulthandler.dump_traceback_later(timeout_s, exit=True, file=sys.__stderr__ or 2)
 
 

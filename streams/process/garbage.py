@@ -1,10 +1,10 @@
-"""Python's garbage collector, kept from stopping the world.
+"""Runs Python's garbage collector on a plan, so that no collection stops all threads for long.
 
-A full collection visits every container object that there is: after a start some 200,000, 100 ms in which nothing else
-runs. What lives as long as the process is frozen (``gc.freeze``: not visited any more), once at the end of the start
-and then again and again; full collections do not come by themselves any more. Those that come with it visit only the
-objects made since the last round. Objects that die after they were frozen, in cycles, are found by a thorough round,
-which comes when twice as many are frozen as after the last one.
+A full collection visits every container object: some 200,000 after a start, 100 ms in which nothing else runs. So
+automatic full collections are off. Instead, rounds collect the objects made since the last round and freeze the
+survivors (``gc.freeze``: no collection visits them any more), once at the end of the start and then at intervals.
+Frozen objects that later die in cycles are found by a thorough round, which comes when twice as many objects are frozen
+as after the last thorough round.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-#: Young collections come after so many more objects were made than freed; the middle one after so many of them.
+#: A young collection comes when this many more objects were made than freed; a middle one after this many young ones.
 YOUNG_OBJECTS: Final = 10_000
 MIDDLE_ROUNDS: Final = 10
 _NEVER: Final = 1_000_000
 INTERVAL_S: Final = 30.0
-#: So many more may be frozen before a thorough round, however few there were.
+#: At least this many more objects may be frozen before a thorough round, however few were frozen before.
 FROZEN_LEAST: Final = 100_000
 _GENERATIONS: Final = 3
 
 
 class GarbagePauses(Collector):
-    """How long collections took, by generation; the counts are the Prometheus client's own (``python_gc_*``)."""
+    """How long collections took, by generation. The Prometheus client counts them itself (``python_gc_*``)."""
 
     def __init__(self) -> None:
         self.seconds = [0.0] * _GENERATIONS
@@ -35,7 +35,7 @@ class GarbagePauses(Collector):
         self._began_s = 0.0
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:
-        """A callback of ``gc``. It may run inside any code at all: it takes no lock."""
+        """A callback of ``gc``. It may run inside any code, so it must not take a lock."""
         if phase == "start":
             self._began_s = time.perf_counter()
             return
@@ -57,7 +57,7 @@ class GarbagePauses(Collector):
 
 
 class Garbage:
-    """Collections by plan while its block runs; one in a process."""
+    """Plans the collections while its block runs. At most one per process."""
 
     def __init__(self, pauses: GarbagePauses) -> None:
         self._pauses = pauses
@@ -76,13 +76,13 @@ class Garbage:
         gc.unfreeze()
 
     async def run(self) -> None:
-        """Collect now and then, for ever."""
+        """Run a round at every interval, for ever."""
         while True:
             await asyncio.sleep(INTERVAL_S)
             self.round()
 
     def round(self) -> None:
-        """Collect what is new, and freeze what is left of it; thoroughly when much was frozen since the last time."""
+        """Collect new objects and freeze the survivors; a thorough round if many were frozen since the last one."""
         if gc.get_freeze_count() > self._frozen_max:
             self._thorough_round()
         else:

@@ -1,4 +1,4 @@
-"""Histograms: bucket bounds that metrics share, one that takes arrays, and quantiles of bucket counts."""
+"""Histograms: bucket bounds that metrics share, a histogram that takes arrays, and quantiles of bucket counts."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ STAGE_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 
 
 class BatchHistogram(Collector):
-    """A histogram fed with arrays: a million observations a second cost a sort into buckets, not a million calls."""
+    """A histogram fed with arrays: a million observations per second cost one sorting into buckets, not a million calls."""
 
     def __init__(self, name: str, documentation: str, bounds: Sequence[float]) -> None:
         self.name, self.documentation = name, documentation
@@ -31,7 +31,7 @@ class BatchHistogram(Collector):
             self._sum += float(values.sum())
 
     def snapshot(self) -> NDArray[np.int64]:
-        """Counts by bucket (not cumulative), the last one beyond every bound."""
+        """Counts per bucket (not cumulative); the last bucket is above every bound."""
         with self._lock:
             return self._counts.copy()
 

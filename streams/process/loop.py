@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 
 def new_registry() -> CollectorRegistry:
-    """A metrics registry with the process's own figures."""
+    """A metrics registry with the figures of the process (CPU, memory, garbage collections)."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

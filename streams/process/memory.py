@@ -1,8 +1,8 @@
-"""Memory that a start needs and serving does not: given back to the system.
+"""Gives back to the system memory that only the start needed.
 
-Compiling and loading kernels reads nearly all of LLVM's library, 90 MB that nothing looks at again. Pages of libraries
-that were never written are the file's own: dropped from the process, those that are used after all come back from the
-system's cache at their first use.
+Compiling and loading kernels reads nearly all of LLVM's library: 90 MB that nothing uses afterwards. A library's page
+that was never written is identical to the file, so the process can drop it; if it is used after all, the system reads
+it again from its cache.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ _MADV_DONTNEED: Final = 4
 
 
 class Mapping(NamedTuple):
-    """Part of a file in the process's memory: addresses, and whether every page is still the file's own."""
+    """Part of a file in the process's memory: addresses, and ``clean``: no page was written."""
 
     start: int
     end: int
@@ -44,13 +44,13 @@ def file_mappings(smaps: str) -> Iterator[Mapping]:
 
 
 def release_unused() -> None:
-    """Give back what only the start needed; on Linux, elsewhere nothing happens."""
+    """Give back pages that only the start needed. Does something on Linux only."""
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     for mapping in file_mappings(Path("/proc/self/smaps").read_text()):
-        # A page that was written (relocations) is no longer the file's: dropping it would lose what was written.
+        # A page that was written (by relocations) differs from the file: dropping it would lose the changes.
         if mapping.clean:
             libc.madvise(mapping.start, mapping.end - mapping.start, _MADV_DONTNEED)
     if hasattr(libc, "malloc_trim"):

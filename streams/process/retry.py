@@ -1,4 +1,4 @@
-"""Trying again: waits that grow, with jitter, and one line in the log when an outage begins and one when it is over."""
+"""Retries: growing waits with jitter, and one log line when an outage begins and one when it ends."""
 
 import asyncio
 import random
@@ -14,11 +14,12 @@ _log = structlog.get_logger("murmuration.retry")
 
 
 class Retries:
-    """The tries of one thing that can fail for a while. For one thread or event loop.
+    """The tries of one operation that may fail for a while. For one thread or event loop.
 
-    ``outage`` is what the log says once when the first try fails ("" = nothing), at ``level``; it says once when a try
-    succeeds again. Waits double from ``wait_s_min`` to ``wait_s_max``, each shortened by up to half at random: those
-    who wait for the same thing do not come back in step. ``sleep`` and ``uniform`` are the event loop's and chance's.
+    ``outage``: the message logged once, at ``level``, when the first try fails ("" logs nothing); another line is logged
+    once a try succeeds again. Waits double from ``wait_s_min`` to ``wait_s_max``; each is shortened at random by up to
+    half, so that processes that wait for the same thing do not all retry at once. ``sleep`` and ``uniform`` are
+    asyncio's and random's; a simulation gives others.
     """
 
     def __init__(
@@ -35,14 +36,14 @@ class Retries:
         self._outage, self._tell, self._tell_over = outage, getattr(log, level), log.info
         self._wait_s_min, self._wait_s_max = min(wait_s_min, wait_s_max), wait_s_max
         self._sleep, self._uniform = sleep, uniform
-        #: Tries that have failed since the last that succeeded, and the seconds to be waited for after them.
+        #: How many tries have failed since the last success, and the seconds to wait after them.
         self.failures = 0
         self._waited_s = 0.0
 
     def failed(self, error: object, *, at_least_s: float = 0.0, **more: Any) -> float:
-        """A try has failed; returns the seconds to wait before the next, for who waits by themselves.
+        """Note a failed try; returns the seconds to wait before the next one, for callers that do the waiting.
 
-        ``at_least_s`` is the shortest wait before jitter; ``more`` goes into the log's line.
+        ``at_least_s`` is the shortest wait before jitter; ``more`` is added to the log line.
         """
         if self._outage and not self.failures:
             self._tell(self._outage, error=str(error), **more)
@@ -54,11 +55,11 @@ class Retries:
         return wait_s
 
     async def wait(self, error: object, **more: Any) -> None:
-        """A try has failed: wait before the next. A cancellation ends the wait."""
+        """Note a failed try and wait before the next one. A cancellation ends the wait."""
         await self._sleep(self.failed(error, **more))
 
     def succeeded(self) -> None:
-        """A try has succeeded: the next failure begins a new outage."""
+        """Note a success: the next failure begins a new outage."""
         if self._outage and self.failures:
             self._tell_over("over", outage=self._outage, failures=self.failures, waited_s=round(self._waited_s, 3))
         self.failures, self._waited_s = 0, 0.0

@@ -1,1 +1,1 @@
-"""Readers of the state: the state lock, the pool of reader threads, what they measure."""
+"""Readers of the state: the state lock, the pool of reader threads, and their metrics."""

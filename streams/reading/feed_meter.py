@@ -1,7 +1,7 @@
-"""What feeds cost and what they met, counted by the thread that computes them and added up when scraped.
+"""Times and candidate counts of feeds: each reader thread counts for itself, and a scrape adds the threads up.
 
-A feed makes some thirty observations: as a dict's or a list's increments in its own thread they cost a few µs together,
-as metrics with their labels and locks a share of the feed.
+A feed makes some thirty observations. Incrementing a thread's dicts and lists costs a few µs for all of them; metrics
+with labels and locks would take a noticeable share of the feed's time.
 """
 
 import threading
@@ -18,7 +18,7 @@ _BOUNDS = [*map(str, STAGE_S), "+Inf"]
 
 
 class _Stage:
-    """A stage's histogram: how many by bucket (not cumulative), and their sum in seconds."""
+    """A stage's histogram: counts per bucket (not cumulative), and the sum in seconds."""
 
     __slots__ = ("buckets", "seconds")
 

@@ -1,7 +1,7 @@
 """Runs queries of the interaction graph: on the reader pool, each at exactly one state version.
 
-A query holds a reader thread and the read side of the state lock for its whole walk or count. So that feeds never wait
-for queries alone, at most all readers but one work on queries; a few more wait, the rest are refused.
+A query holds a reader thread and the read side of the state lock for its whole walk or count. One reader is always left
+to feeds: at most all readers but one work on queries, a few more queries wait, and the rest are refused.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from engine.pipeline.scratch import Scratch
 from engine.state import EngineState
 from streams.reading.readers import Readers
 
-#: Queries that may wait for a reader; more are ``overloaded``.
+#: Queries that may wait for a reader; further ones are refused as ``overloaded``.
 WAITING_MAX: Final = 32
 
 
 class Answer(NamedTuple):
-    """What a query found. ``request``: its terms, those included that it did not name (seed, time): asked again with
-    these at the same version, the same results come back."""
+    """What a query found. ``request``: all its terms, with those that the caller left out (seed, time) filled in. The
+    same request at the same version gives the same results."""
 
     request: dict[str, Any]
     results: list[dict[str, Any]]
@@ -37,10 +37,10 @@ class GraphQuery(Protocol):
         """The query's name in its answer."""
 
     def look(self, state: EngineState, scratch: Scratch) -> Callable[[], Answer]:
-        """Look, under the read side of the state lock; what is returned shapes the answer after it is released.
+        """Look in the state, under the read side of its lock. The function returned makes the answer after the release.
 
         Raises:
-            RequestError: it cannot be answered as asked; named by its ``code``.
+            RequestError: the query cannot be answered as asked; ``code`` names the reason.
         """
 
 
@@ -56,8 +56,8 @@ class GraphService:
         """The answer as JSON (docs/protocol.md, graph queries).
 
         Raises:
-            CapacityError: as many queries wait as are allowed.
-            RequestError: it cannot be answered as asked; named by its ``code``.
+            CapacityError: too many queries wait already.
+            RequestError: the query cannot be answered as asked; ``code`` names the reason.
         """
         asked = time.perf_counter()
         if self._waiting >= WAITING_MAX:
@@ -79,7 +79,7 @@ class GraphService:
             looked = time.perf_counter()
         answer = shape()
         timings = {"wait": entered - asked, "look": looked - entered, "total": time.perf_counter() - asked}
-        # Large answers take milliseconds to build and encode: here, not on the event loop.
+        # Large answers take milliseconds to build and encode. This thread does it, so that the event loop does not wait.
         return orjson.dumps(
             {
                 "query": query.name,

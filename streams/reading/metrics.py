@@ -11,18 +11,18 @@ from streams.process.histogram import LATENCY_S, STAGE_S, BatchHistogram
 from streams.process.version import VERSION
 from streams.reading.feed_meter import FeedMeters
 
-#: By room: bytes, the shares in use, and counters.
+#: By room: bytes, the share in use of each bounded thing, and counters.
 RoomGauges = Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]
 
 
 class Rooms(Collector):
-    """Bytes, fill and counters of every room as they were last shown: a scrape never looks at the state."""
+    """Bytes, fill and counters of every room, as last given to ``show``: a scrape never reads the state."""
 
     def __init__(self) -> None:
         self._gauges: RoomGauges = {}
 
     def show(self, gauges: RoomGauges) -> None:
-        """Report these from now on. Any thread may say so."""
+        """Report these gauges from now on. Any thread may call this."""
         self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
@@ -115,7 +115,7 @@ class EngineMetrics:
         )
 
     def note_models(self, models: Iterable[ModelInForce]) -> None:
-        """Report which versions of models are in force; called by whoever changes them."""
+        """Report which versions of models are in force. To be called after every change."""
         for model in models:
             self.model_version.labels(model.name).set(model.version)
             self.model_committed.labels(model.name).set(model.committed_ms / 1000.0)

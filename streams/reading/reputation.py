@@ -1,4 +1,4 @@
-"""What readers see of an account's reputation, and how it is looked up."""
+"""An account's reputation, as the model in force has it."""
 
 import msgspec
 import numpy as np
@@ -12,9 +12,10 @@ from engine.state import EngineState
 class AccountReputation(msgspec.Struct, frozen=True):
     """An account's reputation at a state version.
 
-    ``missing``: the account has none (nobody follows it and it follows nobody, or nothing was computed yet), and
-    ``score`` is the goodwill. ``computed_for_ms``: the event time that the model was due for, also its version; 0
-    before the first. ``accounts``: how many have a reputation; ``accounts_below``: how many score less than this one.
+    ``missing``: the account has no reputation (it has no follows in either direction, or no model came yet), and
+    ``score`` is the goodwill. ``computed_for_ms``: the event time that the model was due for, which is also its
+    version; 0 before the first model. ``accounts``: how many accounts have a reputation; ``accounts_below``: how many
+    of these score less than this one.
     """
 
     user_id: int

@@ -1,9 +1,9 @@
 """A phase-fair read–write lock: readers and the writer take turns, so neither can starve the other.
 
-A plain condition-variable lock lets a busy writer take the lock again before a woken reader runs, and readers
-never get in (docs/decisions/0003-state-lock.md has the measurement). Here the end of a write phase hands the
-lock to every reader that was waiting (they hold it before they wake), and readers that come while a writer
-waits go after it. So a reader waits for at most one write, a writer for at most one batch of reads.
+With a plain condition variable, a busy writer takes the lock again before a woken reader runs, and readers starve
+(docs/decisions/0003-state-lock.md has the measurement). Here the end of a write hands the lock to all waiting readers:
+they hold it before they wake. Readers that come while a writer waits go after the writer. So a reader waits for at most
+one write, and a writer for at most one batch of reads.
 """
 
 import threading
@@ -34,10 +34,10 @@ class PhaseFairLock:
             self._readers_waiting += 1
             while self._phase == phase:
                 self._readers_may_go.wait()
-            # release_write counted us in already.
+            # release_write has counted this reader already.
 
     def release_read(self) -> None:
-        """Let go; the last reader lets a waiting writer in."""
+        """Release; the last reader lets a waiting writer in."""
         with self._mutex:
             self._reading -= 1
             if not self._reading and self._writers_waiting:
@@ -53,7 +53,7 @@ class PhaseFairLock:
             self._writing = True
 
     def release_write(self) -> None:
-        """Let go, handing the lock to all readers that wait."""
+        """Release, and hand the lock to all waiting readers."""
         with self._mutex:
             self._writing = False
             self._phase += 1
