@@ -1,6 +1,6 @@
-"""The file operations that journal and snapshots use: so few that a simulation can make each of them fail.
+"""The file operations that journal and snapshots use. They are few, so that a simulation can make each of them fail.
 
-Names are relative paths with ``/``; folders come by themselves. Everything may raise OSError.
+Names are relative paths with ``/``; missing folders are created. Every operation may raise OSError.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ if sys.platform != "win32":
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-#: Ends the name of a file that is being written; one found at a start was left by a crash.
+#: Ends the name of a file that is being written; a start that finds such a file knows that a crash left it.
 TEMPORARY = ".tmp"
 
 
 class FolderBusyError(MurmurationError):
-    """Another process has the folder."""
+    """Another process uses the folder."""
 
     code = "folder_busy"
 
@@ -37,20 +37,20 @@ class File(ABC):
 
     @abstractmethod
     def sync(self) -> None:
-        """What was written survives a power loss. May run while another thread writes."""
+        """Make everything written so far survive a power loss. May run while another thread writes."""
 
     def forget(self) -> None:  # noqa: B027 - a file that nothing caches has nothing to forget
-        """What was synced will not be read soon: the system need not keep it in memory."""
+        """Tell the system that synced bytes will not be read soon, so it need not keep them in memory."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release; idempotent. Not a sync."""
+        """Release the file; idempotent. Does not sync."""
 
 
 class Disk(ABC):
     """A folder of files."""
 
-    #: Whether what a forked process writes is seen here.
+    #: Whether this process sees the files that a forked child writes.
     shared: ClassVar[bool] = False
 
     @abstractmethod
@@ -63,11 +63,11 @@ class Disk(ABC):
 
     @abstractmethod
     def view(self, name: str) -> Buffer:
-        """The file's bytes now, mapped and not read where that can be."""
+        """The file's bytes as of now; memory-mapped where the disk can do that, else read."""
 
     @abstractmethod
     def open(self, name: str) -> File:
-        """Open to append, made when missing. That it exists is durable only once it is published."""
+        """Open to append; a missing file is created. A new file's name is durable only after ``publish``."""
 
     @abstractmethod
     def truncate(self, name: str, size: int) -> None:
@@ -75,28 +75,28 @@ class Disk(ABC):
 
     @abstractmethod
     def publish(self, temporary: str, name: str) -> None:
-        """Give a synced file its name, durably and at once; a file of that name is replaced."""
+        """Rename a synced file, atomically and durably; replaces a file that has the name already."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
         """Delete the file, durably.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
 
     def sync_names(self) -> None:  # noqa: B027 - a disk without a cache has nothing to do
-        """Names as they are now survive a power loss.
+        """Make the names of all files survive a power loss.
 
-        A process that is killed between a rename and the sync of its folder leaves a name that the next one sees and
-        builds on, but that the disk need not have.
+        A process that is killed between a rename and the sync of the folder leaves a name that the next process sees
+        and relies on, although the disk may not hold the name yet.
         """
 
-    def lock(self, name: str) -> None:  # noqa: B027 - most disks have no others
-        """Keep other processes out until ``unlock`` or death. By default there are no others.
+    def lock(self, name: str) -> None:  # noqa: B027 - only a disk of the system is shared by processes
+        """Keep other processes out until ``unlock`` or the end of this process. By default nothing is shared.
 
         Raises:
-            FolderBusyError: one is in.
+            FolderBusyError: another process holds the lock.
         """
 
     def unlock(self) -> None:  # noqa: B027
@@ -104,7 +104,7 @@ class Disk(ABC):
 
 
 def write_whole(disk: Disk, name: str, data: Buffer) -> None:
-    """Write a small file so that, whatever happens, it is there whole or as it was before."""
+    """Write a small file atomically: after a crash the file holds either the whole new content or the old one."""
     temporary = name + TEMPORARY
     discard(disk, temporary)
     file = disk.open(temporary)
@@ -117,7 +117,7 @@ def write_whole(disk: Disk, name: str, data: Buffer) -> None:
 
 
 def discard(disk: Disk, name: str) -> None:
-    """Remove the file if there is one."""
+    """Remove the file if it exists."""
     with contextlib.suppress(FileNotFoundError):
         disk.remove(name)
 
@@ -130,7 +130,7 @@ class RealFile(File):
 
     def write(self, data: Buffer) -> None:
         written = self._file.write(data)
-        while written < len(data):  # a full disk takes a part first, and says so the next time
+        while written < len(data):  # a full disk first writes a part; only the next write raises
             data = memoryview(data)[written:]
             written = self._file.write(data)
 
@@ -146,7 +146,7 @@ class RealFile(File):
 
 
 class RealDisk(Disk):
-    """A folder of the system, made when first written to."""
+    """A folder of the file system, created at the first write."""
 
     shared = True
 
@@ -164,7 +164,7 @@ class RealDisk(Disk):
     def view(self, name: str) -> Buffer:
         with open(self.folder / name, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                return b""  # nothing cannot be mapped
+                return b""  # an empty file cannot be mapped
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def open(self, name: str) -> File:
@@ -178,7 +178,7 @@ class RealDisk(Disk):
     def publish(self, temporary: str, name: str) -> None:
         path = self.folder / name
         os.replace(self.folder / temporary, path)
-        for folder in (path.parent, self.folder):  # the second, because the first may be new
+        for folder in (path.parent, self.folder):  # the outer folder too, because the inner one may be new
             _sync_folder(folder)
 
     def remove(self, name: str) -> None:
@@ -219,7 +219,7 @@ def _sync(descriptor: int) -> None:
 
 def _sync_folder(folder: Path) -> None:
     if sys.platform == "win32":
-        return  # no such thing there
+        return  # Windows cannot sync a folder
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

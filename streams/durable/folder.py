@@ -1,4 +1,4 @@
-"""Where a process keeps its state, and the folder opened."""
+"""Where a process keeps its state, and how that folder is opened."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ _SQLITE = "sqlite:///"
 
 
 def durable_folder(config: Config, identity: LogIdentity | None = None) -> Path | None:
-    """The folder of ``durable.folder``; None: nothing is kept.
+    """The folder that ``durable.folder`` means; None: nothing is kept.
 
-    ``auto`` is beside the embedded log (``var/x.db`` has ``var/x.state``); with Kafka it is ``var/kafka-<hash>.state``,
-    named after the cluster's ``identity``, or, without one, after the address, as older versions did.
+    ``auto`` is beside the embedded log (``var/x.state`` for ``var/x.db``). With Kafka it is ``var/kafka-<hash>.state``:
+    a hash of the cluster's ``identity``, or without an identity of the address, as older versions did.
     """
     folder, log = config.durable.folder, config.log
     if folder == "none":
@@ -35,11 +35,11 @@ def durable_folder(config: Config, identity: LogIdentity | None = None) -> Path 
 def opened_store(
     config: Config, identity: LogIdentity | None = None, *, writable: bool = True
 ) -> Iterator[Store | None]:
-    """The store of the configured folder (of the log's ``identity``); None where nothing is kept.
+    """The store of the configured folder (see ``durable_folder`` for ``identity``); None where nothing is kept.
 
     Raises:
         FolderBusyError: another process writes there.
-        ConfigError: it cannot be used.
+        ConfigError: the folder cannot be used.
     """
     folder, named_before = durable_folder(config, identity), durable_folder(config)
     if folder is None or named_before is None:

@@ -1,7 +1,7 @@
-"""Work in a forked child: it sees the memory as it was at the fork, while the parent goes on changing it.
+"""Work in a forked child: the child sees memory as it was at the fork, while the parent goes on changing its own.
 
-What makes a fork of a process with threads safe here: the child runs only what ``work`` does with files and arrays.
-It takes no lock, logs nothing, imports nothing, frees nothing of its parent's, and ends by ``os._exit``.
+Forking a process with threads is safe here because the child runs only ``work``, which uses files and arrays. The child
+takes no lock, logs nothing, imports nothing, frees nothing of the parent's, and ends by ``os._exit``.
 """
 
 import contextlib
@@ -16,27 +16,27 @@ import warnings
 from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
-#: The least of the normal priorities: feeds come first, and yet the child is never starved.
+#: The lowest of the normal priorities: feeds come first, yet the child is never starved.
 _NICENESS = 19
 _FAILED = 255
-#: Not the system's limit, which is a billion in some containers: without close_range(2) each is a call.
+#: Instead of the system's limit, which is a billion in some containers: without close_range(2) every one costs a call.
 _DESCRIPTORS_MAX = 1 << 20
-#: Loaded before any fork: loading takes locks.
+#: Loaded before any fork, because loading a library takes locks.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 CAN_FORK = hasattr(os, "fork")
 
 
 class Child:
-    """A running child. ``pause_s`` is how long the fork kept the caller."""
+    """A running child. ``pause_s`` is how long the fork blocked the caller."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         """Start ``work`` in a child, at a lower priority.
 
-        On Linux the child is killed when the *thread* that made it ends: make it from one that lasts.
+        On Linux the system kills the child when the *thread* that made it ends, so that thread must live long enough.
 
         Raises:
-            OSError: no more processes or memory.
+            OSError: the system has no process or memory left.
         """
         started = time.perf_counter()
         self._pid = _fork(work)
@@ -48,7 +48,7 @@ class Child:
         """Wait until the child is done. Callable from any thread.
 
         Raises:
-            OSError: its work raised that, or it was killed.
+            OSError: ``work`` raised it in the child, or the child was killed.
         """
         with self._reaping:
             if self._status is None:
@@ -61,7 +61,7 @@ class Child:
             raise OSError(self._status, os.strerror(self._status))
 
     def kill(self) -> None:
-        """End the child now; ``wait`` then raises. Harmless when it has ended."""
+        """Kill the child; ``wait`` then raises. Does nothing when the child has ended."""
         if self._status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
@@ -69,7 +69,7 @@ class Child:
 
 def _fork(work: Callable[[], None]) -> int:
     parent = os.getpid()
-    # A collection in the child would run finalizers, which close what is the parent's.
+    # A garbage collection in the child would run finalizers that close what belongs to the parent.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -86,7 +86,7 @@ def _fork(work: Callable[[], None]) -> int:
 
 
 def _run(work: Callable[[], None], parent: int) -> None:
-    """The child's whole life. Its exit code is 0, the errno of an OSError, or 255."""
+    """Run the child from start to exit. Its exit code is 0, the errno of an OSError, or 255."""
     code = _FAILED
     try:
         _detach(parent)
@@ -99,9 +99,9 @@ def _run(work: Callable[[], None], parent: int) -> None:
 
 
 def _detach(parent: int) -> None:
-    """Keep nothing of the parent's: neither its end nor its signals, sockets, locks and priority."""
+    """Cut the child off from the parent: signals, sockets, locks and priority; and die when the parent dies."""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent too, which then decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C as well, and decides about the child
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -113,5 +113,5 @@ def _detach(parent: int) -> None:
     os.closerange(3, _DESCRIPTORS_MAX)
     os.nice(_NICENESS)
     if hasattr(os, "SCHED_BATCH"):
-        # Never takes a core from a thread that has just got something to do.
+        # A batch process never preempts a thread that has just woken up.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

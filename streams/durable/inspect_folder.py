@@ -1,4 +1,4 @@
-"""What a durable folder holds and whether it is whole: every byte of it is read, nothing is written."""
+"""What a durable folder holds and whether it is whole. Reads every byte and writes nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ from streams.durable.journal import JournalError
 from streams.durable.snapshots import SnapshotError
 from streams.durable.store import Began, HistoryInfo, Store, StoreError
 
-#: Before the names of the arrays of the models.
+#: Prefix of the names of the models' arrays.
 _MODELS = f"{Models.name}."
 
 
 class ModelReport(msgspec.Struct, kw_only=True):
-    """A model's version in force. ``committed_ms`` is the event time of its commit; ``evaluation`` its maker's."""
+    """The current version of a model. ``committed_ms`` is the commit's event time; ``evaluation`` is the trainer's."""
 
     name: str
     version: int
@@ -40,7 +40,7 @@ class SnapshotReport(msgspec.Struct, kw_only=True):
 
 
 class JournalReport(msgspec.Struct, kw_only=True):
-    """One journal. A torn tail is what a crash leaves, and no problem."""
+    """One journal. A torn tail is not a problem: a crash leaves one."""
 
     first_version: int
     version: int
@@ -53,7 +53,7 @@ class JournalReport(msgspec.Struct, kw_only=True):
 
 
 class HistoryReport(msgspec.Struct, kw_only=True):
-    """One history, snapshots newest first. ``began``: from where it goes on, and what came over of each room."""
+    """One history, snapshots newest first. ``began``: which history it continues, and what became of each room."""
 
     id: str
     current: bool
@@ -66,7 +66,7 @@ class HistoryReport(msgspec.Struct, kw_only=True):
 
 
 class FolderReport(msgspec.Struct, kw_only=True):
-    """The whole folder. ``problems`` names everything that is damaged; ``unfinished`` what is being written."""
+    """The whole folder. ``problems`` lists all damage; ``unfinished`` lists files that are being written."""
 
     histories: list[HistoryReport]
     configs: list[str]
@@ -75,7 +75,7 @@ class FolderReport(msgspec.Struct, kw_only=True):
 
 
 def inspect(store: Store) -> FolderReport:
-    """Read everything. Beside a running engine, what it removes meanwhile may be reported as missing."""
+    """Read everything. While an engine runs, files that it removes meanwhile may be reported as missing."""
     problems: list[str] = []
     try:
         current = store.current
@@ -132,7 +132,7 @@ def _history(store: Store, info: HistoryInfo, *, current: bool) -> HistoryReport
 
 
 def _models(arrays: Mapping[str, NDArray[Any]]) -> list[ModelReport]:
-    """What was in force, by the snapshot's arrays; nothing where it is of a state without models."""
+    """The current models according to the snapshot's arrays; empty if the state had no models."""
     if not arrays:
         return []
     return [

@@ -1,9 +1,10 @@
-"""The journal: for every state version, which records were applied, in order; written before they are applied.
+"""The journal: which records make each state version, in order; an entry is written before its records are applied.
 
-One history is a row of segments, files of ``segment.py``'s bytes named by the version they begin after. What a crash
-can tear is the end of the last one: it is cut back to its last whole entry. Damage anywhere else is an error.
+A history's journal is a sequence of segment files (``segment.py``), each named by the version that it begins after. A
+crash can tear only the end of the last segment, which is then cut back to its last whole entry. Damage anywhere else is
+an error.
 
-Concurrency contract: one thread appends and notes; ``sync`` may be called from another; a reader of its own
+Concurrency contract: one thread appends and notes; ``sync`` may be called from another; a separate reader
 (``cut=False``) may read beside a running writer, and sees whole entries only.
 """
 
@@ -51,12 +52,12 @@ class Journal:
         self._bases: list[int] = []
         self._cursor = Cursor(JournalState(0, {}, {}, None, ()))
         self._file: File | None = None
-        #: Held while the file is synced or another takes its place.
+        #: Held while the file is synced or replaced by the next segment.
         self._switching = threading.Lock()
-        #: An append failed: what it wrote of itself is still there.
+        #: An append failed, and its part of an entry is still in the file.
         self._torn = False
         self._failure: str | None = None
-        #: Bytes behind the last whole entry that ``open`` found (and cut off, if it writes).
+        #: Bytes after the last whole entry that ``open`` found (and cut off, if the journal is writable).
         self.torn_bytes = 0
 
     @classmethod
@@ -71,11 +72,12 @@ class Journal:
         gaps: Sequence[Gap] = (),
         cut: bool = True,
     ) -> "Journal":
-        """Open to append; when there is none yet, after ``version`` at ``start`` (next offsets).
+        """Open to append, and cut off a torn tail.
 
-        ``gaps`` were passed over until then. A torn tail is cut off.
+        A missing journal is created: it begins after ``version``, at ``start`` (next offsets), with the ``gaps`` that
+        were passed over so far.
 
-        With ``cut=False`` nothing is written, now or later: for readers beside the process that writes.
+        With ``cut=False`` the journal never writes: for readers beside the process that writes.
 
         Raises:
             JournalError: damaged before its tail, of another format or history, or missing (``cut=False``).
@@ -108,12 +110,12 @@ class Journal:
 
     @property
     def first_version(self) -> int:
-        """The oldest version whose entry is still there (one more than ``version`` when there is none)."""
+        """The oldest version whose entry is still there (one more than ``version`` if no entry is)."""
         return self._bases[0] + 1
 
     @property
     def size_bytes(self) -> int:
-        """What it takes on the disk."""
+        """Size on the disk, all segments."""
         return sum(self._disk.size(self._name(base)) for base in list(self._bases))
 
     # Writing
@@ -121,12 +123,12 @@ class Journal:
     def append(self, runs: Sequence[Run]) -> int:
         """Write the next version's entry, with one write; returns the version.
 
-        A partition that was unknown so far begins at its first run.
+        A new partition begins at its first run.
 
         Raises:
-            ValueError: no runs, or one that begins before its partition's position or is no range.
-            OSError: not written; the journal is as before. The next append repairs it first.
-            JournalError: it cannot be repaired or synced; nothing was written.
+            ValueError: no runs, or a run that begins before its partition's position or is no range.
+            OSError: the entry was not written; the journal is as before. The next append repairs the file first.
+            JournalError: the file cannot be repaired or synced; nothing was written.
         """
         if not runs:
             raise ValueError("a version has at least one run")
@@ -153,18 +155,18 @@ class Journal:
         return cursor.version
 
     def note_incarnation(self, number: int) -> None:
-        """The process that writes the next versions; raises as ``append`` does."""
+        """Note which process writes the next versions; raises as ``append`` does."""
         self._note(IncarnationNote(number))
 
     def note_models(self, models: Mapping[str, str]) -> None:
-        """The models in force from the next version on; raises as ``append`` does."""
+        """Note which models are current from the next version on; raises as ``append`` does."""
         self._note(ModelsNote(dict(models)))
 
     def note_gap(self, gap: Gap) -> None:
-        """Records that retention took are passed over: the partition goes on at ``gap.earliest``.
+        """Note that lost records are passed over: the partition goes on at ``gap.earliest``.
 
         Raises:
-            ValueError: not at this version, or not forward.
+            ValueError: the gap is not at this version, or leads backward.
         """
         position = dict(zip(self._cursor.partitions, self._cursor.positions, strict=True)).get(gap.partition, 0)
         if gap.version != self.version or gap.earliest < max(gap.position, position):
@@ -172,7 +174,7 @@ class Journal:
         self._note(GapNote(*gap.partition, gap.position, gap.earliest))
 
     def note_skip(self, version: int) -> None:
-        """The piece of this version is passed over from now on, whenever the version is applied.
+        """Note that the piece of this version is passed over from now on, whenever the version is applied.
 
         Raises:
             JournalError: the journal does not hold the version; else as ``append`` does.
@@ -186,7 +188,7 @@ class Journal:
         """Make everything appended so far survive a power loss. Callable from any thread.
 
         Raises:
-            OSError: it failed; what is on the disk is unknown now, and further appends are refused.
+            OSError: the sync failed; the disk's content is unknown from now on, and further appends are refused.
         """
         with self._switching:
             if self._file is None:
@@ -204,23 +206,23 @@ class Journal:
             del self._bases[0]
 
     def rewind(self, version: int) -> None:
-        """Cut the journal back to just behind this version's entry; notes behind it go too.
+        """Cut the journal right after this version's entry; notes that follow the entry are removed too.
 
         Raises:
-            JournalError: it does not hold this version.
+            JournalError: the journal does not hold this version.
         """
         self._require_writable()
         cursor = self._cursor_at(version)
         with self._switching:
             self._close_file()
-            for base in reversed(self._on_disk()):  # newest first: a crash between them leaves a whole journal
+            for base in reversed(self._on_disk()):  # newest first: a crash in between leaves a whole journal
                 if base > version:
                     self._disk.remove(self._name(base))
             self._bases = [base for base in self._bases if base <= version]
             self._disk.truncate(self._name(self._bases[-1]), cursor.offset)
             self._cursor, self._torn = cursor, False
             self._file = self._disk.open(self._name(self._bases[-1]))
-            # Else a power loss could bring back what was cut off, behind what is written from now on.
+            # Without this sync, a power loss could bring back the part cut off, after what is written from now on.
             self._file.sync()
 
     def close(self) -> None:
@@ -235,9 +237,9 @@ class Journal:
     # Reading
 
     def entries(self, after: int, until: int | None = None) -> Iterator[Entry | Gap]:
-        """The entries of versions ``after`` + 1 to ``until`` (the end), and the gaps between them, in order.
+        """The entries of versions ``after`` + 1 to ``until`` (None: to the end), and the gaps between them, in order.
 
-        A gap comes before the entry it was passed over for.
+        A gap comes before the next version's entry.
 
         Raises:
             JournalError: the journal begins later than ``after`` + 1, or is damaged.
@@ -259,17 +261,17 @@ class Journal:
                     yield item
 
     def state_at(self, version: int) -> JournalState:
-        """As of the version's entry, before what was noted behind it.
+        """The journal's state right after the version's entry, without the notes that follow the entry.
 
         Raises:
-            JournalError: the journal does not hold it.
+            JournalError: the journal does not hold the version.
         """
         return self._cursor_at(version).state()
 
     def incarnations(self) -> list[tuple[int, int]]:
-        """The processes that wrote: the version that each went on from, and its number, in order.
+        """The processes that wrote this journal, in order: the version after which each began, and its number.
 
-        The first may have begun earlier than it says: where the oldest segment does. Raises as ``entries``.
+        If old segments were pruned, the first process may have begun before the version given. Raises as ``entries``.
         """
         bases = list(self._bases)
         found: list[tuple[int, int]] = []
@@ -283,7 +285,7 @@ class Journal:
         return found
 
     def positions_at(self, version: int) -> dict[TopicPartition, int]:
-        """Next offsets once the version was applied; raises as ``state_at``."""
+        """Next offsets after the version; raises as ``state_at``."""
         return self.state_at(version).positions
 
     # Inside
@@ -296,9 +298,10 @@ class Journal:
         return [int(name.removeprefix(self._prefix)) for name in names]
 
     def _segment(self, base: int, following: int | None) -> tuple[Cursor, Iterator[Entry | Gap]]:
-        """A cursor behind the segment's header, and its entries, which move it.
+        """A cursor right after the segment's header, and the segment's entries; iterating moves the cursor.
 
-        ``following`` is where the next segment goes on (None: this is the last, which may be torn).
+        ``following`` is the version after which the next segment begins (None: this is the last segment, which may be
+        torn).
         """
         name = self._name(base)
         try:
@@ -342,7 +345,7 @@ class Journal:
             self._file = self._disk.open(name)
 
     def _begin_segment(self, state: JournalState) -> None:
-        """Go on in a new file, whose header is on the disk before its name is."""
+        """Go on in a new segment, whose header is on the disk before the file gets its name."""
         name = self._name(state.version)
         data = encode_header(self._history, state)
         write_whole(self._disk, name, data)
@@ -355,7 +358,7 @@ class Journal:
             self._bases.append(state.version)
 
     def _make_room(self) -> None:
-        """Before a write: cut off what a failed one left, and begin a new segment when this one is full."""
+        """Before a write: cut off what a failed write left, and begin a new segment when this one is full."""
         self._require_writable()
         if self._failure is not None:
             raise JournalError(self._failure)
@@ -367,7 +370,7 @@ class Journal:
                 raise JournalError(f"{name}: what a failed write left cannot be cut off ({error})") from error
             self._torn = False
         cursor = self._cursor
-        # Not behind a note: so the header says how things stood at the last entry, and the note is found after it.
+        # Never right after a note: the new header would contain the note, but must describe the state at an entry.
         if (
             cursor.offset >= self._segment_bytes
             and cursor.entry_end == cursor.offset
@@ -405,5 +408,5 @@ class Journal:
 
 
 def cursor_base(bases: Sequence[int], version: int) -> int:
-    """Which segment holds the version's entry, or begins right after it."""
+    """The base of the segment that holds the version's entry or begins right after that entry."""
     return max(base for base in bases if base <= version)

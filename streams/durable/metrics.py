@@ -6,7 +6,7 @@ from streams.durable.snapshots import SnapshotInfo
 
 
 class DurableMetrics:
-    """What is kept on disk for the next start."""
+    """Measures of what is kept on disk for the next start."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, documentation: str) -> Gauge:
@@ -30,7 +30,7 @@ class DurableMetrics:
         self.gap_records = gauge("log_gap_records", "Records of the log that were lost before they were applied")
 
     def note_snapshot(self, info: SnapshotInfo, seconds: float, pause_s: float) -> None:
-        """A snapshot is in force."""
+        """A snapshot was published."""
         self.snapshot_version.set(info.version)
         self.snapshot_time.set(info.created_ms / 1000)
         self.snapshot_bytes.set(info.bytes)

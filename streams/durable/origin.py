@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 
 class Origin(NamedTuple):
-    """Where a service's versions come from: the line of versions they belong to, and the start of the process.
+    """Where a service's versions come from: their history, and the start of the process.
 
-    ``history`` is 16 hex digits, "" for none (nothing is kept); ``incarnation`` a 64-bit number, 0 for none.
+    ``history`` is 16 hex digits, or "" when nothing is kept; ``incarnation`` is a 64-bit number, or 0 for none.
     """
 
     history: str

@@ -1,7 +1,7 @@
 """The bytes of a journal segment: a header, then entries and notes, each with a checksum (docs/durability.md).
 
-A checksum is CRC-32 over its bytes, continued from the checksum before it. So it also proves what came before, and
-yet any entry can be verified from the four bytes in front of it.
+A checksum is CRC-32 over an entry's bytes, continued from the checksum before. So each checksum also proves everything
+that came before, and yet any entry can be verified from the four bytes in front of it.
 """
 
 import struct
@@ -16,11 +16,11 @@ from streams.log.interface import TopicPartition
 
 MAGIC = b"MURMJRNL"
 FORMAT = 1
-#: Magic, format, bytes of the header's body.
+#: Magic, format, length of the header's body in bytes.
 _PREFIX = struct.Struct("<8sII")
 _CRC = struct.Struct("<I")
 
-# An entry begins with the length of its body and whether it is a note; a run with its slot and what follows.
+# An entry begins with the length of its body and the flag for notes; a run with its slot and flags for what follows.
 _NOTE = 1
 _LONGER, _SKIPS = 1, 2
 
@@ -35,14 +35,14 @@ class Run(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What one version applied: whole runs, in this order."""
+    """The records that one version applied: whole runs, in this order."""
 
     version: int
     runs: tuple[Run, ...]
 
 
 class Gap(NamedTuple):
-    """Records ``position`` to ``earliest`` - 1, lost to retention, were passed over after ``version``."""
+    """After ``version``, offsets ``position`` to ``earliest`` - 1 were passed over: retention had deleted them."""
 
     version: int
     partition: TopicPartition
@@ -51,7 +51,7 @@ class Gap(NamedTuple):
 
 
 class JournalState(NamedTuple):
-    """Where a journal stands. ``positions`` are next offsets; ``models`` is model version by model."""
+    """What a journal says at one place. ``positions`` are next offsets; ``models`` maps each model to its version."""
 
     version: int
     positions: dict[TopicPartition, int]
@@ -63,7 +63,7 @@ class JournalState(NamedTuple):
 
 
 class JournalError(MurmurationError):
-    """A journal that cannot be read or gone on with; the message names the file and the place."""
+    """A journal that cannot be read or continued; the message names the file and the place."""
 
     code = "bad_journal"
 
@@ -79,7 +79,7 @@ class _Header(msgspec.Struct, array_like=True):
 
 
 class PartitionNote(msgspec.Struct, array_like=True, tag="partition"):
-    """A partition that the header does not have; it takes the next slot."""
+    """A partition that the header does not list; it takes the next slot."""
 
     topic: str
     partition: int
@@ -87,13 +87,13 @@ class PartitionNote(msgspec.Struct, array_like=True, tag="partition"):
 
 
 class IncarnationNote(msgspec.Struct, array_like=True, tag="incarnation"):
-    """A process began to write."""
+    """A new process began to write."""
 
     number: int
 
 
 class ModelsNote(msgspec.Struct, array_like=True, tag="models"):
-    """The models in force from the next version on."""
+    """The models that are current from the next version on."""
 
     models: dict[str, str]
 
@@ -119,7 +119,7 @@ _headers = msgspec.msgpack.Decoder(_Header)
 
 
 class Cursor:
-    """A place in a segment: what was noted and applied up to ``offset``, and the checksum in front of it."""
+    """A place in a segment: what was noted and applied up to ``offset``, and the checksum that ends there."""
 
     def __init__(self, state: JournalState) -> None:
         self.version = state.version
@@ -128,7 +128,7 @@ class Cursor:
         self.slots = {partition: slot for slot, partition in enumerate(self.partitions)}
         self.models = dict(state.models)
         self.incarnation = state.incarnation
-        #: Processes that began here: the version that each found, and its number.
+        #: Processes that began in this segment: the version after which each began, and its number.
         self.begun: list[tuple[int, int]] = []
         self.gaps = list(state.gaps)
         self.skipped = list(state.skipped)
@@ -138,7 +138,7 @@ class Cursor:
         self.entry_end = 0
 
     def state(self) -> JournalState:
-        """As of this place."""
+        """The journal's state at this place."""
         positions = dict(zip(self.partitions, self.positions, strict=True))
         return JournalState(
             self.version, positions, dict(self.models), self.incarnation, tuple(self.gaps), tuple(self.skipped)
@@ -224,14 +224,14 @@ def decode_header(data: bytes, name: str, history: str) -> Cursor:
 
 
 def seal(body: bytes, crc: int, *, note: bool) -> tuple[bytes, int]:
-    """An entry's bytes around ``body``, and its checksum, continued from ``crc``."""
+    """A whole entry's bytes (length, ``body``, checksum), and the checksum, which continues from ``crc``."""
     data = varint(len(body) << 1 | note) + body
     crc = crc32(data, crc)
     return data + _CRC.pack(crc), crc
 
 
 def encode_run(slot: int, count: int, skipped: int, longer: int) -> bytes:
-    """A run in ``slot`` that begins ``skipped`` after the position and is ``longer`` than its ``count``."""
+    """A run's bytes: the run begins ``skipped`` after the position and spans ``longer`` offsets more than ``count``."""
     if not skipped and not longer:
         return varint(slot << 2) + varint(count)
     data = varint(slot << 2 | (_SKIPS if skipped else 0) | (_LONGER if longer else 0)) + varint(count)
@@ -243,10 +243,10 @@ def encode_run(slot: int, count: int, skipped: int, longer: int) -> bytes:
 def read(data: bytes, cursor: Cursor, name: str) -> Iterator[Entry | Gap]:
     """Entries and gaps from the cursor on; ends before the first entry that is not whole.
 
-    The cursor is moved before each yield and at the end, so that it stands behind what was yielded.
+    The cursor moves before each yield and at the end, so that it always stands right after what was yielded.
 
     Raises:
-        JournalError: an entry is whole, but nothing this program writes.
+        JournalError: an entry is whole, but has contents that this program never writes.
     """
     offset, crc, size = cursor.offset, cursor.crc, len(data)
     unpack, partitions, positions = _CRC.unpack_from, cursor.partitions, cursor.positions
@@ -299,9 +299,9 @@ def read(data: bytes, cursor: Cursor, name: str) -> Iterator[Entry | Gap]:
 
 
 def whole_entry_after(data: bytes, cursor: Cursor) -> int | None:
-    """Where a whole entry begins behind the bad one at the cursor; None: what is there is a torn tail."""
+    """Where a whole entry begins after the bad one at the cursor; None: the bad entry is a torn tail."""
     bad = _entry_end(data, cursor.offset)
-    # The bad entry's own checksum may be what was damaged: then the next one follows from the right one.
+    # Perhaps only the bad entry's checksum was damaged: then the next entry continues from the computed checksum.
     if bad is not None and _is_whole(data, bad + 4, crc32(data[cursor.offset : bad], cursor.crc)):
         return bad + 4
     for start in range(cursor.offset + 1, len(data) - 4):
@@ -327,7 +327,7 @@ def _entry_end(data: bytes, start: int) -> int | None:
 
 
 def varint(value: int) -> bytes:
-    """Seven bits a byte, lowest first; the eighth says that more follow."""
+    """Seven bits per byte, lowest first; the eighth bit says that more bytes follow."""
     if value < 128:
         return _ONE_BYTE[value]
     data = bytearray()
@@ -347,7 +347,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _longer(data: bytes, at: int, value: int) -> tuple[int, int]:
-    """The rest of a varint whose first byte was ``value``, and where it ends; IndexError when it does not."""
+    """The value of a varint whose first byte was ``value``, and where it ends; IndexError if it does not end."""
     value &= 127
     shift = 7
     while (byte := data[at]) > 127:

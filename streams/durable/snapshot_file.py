@@ -1,8 +1,8 @@
-"""The bytes of a snapshot: blocks, each with a checksum; the last holds what it is a snapshot of (docs/durability.md).
+"""The bytes of a snapshot: blocks, each with a checksum; the last block describes the snapshot (docs/durability.md).
 
-A block's checksum goes on from the one before it, so that the last one is over everything. An array is cut into
+Each block's checksum continues from the checksum before, so the last one covers everything. An array is cut into
 chunks; rooms are allocated whole and mostly empty, so a chunk of one repeated word is stored as that word. The arrays
-of a room stand together, and the last block says where: a room can be read although another one is damaged.
+of a room stand together, and the last block says where: a room can be read although another room is damaged.
 """
 
 import struct
@@ -24,17 +24,17 @@ FORMAT = 2
 CHUNK_BYTES = 1 << 20
 #: Magic and format.
 _HEAD = struct.Struct("<8sI")
-#: Kind, codec, nothing, bytes as they are in the array, bytes as they are stored.
+#: Kind, codec, unused, length in the array, length as stored (bytes).
 _BLOCK = struct.Struct("<BBHII")
 _CRC = struct.Struct("<I")
-#: Where the last block begins, and the magic again: without it the file was not finished.
+#: Where the last block begins, and the magic again: a file without it was not finished.
 _FOOT = struct.Struct("<Q8s")
 _ARRAY, _CHUNK, _END = range(3)
 _RAW, _REPEATED = range(2)
 _WORD = 8
 
 Arrays = Iterable[tuple[str, NDArray[Any]]]
-#: Where to decode an array of this name, dtype and shape to.
+#: Returns the array into which an array of this name, dtype and shape is decoded.
 Target = Callable[[str, np.dtype[Any], tuple[int, ...]], NDArray[Any]]
 
 
@@ -45,7 +45,7 @@ class SnapshotError(MurmurationError):
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot is of. ``format`` and ``bytes`` are filled in by who writes and reads the file."""
+    """The description of a snapshot. The writer of the file fills in ``format``, the reader ``bytes``."""
 
     history: str
     version: int
@@ -57,7 +57,7 @@ class SnapshotInfo(msgspec.Struct, frozen=True, kw_only=True):
     #: A hash of layout and configuration, by room (``config.schema.room_hashes``).
     rooms: dict[str, str]
     gaps: tuple[Gap, ...] = ()
-    #: By room, where its first block begins and where its last one ends; filled in by who writes the file.
+    #: By room, where its first block begins and where its last block ends; the writer of the file fills this in.
     sections: dict[str, tuple[int, int]] = {}
     format: int = FORMAT
     created_ms: int = 0
@@ -65,16 +65,16 @@ class SnapshotInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode_info(info: SnapshotInfo) -> bytes:
-    """As JSON; positions by ``topic/partition``."""
+    """The description as JSON; positions by ``topic/partition``."""
     fields = {name: getattr(info, name) for name in info.__struct_fields__}
     return msgspec.json.encode(fields | {"positions": name_positions(info.positions)})
 
 
 def decode_info(data: Buffer) -> SnapshotInfo:
-    """The contrary.
+    """The inverse of ``encode_info``.
 
     Raises:
-        msgspec.ValidationError: other fields.
+        msgspec.ValidationError: the data has other fields.
     """
     fields = msgspec.json.decode(data, type=dict[str, Any])
     positions = parse_positions(fields.pop("positions", {}))
@@ -82,12 +82,12 @@ def decode_info(data: Buffer) -> SnapshotInfo:
 
 
 def name_positions(positions: Mapping[TopicPartition, int]) -> dict[str, int]:
-    """Positions by ``topic/partition``, as JSON has them."""
+    """Positions by ``topic/partition``, for JSON."""
     return {f"{topic}/{partition}": position for (topic, partition), position in positions.items()}
 
 
 def parse_positions(named: Mapping[str, int]) -> dict[TopicPartition, int]:
-    """The contrary."""
+    """The inverse of ``name_positions``."""
     positions = {}
     for name, position in named.items():
         topic, _, partition = name.rpartition("/")
@@ -144,7 +144,7 @@ class _Writer:
 
 
 def _repeats(chunk: NDArray[np.uint8]) -> bool:
-    """Whether the chunk is one 8-byte word, over and over."""
+    """Whether the chunk is one 8-byte word, repeated."""
     if chunk.size % _WORD:
         return False
     words = chunk.view(np.uint64)
@@ -152,10 +152,10 @@ def _repeats(chunk: NDArray[np.uint8]) -> bool:
 
 
 def read_info(data: Buffer, name: str) -> SnapshotInfo:
-    """What the snapshot is of, from its end; its arrays are not looked at.
+    """The description of the snapshot, from the end of the file; the arrays are not read.
 
     Raises:
-        SnapshotError: not finished, of another format, or damaged there.
+        SnapshotError: the file is not finished, of another format, or damaged at its end.
     """
     check_head(data, name)
     if len(data) < _HEAD.size + _FOOT.size:
@@ -185,7 +185,7 @@ def read_snapshot(data: Buffer, name: str, target: Target) -> SnapshotInfo:
     """Verify every checksum and decode each array into what ``target`` gives for it.
 
     Raises:
-        SnapshotError: damaged, not finished, of another format; arrays decoded so far are to be thrown away.
+        SnapshotError: damaged, not finished, or of another format; the caller must discard the arrays decoded so far.
     """
     read_info(data, name)
     end = _decode(_blocks(data, _HEAD.size, crc32(data[: _HEAD.size]), name), target, name)
@@ -196,7 +196,7 @@ def read_room(data: Buffer, name: str, info: SnapshotInfo, room: str, target: Ta
     """Verify and decode the arrays of one room alone; ``info`` is what ``read_info`` gave.
 
     Raises:
-        SnapshotError: the room is not there, or damaged; its arrays decoded so far are to be thrown away.
+        SnapshotError: the room is missing or damaged; the caller must discard its arrays decoded so far.
     """
     if room not in info.sections:
         raise SnapshotError(f"{name}: has no room {room}")
@@ -236,8 +236,8 @@ def _decode(blocks: Iterator[tuple[int, int, int, memoryview]], target: Target, 
 def _blocks(
     data: Buffer, offset: int, crc: int, name: str, until: int | None = None
 ) -> Iterator[tuple[int, int, int, memoryview]]:
-    """Kind, codec, size and payload of each block from ``offset`` on: up to ``until``, or to the last, which the foot
-    must follow."""
+    """Kind, codec, size and payload of each block from ``offset`` on: up to ``until``, or to the last block, which
+    must be followed by the foot."""
     view = memoryview(data)
     last = len(data) - _FOOT.size
     kind = _CHUNK

@@ -1,7 +1,7 @@
-"""Snapshots of the state at one version: written beside running traffic, there whole or not at all.
+"""Snapshots of the state at one version: written while traffic goes on, and published whole or not at all.
 
-A snapshot is written under a temporary name, synced, and then given its name. Until then, whatever happens, the one
-before it is in force.
+A snapshot is written under a temporary name, synced, and then renamed. Until then, whatever happens, the snapshot
+before it is the newest.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ from streams.durable.snapshot_file import (
 
 log = structlog.get_logger("murmuration.snapshots")
 
-#: A snapshot goes to the disk in parts of so many bytes: all at once, every other write of the machine would wait.
+#: A snapshot is synced after every part of this size: one sync of the whole would delay all other writes to the disk.
 _UNSYNCED_BYTES_MAX = 16 << 20
 
 __all__ = ["Arrays", "Pending", "SnapshotError", "SnapshotInfo", "Snapshots"]
 
 
 class Pending:
-    """A snapshot under way. ``pause_s`` is how long its start kept the caller."""
+    """A snapshot being written. ``pause_s`` is how long its start blocked the caller."""
 
     def __init__(self, snapshots: "Snapshots", info: SnapshotInfo, child: Child | None, pause_s: float) -> None:
         self.info = info
@@ -48,10 +48,10 @@ class Pending:
         self._done: SnapshotInfo | None = None
 
     def finish(self) -> SnapshotInfo:
-        """Wait until it is written, and put it in force. Blocking, from any thread; may be called again.
+        """Wait until the snapshot is written, and publish it. Blocks; callable from any thread, and more than once.
 
         Raises:
-            OSError: it could not be written; the one before it is in force.
+            OSError: the snapshot could not be written; the one before it stays the newest.
         """
         with self._finishing:
             if self._done is None:
@@ -71,9 +71,10 @@ class Pending:
 
 
 class Snapshots:
-    """One history's snapshots, of which the newest ``keep`` are kept, and the one of version ``base``.
+    """One history's snapshots: the newest ``keep`` are kept, and also the one of version ``base``.
 
-    ``base``: the version that the history begins after, unless it begins empty: nothing else stands for that state.
+    ``base``: the version that the history begins after, or None if the history begins empty. Nothing else in this
+    history gives the state at ``base``.
     """
 
     def __init__(self, disk: Disk, history: str, *, keep: int, base: int | None = None) -> None:
@@ -83,10 +84,10 @@ class Snapshots:
         self._prefix = f"{history}/snapshot-"
 
     def write(self, info: SnapshotInfo, arrays: Arrays) -> SnapshotInfo:
-        """Write a snapshot here and now.
+        """Write a snapshot now, in the calling thread, and publish it.
 
         Raises:
-            OSError: it could not be written; the one before it is in force.
+            OSError: the snapshot could not be written; the one before it stays the newest.
         """
         try:
             self._write(info, arrays)
@@ -96,13 +97,13 @@ class Snapshots:
         return self.publish(info.version)
 
     def start(self, info: SnapshotInfo, arrays: Arrays) -> Pending:
-        """Write a snapshot of the arrays as they are now while the caller goes on changing them.
+        """Write a snapshot of the arrays as they are now, while the caller goes on changing them.
 
-        A forked child does; where there are none, or they cannot write to this disk, it is written before this
-        returns. The calling thread must outlive the writing (``Child``).
+        A forked child writes it. On systems without fork, and on disks that a child cannot write to, the snapshot is
+        written before this returns. The calling thread must outlive the child (``Child``).
 
         Raises:
-            OSError: it cannot be begun.
+            OSError: the snapshot cannot be begun.
         """
         if CAN_FORK and self._disk.shared:
             child = Child(lambda: self._write(info, arrays))
@@ -112,7 +113,7 @@ class Snapshots:
         return Pending(self, info, None, time.perf_counter() - started)
 
     def versions(self) -> list[int]:
-        """Versions of all files that are there, whole or not, oldest first."""
+        """Versions of all snapshot files, whole or not, oldest first."""
         names = self._disk.names(self._prefix)
         return [int(name.removeprefix(self._prefix)) for name in names if not name.endswith(TEMPORARY)]
 
@@ -121,14 +122,14 @@ class Snapshots:
         return self._disk.size(self._name(version))
 
     def infos(self) -> list[SnapshotInfo]:
-        """The snapshots that are there, newest first; those that cannot be read are left out (see ``problems``).
+        """The snapshots, newest first; those whose description cannot be read are left out (see ``problems``).
 
-        Only their ends are looked at: ``load`` may still find one damaged.
+        Only the end of each file is read, so ``load`` may still find a snapshot damaged.
         """
         return self._survey()[0]
 
     def problems(self) -> list[SnapshotError]:
-        """Why each of the others cannot be read."""
+        """For each snapshot that ``infos`` leaves out, why it cannot be read."""
         return self._survey()[1]
 
     def check(self, version: int, *, kept: str = "") -> tuple[SnapshotInfo, dict[str, NDArray[Any]]]:
@@ -157,13 +158,13 @@ class Snapshots:
         return self._read(version, target), arrays
 
     def load_into(self, version: int, arrays: Arrays, rooms: Mapping[str, str]) -> SnapshotInfo:
-        """Overwrite the live arrays with the snapshot's, all of them: nothing is in memory twice.
+        """Overwrite all live arrays with the snapshot's, in place: no array is in memory twice.
 
         ``rooms``: the hash of each room's layout and configuration, which must be the snapshot's.
 
         Raises:
-            SnapshotError: as ``load``, or the rooms are others. The arrays are then partly overwritten, and of use
-                only to load another snapshot into.
+            SnapshotError: as ``load``, or the rooms differ. The arrays may then be partly overwritten, and can only be
+                used to load another snapshot into.
         """
         name = self._name(version)
         info = self._info(version)
@@ -202,7 +203,7 @@ class Snapshots:
     # Called by Pending
 
     def publish(self, version: int) -> SnapshotInfo:
-        """Put what was written in force, and remove the oldest beyond ``keep``."""
+        """Give the written snapshot its name, and remove the oldest snapshots beyond ``keep``."""
         name = self._name(version)
         self._disk.publish(name + TEMPORARY, name)
         info = read_info(self._disk.view(name), name)
@@ -210,18 +211,18 @@ class Snapshots:
         return info
 
     def forget_base(self) -> None:
-        """Treat the one that the history begins with as any other: the log no longer has what follows it."""
+        """Stop keeping the snapshot that the history begins with: the log no longer has the records that follow it."""
         self._remove_oldest(None)
 
     def _remove_oldest(self, but: int | None) -> None:
         kept = self.infos()[: self._keep]
-        with contextlib.suppress(OSError):  # the next one tries again
+        with contextlib.suppress(OSError):  # the next snapshot tries again
             for other in self.versions():
                 if kept and other < kept[-1].version and other != but:
                     self._disk.remove(self._name(other))
 
     def discard(self, version: int) -> None:
-        """Remove what was written of a snapshot that failed; what cannot be removed now is at the next open."""
+        """Remove the file of a snapshot that failed; if that fails too, the next start removes it."""
         with contextlib.suppress(OSError):
             discard(self._disk, self._name(version) + TEMPORARY)
 
@@ -237,7 +238,7 @@ class Snapshots:
             try:
                 infos.append(read_info(self._disk.view(name), name))
             except FileNotFoundError:
-                continue  # the process that writes has removed it meanwhile
+                continue  # the writing process has removed it meanwhile
             except SnapshotError as error:
                 problems.append(error)
         return infos, problems
@@ -266,7 +267,7 @@ class Snapshots:
 
     @staticmethod
     def _into(live: dict[str, NDArray[Any]], name: str) -> Target:
-        """A target that gives the live arrays, and takes each out of ``live``."""
+        """A target that decodes into the live arrays, and removes each from ``live``."""
 
         def target(label: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
             array = live.pop(label, None)

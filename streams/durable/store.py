@@ -1,11 +1,11 @@
-"""The durable folder: which histories there are, which is in force, and the configurations they were served under.
+"""The durable folder: all histories, the current one, and the configurations under which feeds were served.
 
 Layout (docs/durability.md)::
 
     lock                              held by the process that writes
-    current                           id of the history in force
-    configs/<hash>.json               configurations, so that an audit can rebuild what an older one served
-    <history>/history.json            what the history is of
+    current                           id of the current history
+    configs/<hash>.json               configurations, so that an audit can rebuild feeds served under an older one
+    <history>/history.json            description of the history
     <history>/journal-<version>       segments, by the version they begin after
     <history>/snapshot-<version>
 """
@@ -37,10 +37,10 @@ class StoreError(MurmurationError):
 
 
 class Began(msgspec.Struct, frozen=True, kw_only=True):
-    """From where a history goes on: another one's version, and what came over of each room.
+    """Which history and version a history continues, and what became of each room.
 
-    ``rooms`` says by name: ``kept`` (the same bytes), ``grown`` (the same content in larger arrays), ``rebuilt`` (from
-    the log, after version ``since``), ``empty``, or ``gone``.
+    ``rooms`` says for each room: ``kept`` (the same bytes), ``grown`` (the same content in larger arrays), ``rebuilt``
+    (from the log, after version ``since``), ``empty``, or ``gone``.
     """
 
     history: str
@@ -50,10 +50,10 @@ class Began(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of versions under one configuration of the rooms, from an empty state or from another history's end.
+    """One sequence of versions under one configuration of the rooms, from an empty state or another history's end.
 
-    ``start`` is next offsets by ``topic/partition``, as of the version that it begins after. ``settings`` is what its
-    states depend on (``config.schema.rooms_settings``), ``rooms`` the hash of each room.
+    ``start`` holds next offsets by ``topic/partition``, as of the version that the history begins after. ``settings``
+    is the configuration on which its states depend (``config.schema.rooms_settings``), ``rooms`` each room's hash.
     """
 
     id: str
@@ -62,7 +62,7 @@ class HistoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     log: str
     start: dict[str, int]
     created_ms: int
-    #: The ids that its topics had.
+    #: The ids of the log's topics when the history began.
     topics: dict[str, str] = {}
     settings: dict[str, Any] = {}
     rooms: dict[str, str] = {}
@@ -71,12 +71,12 @@ class HistoryInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def begins_after(self) -> int:
-        """The version that it begins after: 0, or where the history before it ended."""
+        """The version that this history begins after: 0, or where the history before it ended."""
         return 0 if self.began is None else self.began.version
 
     @property
     def start_positions(self) -> dict[TopicPartition, int]:
-        """Next offsets at the version that it begins after."""
+        """Next offsets at the version that this history begins after."""
         return parse_positions(self.start)
 
 
@@ -93,11 +93,11 @@ class Store:
     def open(
         cls, disk: Disk, *, segment_bytes: int = 16 << 20, snapshots_keep: int = 3, writable: bool = True
     ) -> "Store":
-        """Take the folder, and remove what a crash left half-written; ``writable=False`` only looks.
+        """Lock the folder, and remove files that a crash left unfinished; with ``writable=False`` do neither.
 
         Raises:
-            FolderBusyError: another process has it.
-            OSError: it cannot be used.
+            FolderBusyError: another process uses the folder.
+            OSError: the folder cannot be used.
         """
         store = cls(disk, segment_bytes=segment_bytes, snapshots_keep=snapshots_keep, writable=writable)
         if writable:
@@ -113,16 +113,16 @@ class Store:
         return store
 
     def close(self) -> None:
-        """Let others in; idempotent."""
+        """Unlock the folder; idempotent."""
         if self._writable:
             self.disk.unlock()
 
     @property
     def current(self) -> HistoryInfo | None:
-        """The history in force; None before the first.
+        """The current history; None before the first.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: its description cannot be read.
         """
         if CURRENT not in self.disk.names(CURRENT):
             return None
@@ -133,14 +133,14 @@ class Store:
         return [name.removesuffix(DESCRIPTION) for name in self.disk.names() if name.endswith(DESCRIPTION)]
 
     def histories(self) -> list[HistoryInfo]:
-        """All, oldest first; raises as ``history``."""
+        """All histories, oldest first; raises as ``history``."""
         return sorted(map(self.history, self.history_ids()), key=lambda info: (info.created_ms, info.id))
 
     def history(self, history: str) -> HistoryInfo:
-        """What the history is of.
+        """The description of a history.
 
         Raises:
-            StoreError: there is none of this id, or it cannot be read.
+            StoreError: no history has this id, or its description cannot be read.
         """
         info = self._read_json(history + DESCRIPTION, HistoryInfo)
         if info.format != FORMAT:
@@ -148,19 +148,19 @@ class Store:
         return info
 
     def prepare(self, info: HistoryInfo, gaps: Sequence[Gap] = ()) -> None:
-        """Make the history's journal and description; it is not in force yet. ``gaps``: those of the history before."""
+        """Write the history's journal and description, without making it current. ``gaps``: of the history before."""
         self._open_journal(info, cut=True, gaps=gaps).close()
         write_whole(self.disk, info.id + DESCRIPTION, msgspec.json.format(msgspec.json.encode(info)))
 
     def put_in_force(self, history: str) -> None:
-        """From now on this history goes on."""
+        """Make this the current history: from now on its journal grows."""
         write_whole(self.disk, CURRENT, history.encode())
 
     def journal(self, info: HistoryInfo, *, cut: bool | None = None) -> Journal:
         """The history's journal, to append to if the store is writable.
 
         Raises:
-            JournalError: as ``Journal.open``, and when it is missing: the same versions must not be made twice.
+            JournalError: as ``Journal.open``; or the journal is missing: the same versions must not be made twice.
         """
         if not self.has_journal(info):
             raise JournalError(f"history {info.id} has no journal")
@@ -176,7 +176,7 @@ class Store:
         return Snapshots(self.disk, info.id, keep=self._snapshots_keep, base=base)
 
     def save_config(self, config_hash: str, config: Mapping[str, Any]) -> None:
-        """Keep a configuration (as plain values) under its hash, unless it is there."""
+        """Keep a configuration (as plain values) under its hash, unless it is there already."""
         name = f"configs/{config_hash}.json"
         if name not in self.disk.names(name):
             write_whole(self.disk, name, msgspec.json.format(msgspec.json.encode(config)))
@@ -185,7 +185,7 @@ class Store:
         """The configuration of this hash.
 
         Raises:
-            StoreError: it was not kept, or cannot be read.
+            StoreError: the configuration was not kept, or cannot be read.
         """
         return self._read_json(f"configs/{config_hash}.json", dict[str, Any])
 
@@ -195,11 +195,11 @@ class Store:
         return [name.removeprefix("configs/").removesuffix(".json") for name in names if name.endswith(".json")]
 
     def prune(self, journal: Journal, log_starts: Mapping[TopicPartition, int]) -> None:
-        """Remove what nothing can be rebuilt from any more.
+        """Remove files from which nothing can be rebuilt any more.
 
         ``log_starts`` is the first offset still in the log, by partition. The journal before the oldest snapshot is
-        of use only with a log that still reaches back to the beginning. A history that is not in force goes when
-        the log no longer has what follows its newest snapshot.
+        useful only while the log still reaches back to the history's beginning. A history that is not current is
+        removed once the log no longer has the records that follow its newest snapshot.
         """
         current = self.current
         for info in self.histories():
@@ -212,7 +212,7 @@ class Store:
                 self.remove(info.id)
 
     def remove(self, history: str) -> None:
-        """Delete a history; its description last, so that a crash leaves it known."""
+        """Delete a history. The description goes last, so that a history half deleted by a crash is found again."""
         description = history + DESCRIPTION
         for name in self.disk.names(f"{history}/"):
             if name != description:
