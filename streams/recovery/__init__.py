@@ -1,1 +1,1 @@
-"""From snapshot, journal and log to the state that was left."""
+"""Rebuilding the last state after a start, from snapshot, journal and log."""

@@ -1,9 +1,10 @@
-"""Another configuration of the rooms: a history that goes on from where the one before it ended.
+"""When the configuration of the rooms changes: a new history begins where the previous one ended.
 
-Room by room: what is configured alike is copied, what has grown keeps its content, and what can do neither is built
-again from the log, as far as it reaches, or begins empty; the state says since when such a room knows
-(docs/durability.md). The same happens where only a part of every snapshot can be read. The new history is in force
-once its first snapshot is on the disk; until then a start does it all again.
+Each room is handled by itself. A room with the same configuration is copied. A room that has grown keeps its content.
+Any other room is rebuilt from the log as far as the log reaches back, or begins empty; the state then says since when
+that room knows everything (docs/durability.md). The same happens when every snapshot can be read only in part. The new
+history becomes current once its first snapshot is on the disk; after a crash before that, the next start does all of
+it again.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ log = structlog.get_logger("murmuration.recovery")
 
 
 class _Base(NamedTuple):
-    """What a history's snapshots give: a state, its next offsets, and which of its rooms are as they were."""
+    """The state that a history's snapshots give, its next offsets, and the names of the rooms that are intact."""
 
     state: EngineState
     positions: Positions
@@ -59,21 +60,21 @@ async def go_on_from(
     pass_over: bool,
     progress: Callable[[str], None],
 ) -> HistoryInfo | None:
-    """Begin a history called ``history`` where ``before`` ends, and put it in force; None: nothing comes over.
+    """Begin a history called ``history`` where ``before`` ends, and make it current; None: no snapshot can be used.
 
-    ``pass_over``: records that the log has lost since the newest snapshot are passed over.
+    ``pass_over``: pass over records that the log has lost since the newest snapshot.
 
     Raises:
-        LogGapError: they are lost, and not to be passed over.
-        LogBehindError: the log ends before what was applied.
-        JournalError: the journal before cannot be used.
+        LogGapError: the log has lost such records, and ``pass_over`` is False.
+        LogBehindError: the log ends before the last record that was applied.
+        JournalError: the journal of ``before`` cannot be used.
     """
     old = with_rooms_settings(config, before.settings)
     with _closing(store.journal(before)) as journal:
         base = await asyncio.to_thread(_newest_base, old, before, store.snapshots(before), journal)
         if base is None:
             return None
-        # Nothing may be lost any more of what the new history goes on from.
+        # The new history depends on every entry of the old journal: a power loss must not take any of them.
         journal.sync()
         letters, positions = await _bring_to_end(base, old, journal, before, event_log, pass_over=pass_over)
         progress(f"the rooms of version {base.state.version} go over to another configuration")
@@ -113,7 +114,7 @@ async def go_on_from(
 
 
 class _closing:  # noqa: N801 - a context manager, used like contextlib.closing
-    """Closes a journal, whatever its sync says: nothing more is written to it."""
+    """Closes a journal at the end of a block."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -126,7 +127,7 @@ class _closing:  # noqa: N801 - a context manager, used like contextlib.closing
 
 
 def _newest_base(old: Config, before: HistoryInfo, snapshots: Snapshots, journal: Journal) -> _Base | None:
-    """The newest snapshot that is whole, else the newest of which a part is; else the beginning, if it is there."""
+    """The newest whole snapshot, else the newest readable in part, else the empty state if the journal begins there."""
     rooms, state = room_hashes(old.rooms), touched(old)
     known = frozenset(name for name, saved in before.rooms.items() if rooms.get(name) == saved)
     usable = [info for info in snapshots.infos() if journal.first_version - 1 <= info.version <= journal.version]
@@ -149,7 +150,7 @@ def _newest_base(old: Config, before: HistoryInfo, snapshots: Snapshots, journal
 
 
 def _empty_others(state: EngineState, old: Config, loaded: Collection[str]) -> None:
-    """Empty the rooms that were not loaded: reading a damaged one may have left half of it."""
+    """Empty the rooms that were not loaded: a failed read may have filled part of their arrays."""
     empty = dict(EngineState(old.rooms).arrays())
     for name, array in state.arrays():
         if name.partition(".")[0] not in loaded:
@@ -159,7 +160,7 @@ def _empty_others(state: EngineState, old: Config, loaded: Collection[str]) -> N
 async def _bring_to_end(
     base: _Base, old: Config, journal: Journal, before: HistoryInfo, event_log: EventLog, *, pass_over: bool
 ) -> tuple[list[DeadLetter], Positions]:
-    """Apply what the journal has behind the base; returns what could not be used, and the next offsets."""
+    """Apply the journal's entries that follow the base; returns the dead letters, and the next offsets."""
     starts = await bounds(event_log.start_offsets)
     check_ends(before.id, journal, await bounds(event_log.end_offsets))
     lost = lost_since(starts, base.positions)
@@ -172,7 +173,7 @@ async def _bring_to_end(
 
 
 def _fates(state: EngineState, base: _Base, old: Config, config: Config, late: Collection[str]) -> dict[str, str]:
-    """What has come over of each room, in the words of ``Began``."""
+    """What became of each room, in the words of ``Began``."""
     before, after = room_hashes(old.rooms), room_hashes(config.rooms)
     fates = dict.fromkeys(base.rooms - after.keys(), "gone")
     for part in state.parts:
@@ -183,7 +184,7 @@ def _fates(state: EngineState, base: _Base, old: Config, config: Config, late: C
 async def _build_late(
     state: EngineState, late: Collection[str], config: Config, store: Store, before: HistoryInfo, event_log: EventLog
 ) -> dict[str, int]:
-    """Build rooms again from the log, and have the state say since when they know; returns the version, by room."""
+    """Rebuild rooms from the log, and note in the state since when they know; returns that version, by room."""
     rooms = frozenset(late) & rebuildable(state)
     since = {name: Since(state.version, state.clock_ms) for name in late}
     if rooms and state.version:
@@ -198,13 +199,13 @@ async def _build_late(
                 await asyncio.to_thread(rebuild.apply, batch)
         since |= dict.fromkeys(rooms, Since(first, clock_ms) if first < state.version else since[next(iter(rooms))])
     for name, begins in since.items():
-        # From version 0 on is from the beginning: not late.
+        # A room that knows everything from version 0 on is complete, not late.
         state.begin_late(name, begins if begins.version else Since(0, 0))
     return {name: begins.version for name, begins in since.items()}
 
 
 async def _reachable(store: Store, info: HistoryInfo, version: int, event_log: EventLog) -> list[Entry]:
-    """The newest entries up to a version whose records are all in the log still, through histories before, too."""
+    """The newest entries up to ``version`` whose records the log still has, from this history and those before it."""
     starts = await log_starts(event_log)
     entries: list[Entry] = []
     while True:

@@ -1,4 +1,4 @@
-"""Which refused records have their dead letter in the log already: a replay must not write them again."""
+"""Which refused records already have a dead letter in the log: a replay must not write a second one."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,8 @@ _POLL_TIMEOUT_S = 1.0
 class WrittenLetters:
     """The greatest offset that has a dead letter, by partition.
 
-    One writer appends dead letters in the order of its reading, so the greatest offset says it all.
+    The writer appends dead letters in the order in which it reads, so every refused record up to the greatest offset
+    has its letter.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class WrittenLetters:
                             continue
 
     def note(self, letter: DeadLetter) -> None:
-        """The letter is in the log."""
+        """Note that the letter is in the log."""
         where = TopicPartition(letter.topic, letter.partition)
         self._until[where] = max(self._until.get(where, -1), letter.offset)
 
@@ -44,7 +45,7 @@ class WrittenLetters:
 
 
 async def write_fresh(event_log: EventLog, letters: Iterable[DeadLetter], *, record_bytes_max: int) -> None:
-    """Write those of the letters that are not in the log; raises ``LogError``."""
+    """Write the letters that are not in the log yet; raises ``LogError``."""
     written = WrittenLetters()
     await written.recall(event_log)
     fresh = [encode_dead_letter(x, record_bytes_max=record_bytes_max) for x in letters if written.is_fresh(x)]

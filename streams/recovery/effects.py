@@ -1,8 +1,9 @@
-"""What the engine asks for while it applies a piece, carried out.
+"""Carrying out the effects that the engine returns from applying a piece.
 
-A refused event becomes a dead letter, as one that cannot be decoded does: the tail appends it before it reads on, and
-its id follows from the place of its record in the log. After a crash the piece is applied again; a letter that is in
-the log already is not written a second time, so each refusal is in the log, once per reader of its id.
+A refused event becomes a dead letter, like a record that cannot be decoded. The tail appends the letter before it reads
+on, and the letter's id follows from the place of the record in the log. After a crash the piece is applied again; a
+letter that is in the log already is not written a second time, so a reader that deduplicates by id sees each refusal
+once.
 """
 
 from collections.abc import Sequence
@@ -17,15 +18,16 @@ from streams.ordering.proposals import events_only
 
 
 def dead_letters(piece: Sequence[Records], decoded: Decoded, effects: Effects) -> list[DeadLetter]:
-    """The dead letters of a piece: of its records that could not be decoded, and of its events that were refused.
+    """The dead letters of a piece: for records that could not be decoded, and for events that were refused.
 
     Args:
-        piece: as it was applied.
-        decoded: what its records gave.
-        effects: what applying them gave; other kinds than ``REFUSED`` are passed over.
+        piece: the piece that was applied.
+        decoded: the result of decoding the piece.
+        effects: the effects of applying the piece; kinds other than ``REFUSED`` are ignored.
 
     Returns:
-        One letter per refused event (they are JSON, one per record); within a partition in log order.
+        The letters of ``decoded``, and one letter per refused event (such events are JSON, one per record); within a
+        partition in log order.
     """
     refused = np.flatnonzero(effects.kind == EffectKind.REFUSED)
     if not len(refused):

@@ -1,8 +1,8 @@
-"""Recovery: the newest whole snapshot and the journal's later entries, or the whole log; never something in between.
+"""Recovery: from the newest whole snapshot and the journal's later entries, or from the whole log; never a mixture.
 
-What the journal says was applied is applied again, exactly (docs/durability.md). A state that cannot be reached so is
-refused by name, unless the operator accepts the gap. Another configuration of the rooms goes on from what there is
-(``change``).
+Exactly the pieces that the journal names are applied again (docs/durability.md). If records for them are missing, the
+start fails with a named error, unless the operator accepts the gap. If the configuration of the rooms has changed, a
+new history continues the old one (``change``).
 """
 
 import asyncio
@@ -41,10 +41,10 @@ from streams.recovery.replay import (
 
 
 class Recovered(NamedTuple):
-    """Where a start begins: a state, the journal's entries to be replayed on it, and what to read after them.
+    """Where a start begins: a state, and the journal's entries to be replayed on it.
 
-    ``positions`` (next offsets) are those of the state as it is, before the entries. ``journal`` None: nothing is kept.
-    ``on_disk`` says that a snapshot of the state as it is exists (or would be of nothing).
+    ``positions`` are the next offsets of ``state``, before the entries. ``journal`` None: nothing is kept.
+    ``on_disk`` says that a snapshot of ``state`` exists, or that ``state`` is empty.
     """
 
     state: EngineState
@@ -66,16 +66,17 @@ async def recover(
     accept_gap: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Recovered:
-    """Bring a state as far as the disk has it, and say what is left to replay.
+    """Load the newest snapshot, and return the journal's entries that are left to replay.
 
-    ``incarnation`` is a random number of this start; ``now_ms`` is used where ``ingest.start`` is ``window``.
+    ``incarnation`` is a random number for this start; ``now_ms`` is used only if ``ingest.start`` is ``window``.
 
-    With ``log.order`` ``shared`` the history is the nodes' common line. It has no gaps: ``accept_gap`` begins another.
+    With ``log.order`` ``shared`` the history is the nodes' common line. A line has no gaps: with ``accept_gap`` another
+    line is begun instead.
 
     Raises:
-        LogGapError: records are gone that the state needs, and ``accept_gap`` does not allow to go on without.
-        LineLostError: the same of the shared order.
-        LogBehindError: the log ends before what was applied.
+        LogGapError: the log has lost records that the state needs, and ``accept_gap`` is False.
+        LineLostError: the log has lost the beginning of the shared order, and ``accept_gap`` is False.
+        LogBehindError: the log ends before the last record that was applied.
         JournalError: the journal cannot be used; the message names the file.
     """
 
@@ -89,7 +90,7 @@ async def recover(
     if info is not None:
         _check_log(info, identity, config.log)
         if not _goes_on(info, config):
-            # Another order is another state, and so are other rooms in a shared order: the old history stays.
+            # A history cannot be continued under another order, nor with other rooms in a shared order: begin anew.
             alone = not shared and ORDER not in info.start_positions and bool(info.settings)
             info = await start.go_on(store, info, pass_over=accept_gap, progress=progress) if alone else None
     if info is None:
@@ -103,7 +104,7 @@ async def recover(
             raise
         info = await start.begin(store, identity, replace=True)
     except NoSnapshotError:
-        # Of a snapshot that is damaged the other rooms can be read.
+        # A damaged snapshot may still hold whole rooms.
         found = None if shared else await start.go_on(store, info, pass_over=accept_gap, progress=progress)
         if found is None:
             raise
@@ -112,7 +113,7 @@ async def recover(
 
 
 class _Start(NamedTuple):
-    """How this start begins histories."""
+    """Begins histories for this start."""
 
     config: Config
     event_log: EventLog
@@ -120,7 +121,7 @@ class _Start(NamedTuple):
     now_ms: int
 
     async def line(self, *, replace: bool) -> Line:
-        """Where a new history begins: named after this start, or the nodes' common line."""
+        """Id and first offsets of a new history: this start's own, or the nodes' common line."""
         config, event_log = self.config, self.event_log
         if config.log.order == "own":
             return Line(f"{self.incarnation:016x}", await first_positions(config, event_log, self.now_ms))
@@ -135,7 +136,7 @@ class _Start(NamedTuple):
         return line
 
     async def begin(self, store: Store, identity: LogIdentity, *, replace: bool) -> HistoryInfo:
-        """Begin a history from an empty state, and put it in force."""
+        """Begin a history from an empty state, and make it current."""
         config, line = self.config, await self.line(replace=replace)
         info = HistoryInfo(
             id=line.id,
@@ -154,7 +155,7 @@ class _Start(NamedTuple):
     async def go_on(
         self, store: Store, before: HistoryInfo, *, pass_over: bool, progress: Callable[[str], None]
     ) -> HistoryInfo | None:
-        """Begin a history from where another one ends (``go_on_from``)."""
+        """Begin a history where ``before`` ends (``go_on_from``)."""
         return await go_on_from(
             before,
             self.config,
@@ -168,7 +169,7 @@ class _Start(NamedTuple):
 
 
 def _check_log(info: HistoryInfo, identity: LogIdentity, config: LogConfig) -> None:
-    """Raise LogBehindError when the history is of another log, or of topics that were made again since."""
+    """Raise LogBehindError if the history belongs to another log, or to topics that were deleted and created again."""
     again = [topic for topic, id in info.topics.items() if identity.topics.get(topic, id) != id]
     if info.log not in (identity.log, address_of(config)) or again:
         raise LogBehindError(
@@ -224,7 +225,7 @@ async def _resume(
     else:
         check_gap(starts, positions, state.version)
     entries = (entry for entry in journal.entries(state.version, journal.version) if isinstance(entry, Entry))
-    # A partition that was added since: in a shared order, from offset 0 on every node.
+    # A partition that was added since is read from its start; in a shared order, from offset 0 on every node.
     positions = positions if ORDER in positions else starts | positions
     return Recovered(state, positions, entries, journal, snapshots, Origin(history, 0), on_disk=not lost)
 
@@ -245,11 +246,11 @@ async def first_positions(config: Config, event_log: EventLog, now_ms: int) -> P
 
 
 def address_of(config: LogConfig) -> str:
-    """What histories were once told apart by, before logs had an identity; a name without secrets."""
+    """The log's address without secrets: older versions, in which logs had no identity, told histories apart by it."""
     return f"{config.url} {config.topic_prefix}".strip()
 
 
 def saved_config(config: Config) -> dict[str, Any]:
-    """What a feed depends on, as plain values: no sockets, paths or secrets."""
+    """The settings on which feeds depend, as plain values: no sockets, paths or secrets."""
     plain: dict[str, Any] = msgspec.to_builtins(feed_settings(config))
     return plain

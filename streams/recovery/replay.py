@@ -1,7 +1,6 @@
-"""States made again: a snapshot read back, and the journal's entries applied to it, their records read from the log.
+"""Rebuilding a state: load a snapshot, read the records of the journal's later entries from the log, and apply them.
 
-What the journal says was applied is applied again, exactly (docs/durability.md). A state that cannot be reached so is
-refused by name.
+Exactly the pieces that the journal names are applied again (docs/durability.md). A missing record is a named error.
 """
 
 import asyncio
@@ -37,7 +36,7 @@ class LogGapError(MurmurationError):
 
 
 class LogBehindError(MurmurationError):
-    """The log ends before what the state has applied: it is another log, or it has lost its end."""
+    """The log ends before the last applied record: it is another log, or it has lost its end."""
 
     code = "log_behind"
 
@@ -47,14 +46,15 @@ class NoSnapshotError(JournalError):
 
 
 async def rebuild(config: Config, store: Store, event_log: EventLog, history: str, version: int) -> EngineState:
-    """The state at a version of a history, made anew from snapshot, journal and log; beside a running process too.
+    """The state at a version of a history, rebuilt from snapshot, journal and log; also while a process writes there.
 
-    ``config`` is the one under which the history was made (its rooms).
+    ``config`` must have the rooms with which the history was made.
 
     Raises:
-        JournalError: there is no such history, or its journal does not hold the version.
-        LogGapError: the log has lost records that it takes.
-        ReplayError: the log has other records than were applied.
+        StoreError: there is no such history.
+        JournalError: the history's journal does not hold the version.
+        LogGapError: the log has lost records that the rebuild needs.
+        ReplayError: the log has other records than those applied.
     """
     info = store.history(history)
     journal, snapshots = store.journal(info, cut=False), store.snapshots(info)
@@ -66,10 +66,10 @@ async def rebuild(config: Config, store: Store, event_log: EventLog, history: st
 async def forward(
     state: EngineState, positions: Positions, config: Config, journal: Journal, event_log: EventLog, version: int
 ) -> list[DeadLetter]:
-    """Apply the journal's entries up to a version; ``positions`` moves along. Raises as ``rebuild``.
+    """Apply the journal's entries up to a version, and update ``positions``. Raises as ``rebuild``.
 
     Returns:
-        What could not be used, as it was found out again.
+        The dead letters of these pieces.
     """
     letters: list[DeadLetter] = []
     if state.version >= version:
@@ -93,7 +93,7 @@ async def forward(
 
 
 def apply_piece(state: EngineState, decoder: Decoder, piece: Piece, skipped: Collection[int]) -> list[DeadLetter]:
-    """Apply a piece as the next version, or pass over it; returns what could not be used."""
+    """Apply a piece as the next version, or pass over it; returns the piece's dead letters."""
     if state.version + 1 in skipped:
         state.skip(sum(len(run.offsets) for run in piece))
         return passed_over(piece)
@@ -102,9 +102,9 @@ def apply_piece(state: EngineState, decoder: Decoder, piece: Piece, skipped: Col
 
 
 async def pieces_of(entries: Sequence[Entry], event_log: EventLog, config: IngestConfig) -> AsyncIterator[Piece]:
-    """The pieces of the journal's entries, in order, their records read from the log.
+    """The pieces of the journal's entries, in order; their records are read from the log.
 
-    What a shared order was is in the journal; its topic is not read again.
+    The journal records a shared order as well, so topic ``order`` is not read again.
     """
     own = [entry._replace(runs=tuple(run for run in entry.runs if run.partition != ORDER)) for entry in entries]
     async with await event_log.tail(first_needed(own)) as tail:
@@ -115,17 +115,17 @@ async def pieces_of(entries: Sequence[Entry], event_log: EventLog, config: Inges
 
 
 def first_needed(entries: Sequence[Entry]) -> Positions:
-    """The first offset that the entries take, by partition; the shared order's is left out."""
+    """The first offset that the entries need, by partition, without the shared order's partition."""
     return {run.partition: run.first for entry in reversed(entries) for run in entry.runs if run.partition != ORDER}
 
 
 def restore_newest(
     config: Config, snapshots: Snapshots, journal: Journal, version: int
 ) -> tuple[EngineState, Positions]:
-    """The state of the newest whole snapshot of at most this version (else the empty one), and its positions.
+    """The state of the newest whole snapshot of at most this version (else the empty state), and its positions.
 
     Raises:
-        NoSnapshotError: there is none, and the journal does not reach back to the beginning.
+        NoSnapshotError: no snapshot can be used, and the journal does not reach back to the beginning.
     """
     state, rooms = touched(config), room_hashes(config.rooms)
     for info in snapshots.infos():
@@ -146,12 +146,12 @@ def restore_newest(
 
 
 async def log_starts(event_log: EventLog) -> Positions:
-    """The first offset that is still in the log, of every partition that makes the state."""
+    """The first offset that the log still has, of every partition that makes the state."""
     return await bounds(event_log.start_offsets)
 
 
 async def bounds(offsets: Callable[[str], Awaitable[dict[int, int]]], config: Config | None = None) -> Positions:
-    """By partition, of all topics that make the state; with a configuration that says so, of the shared order too."""
+    """``offsets`` of all topics that make the state, by partition; and of the shared order if ``config`` uses one."""
     shared = config is not None and config.log.order == "shared"
     return {
         TopicPartition(topic, partition): offset
@@ -173,7 +173,7 @@ def check_ends(history: str, journal: Journal, ends: Mapping[TopicPartition, int
 
 
 def lost_since(starts: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> Positions:
-    """Where the log begins, of the partitions of which it does not reach back to ``positions``."""
+    """The first offset in the log, of the partitions that have lost records from ``positions`` on."""
     return {where: start for where, start in starts.items() if where in positions and positions[where] < start}
 
 
@@ -186,7 +186,7 @@ def check_gap(starts: Mapping[TopicPartition, int], positions: Mapping[TopicPart
 def pass_over_gap(
     state: EngineState, journal: Journal, positions: Positions, lost: Mapping[TopicPartition, int]
 ) -> None:
-    """Go on without the records that are gone: what was applied of later ones is taken back, and read again."""
+    """Go on without the lost records: cut off the entries after the state's version; their records are read again."""
     journal.rewind(state.version)
     for partition, earliest in lost.items():
         journal.note_gap(Gap(state.version, partition, positions[partition], earliest))
@@ -196,7 +196,7 @@ def pass_over_gap(
 
 
 def describe_gap(lost: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int], version: int) -> str:
-    """What is lost, and what can be done, in a line."""
+    """One line that says which records are lost and what the operator can do."""
     gone = ", ".join(f"{name_of(p)} from {positions[p]} to {start - 1}" for p, start in sorted(lost.items()))
     return (
         f"the log no longer has records that follow version {version}: {gone}; --accept-gap goes on without them "
@@ -210,7 +210,7 @@ def name_of(partition: TopicPartition) -> str:
 
 
 def touched(config: Config) -> EngineState:
-    """An empty state whose memory is there."""
+    """An empty state whose memory is already backed by pages."""
     state = EngineState(config.rooms)
     state.touch()
     return state
