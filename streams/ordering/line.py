@@ -1,4 +1,4 @@
-"""Which line of the shared order a node belongs to: the one of its rooms that topic ``order`` has, else a new one."""
+"""Which line of the shared order a node belongs to: the line for its rooms in topic ``order``, else a new line."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
@@ -16,23 +16,24 @@ log = structlog.get_logger("murmuration.order")
 
 
 class LineLostError(MurmurationError):
-    """A line goes on, but the order no longer has its beginning."""
+    """Topic ``order`` has proposals of the line, but no longer its beginning."""
 
     code = "line_lost"
 
 
 class Line(NamedTuple):
-    """A line found: its id, and the next offsets at its version 0, that of ``ORDER`` among them."""
+    """A line: its id, and the next offsets at its version 0, including that of ``ORDER``."""
 
     id: str
     start: dict[TopicPartition, int]
 
 
 class _Search:
-    """Reads the order and keeps the line of some rooms that is in force.
+    """Reads topic ``order`` and finds the current line for one configuration of the rooms.
 
-    The first genesis begins it, and one that names the line that it replaces takes its place: so whoever reads the
-    same records finds the same line. Where retention took the genesis, the line is known by its proposals alone.
+    The first genesis record for these rooms starts the line. A later genesis takes over only if it names the current
+    line as the one it replaces. So every node that reads the same records finds the same line. If retention has deleted
+    the genesis, only the proposals give the line's id, and ``found`` stays None.
     """
 
     def __init__(self, rooms_hash: str) -> None:
@@ -58,12 +59,12 @@ async def find_line(
     start: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
     replace: bool,
 ) -> Line:
-    """The line in force, begun at ``start`` by this node (``number`` makes its id) if there is none.
+    """The current line for the rooms; if no line exists, this node begins one at ``start``, with ``number`` in its id.
 
-    ``replace``: begin a new one where the one in force cannot be followed from its beginning any more.
+    ``replace``: begin a new line if the log no longer has everything from the current line's beginning on.
 
     Raises:
-        LineLostError: the order does not reach back to its beginning, and it is not to be replaced.
+        LineLostError: topic ``order`` no longer has the line's beginning, and ``replace`` is False.
         LogError: the log cannot be read or written.
     """
     await event_log.ensure_topics({ORDER.topic: 1})
@@ -99,7 +100,7 @@ async def _read(tail: Tail, search: _Search, end: int) -> None:
 
 
 async def _lost(event_log: EventLog, line: Line) -> bool:
-    """Whether the log no longer has all that follows the line's beginning."""
+    """Whether the log has lost any record that follows the line's beginning."""
     starts: dict[TopicPartition, int] = {}
     for topic in {where.topic for where in line.start}:
         starts |= {TopicPartition(topic, p): offset for p, offset in (await event_log.start_offsets(topic)).items()}

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class OrderMetrics:
-    """The order that nodes share (``log.order = "shared"``)."""
+    """Measures of the order that nodes share (``log.order = "shared"``)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.proposals = Counter(

@@ -1,4 +1,4 @@
-"""A node's own order: first what its journal says was applied, then the log as it is read."""
+"""A node's own order: first the entries of its journal, then the log as it is read."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -10,15 +10,15 @@ from streams.ordering.waiting import ReplayError, Waiting
 
 __all__ = ["OwnOrder", "Replay", "ReplayError"]
 
-#: Versions replayed before others get their turn.
+#: At most this many versions are returned by one call, so that other tasks get their turn.
 _REPLAYED_MAX = 64
 
 
 class Replay:
-    """The journal's entries, their records read again from a tail: exactly the pieces that were applied.
+    """Makes the journal's entries into pieces by reading their records again: exactly the pieces that were applied.
 
-    Runs that entries do not need yet wait here. A tail reads in nearly the order in which the records were applied
-    (the log's own global order, or by append time), so that little has to wait.
+    Runs that no entry needs yet wait here. Few do: a tail reads in nearly the order in which the records were applied
+    (the log's global order, or by append time).
     """
 
     def __init__(self, entries: Iterator[Entry], tail: Tail, config: IngestConfig) -> None:
@@ -29,11 +29,11 @@ class Replay:
         self._waiting = Waiting()
 
     async def next(self) -> list[Piece]:
-        """The next pieces; none when every entry was replayed.
+        """The next pieces; empty once every entry was replayed.
 
         Raises:
-            ReplayError: the log has other records than the journal.
-            LogError: it has lost some, or is away.
+            ReplayError: the log has other records than the journal names.
+            LogError: the log has lost records, or cannot be reached.
         """
         pieces: list[Piece] = []
         while len(pieces) < _REPLAYED_MAX:
@@ -50,7 +50,7 @@ class Replay:
         return pieces
 
     def left(self) -> list[Records]:
-        """What was read beyond the entries; to be applied next. It is given once."""
+        """The records read beyond the last entry, to be applied next. A second call returns nothing."""
         left = self._waiting.all()
         self._waiting.clear()
         return left
@@ -76,7 +76,7 @@ class Replay:
 
 
 class OwnOrder:
-    """What one node's log gives, in the order in which it is read; after a restart, its journal's entries first."""
+    """Pieces in the order in which this node reads the log; after a restart, the journal's entries come first."""
 
     def __init__(self, tail: Tail, config: IngestConfig, entries: Iterable[Entry] = ()) -> None:
         self._tail = tail

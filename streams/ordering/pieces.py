@@ -1,9 +1,9 @@
 """Pieces: what a version is made of. Whole records, one run per partition, in an order that does not depend on reading.
 
-A read of the log is cut into pieces of bounded size; inside a piece, partitions stand in a fixed order (what others
-refer to first: users, relationships, tweets, engagements), so that a piece is named by its offsets alone. A
-``PieceSource`` decides where each piece ends and which comes next. The journal (and, where nodes share it, the order)
-records that decision: a replay and other nodes take the pieces from there, and never cut anew.
+A read of the log is cut into pieces of bounded size. Inside a piece, partitions stand in a fixed order (first the
+topics to which others refer: users, relationships, tweets, engagements), so that a piece is named by its offsets alone.
+A ``PieceSource`` decides where each piece ends and which comes next. The journal records that decision, and so does
+topic ``order`` if nodes share an order: a replay and other nodes take the pieces from there, and never cut anew.
 """
 
 from bisect import bisect_right
@@ -20,23 +20,23 @@ from streams.events.packed import HEADER, ROW
 from streams.log.interface import Format, Records, TopicPartition
 from streams.log.merge import slice_records
 
-#: One run a partition, in canonical order.
+#: One run per partition, in canonical order.
 Piece = list[Records]
 
-#: A create has six fields at least, hence five commas; every mention, tag, hashtag and link has one more.
+#: A create has at least six fields, hence five commas; every mention, tag, hashtag and link adds one.
 _CREATE_COMMAS: Final = 5
-#: A record counts as one row more for so many bytes: copying long texts takes time, too.
+#: A record counts as one more row per this many bytes, because copying long texts takes time, too.
 _BYTES_PER_ROW: Final = 512
-#: A delete takes its tweet out of up to ``rooms.interaction_graph.tweet_degree_max`` lists.
+#: A delete counts as this many rows: it removes its tweet from up to ``interaction_graph.tweet_degree_max`` lists.
 _DELETE_ROWS: Final = 512
-#: A tweet before what refers to it, even when both come in one piece.
+#: A tweet comes before the events that refer to it, even when both are in one piece.
 _TOPIC_ORDER: Final = {
     topic: i for i, topic in enumerate(("models", "users", "relationships", "tweets", "engagements", "served"))
 }
 
 
 class Pieces(NamedTuple):
-    """Pieces to apply, one version each, in order. ``journaled``: the journal has them already (a replay)."""
+    """Pieces to apply, in order, one version each. ``journaled``: the journal has them already (a replay)."""
 
     pieces: list[Piece]
     journaled: bool
@@ -46,22 +46,22 @@ class PieceSource(Protocol):
     """Where pieces come from: the log as it is read, the journal, or the order that nodes share."""
 
     async def next(self) -> Pieces:
-        """The next pieces; waits for them about as long as a poll of the log, then gives none.
+        """The next pieces; waits about as long as a poll of the log, then returns none.
 
         Raises:
-            LogUnavailableError: the log went away; asking again later goes on where it stopped.
-            LogError: what is to be read next is not in the log any more.
+            LogUnavailableError: the log cannot be reached; a later call goes on where this one stopped.
+            LogError: the records to be read next are not in the log any more.
         """
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
-        """The next offsets, once everything given is applied; where they are not known, what is missing.
+        """Next offsets after everything returned so far; a partition whose next offset is not known yet is missing.
 
-        They may be beyond the last record given: offsets of no record (transaction markers) are passed over.
+        A position may lie beyond the last record returned: offsets without a record (transaction markers) are skipped.
         """
 
     async def close(self) -> None:
-        """Release what it reads with; idempotent."""
+        """Close the tails; idempotent."""
 
 
 def cut(runs: Sequence[Records], rows_max: int) -> Iterator[Piece]:
@@ -90,7 +90,7 @@ def cut(runs: Sequence[Records], rows_max: int) -> Iterator[Piece]:
 
 
 def arrange(runs: Sequence[Records]) -> Piece:
-    """The canonical form of a piece: one run a partition, partitions in their fixed order.
+    """The canonical form of a piece: one run per partition, partitions in their fixed order.
 
     The runs of a partition must be in offset order, as every tail gives them.
     """
@@ -110,7 +110,7 @@ def join(runs: Sequence[Records]) -> Records:
 
 
 def runs_of(piece: Piece) -> list[Run]:
-    """What the journal notes of a piece."""
+    """The piece as the journal notes it."""
     return [
         Run(TopicPartition(run.topic, run.partition), run.offsets[0], run.offsets[-1], len(run.offsets))
         for run in piece
@@ -122,9 +122,9 @@ def _place(partition: TopicPartition) -> tuple[int, str, int]:
 
 
 def row_bounds(run: Records) -> list[int]:
-    """At most how many rows each record gives, from its bytes alone; what takes longer to apply counts for more.
+    """An upper bound of the rows that each record gives, from its bytes alone; costly records count as more rows.
 
-    Rows are what the time of a piece depends on: a create gives one for itself and one for each mention, media tag,
+    The time to apply a piece depends on its rows. A create gives one row for itself and one per mention, media tag,
     hashtag and link. Counting commas is a hundred times cheaper than decoding, and never counts too few.
     """
     if run.formats.count(Format.JSON) == len(run.formats):
@@ -148,7 +148,7 @@ def _json_bounds(topic: str, values: Sequence[bytes]) -> list[int]:
 def _tweet_bound(value: bytes) -> int:
     if b'"create"' in value:
         return 1 + max(0, value.count(b",") - _CREATE_COMMAS) + len(value) // _BYTES_PER_ROW
-    # A delete has no field that could hold these words; other spellings of a type count as the worst.
+    # A delete has no field that could hold these words. A record whose type is spelled otherwise counts as a delete.
     return 1 + len(value) // _BYTES_PER_ROW if b'"edit"' in value or b'label"' in value else _DELETE_ROWS
 
 

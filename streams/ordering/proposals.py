@@ -1,7 +1,8 @@
 """The records of topic ``order``, in which nodes share the order of pieces (docs/decisions/0008-shared-order.md).
 
-A *line* is one order from an empty state. It begins with a genesis; every proposal that fits, in the order of the
-topic, is the line's next version. Lines of other rooms may stand in the same topic.
+A *line* is one sequence of versions from an empty state on. It begins with a genesis record. Proposals are read in the
+order of the topic, and each one that fits is the line's next version. The topic may hold lines of several room
+configurations.
 """
 
 from typing import Final
@@ -18,7 +19,7 @@ _ROOMS_CHARS = 8
 
 
 class ProposedRun(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """``count`` records of a partition from next offset ``position`` on; the last one is at ``last``."""
+    """``count`` records of a partition: those from next offset ``position`` on, up to offset ``last``."""
 
     topic: str
     partition: int
@@ -33,7 +34,7 @@ class ProposedRun(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Genesis(msgspec.Struct, tag="genesis", forbid_unknown_fields=True, frozen=True):
-    """Begins a line: its id (the history's), where it begins to read, and the line that it replaces ("": none)."""
+    """Begins a line: the line's id (which is the history's), its first offsets, and the line it replaces ("": none)."""
 
     line: str
     start: tuple[tuple[str, int, int], ...]
@@ -46,14 +47,14 @@ class Genesis(msgspec.Struct, tag="genesis", forbid_unknown_fields=True, frozen=
 
 
 class Proposal(msgspec.Struct, tag="proposal", forbid_unknown_fields=True, frozen=True, gc=False):
-    """What a node wants to be the line's next version."""
+    """The runs that a node wants to make the line's next version."""
 
     line: str
     node: int
     runs: tuple[ProposedRun, ...]
 
     def sound(self) -> bool:
-        """Whether it can mean anything: runs of one partition each, of topics that make the state."""
+        """Whether the proposal is well formed: one run per partition, of topics that make the state."""
         return 0 < len(self.runs) == len({run.where for run in self.runs}) and all(
             run.topic in APPLIED_TOPICS
             and run.partition >= 0
@@ -67,22 +68,22 @@ _decoder: msgspec.json.Decoder[Genesis | Proposal] = msgspec.json.Decoder(Genesi
 
 
 def line_id(rooms_hash: str, number: int) -> str:
-    """The id of a line: its first half names the rooms whose states it makes, so that every proposal says it."""
+    """The id of a line. Its first half is a hash of the rooms, so that every proposal names its rooms."""
     return rooms_hash[:_ROOMS_CHARS] + f"{number:016x}"[_ROOMS_CHARS - _LINE_CHARS :]
 
 
 def of_rooms(line: str, rooms_hash: str) -> bool:
-    """Whether a line is of these rooms."""
+    """Whether a line belongs to these rooms."""
     return line[:_ROOMS_CHARS] == rooms_hash[:_ROOMS_CHARS]
 
 
 def encode(record: Genesis | Proposal) -> NewRecord:
-    """As a record to append."""
+    """The record to append."""
     return NewRecord(value=msgspec.json.encode(record), partition=ORDER.partition)
 
 
 def decode(value: bytes, format_: Format) -> Genesis | Proposal | None:
-    """None for what is neither: every node passes over it."""
+    """The genesis or proposal in a record; None if the record is neither, and every node then ignores it."""
     if format_ is not Format.JSON:
         return None
     try:
@@ -92,5 +93,5 @@ def decode(value: bytes, format_: Format) -> Genesis | Proposal | None:
 
 
 def events_only(piece: list[Records]) -> list[Records]:
-    """A piece without the record of its order."""
+    """A piece without the record of topic ``order``."""
     return [run for run in piece if run.topic != ORDER.topic]

@@ -1,8 +1,8 @@
 """The order that nodes share, as a state machine: records and proposals in, pieces and proposals out.
 
 Every node reads topic ``order`` and decides by the same rule: a proposal fits if each of its runs begins exactly at
-its partition's next position; one that fits is the next version, any other is passed over. So whatever anybody
-proposes, and however often, all nodes come to the same pieces. Who proposes when is only a matter of speed.
+its partition's next position. A proposal that fits is the next version; any other is ignored. So all nodes reach the
+same pieces, whoever proposes and however often. Who proposes when affects only the speed.
 Pure: no clock, no I/O.
 """
 
@@ -20,49 +20,49 @@ from streams.ordering.waiting import Waiting
 
 class _Accepted(NamedTuple):
     proposal: Proposal
-    #: The record that proposed it; it is part of the piece, so that positions and journal name it.
+    #: The record that holds the proposal. It is part of the piece, so that positions and journal name it.
     record: Records
 
 
 class SharedOrder:
-    """One node's view of a line: what is ordered, what is not yet, and which records wait for their turn.
+    """One node's view of a line: which records are ordered, which are not yet, and which wait for their turn.
 
-    ``positions`` are next offsets. ``rows_max`` bounds the pieces it proposes.
+    ``positions`` are next offsets. ``rows_max`` bounds the pieces that this node proposes.
     """
 
     def __init__(self, line: str, node: int, positions: Mapping[TopicPartition, int], *, rows_max: int) -> None:
         self.line, self.node = line, node
-        #: Records that were read and not given in a piece yet.
+        #: Records that were read and are in no piece yet.
         self.waiting = Waiting()
-        #: Proposals of this line that were taken, and that did not fit.
+        #: How many proposals of this line were accepted, and how many did not fit.
         self.accepted = self.ignored = 0
-        #: Whose proposal was taken last (None: nobody's since the start).
+        #: The node whose proposal was accepted last (None: no proposal since the start).
         self.leader: int | None = None
         self._rows_max = rows_max
-        #: Next offsets once all that is ordered is applied, and once all that was taken is.
+        #: Next offsets after all ordered records, and after all records that ``take`` has returned.
         self._ordered = {where: offset for where, offset in positions.items() if where != ORDER}
         self._taken = dict(self._ordered)
         self._queue: deque[_Accepted] = deque()
 
     @property
     def leads(self) -> bool:
-        """Whether this node's proposals are the ones that are taken now."""
+        """Whether the proposal that was accepted last is this node's."""
         return self.leader == self.node
 
     @property
     def missing(self) -> list[ProposedRun]:
-        """What the next piece still waits for; nothing when there is no next one."""
+        """The runs that the next piece still waits for; empty if no piece is ordered."""
         runs = self._queue[0].proposal.runs if self._queue else ()
         return [run for run in runs if not self.waiting.reaches(run.where, run.last)]
 
     @property
     def queued(self) -> int:
-        """How many pieces are ordered and were not taken."""
+        """How many pieces are ordered and not taken yet."""
         return len(self._queue)
 
     @property
     def unordered(self) -> bool:
-        """Whether records wait that nobody has ordered (known only once all that is ordered was taken)."""
+        """Whether records wait that no node has ordered (False until all ordered pieces are taken)."""
         return not self._queue and bool(self.waiting)
 
     def read(self, run: Records) -> None:
@@ -80,7 +80,7 @@ class SharedOrder:
                 self.ignored += 1
 
     def take(self) -> Piece | None:
-        """The next piece, once all its records are there: one run a partition, and its record of ``order``.
+        """The next piece (its runs and its record of topic ``order``), or None while any of its records is missing.
 
         Raises:
             ReplayError: the log has other records than were ordered.
@@ -92,7 +92,7 @@ class SharedOrder:
         return arrange([*(self.waiting.take(run.where, run.last, run.count) for run in proposal.runs), record])
 
     def propose(self, pieces_max: int) -> list[Proposal]:
-        """What waits, as the next versions; nothing while something that is ordered was not taken."""
+        """Proposals of the waiting records as the next versions; empty until all ordered pieces are taken."""
         if not self.unordered:
             return []
         proposals = []
@@ -106,5 +106,5 @@ class SharedOrder:
         return proposals
 
     def settled(self, partition: TopicPartition) -> bool:
-        """Whether all that was read of a partition, and all that is ordered of it, was given in pieces."""
+        """Whether every record of a partition that was read or ordered has been returned in a piece."""
         return not self.waiting.of(partition) and self._taken.get(partition, 0) == self._ordered.get(partition, 0)

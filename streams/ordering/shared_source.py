@@ -1,4 +1,4 @@
-"""Pieces in the order that nodes share: two tails in, proposals out (``shared.SharedOrder`` decides)."""
+"""Pieces in the order that nodes share: reads two tails, appends proposals (``shared.SharedOrder`` decides)."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -16,13 +16,13 @@ from streams.ordering.shared import SharedOrder
 from streams.ordering.waiting import ReplayError
 from streams.process.ending import end_tasks
 
-#: Records of the order read at a time.
+#: Records of topic ``order`` per poll.
 _ORDER_RECORDS_MAX: Final = 512
-#: Versions given at a time.
+#: Versions per call of ``next``.
 _PIECES_MAX: Final = 4
-#: Versions proposed at a time.
+#: Versions per proposal.
 _PROPOSALS_MAX: Final = 16
-#: Records of so many bytes may wait for their turn; more only where the next piece needs what is behind them.
+#: Bytes of records that may wait for their turn; more only if the next piece needs records that are still to be read.
 _WAITING_BYTES_MAX: Final = 32 << 20
 _JITTER_STEPS: Final = 1024
 
@@ -30,11 +30,11 @@ log = structlog.get_logger("murmuration.order")
 
 
 class SharedSource:
-    """What all nodes apply, in the order that topic ``order`` gives. Made by ``open``; used by one task at a time.
+    """The pieces that all nodes apply, as topic ``order`` gives them. Made by ``open``; used by one task at a time.
 
-    The node whose proposal was taken last goes on proposing at once. The others propose when something has stood
-    unordered for ``log.order_patience_s`` (up to twice as long, each node its own time): so one node proposes while
-    all is well, and another soon takes over when it dies.
+    The node whose proposal was accepted last proposes again at once. Any other node proposes only after records have
+    waited unordered for its patience, which is between one and two times ``log.order_patience_s`` and differs from node
+    to node. So one node proposes in normal operation, and another soon takes over when it dies.
     """
 
     def __init__(
@@ -55,9 +55,10 @@ class SharedSource:
         self._config = ingest
         self._metrics = metrics
         self._patience_s = patience_s * (1.0 + order.node % _JITTER_STEPS / _JITTER_STEPS)
-        #: Nothing is proposed before the order is read up to here: its end at the start, then one's own proposals.
+        #: Nothing is proposed before topic ``order`` is read up to here: its end at the start, later the end of this
+        #: node's own proposals.
         self._read_first = order_end
-        #: What the journal has of the pieces to come.
+        #: The journal's entries for the pieces to come.
         self._entries = entries
         self._entry = next(entries, None)
         self._quiet_since_s = 0.0
@@ -78,7 +79,7 @@ class SharedSource:
         positions: Mapping[TopicPartition, int],
         entries: Iterator[Entry],
     ) -> "SharedSource":
-        """Go on at ``positions`` (that of ``ORDER`` among them). ``entries``: the journal's, from there on.
+        """Go on at ``positions`` (including that of ``ORDER``). ``entries``: the journal's entries from there on.
 
         Raises:
             LogError: the log cannot be read from there.
@@ -107,7 +108,7 @@ class SharedSource:
         """See ``PieceSource``.
 
         Raises:
-            ReplayError: the log has other records than were ordered, or the journal another order.
+            ReplayError: the log has other records than those ordered, or the journal has another order.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._config.poll_timeout_s
@@ -129,12 +130,12 @@ class SharedSource:
         await end_tasks(tasks)
         for task in tasks:
             if task.done() and not task.cancelled():
-                task.exception()  # taken note of: nobody is left to whom it would matter
+                task.exception()  # retrieved, so that asyncio does not log it: nobody needs the result any more
         await self._data_tail.close()
         await self._order_tail.close()
 
     def _take(self) -> Pieces:
-        """What can be applied now: either from before the journal's end or from behind it."""
+        """Pieces that can be applied now: either all within the journal, or all after its end."""
         pieces: list[Piece] = []
         journaled = self._entry is not None
         while len(pieces) < _PIECES_MAX and journaled == (self._entry is not None):
@@ -149,7 +150,7 @@ class SharedSource:
         return Pieces(pieces, journaled)
 
     async def _advance(self, now_s: float, deadline_s: float) -> None:
-        """Read and propose what is due, until something has come of it or the time is over."""
+        """Start due reads and proposals, and wait until one of them is done or the deadline passes."""
         config = self._config
         due_s = self._due_s()
         if due_s is not None and now_s >= due_s:
@@ -166,7 +167,7 @@ class SharedSource:
         await asyncio.wait(tasks, timeout=max(0.0, until_s - now_s), return_when=asyncio.FIRST_COMPLETED)
 
     def _collect(self) -> None:
-        """Take in what the tasks have brought; an error only after all others."""
+        """Take the results of finished tasks; an error is raised only after all results are taken."""
         order, failures = self._order, []
         data, orders, append = self._data, self._orders, self._append
         if data is not None and data.done():
@@ -188,7 +189,7 @@ class SharedSource:
             if (error := append.exception()) is None:
                 self._read_first = max(self._read_first, append.result())
             else:
-                # Whether it was written is unknown. If it was, what is proposed next does not fit, and is ignored.
+                # The proposals may have been written. If so, the next proposals do not fit, and are ignored.
                 failures.append(error)
         for failure in failures:
             raise failure
@@ -207,10 +208,10 @@ class SharedSource:
             log.info("this node proposes the order" if order.leads else "another node proposes the order")
 
     def _wants_data(self) -> bool:
-        """Whether to read on: room is left, or the next piece waits for records that are still to be read.
+        """Whether to read on: there is room for waiting records, or the next piece needs records not read yet.
 
         Raises:
-            ReplayError: they are not in the log.
+            ReplayError: those records are not in the log.
         """
         missing = self._order.missing
         for run in missing:
@@ -222,7 +223,7 @@ class SharedSource:
         return bool(missing) or self._order.waiting.bytes < _WAITING_BYTES_MAX
 
     def _due_s(self) -> float | None:
-        """When to propose what waits (None: not before something else has happened)."""
+        """When to propose the waiting records, in the loop's seconds (None: not before something else has happened)."""
         order = self._order
         if self._append is not None or not order.unordered:
             return None
@@ -231,7 +232,7 @@ class SharedSource:
         return self._quiet_since_s + (0.0 if order.leads else self._patience_s)
 
     async def _propose(self) -> int:
-        """Append proposals; returns the offset behind the last one."""
+        """Append proposals; returns the offset after the last one."""
         proposals = self._order.propose(_PROPOSALS_MAX)
         placed = await self._log.append(ORDER.topic, [encode(proposal) for proposal in proposals])
         return placed[-1][1] + 1

@@ -1,4 +1,4 @@
-"""Records that were read before it is their turn, by partition."""
+"""Records that were read before their turn, by partition."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from streams.ordering.pieces import join
 
 
 class ReplayError(MurmurationError):
-    """The log does not give the records again that are to be applied next."""
+    """The log does not return the records that are to be applied next."""
 
     code = "replay_failed"
 
 
 class Waiting:
-    """Runs as a tail gave them, until what is to be applied next takes them. Pure: no clock, no I/O."""
+    """Keeps runs as a tail returned them, until they are taken to be applied. Pure: no clock, no I/O."""
 
     def __init__(self) -> None:
-        #: With each run the number of its arrival.
+        #: Each run with its arrival number.
         self._runs: dict[TopicPartition, deque[tuple[int, Records]]] = {}
         self._arrived = 0
         self.bytes = 0
 
     def add(self, runs: Sequence[Records]) -> None:
-        """Keep runs that follow what was added of their partitions."""
+        """Add runs; each must follow the runs already added of its partition."""
         for run in runs:
             self._runs.setdefault(TopicPartition(run.topic, run.partition), deque()).append((self._arrived, run))
             self._arrived += 1
@@ -36,11 +36,11 @@ class Waiting:
         return self.bytes > 0
 
     def of(self, partition: TopicPartition) -> bool:
-        """Whether anything of a partition waits."""
+        """Whether any record of a partition waits."""
         return bool(self._runs.get(partition))
 
     def all(self) -> list[Records]:
-        """Everything that waits, in the order of arrival."""
+        """All waiting runs, in the order of arrival."""
         return [run for _, run in sorted((part for runs in self._runs.values() for part in runs), key=_arrival)]
 
     def clear(self) -> None:
@@ -49,15 +49,15 @@ class Waiting:
         self.bytes = 0
 
     def reaches(self, partition: TopicPartition, last: int) -> bool:
-        """Whether the record at ``last``, or one behind it, is there."""
+        """Whether the record at offset ``last``, or a later one, has arrived."""
         runs = self._runs.get(partition)
         return bool(runs) and runs[-1][1].offsets[-1] >= last  # type: ignore[index]
 
     def take(self, partition: TopicPartition, last: int, count: int) -> Records:
-        """Give away the partition's records up to offset ``last`` (where it ``reaches``), as one run.
+        """Remove and return the partition's records up to offset ``last`` as one run; ``reaches`` must be true.
 
         Raises:
-            ReplayError: they are not ``count`` records, or ``last`` is not among them.
+            ReplayError: there are not exactly ``count`` such records, or ``last`` is not among them.
         """
         runs, taken = self._runs[partition], []
         while runs and runs[0][1].offsets[0] <= last:
@@ -77,7 +77,7 @@ class Waiting:
         return join(taken)
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
-        """Of these runs, those whose end has not arrived."""
+        """Those of ``runs`` whose last record has not arrived."""
         return [run for run in runs if not self.reaches(run.partition, run.last)]
 
 
