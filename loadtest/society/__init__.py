@@ -1,1 +1,1 @@
-"""A made society: people who follow, write, read and react."""
+"""A simulated society: people who follow, write, read and react."""

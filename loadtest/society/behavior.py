@@ -1,11 +1,11 @@
-"""How people answer what they see: the ground truth of the society, as plain functions of arrays.
+"""How people react to the tweets they see: the ground truth of the society, as plain functions of arrays.
 
 The chance that a viewer does something with a tweet is
 
     P(do k) = examination(position) · rate_k · affinity² · freshness(age)
 
 with affinity = (0.05 + 0.95 · match) · (0.4 + 0.6 · quality) · (1 for a followee's tweet, else 0.75), where match
-is the tweet's topic mix against the viewer's interests, 1 at the viewer's favourite topic. Examination is the
+compares the tweet's topic mix with the viewer's interests, and is 1 at the viewer's favorite topic. Examination is the
 geometric browsing model of rank-biased precision (Moffat & Zobel 2008): from each entry the viewer goes on to the
 next with probability ``persistence``.
 """
@@ -17,7 +17,7 @@ from engine.batch import Kind
 
 Floats = NDArray[np.float64]
 
-#: What a person can do with a tweet that was examined, and how often at affinity 1 and age 0.
+#: Engagements with an examined tweet, and the chance of each at affinity 1 and age 0.
 RATES: tuple[tuple[Kind, float], ...] = (
     (Kind.CLICK, 0.40),
     (Kind.FAVORITE, 0.32),
@@ -31,7 +31,7 @@ NOT_INTERESTED_RATE = 0.012
 BLOCK_RATE = 0.0008
 #: At affinity 0, of an author whom the viewer follows.
 UNFOLLOW_RATE = 0.004
-#: Of a favorite for an author whom the viewer does not follow yet, at affinity 1.
+#: After a favorite, at affinity 1, of an author whom the viewer does not follow yet.
 FOLLOW_RATE = 0.10
 #: Share of favorites taken back soon after.
 UNFAVORITE_SHARE = 0.02
@@ -45,7 +45,7 @@ def match(interests: Floats, interest_max: Floats, mix: Floats) -> Floats:
 
 
 def affinity(matched: Floats, quality: Floats, tie: NDArray[np.bool_]) -> Floats:
-    """How much the viewer would like the tweet, 0..1: the ground truth a ranking is judged by."""
+    """How much the viewer would like the tweet, 0..1: the ground truth by which a ranking is judged."""
     return (0.05 + 0.95 * matched) * (0.4 + 0.6 * quality) * np.where(tie, 1.0, TIE_ABSENT)
 
 
@@ -60,5 +60,5 @@ def examination(position: NDArray[np.int64], persistence: float) -> Floats:
 
 
 def engagement(rate: float, affine: Floats, fresh: Floats) -> Floats:
-    """Chance of an action of this rate on a tweet that is being looked at."""
+    """Chance of an engagement of this rate with a tweet that the viewer looks at."""
     return rate * affine * affine * fresh

@@ -45,10 +45,11 @@ _DTYPES: dict[str, type[np.generic]] = {
 
 
 class EventColumns(NamedTuple):
-    """Events in time order, as arrays (n,): the first eight are the fixed-width fields of
-    ``engine.types.EventBatch`` (a create is its fixed-width row, without text); the others describe what a create
-    says: topics of interest, quality, ``variant`` (which sentence), and the tweet it answers (``parent_id``,
-    ``conversation_id``), with ``answer`` = the kind of that (REPLY, QUOTE) or 0.
+    """Events in time order, as arrays (n,).
+
+    The first eight are the fixed-width fields of ``engine.batch.EventBatch`` (a create without its text). The others
+    describe the text of a create: topics of interest, quality, ``variant`` (which sentence), the tweet that it replies
+    to or quotes (``parent_id``, ``conversation_id``), and ``answer``: REPLY, QUOTE, or 0 for neither.
     """
 
     kind: NDArray[np.uint8]
@@ -75,7 +76,7 @@ class EventColumns(NamedTuple):
 
 
 def make_columns(kind: Kind | NDArray[np.uint8], **columns: Any) -> EventColumns:
-    """Columns of one kind (or of given kinds); missing ones are zero, scalars are spread."""
+    """Columns of one kind (or of given kinds); missing columns are zero, scalars fill their column."""
     size = max(np.ndim(value) and len(value) for value in (kind, *columns.values()))
     arrays: dict[str, NDArray[Any]] = {}
     for name, dtype in _DTYPES.items():
@@ -85,7 +86,7 @@ def make_columns(kind: Kind | NDArray[np.uint8], **columns: Any) -> EventColumns
 
 
 def join(parts: list[EventColumns]) -> EventColumns:
-    """Concatenate and sort by time; events of one time stay in the given order."""
+    """Concatenate and sort by time; events with equal times keep their order."""
     if not parts:
         return make_columns(np.empty(0, np.uint8))
     joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
@@ -98,7 +99,7 @@ _RELATIONSHIP_NAMES = {int(k): k.name.lower() for k in Kind if Kind.FOLLOW <= k 
 
 
 def to_events(columns: EventColumns) -> list[Event]:
-    """The events in their JSON form, creates with their text."""
+    """The events in JSON form; creates with their text."""
     events: list[Event] = []
     creates = np.flatnonzero(columns.kind == Kind.CREATE)
     bodies = dict(zip(creates.tolist(), _creates(columns, creates), strict=True))

@@ -10,9 +10,9 @@ Ints = NDArray[np.int64]
 
 
 class People(NamedTuple):
-    """Who lives here, by person index (0 … people − 1).
+    """The people, by person index (0 … people − 1).
 
-    ``interests``: float64 (people, topics), rows sum to 1, a few topics each; ``interest_max``: their maxima.
+    ``interests``: float64 (people, topics), rows sum to 1, a few topics per person; ``interest_max``: maximum per row.
     ``attraction``: weight with which others choose to follow (Pareto); ``skill``: mean quality of tweets (0..1);
     ``productivity`` and ``activity``: weights of writing and of looking.
     """
@@ -26,7 +26,7 @@ class People(NamedTuple):
 
 
 def make_people(rng: np.random.Generator, people: int, topics: int, degree_exponent: float) -> People:
-    """Draw the people. Attraction's tail has the exponent that in-degrees shall have (density ~ x^−exponent)."""
+    """Draw the people. The tail of attraction has the exponent wanted for in-degrees (density ~ x^−exponent)."""
     popularity = 1.0 / (np.arange(topics) + 4.0)
     counts = np.minimum(1 + rng.poisson(1.4, people), topics)
     # Gumbel top-k: a weighted draw without replacement of each person's topics, all people at once.
@@ -59,10 +59,10 @@ def make_follows(
 ) -> Ints:
     """Draw the follow graph: sorted unique pair keys ``follower · people + followee``.
 
-    Each follow goes, with probability ``homophily``, to somebody of a topic of the follower's own (drawn by
-    interest; within it by attraction × interest), else to anybody by attraction: so the probability rises with
-    shared interest and in-degrees inherit attraction's power law. ``reciprocity`` is the chance of being followed
-    back at full similarity; people far above the mean in-degree rarely do.
+    With probability ``homophily``, a follow goes to a person in one of the follower's topics: the topic is drawn by
+    interest, the person by attraction × interest. Otherwise it goes to anybody, drawn by attraction. So the probability
+    rises with shared interest, and in-degrees inherit attraction's power law. ``reciprocity`` is the chance of being
+    followed back at full similarity; people far above the mean in-degree rarely follow back.
     """
     count = people.activity.shape[0]
     spread = 0.7
@@ -70,7 +70,7 @@ def make_follows(
     wanted = np.clip(np.rint(wanted), 2, max(2, count // 4)).astype(np.int64)
     keys = np.empty(0, np.int64)
     missing = wanted
-    for _ in range(6):  # duplicates are drawn again; popular people run out, so this need not end exact
+    for _ in range(6):  # draw again for duplicates; a few may stay missing, because popular people run out
         follower = np.repeat(np.arange(count), missing)
         chosen = _choose_followees(rng, people, follower, homophily)
         keep = chosen != follower
@@ -107,7 +107,7 @@ def _choose_followees(rng: np.random.Generator, people: People, follower: Ints, 
 class PairSet:
     """A set of person pairs as keys ``left · people + right``: a sorted array and a small overlay of changes.
 
-    Vectorised membership for the many, cheap single changes for the few; memory is 8 bytes a pair.
+    Membership is tested for whole arrays at once, and single changes are cheap. Memory is 8 bytes per pair.
     """
 
     def __init__(self, keys: Ints, *, overlay_max: int = 512) -> None:
@@ -137,7 +137,7 @@ class PairSet:
         return at < self._base.shape[0] and int(self._base[at]) == key
 
     def put(self, key: int, present: bool) -> bool:
-        """Add or remove a key; returns whether the overlay was merged (``keys()`` is complete again)."""
+        """Add or remove a key; returns whether the overlay was merged into the sorted array."""
         self._changes[key] = present
         if len(self._changes) < self._overlay_max:
             return False
@@ -170,7 +170,7 @@ class Followees(NamedTuple):
 
 
 def make_followees(keys: Ints, weights: Floats) -> Followees:
-    """Index sorted pair keys for draws in which a followee counts by its weight."""
+    """Index sorted pair keys, so that followees can be drawn by weight."""
     count = weights.shape[0]
     follower, followee = np.divmod(keys, count)
     ladder = np.concatenate([[0.0], np.cumsum(weights[followee])])
@@ -178,7 +178,7 @@ def make_followees(keys: Ints, weights: Floats) -> Followees:
 
 
 def draw_followees(rng: np.random.Generator, followees: Followees, person: Ints) -> Ints:
-    """A followee of each person, by weight; −1 for people who follow nobody."""
+    """One followee of each person, drawn by weight; −1 for people who follow nobody."""
     low = followees.ladder[followees.start[person]]
     high = followees.ladder[followees.start[person + 1]]
     drawn = low + rng.random(person.shape[0]) * (high - low)

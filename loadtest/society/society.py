@@ -1,8 +1,8 @@
 """An agent-based society with ground truth: the events of people who follow, write, look and react.
 
 Why a society and not random events: a feed can only be judged, by eye or by figures, when there is something to
-find. Here people have interests, follow those who share them, and answer a tweet as their interest, its quality,
-its age and its position say (``society_behavior``); so what a good feed would show is known exactly.
+find. Here people have interests and follow those who share them. How they react to a tweet depends on their interest
+and on the tweet's quality, age and position (``behavior``). So it is known exactly which tweets a good feed would show.
 
 Pure and seeded: no clock, no I/O; the same seed and the same calls give the same events.
 """
@@ -31,8 +31,8 @@ _MS_PER_YEAR = 31_557_600_000
 
 
 class SocietyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A society. ``tweet_share``: tweets written for their own sake among all events (replies and quotes come on
-    top of it); ``impressions_told``: share of looks without consequence that are told as impressions."""
+    """A society. ``tweet_share``: share of plain tweets among all events (replies and quotes come on top of it).
+    ``impressions_told``: share of the looks without an engagement that emit an impression."""
 
     seed: Annotated[int, Meta(ge=0)] = 1
     people: Annotated[int, Meta(ge=10, le=200_000)] = 2000
@@ -47,7 +47,7 @@ class SocietyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     impressions_told: Share = 0.1
     history_events: Annotated[int, Meta(ge=0)] = 20_000
     freshness_half_life_ms: Annotated[int, Meta(ge=1)] = 1_800_000
-    #: From each entry of a feed a viewer goes on to the next with this chance.
+    #: The chance that a viewer goes on from one entry of a feed to the next.
     persistence: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     tweets_max: Annotated[int, Meta(ge=1024)] = 16_384
     seen_max: Annotated[int, Meta(ge=1024)] = 1_048_576
@@ -55,10 +55,10 @@ class SocietyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Society:
-    """People with user ids 1 … ``people``, who act in event time as the caller lets it pass.
+    """People with user ids 1 … ``people``, who act in event time; the caller moves time forward.
 
-    Used by one thread. Random draws of ``tick`` and of ``react`` come from separate streams.
-    Memory: interests (96 bytes a person), 24 bytes a follow, about 200 bytes a held tweet, 8 bytes a seen pair.
+    Used by one thread. ``tick`` and ``react`` draw from separate random streams.
+    Memory: 96 bytes per person (interests), 24 bytes per follow, about 200 bytes per held tweet, 8 bytes per seen pair.
     """
 
     def __init__(self, config: SocietyConfig) -> None:
@@ -99,11 +99,11 @@ class Society:
         return {TOPICS[t].name: float(row[t]) for t in np.argsort(-row, kind="stable").tolist() if row[t] > 0}
 
     def affinity(self, viewer_id: int, tweet_id: int) -> float:
-        """Ground truth: how much the viewer would like the tweet, 0..1, whatever its age and place.
+        """Ground truth: how much the viewer would like the tweet, 0..1, regardless of its age and position.
 
         Raises:
             ValueError: nobody has this user id.
-            KeyError: the tweet is not (or no longer) among the recent ones.
+            KeyError: the tweet is not among the recent tweets.
         """
         person = self._person(viewer_id)
         number = self._world.tweets.find(tweet_id)
@@ -116,7 +116,7 @@ class Society:
         """The society up to now, in lists of a few thousand events in time order: everybody's profile, everybody's
         follows, then ``history_events`` events over the last ``history_ms``, denser towards now.
 
-        To be called once, before the first ``tick``.
+        Call it once, before the first ``tick``.
         """
         start_ms = now_ms - history_ms
         yield from self.found(start_ms)
@@ -135,20 +135,20 @@ class Society:
     def found(self, start_ms: int) -> Iterator[list[Event]]:
         """Everybody's profile and everybody's follows, in lists of a few thousand events, before ``start_ms``.
 
-        To be called once, before the first ``tick``; ``bootstrap`` does it by itself.
+        Call it once, before the first ``tick``; ``bootstrap`` includes it.
         """
         yield from self._profiles(start_ms - 60_000)
         yield from self._follows(start_ms - 50_000, start_ms)
 
     def tick(self, from_ms: int, to_ms: int) -> list[Event]:
-        """What people do by themselves in [from, to), in time order: about ``events_per_s`` events a second.
+        """The events of people's own browsing in [from, to), in time order: about ``events_per_s`` per second.
 
-        People see what those they follow write and pass on, what is popular, and what is new in their topics.
+        People see tweets that their followees wrote or shared, popular tweets, and new tweets in their topics.
         """
         return to_events(self.tick_columns(from_ms, to_ms))
 
     def tick_columns(self, from_ms: int, to_ms: int) -> EventColumns:
-        """The same as columns (the same state changes; no text is composed). For packed load."""
+        """``tick`` as columns: the same state changes, but no text is composed. For packed load."""
         parts = []
         while from_ms < to_ms:
             until_ms = min(to_ms, from_ms + self.config.step_ms_max)
@@ -159,10 +159,10 @@ class Society:
     def react(
         self, viewer_id: int, entries: Sequence[Mapping[str, Any]], now_ms: int, request_id: int = 0
     ) -> list[Event]:
-        """What a viewer does with a feed: impressions of what was examined, and what follows from them.
+        """A viewer's reaction to a feed: impressions of the examined entries, and the engagements that follow.
 
-        ``entries`` are those of a ``feed`` frame, in order (``tweet_id``, ``author_id``). Tweets this society does
-        not know (or no longer) are looked at, no more; those the viewer has met before get no second reaction.
+        ``entries`` are those of a ``feed`` frame, in order (``tweet_id``, ``author_id``). Tweets that this society does
+        not hold get an impression only, and so do tweets that the viewer has met before.
 
         Raises:
             ValueError: nobody has this user id.
@@ -199,8 +199,8 @@ class Society:
         return viewer_id - 1
 
     def _step(self, from_ms: int, to_ms: int, events: float) -> EventColumns:
-        """About ``events`` events in [from, to). What a look leads to is only known afterwards, so the number of
-        looks follows a running mean, and the difference is owed to the next step."""
+        """About ``events`` events in [from, to). How many events a look leads to is known only afterwards, so the
+        number of looks follows a running mean, and the difference carries over to the next step."""
         rng, world = self._tick_rng, self._world
         self._owed = min(self._owed + events, 4.0 * events + 100.0)
         self._tweets_owed += events * self.config.tweet_share

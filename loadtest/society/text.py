@@ -1,7 +1,7 @@
-"""What people in the society write: short readable sentences from word lists, by topic of interest.
+"""The texts that people in the society write: short readable sentences from word lists, by topic of interest.
 
-A reader of a feed must see at a glance what a tweet is about, so each topic has things, settings and sentences
-of its own. A tweet's text is a pure function of (topic, second topic, quality, variant).
+A reader of a feed must see at a glance what a tweet is about, so each topic has its own things, settings and
+sentences. A tweet's text is a pure function of (topic, second topic, quality, variant).
 """
 
 from typing import NamedTuple
@@ -127,7 +127,7 @@ TOPICS: tuple[Topic, ...] = (
     ),
 )  # fmt: skip
 
-#: Sentences any topic can use.
+#: Sentences that fit any topic.
 COMMON = (
     "Today's small joy: {a}, {b}.",
     "I could talk about {a} all day.",
@@ -136,7 +136,7 @@ COMMON = (
     "{A} {b}. That is all.",
     "Three things I learned from {a} {b}.",
 )
-#: What gets written without much care (low quality).
+#: Sentences written without care (low quality).
 CARELESS = (
     "You won't believe {a}!!!",
     "{A}. Thoughts?",
@@ -144,7 +144,7 @@ CARELESS = (
     "Like if you agree: {a}.",
     "so bored, may do {a} later",
 )
-#: Ends to a sentence; half of all tweets have one.
+#: Endings of a sentence; half of all tweets have one.
 CLOSERS = (
     "More tomorrow.",
     "Notes in the replies.",
@@ -180,7 +180,7 @@ QUOTES = (
 
 #: Below this quality a tweet is written carelessly.
 QUALITY_CARELESS = 0.3
-#: From this share of the second topic on, its hashtag is written too.
+#: If the second topic's share is at least this, its hashtag is written too.
 MIX_NAMED = 0.25
 
 

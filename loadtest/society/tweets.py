@@ -1,4 +1,4 @@
-"""The tweets people can come across: a ring of recent ones, and short lists of where each is met."""
+"""The tweets that people can come across: a ring of recent tweets, and short lists per person or topic."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 
 class NewTweets(NamedTuple):
-    """Tweets to add, as parallel arrays (n,). ``second`` and ``mix``: the other topic and the main one's share."""
+    """Tweets to add, as parallel arrays (n,). ``second``: the second topic; ``mix``: the main topic's share."""
 
     tweet_id: NDArray[np.uint64]
     author: Ints
@@ -23,14 +23,14 @@ class NewTweets(NamedTuple):
 
 
 class Recents:
-    """For each of n owners the last ``depth`` tweet numbers, newest anywhere in the row; −1 is empty."""
+    """The last ``depth`` tweet numbers for each of n owners; each row is a ring, and −1 is an empty slot."""
 
     def __init__(self, owners: int, depth: int) -> None:
         self.rows = np.full((owners, depth), -1, np.int64)
         self._next = np.zeros(owners, np.int64)
 
     def push(self, owner: Ints, number: Ints) -> None:
-        """Append a number to each owner's row, over its oldest (an owner may come several times)."""
+        """Write a number over the oldest one in each owner's row (an owner may occur several times)."""
         depth = self.rows.shape[1]
         for one, value in zip(owner.tolist(), number.tolist(), strict=True):
             at = self._next[one]
@@ -38,7 +38,7 @@ class Recents:
             self._next[one] = at + 1
 
     def draw(self, rng: np.random.Generator, owner: Ints) -> Ints:
-        """A number of each owner's row, the newer the likelier; −1 where the row is short or the owner is −1."""
+        """One number from each owner's row, newer ones with a higher chance; −1 for an empty slot or for owner −1."""
         depth = self.rows.shape[1]
         back = np.minimum(rng.geometric(0.4, owner.shape[0]) - 1, depth - 1)
         safe = np.maximum(owner, 0)
@@ -48,8 +48,8 @@ class Recents:
 
 class RecentTweets:
     """A ring of the newest ``capacity`` tweets. A tweet's *number* counts from 0 and is never reused; its slot is
-    number mod capacity, so a number tells whether its tweet is still held. Memory: about 100 bytes a tweet and
-    the id look-up."""
+    number mod capacity, so the number tells whether its tweet is still held. Memory: about 100 bytes per tweet, plus
+    the map from ids to numbers."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -82,11 +82,11 @@ class RecentTweets:
         return numbers
 
     def held(self, numbers: Ints) -> NDArray[np.bool_]:
-        """Which numbers' tweets are still in the ring (−1 is not)."""
+        """Which tweets are still in the ring, by number (False for −1)."""
         return (numbers >= max(0, self.count - self.capacity)) & (numbers >= 0)
 
     def find(self, tweet_id: int) -> int:
-        """The number of a tweet; −1 when it is not held."""
+        """The number of a tweet; −1 if the tweet is not held."""
         return self._number_by_id.get(tweet_id, -1)
 
     def newest(self, limit: int) -> Ints:
@@ -97,8 +97,8 @@ class RecentTweets:
 class SeenTable:
     """Remembers which (person, tweet) pairs have met, in a direct-mapped table of fixed size.
 
-    A newer pair may push an older one out of its place: then the older is forgotten, never the other way round,
-    so memory is bounded and a pair is at worst met twice.
+    A newer pair overwrites an older pair in the same slot. So memory is bounded, and at worst a forgotten pair meets a
+    second time.
     """
 
     def __init__(self, capacity: int) -> None:

@@ -1,7 +1,7 @@
-"""The society's world: who knows whom, what there is to see, and what people do about it.
+"""The society's world: who knows whom, which tweets there are, and how people react to them.
 
-Every method takes its random generator and its times: nothing here reads a clock. State is bounded: the tweets in
-``RecentTweets``, the follow and block pairs, a table of what has been seen, a short queue of regrets.
+Every method gets its random generator and its times as arguments: nothing here reads a clock. State is bounded: the
+tweets in ``RecentTweets``, the follow and block pairs, a table of seen pairs, and a short queue of regrets.
 """
 
 from collections import deque
@@ -21,8 +21,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Ids = NDArray[np.uint64]
 
-#: How people come across tweets by themselves: a followee's own, what a followee liked or passed on, what is
-#: popular, what is new in a topic of theirs.
+#: How people come across tweets when they browse: a followee's own tweet, a tweet that a followee liked or shared, a
+#: popular tweet, a new tweet in one of their topics.
 ROUTES = (0.45, 0.20, 0.15, 0.20)
 _POPULAR_AMONG = 2048
 _ENGAGEMENT_WEIGHTS = {Kind.FAVORITE: 1.0, Kind.REPLY: 1.0, Kind.RETWEET: 2.0, Kind.QUOTE: 2.0}
@@ -31,7 +31,7 @@ _REGRET_AFTER_MS = 20_000
 
 class Looks(NamedTuple):
     """Meetings of people and tweets, as parallel arrays (n,): the tweet's ``number`` in the ring, its id and author
-    (kept here, because answering a tweet adds tweets and may push old ones out), and the 0-based ``position``."""
+    (copied, because replies add tweets to the ring and may push old ones out), and the 0-based ``position``."""
 
     person: Ints
     number: Ints
@@ -74,7 +74,7 @@ class World:
         self._followees = make_followees(self.follows.keys(), people.productivity)
 
     def make_ids(self, timestamp_ms: Ints) -> Ids:
-        """New snowflake ids of these times, unique in this society."""
+        """New snowflake ids for these times, unique in this society."""
         size = timestamp_ms.shape[0]
         serial = (np.arange(self._serial, self._serial + size) & 0x3FFFFF).astype(np.uint64)
         self._serial += size
@@ -87,7 +87,7 @@ class World:
         return behavior.match(pair, self.people.interest_max[person], tweets.mix[slot])
 
     def affinity(self, person: Ints, slot: Ints) -> Floats:
-        """Ground truth of how much people would like tweets, pair by pair; 0 for one's own and across a block."""
+        """Ground truth of how much people would like tweets, pair by pair; 0 for own tweets and across a block."""
         author = self.tweets.author[slot]
         tie = self.follows.contains(person * self.count + author)
         affine = behavior.affinity(self.match(person, slot), self.tweets.quality[slot], tie)
@@ -99,7 +99,7 @@ class World:
         return self._seen.unseen(person, number)
 
     def _apart(self, person: Ints, author: Ints) -> NDArray[np.bool_]:
-        """Whether the pair is one person, or one of them has blocked the other."""
+        """Whether both are the same person, or one has blocked the other; pair by pair."""
         apart = self.blocks.contains(person * self.count + author) | self.blocks.contains(author * self.count + person)
         apart |= person == author
         return apart
@@ -148,8 +148,8 @@ class World:
         )
 
     def look(self, rng: np.random.Generator, size: int, from_ms: int, to_ms: int) -> Looks:
-        """Up to ``size`` meetings by people's own browsing in [from, to): of people and tweets that can meet and
-        have not met before."""
+        """At most ``size`` meetings from people's own browsing in [from, to). Pairs that are blocked or have met before
+        are left out."""
         person = np.searchsorted(self._activity, rng.random(size) * self._activity[-1], side="right")
         timestamp = np.sort(rng.integers(from_ms, to_ms, size))
         route = np.searchsorted(np.cumsum(ROUTES)[:-1], rng.random(size), side="right")
@@ -163,7 +163,7 @@ class World:
         for code, draw in enumerate(draws):
             rows = np.flatnonzero(route == code)
             number[rows] = draw(person[rows])
-        # The further down, the fewer get there: the positions of what is looked at are geometric.
+        # Fewer viewers reach positions further down: the positions of looks follow a geometric distribution.
         position = rng.geometric(1.0 - self._persistence, size) - 1
         slot = np.maximum(number, 0) % self.tweets.capacity
         keep = self.tweets.held(number) & ~self._apart(person, self.tweets.author[slot])
@@ -175,7 +175,7 @@ class World:
         return self.meet(person[rows], number[rows], position[rows], timestamp[rows])
 
     def meet(self, person: Ints, number: Ints, position: Ints, timestamp_ms: Ints) -> Looks:
-        """Meetings with tweets that are held."""
+        """Meetings as ``Looks``; the tweets must be held."""
         slot = number % self.tweets.capacity
         return Looks(person, number, self.tweets.tweet_id[slot], self.tweets.author[slot], position, timestamp_ms)
 
@@ -193,8 +193,8 @@ class World:
     def answer(
         self, rng: np.random.Generator, looks: Looks, *, request_id: int = 0, impressions: float = 1.0
     ) -> list[EventColumns]:
-        """What people do with tweets they look at for the first time. ``impressions``: share of the looks without
-        consequence whose impression is told (all others are)."""
+        """The events of people who look at tweets for the first time. ``impressions``: share of the looks without an
+        engagement that emit an impression (looks with an engagement always do)."""
         size = looks.person.shape[0]
         tweets, slot = self.tweets, looks.number % self.tweets.capacity
         matched, affine = self.match(looks.person, slot), self.affinity(looks.person, slot)
@@ -241,8 +241,8 @@ class World:
         )
 
     def _respond(self, rng: np.random.Generator, looks: Looks, replies: Ints, quotes: Ints) -> EventColumns:
-        """The tweets that replies and quotes are. Replies are met only by those who look up the conversation, so
-        nobody comes across them here; quotes are met like any tweet of their author."""
+        """The create events of replies and quotes. Browsing never leads to replies (they are read in conversations,
+        which the society does not model), but it leads to quotes like to any tweet of the author."""
         rows = np.concatenate([replies, quotes])
         is_quote = np.arange(rows.shape[0]) >= replies.shape[0]
         tweets, slot = self.tweets, looks.number[rows] % self.tweets.capacity
@@ -290,7 +290,7 @@ class World:
         ]
 
     def _regret(self, rng: np.random.Generator, looks: Looks, rows: Ints) -> None:
-        """Note which favorites will be taken back."""
+        """Choose the favorites that will be taken back, and queue them."""
         for row in rows[rng.random(rows.shape[0]) < behavior.UNFAVORITE_SHARE].tolist():
             due = int(looks.timestamp_ms[row]) + _REGRET_AFTER_MS
             who, author = int(looks.person[row]) + 1, int(looks.author[row]) + 1
