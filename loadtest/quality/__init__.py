@@ -1,1 +1,1 @@
-"""How good feeds are: recordings played through the engine, and measures of ranked lists."""
+"""How good feeds are: recordings replayed through the engine, and measures of ranked lists."""

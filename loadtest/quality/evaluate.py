@@ -1,9 +1,9 @@
-"""``murmuration evaluate``: how well the engine foretells a recording, event by event (docs/quality.md).
+"""``murmuration evaluate``: how well the engine predicts a recording, event by event (docs/quality.md).
 
-Prequential: before each sampled event of the last 20 % the engine, holding what came before, ranks everything that
-could be shown to the event's user; then the event is applied. What is measured is what the engine itself computes:
-the walks of its interaction graph and recent popularity, at several half-lives, blended by the weights that it has
-learnt by that moment. Popularity and the exact two-hop walk are computed beside it from the recording.
+The evaluation is prequential. Before each sampled event of the last 20 %, the engine, which has applied everything that
+came before, ranks all items that could be shown to the event's user; then the event is applied. The scores measured are
+the engine's own: walks of its interaction graph and recent popularity, at several half-lives, blended by the weights
+learned up to that moment. Popularity and the exact two-hop walk are computed from the recording for comparison.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ from loadtest.quality.measures import CUT, quality, rank_of
 from loadtest.quality.recording import Past
 from streams.recordings.read_csv import read_recording
 
-#: Rows applied at once between two sampled events, and the event time that they may span: pieces as small as live ones.
+#: Most rows per piece between two sampled events, and the longest event time per piece: as small as pieces live.
 BATCH_ROWS = 64
 BATCH_MS = 60_000
 _DAY_MS = 86_400_000
@@ -38,8 +38,8 @@ REPORT_JSON, REPORT_SVG = "quality.json", "quality.svg"
 
 
 class EvaluateOptions(NamedTuple):
-    """``window``: the graph's capacity in events (None: all). ``events``: how many to ask about. ``seed``: of the
-    sample and of the walks. ``walks``: walks a request and group of half-lives."""
+    """``window``: the graph's capacity in events (None: all). ``events``: size of the sample. ``seed``: of the
+    sample and of the walks. ``walks``: walks per request and group of half-lives."""
 
     window: int | None = None
     events: int = 1500
@@ -51,7 +51,7 @@ def parse_window(text: str) -> int | None:
     """``all`` or a number of events.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text is neither.
     """
     if text == "all":
         return None
@@ -70,7 +70,7 @@ def engine_for(past: Past, window: int) -> EngineState:
                 users_max=past.users,
                 tweets_max=past.items,
                 edges_max=window,
-                # Few long lists: more of their slices is unused than in a large graph.
+                # The lists are few and long, so a larger part of their slices is unused than in a large graph.
                 arena_slots_per_edge=8.0,
                 window_ms=window_ms,
                 late_ms_max=window_ms,
@@ -86,7 +86,7 @@ def engine_for(past: Past, window: int) -> EngineState:
 
 
 class Evaluation:
-    """One run over a recording: the engine as it goes, and what was measured so far."""
+    """One run over a recording: the engine's current state, and the ranks measured so far."""
 
     def __init__(self, past: Past, options: EvaluateOptions) -> None:
         self.past, self.options = past, options
@@ -100,7 +100,7 @@ class Evaluation:
         self._shown: set[int] = set()
 
     def run(self, progress: Callable[[int], Any]) -> None:
-        """Replay everything; ``progress`` gets the number of events applied, each time something was asked."""
+        """Replay everything; after each sampled event, ``progress`` gets the number of events applied."""
         for row in self.asked.tolist():
             self._apply_until(row)
             self._ask(row)
@@ -128,7 +128,7 @@ class Evaluation:
             self._applied = rows.stop
 
     def _ask(self, row: int) -> None:
-        """Rank what could be shown just before the row, and measure where its item stands."""
+        """Rank the items that could be shown just before the row, and note the rank of the row's item."""
         past = self.past
         items = past.candidates(row)
         picked = int(np.searchsorted(items, past.item[row]))
@@ -151,7 +151,7 @@ class Evaluation:
         self.ranks.setdefault(name, []).append(rank_of(scores, picked))
 
     def figures(self) -> dict[str, Any]:
-        """Everything measured, by name; ``components`` holds each half-life alone, ``weights`` what was learnt."""
+        """All figures; ``components`` holds those of each half-life alone, ``weights`` the learned weights."""
         figures: dict[str, Any] = {}
         alone: dict[str, Any] = {}
         for name, ranks in self.ranks.items():
@@ -180,7 +180,7 @@ class Evaluation:
 
 
 def half_life_name(half_life_ms: float) -> str:
-    """A half-life for people: its greatest unit, to two digits."""
+    """A half-life in its greatest unit, to two digits."""
     for unit, ms in (("y", 365.25 * _DAY_MS), ("d", _DAY_MS), ("h", _DAY_MS / 24), ("min", 60_000.0)):
         if half_life_ms >= ms:
             return f"{half_life_ms / ms:.2g} {unit}"
@@ -196,7 +196,7 @@ def evaluate(folder: Path, options: EvaluateOptions, progress: Callable[[int], A
     """Evaluate a folder with ``engagements.csv.gz``; equal folders and options give equal figures.
 
     Raises:
-        ConfigError: the folder cannot be read, or nothing in it can be asked about.
+        ConfigError: the folder cannot be read, or no event in it can be sampled.
     """
     evaluation = Evaluation(Past(read_recording(folder)), options)
     evaluation.run(progress)
@@ -232,7 +232,7 @@ def run_evaluate(folder: Path, options: EvaluateOptions, *, json: bool, report: 
 
 
 def _table(figures: Mapping[str, Any]) -> str:
-    """The figures as aligned lines; the learnt weights last."""
+    """The figures as aligned lines; the learned weights last."""
     lines = [(name, value) for name, value in figures.items() if not isinstance(value, dict)]
     lines += [(f"weight of {name}", value) for name, value in figures["weights"].items()]
     width = max(len(name) for name, _ in lines)

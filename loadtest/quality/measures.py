@@ -1,11 +1,11 @@
-"""Measures of a ranked list against the one thing that was picked."""
+"""Measures of a ranked list, given the one item that the user picked."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: How long the list is that hit, nDCG and coverage look at.
+#: Length of the list for hit, nDCG and coverage.
 CUT = 20
 
 
@@ -16,7 +16,7 @@ def rank_of(scores: NDArray[np.float64], row: int) -> float:
 
 class Quality(NamedTuple):
     """hit: the share of picks ranked within ``CUT``; mrr: mean of 1 / rank; ndcg: mean of 1 / log2(1 + rank) within
-    ``CUT``, which is nDCG where one thing is relevant."""
+    ``CUT``, which is nDCG with a single relevant item."""
 
     hit: float
     mrr: float
@@ -24,7 +24,7 @@ class Quality(NamedTuple):
 
 
 def quality(ranks: NDArray[np.float64]) -> Quality:
-    """The measures of n picks by their ranks (float64, ≥ 1); zeros for none."""
+    """The measures of n picks from their ranks (float64 (n,), ≥ 1); zeros if n is 0."""
     if not len(ranks):
         return Quality(0.0, 0.0, 0.0)
     hits = ranks <= CUT

@@ -1,7 +1,7 @@
-"""A recording as evaluation needs it: which events are asked about, what could be shown, and two plain baselines.
+"""A recording as evaluation needs it: the sampled events, the candidates for each, and two plain baselines.
 
-The baselines are computed from the recording's columns, not from the engine: they also tell whether the engine holds
-what it should.
+The baselines are computed from the recording's columns, not from the engine, so they also show whether the engine holds
+the right data.
 """
 
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from streams.recordings.read_csv import Recording
 
 Rows = NDArray[np.int64]
 
-#: The share of events after which they are asked about.
+#: Only events after this share of the recording are sampled.
 ASKED_FROM = 0.8
 
 
 class _Lists(NamedTuple):
-    """Rows by user and by item, each ascending: those of user u are ``of_user[user_at[u] : user_at[u + 1]]``."""
+    """Rows by user and by item, each ascending: user u has the rows ``of_user[user_at[u] : user_at[u + 1]]``."""
 
     of_user: Rows
     user_at: Rows
@@ -35,15 +35,15 @@ def _grouped(keys: Rows, count: int) -> tuple[Rows, Rows]:
 
 @kernel
 def _range(rows: Any, start: Any, end: Any, low: Any, high: Any) -> Any:
-    """Where in ``rows[start:end]`` (ascending) the rows of [low, high) begin and end."""
+    """Begin and end of the rows in [low, high) within ``rows[start:end]`` (ascending), as indexes into ``rows``."""
     first = start + np.searchsorted(rows[start:end], low)
     return first, start + np.searchsorted(rows[start:end], high)
 
 
 @kernel
 def _two_hop(lists: Any, users: Any, items: Any, low: Any, row: Any, mass: Any) -> None:
-    """Add to ``mass`` (float64, items, zeroed) the probability that the walk user → item → user → item from the user
-    of ``row`` ends at each item, over rows [low, row), every edge of a node being equally likely."""
+    """Add to ``mass`` (float64 (items,), zeroed) the probability with which the walk user → item → user → item ends at
+    each item. It begins at the user of ``row`` and uses rows [low, row); all edges of a node are equally likely."""
     of_user, user_at, of_item, item_at = lists
     first, last = _range(of_user, user_at[users[row]], user_at[users[row] + 1], low, row)
     for a in range(first, last):
@@ -58,19 +58,19 @@ def _two_hop(lists: Any, users: Any, items: Any, low: Any, row: Any, mass: Any) 
 
 
 class Past:
-    """The rows of a recording in order of time, and what was true before each of them."""
+    """The rows of a recording in time order, and what was known before each of them."""
 
     def __init__(self, recording: Recording) -> None:
         self.time_ms, self.user, self.item = recording.time_ms, recording.user, recording.item
         self.size = len(self.time_ms)
         self.users, self.items = len(recording.users), len(recording.items)
         self._lists = _Lists(*_grouped(self.user, self.users), *_grouped(self.item, self.items))
-        #: The row that an item appears with.
+        #: The first row of each item.
         self.born = np.full(self.items, self.size, np.int64)
         np.minimum.at(self.born, self.item, np.arange(self.size))
 
     def eligible(self) -> NDArray[np.bool_]:
-        """Of each row, whether it can be asked about: its user has history, its item exists and is new to the user."""
+        """For each row, whether it can be sampled: its user has history, its item exists and is new to the user."""
         rows = np.arange(self.size)
         user_first = np.full(self.users, self.size, np.int64)
         np.minimum.at(user_first, self.user, rows)
@@ -79,11 +79,10 @@ class Past:
         return (user_first[self.user] < rows) & (self.born[self.item] < rows) & new
 
     def sample(self, events: int, seed: int) -> Rows:
-        """Rows to ask about, ascending: drawn without replacement from the eligible of the last 20 %, all of them where
-        there are not so many.
+        """Sampled rows, ascending: at most ``events`` of the eligible rows of the last 20 %, without replacement.
 
         Raises:
-            ConfigError: nothing can be asked about.
+            ConfigError: no row is eligible.
         """
         able = np.flatnonzero(self.eligible())
         able = able[able >= int(self.size * ASKED_FROM)]
@@ -93,7 +92,7 @@ class Past:
         return np.sort(drawn).astype(np.int64)
 
     def candidates(self, row: int) -> Rows:
-        """The items that could be shown to the row's user just before it: they exist and are new to the user."""
+        """The items that could be shown to the row's user just before the row: they exist and are new to the user."""
         able = self.born < row
         user = self.user[row]
         history = self._lists.of_user[self._lists.user_at[user] : self._lists.user_at[user + 1]]
@@ -101,11 +100,11 @@ class Past:
         return np.flatnonzero(able)
 
     def popular(self, row: int, window: int) -> NDArray[np.float64]:
-        """Of each item, how many of the ``window`` rows before this one are its."""
+        """For each item, how many of the ``window`` rows before this one have it."""
         return np.bincount(self.item[max(0, row - window) : row], minlength=self.items).astype(np.float64)
 
     def two_hop(self, row: int, window: int) -> NDArray[np.float64]:
-        """Of each item, the exact probability of the three-edge walk from the row's user, over the same rows."""
+        """For each item, the exact probability of the three-edge walk from the row's user, over the same rows."""
         mass = np.zeros(self.items)
         low = np.int64(max(0, row - window))
         _two_hop(tuple(self._lists), self.user, self.item, low, np.int64(row), mass)

@@ -16,7 +16,7 @@ def _text(x: float, y: float, text: str, attributes: str = "") -> str:
 
 
 def _panel(at: int, title: str, rows: Sequence[tuple[str, float, str]]) -> tuple[list[str], int]:
-    """A titled panel of horizontal bars (label, value 0 … 1, color) from height ``at``; returns its end too."""
+    """A titled panel of horizontal bars (label, value 0 … 1, color) from height ``at``, and the height of its end."""
     parts = [_text(20, at, title, ' class="t"')]
     at += 10
     for label, value, color in rows:
@@ -30,7 +30,7 @@ def _panel(at: int, title: str, rows: Sequence[tuple[str, float, str]]) -> tuple
 
 
 def picture(figures: Mapping[str, Any]) -> str:
-    """The figures of ``evaluate`` as an SVG document: the blend beside the baselines, each half-life, the weights."""
+    """The figures of ``evaluate`` as an SVG document: blend and baselines, each half-life alone, the weights."""
     blue, orange, gray = _COLORS
     hit = f"hit@{CUT}"
     of = (("blend, learnt", "", blue), ("two-hop walk", "two_hop.", orange), ("most popular", "popular.", gray))
