@@ -7,14 +7,14 @@ import typer
 
 def simulate(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run.")] = 100,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
-    seed: Annotated[int | None, typer.Option(min=0, help="Run this one only.")] = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Run this seed only.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the trace of every run.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run the engine through faults drawn from seeds, and check that nothing is lost, doubled or different.
 
-    A failing seed prints what happened in it; the same number fails again. Exit code 1 when any fails.
+    A failing seed prints its trace; the same seed fails again. Exit code 1 if any seed fails.
     """
     from loadtest.simulation.report import run_seeds
 
