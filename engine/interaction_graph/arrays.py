@@ -1,4 +1,4 @@
-"""The arrays of the interaction graph and the codes in them: what its kernels share."""
+"""The arrays of the interaction graph, and the codes that its kernels share."""
 
 from enum import IntEnum
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from engine.kernels.ring_slices import SliceArena
 
 
 class EdgeType(IntEnum):
-    """Types of edges, 4 bits; 0 to 8 are GraphJet's. UNFAVORITE and UNRETWEET take edges back and are never stored."""
+    """Types of edges, 4 bits; 0 to 8 are GraphJet's. UNFAVORITE and UNRETWEET remove edges and are never stored."""
 
     CLICK = 0
     FAVORITE = 1
@@ -32,8 +32,8 @@ class EdgeType(IntEnum):
     UNRETWEET = 15
 
 
-#: Operations beyond the edge types: remove a tweet with all its edges; take back edges of a type (added to its code);
-#: leave the row alone.
+#: Operations beside adding an edge: remove a tweet's edges; remove a user's edges of one type to a tweet (``TAKE_BACK``
+#: plus the type's code); skip the row.
 DELETE_TWEET = 16
 TAKE_BACK = 32
 IGNORE = 255
@@ -79,8 +79,8 @@ class Limit(IntEnum):
 
 class GraphArrays(NamedTuple):
     """The complete state. ``*_records``: (nodes,) see kernels/ring_slices.py. ``*_skips``: (nodes,) how many of the
-    node's entries in the log are no longer in its list (capped out or taken back). ``undone``, ``undone_seconds``
-    (places,) and ``undone_next`` (1,): see undone.py."""
+    node's log entries are no longer in its list (dropped by the degree cap or taken back). ``undone``,
+    ``undone_seconds`` (places,) and ``undone_next`` (1,): see undone_kernels.py."""
 
     users: IdMap
     tweets: IdMap

@@ -1,4 +1,4 @@
-"""The invariants of the interaction graph, proved array by array. Slow; for tests and the debug flag."""
+"""Checks the invariants of the interaction graph, array by array. Slow; for tests and the debug flag."""
 
 from typing import Any
 
@@ -80,7 +80,9 @@ def _check_undone(state: GraphArrays) -> None:
 
 
 def _check_free_lists(arena: SliceArena, used: NDArray[np.uint8]) -> None:
-    """Free slices: aligned, marked, linked both ways, no two free buddies; their slots are counted in ``used``."""
+    """Check that free slices are aligned, marked and linked both ways, and no two buddies are free.
+
+    Counts their slots in ``used``."""
     total = 0
     for c in range(ring_slices.CLASSES):
         link, before = int(arena.header[c]), 0
@@ -115,7 +117,7 @@ def _check_lists(
     side: str,
     log: tuple[Int64s, Int64s, Int64s],
 ) -> None:
-    """Lists: in order of time, in their own slots, and made of edges that the log has."""
+    """Check that each list is in order of time, shares no slot with another, and has only edges that the log has."""
     left: dict[tuple[int, int, int], int] = {}
     for key in zip(*(column.tolist() for column in log), strict=True):
         left[key] = left.get(key, 0) + 1

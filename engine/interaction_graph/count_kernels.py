@@ -1,10 +1,10 @@
-"""Counting kernels: what the seeds' own edges point to, added up by tweet, with who and how.
+"""Counting kernels: score the tweets that the seeds have edges to, and keep who engaged with each tweet, and how.
 
-A seed's list is read newest first. A small hash table of the request gives each tweet a row (one half of a cache
-line): which seed touched it last and with which types, its chain of proofs, its number of users, its index. So a
-repeated edge costs a look, and what a tweet was engaged with is kept without sorting anything.
+A seed's list is read newest first. A small hash table, one per request, gives each tweet a row (half a cache line):
+the last seed that engaged with the tweet and by which types, the tweet's chain of proofs, its number of users, its
+index. So a repeated edge costs one look-up, and a tweet's proofs are kept without sorting.
 
-What is counted may be another right side (users), or what tweets carry (entity_kernels.py fills the same rows).
+The right side may also be users, or the hashtags and URLs of tweets (entity_kernels.py fills the same rows).
 """
 
 from typing import Any, NamedTuple
@@ -29,11 +29,11 @@ TYPES = 16
 STAMP, CHAIN, NODE, SCORE = 0, 1, 2, 3
 ROW = 4
 USER = 1 << 32
-#: Table values that are no rank: never a result; may be a result but was not met yet.
+#: Table values that are no rank. Blocked: the node is never a result. Allowed: it may be, but no seed has reached it.
 _BLOCKED, _ALLOWED = 0xFFFFFFFF, 0xFFFFFFFE
 VALUE = 0xFFFFFFFF
-#: Who proves: an author is no proof of their own tweet by another type; everybody; everybody, and every type that
-#: needs users must have them, not one of them.
+#: Whose engagements are proofs. BUT_AUTHORS: everybody's, but of a tweet's author only type TWEET. EVERYBODY: all.
+#: EVERY_TYPE: all, and a result must meet the minimum of every type that has one, instead of any one of them.
 BUT_AUTHORS, EVERYBODY, EVERY_TYPE = 0, 1, 2
 _AHEAD = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -42,11 +42,11 @@ _SNOWFLAKE_EPOCH_MS = 1_288_834_974_657
 
 
 class Tally(NamedTuple):
-    """What is counted: buffers of a reader thread, all int64.
+    """The buffers of a count, all int64; they belong to a reader thread.
 
-    ``stats`` (8,). ``table``: hash slots (a power of two), node + 1 above its row. ``rows``: (``ROW`` · n,).
-    ``proofs``: (m,) seed's number (28 bits) | type (4) | the proof before it + 1 (32); a row's chain has those of one
-    seed together.
+    ``stats`` (8,). ``table``: hash slots (a power of two), node + 1 in the upper half, row in the lower. ``rows``:
+    (``ROW`` · n,). ``proofs``: (m,) seed's number (28 bits) | type (4) | previous proof of the row + 1 (32); in a row's
+    chain the proofs of one seed follow each other.
     """
 
     stats: NDArray[np.int64]
@@ -56,10 +56,10 @@ class Tally(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The best of what was counted: buffers of a reader thread, int64 but for ``best`` (int32) and ``kept`` (float64).
+    """The buffers of the best rows, int64 but for ``best`` (int32) and ``kept`` (float64); they belong to a thread.
 
     By result: ``ids``, ``best`` (their rows), ``proof_counts`` (k,), ``links`` (k · p,): proofs + 1, the heaviest seeds
-    first. Scratch: ``bins``, and ``order``, ``candidates`` and ``kept``, as long as the rows are many.
+    first. Scratch: ``bins``; and ``order``, ``candidates`` and ``kept`` (one entry per row).
     """
 
     ids: NDArray[np.int64]
@@ -73,7 +73,7 @@ class Ranking(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Lengths: hash slots (a power of two), rows, proofs, results, proofs a result."""
+    """Lengths: hash slots (a power of two), rows, proofs, results, proofs per result."""
 
     slots: int
     rows: int
@@ -88,7 +88,7 @@ def tally_size(sizes: Any) -> Any:
 
 
 def ranking_size(sizes: Any) -> Any:
-    """Length of its second part, the ranking."""
+    """Length of the buffer's second part, the ranking."""
     return sizes.results * (3 + sizes.per_result) + BINS + 2 * sizes.rows
 
 
@@ -100,7 +100,7 @@ def tally_in(ints: Any, sizes: Any) -> Tally:
 
 
 def ranking_in(ints: Any, floats: Any, sizes: Any) -> Ranking:
-    """The ranking behind the tally; ``floats`` as long as the rows are many."""
+    """The ranking, which follows the tally in ``ints``; ``floats`` has one entry per row."""
     n, k = sizes.rows, sizes.results
     at = STATS + sizes.slots + ROW * n + sizes.proofs
     links = at + 3 * k
@@ -118,13 +118,13 @@ def ranking_in(ints: Any, floats: Any, sizes: Any) -> Ranking:
     )
 
 
-#: The same for kernels.
+#: ``tally_in`` and ``ranking_in`` for kernels.
 tally_of, ranking_of = inlined(tally_in), inlined(ranking_in)
 
 
 @inlined
 def find_slot(table: Any, mask: Any, shift: Any, node: Any) -> Any:
-    """The table slot that holds a node, or the empty one where it goes (a used slot holds node + 1 and a value)."""
+    """The table slot that holds a node, or the empty slot where it belongs (a used slot holds node + 1 and a value)."""
     at = np.int64((np.uint64(node) * _GOLDEN) >> shift)
     while table[at] != 0 and table[at] >> 32 != node + 1:
         at = np.int64((at + 1) & mask)
@@ -133,7 +133,7 @@ def find_slot(table: Any, mask: Any, shift: Any, node: Any) -> Any:
 
 @inlined
 def _mark(table: Any, mask: Any, shift: Any, node: Any, value: Any) -> None:
-    """Give a node a value; blocked stays blocked."""
+    """Give a node a value; a blocked node stays blocked."""
     at = find_slot(table, mask, shift, node)
     if table[at] == 0 or value == _BLOCKED:
         table[at] = ((node + 1) << 32) | value
@@ -141,7 +141,7 @@ def _mark(table: Any, mask: Any, shift: Any, node: Any, value: Any) -> None:
 
 @kernel
 def _mark_lists(g: Any, table: Any, mask: Any, shift: Any, lists: Any, edges_max: Any) -> None:
-    """Mark what must not be a result, and, if authors are given, what alone may be: before any seed is read."""
+    """Before any seed is read: mark tweets that must not be results, and those of the allowed authors, if given."""
     query, blocked_tweets, blocked_authors, allowed_authors = lists
     for i in range(allowed_authors.shape[0] + blocked_authors.shape[0]):
         allowed = i < allowed_authors.shape[0]
@@ -167,7 +167,7 @@ def _mark_lists(g: Any, table: Any, mask: Any, shift: Any, lists: Any, edges_max
 
 @inlined
 def _admit(g: Any, node: Any, limits: Any) -> Any:
-    """Whether a tweet met for the first time may be a result: enough edges, created in the wanted time."""
+    """Whether a tweet that was just reached may be a result: it has enough edges and the wanted creation time."""
     after_ms, before_ms, degree_min = limits
     if degree_min > 1 and degree(g.tweet_records[node]) < degree_min:
         return False
@@ -238,12 +238,13 @@ def _read_seed(g: Any, tally: Any, place: Any, seed: Any, user: Any, weight: Any
 
 @kernel
 def _proven(rows: Any, proofs: Any, rank: Any, needs: Any) -> Any:
-    """Whether a row has enough proof: enough users of one type, or of one union of types; by ``EVERY_TYPE`` enough
-    users in all, and of every type that needs some.
+    """Whether a row has enough proof: enough users of one type, or of one union of types. With ``EVERY_TYPE``: enough
+    users in all, and enough of every type that has a minimum.
 
-    By ``BUT_AUTHORS`` the author's own (first of type TWEET) does not count among the users of another type.
-    ``needs``: ``minimum`` (16,), users by type, 0 = the type alone never suffices; ``unions``; users of a union, or in
-    all; ``exact`` > 0: exactly so many distinct users in all; who proves; whether any proof will do.
+    With ``BUT_AUTHORS`` the tweet's author (the seed with a proof of type TWEET) does not count for other types.
+    ``needs``: ``minimum`` (16,): users by type, 0 = the type alone never suffices; ``unions``; the minimum of users of
+    a union, or in all; ``exact``: if > 0, the exact number of distinct users; whose engagements are proofs (see
+    ``BUT_AUTHORS``); whether one proof of any type is enough.
     """
     minimum, unions, union_min, exact, who, _ = needs
     users = rows[ROW * rank + CHAIN] >> 32
@@ -271,7 +272,7 @@ def _proven(rows: Any, proofs: Any, rank: Any, needs: Any) -> Any:
         if count < minimum[kind] and who == EVERY_TYPE:
             return False
     for i in range(unions.shape[0]):
-        # A seed's proofs lie together in the chain, so distinct users are changes of the seed.
+        # A seed's proofs follow each other in the chain, so each change of the seed is another user.
         count = np.int64(0)
         before = np.int64(-1)
         link = rows[ROW * rank + CHAIN] & VALUE
@@ -288,7 +289,7 @@ def _proven(rows: Any, proofs: Any, rank: Any, needs: Any) -> Any:
 
 @inlined
 def _list_proofs(chain: Any, proofs: Any, seeds: Any, weights: Any, at: Any, limit: Any, links: Any) -> Any:
-    """A result's proofs, the heaviest seeds first, then by user id and type; returns how many there are."""
+    """List a result's proofs: the heaviest seeds first, then by user id and type; returns how many were listed."""
     size = np.int64(0)
     link = chain
     while link > 0:
@@ -315,7 +316,7 @@ def _list_proofs(chain: Any, proofs: Any, seeds: Any, weights: Any, at: Any, lim
 
 @inlined
 def _choose(keys: Any, tally: Any, ranking: Any, needs: Any) -> Any:
-    """The best rows with enough proof, best first, then by id: their numbers into ``best``, their ids into ``ids``."""
+    """Write the best rows with enough proof into ``best`` and their ids into ``ids``: greatest score, then by id."""
     rows, scores = tally.rows, tally.rows.view(np.float64)
     kept, candidates, results = ranking.kept, ranking.candidates, ranking.ids.shape[0]
     n = tally.stats[ROWS]
@@ -362,8 +363,8 @@ def rank_best(keys: Any, tally: Any, ranking: Any, per_result: Any, seeds: Any, 
 
 @inlined
 def _table_size(g: Any, users: Any, seeds: Any, query: Any, lists: Any, edges_max: Any, slots_max: Any) -> Any:
-    """Look the seeds up; returns (hash slots, shift of the hash): only as much of the table is used, and cleared, as
-    these seeds and lists can fill."""
+    """Look the seeds up; returns (hash slots, shift of the hash). The slots suffice for these seeds and lists; the rest
+    of the table is neither used nor cleared."""
     _, blocked_tweets, blocked_authors, allowed_authors = lists
     total = blocked_tweets.shape[0] + (blocked_authors.shape[0] + allowed_authors.shape[0]) * edges_max
     if query >= 0:
@@ -377,7 +378,7 @@ def _table_size(g: Any, users: Any, seeds: Any, query: Any, lists: Any, edges_ma
 
 @inlined
 def slots_for(entries: Any, slots_max: Any) -> Any:
-    """Hash slots for so many entries, at most half full, and the shift of the hash."""
+    """Hash slots for ``entries`` at a load of at most one half, and the shift of the hash."""
     shift = np.uint64(60)
     slots = np.int64(16)
     while slots < 2 * entries and slots < slots_max:
@@ -388,12 +389,12 @@ def slots_for(entries: Any, slots_max: Any) -> Any:
 
 @kernel
 def count(g: Any, tally: Any, users: Any, seeds: Any, weights: Any, lists: Any, rules: Any, limits: Any) -> None:
-    """Read the seeds' newest edges and add up what they point to.
+    """Read the seeds' newest edges and add up the seeds' weights by tweet.
 
-    ``users``: int64 (n,) scratch. ``seeds`` uint64 and ``weights`` float64 (n,), distinct. ``lists``: (query id to
-    leave out what they engaged with, or 0; tweet ids never to give; authors never; authors alone). ``rules``: (type
-    mask, edges a seed, least second). ``limits``: creation from and before in ms (0 = any), least degree. The buffers
-    of ``tally`` are long enough for all of it; they need not be cleared.
+    ``users``: int64 (n,) scratch. ``seeds`` uint64, distinct, and ``weights`` float64 (n,). ``lists``: (query user
+    whose tweets are left out, or 0; blocked tweet ids; blocked author ids; allowed author ids, empty = all).
+    ``rules``: (type mask, edges per seed, least second). ``limits``: (created at or after, created before, in ms, 0 =
+    any; least degree). The buffers of ``tally`` are as long as ``Sizes`` says; they need not be cleared.
     """
     stats = tally.stats
     stats[:] = 0
@@ -434,7 +435,7 @@ def second_degree(
     limits: Any,
     needs: Any,
 ) -> None:
-    """A whole request: count, choose, list proofs. In the buffer: tally, ranking, and at its end one place a seed.
+    """A whole request: count, choose, list proofs. ``ints`` holds tally, ranking, and at its end one place per seed.
 
     The other arguments are those of ``count`` and ``_proven``.
     """

@@ -1,8 +1,8 @@
-"""Which hashtags and URLs tweets carry, in a sliding window: from a tweet to them.
+"""Which hashtags and URLs each tweet carries, in a sliding window.
 
-An interaction graph whose left side are hashtags and URLs, by the 64-bit hash of their names (docs/events.md), and
-whose edges are theirs to the tweets that carry them: window, capacity, late events and deletes are the same code
-(docs/interaction_graph.md).
+An interaction graph whose left side is hashtags and URLs, identified by the 64-bit hash of their names
+(docs/events.md). An edge leads from a hashtag or URL to a tweet that carries it. Window, capacity, late events and
+deletes are the interaction graph's code (docs/interaction_graph.md).
 """
 
 from enum import IntEnum
@@ -16,12 +16,12 @@ from engine.interaction_graph import write_kernels
 from engine.interaction_graph.arrays import DELETE_TWEET, IGNORE, NODES_MAX
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
-#: Nobody asks which tweets carry an entity: its own list has only its newest.
+#: No query asks which tweets carry an entity, so an entity's list keeps only the newest.
 _ENTITY_DEGREE_MAX = 1
 
 
 class EntityType(IntEnum):
-    """What a tweet carries; the codes are GraphJet's."""
+    """Types of entities that a tweet carries; the codes are GraphJet's."""
 
     HASHTAG = 0
     URL = 1
@@ -30,9 +30,9 @@ class EntityType(IntEnum):
 class EntityGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities and rules of the graph of tweets' hashtags and URLs.
 
-    ``edges_max``: pairs of a tweet and what it carries; when they, the tweets or the entities are full, the oldest
-    tweets' leave. ``late_ms_max``: a tweet further behind the newest one than this is not stored, nor is one outside
-    the window. ``tweet_degree_max``: the last so many entities of a tweet count.
+    ``edges_max``: pairs of a tweet and an entity; when pairs, tweets or entities are full, the oldest pairs leave.
+    ``late_ms_max``: a tweet older than the newest tweet by more than this is not stored, nor is a tweet outside the
+    window. ``tweet_degree_max``: how many entities a tweet's list keeps, the last ones.
     """
 
     entities_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 16
@@ -45,9 +45,9 @@ class EntityGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class EntityGraph(InteractionGraph):
-    """Hashtags and URLs of tweets: where storage says users, it is entities.
+    """Hashtags and URLs of tweets: the arrays and methods named after users hold entities.
 
-    A delete takes the tweet out. An edit changes nothing: it carries no hashtags or URLs of its own (docs/events.md).
+    A delete removes the tweet. An edit changes nothing: edits carry no hashtags or URLs (docs/events.md).
     """
 
     name: ClassVar[str] = "entity_graph"

@@ -1,8 +1,8 @@
-"""Kernels that turn counted tweets into counted hashtags or URLs: every proof of a tweet proves what the tweet carries.
+"""Kernels that count hashtags or URLs: each proof of a counted tweet is a proof of every entity that the tweet carries.
 
-First ``plan_entities`` says how much there will be, so that the caller can reserve it; then ``rank_entities`` fills a
-second tally with a row an entity, and chooses. A seed counts once a tweet and type for the score, and once a type as a
-proof; each proof has a chain of the tweets that it is about, the seed's newest engagement first.
+First ``plan_entities`` returns the number of pairs, so that the caller can reserve buffers. Then ``rank_entities``
+fills a second tally with one row per entity, and chooses. A seed adds its weight once per tweet and type, and is a
+proof once per type. Each proof has a chain of its tweets, the seed's newest engagement first.
 """
 
 from typing import Any
@@ -51,10 +51,11 @@ def _prefetch_tweet(g: Any, e: Any, rows: Any, r: Any) -> None:
 def plan_entities(
     g: Any, e: Any, ints: Any, sizes: Any, seeds: Any, weights: Any, lists: Any, rules: Any, limits: Any, kind: Any
 ) -> Any:
-    """Count tweets, find what they carry; returns how many pairs of a proof and an entity of type ``kind`` there are.
+    """Count tweets and find their entities; returns the number of pairs of a proof and an entity of type ``kind``.
 
-    ``g``: the interaction graph, ``e``: the entity graph. In the buffer: the tally; its entities' list by row (0 =
-    none); the row by proof; one place a seed. The other arguments are those of ``count_kernels.count``.
+    ``g``: the interaction graph, ``e``: the entity graph. ``ints`` holds the tally; per row the record of the tweet's
+    list in ``e`` (0 = no entities); per proof its row; one place per seed. The other arguments are those of
+    ``count_kernels.count``.
     """
     tally = tally_of(ints, sizes)
     spans, owners, users = spaces_of(ints, sizes)
@@ -82,14 +83,14 @@ def plan_entities(
 
 
 def spaces_in(ints: Any, sizes: Any) -> Any:
-    """What stands behind the tally of tweets: spans (rows), owners (proofs), and the rest."""
+    """The buffer after the tally of tweets: spans (one per row), owners (one per proof), and the rest."""
     at = STATS + sizes.slots + ROW * sizes.rows + sizes.proofs
     owners = at + sizes.rows
     return ints[at:owners], ints[owners : owners + sizes.proofs], ints[owners + sizes.proofs :]
 
 
 def extras_in(ints: Any, sizes: Any) -> Any:
-    """What stands at the end of the buffer of entities: tweets and newest pair by row; newest link by proof; links."""
+    """The end of the entities' buffer: tweets, and last proof, by row; newest link by proof; links."""
     links = ints.shape[0] - sizes.proofs
     heads = links - sizes.proofs
     last = heads - sizes.rows
@@ -101,7 +102,7 @@ spaces_of, extras_of = inlined(spaces_in), inlined(extras_in)
 
 @inlined
 def _row_of(tally: Any, extras: Any, place: Any, node: Any) -> Any:
-    """An entity's row, made if it is new; returns (row, rows)."""
+    """An entity's row, created if it is new; returns (row, number of rows)."""
     mask, shift, n = place
     table, rows = tally.table, tally.rows
     at = find_slot(table, mask, shift, node)
@@ -119,7 +120,7 @@ def _row_of(tally: Any, extras: Any, place: Any, node: Any) -> Any:
 
 @inlined
 def _proof_of(tally: Any, extras: Any, row: Any, seed: Any, kind: Any, proved: Any) -> Any:
-    """The number of the proof of an entity by a seed and type, made if it is new; returns (number, proofs)."""
+    """The proof of an entity by a seed and type, created if it is new; returns (its number, number of proofs)."""
     rows, proofs = tally.rows, tally.proofs
     stamp = rows[row + STAMP]
     if stamp >> TYPES != seed + 1:
@@ -129,7 +130,7 @@ def _proof_of(tally: Any, extras: Any, row: Any, seed: Any, kind: Any, proved: A
     rows[row + STAMP] = stamp | bit
     link = rows[row + CHAIN] & VALUE
     if stamp & bit:
-        # The seed's own proofs are the first of the chain.
+        # This seed's proofs are the first in the chain.
         while (proofs[link - 1] >> 32) & 15 != kind:
             link = proofs[link - 1] & VALUE
         return link - 1, proved
@@ -141,7 +142,7 @@ def _proof_of(tally: Any, extras: Any, row: Any, seed: Any, kind: Any, proved: A
 
 @inlined
 def _expand(e: Any, counted: Any, spaces: Any, tally: Any, extras: Any, weights: Any, kind: Any) -> None:
-    """Add up by entity. Proofs are taken last to first, so that chains, which grow at the front, are newest first."""
+    """Add up by entity. Proofs are read last to first: chains grow at the front, so they end up newest first."""
     spans, owners, _ = spaces
     tweets, last, heads, links = extras
     scores = tally.rows.view(np.float64)
@@ -159,7 +160,7 @@ def _expand(e: Any, counted: Any, spaces: Any, tally: Any, extras: Any, weights:
             if last[rank] == p:
                 continue  # the tweet carries it twice
             last[rank] = p
-            # A tweet's first proof has none before it.
+            # Only a tweet's first proof has no previous proof, so each tweet counts once.
             tweets[rank] += proof & VALUE == 0
             scores[ROW * rank + SCORE] += weights[proof >> 36]
             at, proved = _proof_of(tally, extras, ROW * rank, proof >> 36, (proof >> 32) & 15, proved)
@@ -187,7 +188,7 @@ def rank_entities(
 ) -> None:
     """Choose the best entities after ``plan_entities`` has filled ``ints``; tally and ranking go into ``more_ints``.
 
-    ``tweet_ids``: uint64 (k, p, t), zeroed: the tweets of the proofs are written into it.
+    ``tweet_ids``: uint64 (k, p, t), zeroed; receives the tweets of the proofs.
     """
     counted, spaces = tally_of(ints, sizes), spaces_of(ints, sizes)
     tally, ranking = tally_of(more_ints, more_sizes), ranking_of(more_ints, floats, more_sizes)

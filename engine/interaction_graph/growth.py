@@ -1,4 +1,4 @@
-"""A larger interaction graph with what a smaller one holds."""
+"""Copies a smaller interaction graph's edges into a larger graph."""
 
 from engine.interaction_graph.arrays import GraphArrays
 from engine.kernels.growth import copy_rows, grow_arena, grow_calendar_log, grow_id_map
@@ -6,7 +6,7 @@ from engine.kernels.id_map import SIZE
 
 
 def grow(target: GraphArrays, source: GraphArrays) -> None:
-    """Fill the empty ``target``, none of whose arrays is smaller: nodes, lists and log entries keep their places."""
+    """Fill the empty ``target``, whose arrays are at least as large: nodes, lists and log entries keep their places."""
     grow_id_map(target.users, source.users)
     grow_id_map(target.tweets, source.tweets)
     for name in ("user_records", "tweet_records", "user_skips", "tweet_skips"):
@@ -14,7 +14,7 @@ def grow(target: GraphArrays, source: GraphArrays) -> None:
     grow_arena(target.arena, source.arena)
     grow_calendar_log(target.log, source.log)
     target.scalars[:] = source.scalars
-    # The table of what was undone is a ring: its oldest entry moves to place 0 when a full one becomes larger.
+    # The table of undone acts is a ring: when a full table becomes larger, its oldest entry moves to place 0.
     places = len(source.undone_seconds)
     turned = int(source.undone.header[SIZE]) == places < len(target.undone_seconds)
     first = int(source.undone_next[0]) if turned else 0

@@ -1,4 +1,4 @@
-"""Social proof: who of given people engaged with given tweets, newest first."""
+"""Social proof: which of some given people engaged with each of some given tweets, newest first."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @inlined
 def _slot_of_key(table: Any, shift: Any, key: Any) -> Any:
-    """Where a positive key is, or would be put, in a table of (key, value) pairs; key 0 = empty."""
+    """The place of a positive key, or the empty place where it belongs, in a table of (key, value) pairs; 0 = empty."""
     mask = table.shape[0] // 2 - 1
     at = np.int64((np.uint64(key) * _GOLDEN) >> shift)
     while table[2 * at] != 0 and table[2 * at] != key:
@@ -24,7 +24,8 @@ def _slot_of_key(table: Any, shift: Any, key: Any) -> Any:
 
 @inlined
 def _offer(out: Any, row: Any, user_id: Any, kind: Any, time_ms: Any) -> None:
-    """Insert an engagement into a row kept newest first (equal times: by user id, then type), unless it is there."""
+    """Insert an engagement into a row kept newest first (equal times: by user id, then type). Of engagements with the
+    same user and type the row keeps the newest."""
     counts, users, types, times = out
     limit = users.shape[1]
     size = np.int64(counts[row])
@@ -33,7 +34,7 @@ def _offer(out: Any, row: Any, user_id: Any, kind: Any, time_ms: Any) -> None:
         if users[row, j] == user_id and types[row, j] == kind:
             if times[row, j] >= time_ms:
                 return
-            # The same engagement, newer: close its gap and insert again.
+            # The same user and type at an earlier time: remove that entry, then insert the newer one.
             for i in range(j, size - 1):
                 users[row, i] = users[row, i + 1]
                 types[row, i] = types[row, i + 1]
@@ -66,8 +67,9 @@ def _offer(out: Any, row: Any, user_id: Any, kind: Any, time_ms: Any) -> None:
 def prove(g: Any, tweet_ids: Any, user_ids: Any, mask: Any, table: Any, out: Any) -> Any:
     """Fill ``out`` (counts int32 (n,), users uint64, types uint8, times int64 (n, k), zeroed); returns entries read.
 
-    ``table``: int64, zeroed, 2 · a power of two ≥ 2 · max(n, users) long; it maps the nodes of one side. The side
-    whose lists are shorter in all is read: the tweets' lists, looking for the people, or the people's, for the tweets.
+    ``table``: int64, zeroed, 2 · a power of two ≥ 2 · max(n, users) long; it maps the nodes of the side that is not
+    read. The side with fewer entries in all is read: the tweets' lists, in search of the people, or the people's lists,
+    in search of the tweets.
     """
     shift = np.uint64(64)
     while np.int64(1) << np.int64(np.uint64(64) - shift) < table.shape[0] // 2:

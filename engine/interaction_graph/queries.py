@@ -1,4 +1,4 @@
-"""Questions about given tweets and people: who of them engaged."""
+"""Social proof: which of some given people engaged with each of some given tweets."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from engine.interaction_graph.arrays import ALL_TYPES
 from engine.interaction_graph.proof_kernels import prove
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
-#: A request's budget: tweets times proofs each, and adjacency entries read.
+#: A request's budget: tweets times proofs per tweet.
 PROOF_CELLS_MAX = 1_000_000
 
 
@@ -21,8 +21,8 @@ class ProofLimitError(RequestError):
 
 
 class SocialProof(NamedTuple):
-    """Who engaged, by tweet: of row i the first ``counts[i]`` (int32) of ``user_ids[i]``, ``types[i]``, ``times_ms[i]``
-    (n, k), newest engagement first, distinct by user and type."""
+    """Who engaged, by tweet: in row i the first ``counts[i]`` (int32) of ``user_ids[i]``, ``types[i]``, ``times_ms[i]``
+    (n, k) are valid, newest engagement first, distinct by user and type."""
 
     counts: NDArray[np.int32]
     user_ids: NDArray[np.uint64]
@@ -39,11 +39,11 @@ def social_proof(
 ) -> SocialProof:
     """Which of these people engaged with each of these tweets: up to ``per_tweet_max`` (user, type), newest first.
 
-    Distinct tweets; ``edge_types`` is a bit mask by ``EdgeType``. Where both lists hold an edge, either gives the same
-    answer. O(entries of the side with fewer).
+    Tweets are distinct; ``edge_types`` is a bit mask by ``EdgeType``. The side with fewer entries is read; where both
+    lists hold an edge, either side gives the same answer. O(entries of that side).
 
     Raises:
-        ProofLimitError: tweets times ``per_tweet_max`` is more than ``PROOF_CELLS_MAX``, or that is below 1.
+        ProofLimitError: tweets times ``per_tweet_max`` is over ``PROOF_CELLS_MAX``, or ``per_tweet_max`` is below 1.
     """
     n = len(tweet_ids)
     if per_tweet_max < 1 or n * per_tweet_max > PROOF_CELLS_MAX:

@@ -19,7 +19,8 @@ FOUND, DRAWN, REACHED, RESULTS = range(4)
 
 @inlined
 def _weigh(g: Any, user_ids: Any, weights: Any, types: Any, cut: Any, sums: Any) -> Any:
-    """The people with weight and wanted edges, and the cumulative sum of weight · wanted edges; returns how many."""
+    """List the people with weight and wanted edges, and the cumulative sums of weight · wanted edges; returns how many
+    people."""
     users, _, draws, _ = cut
     n = np.int64(0)
     total = 0.0
@@ -44,7 +45,7 @@ def _weigh(g: Any, user_ids: Any, weights: Any, types: Any, cut: Any, sums: Any)
 
 @inlined
 def _draw(g: Any, cut: Any, n: Any, sums: Any, samples: Any, types: Any, seed: Any) -> Any:
-    """Make the draws: the tweets into the last part of ``cut``; returns how many."""
+    """Make the draws: write the tweets into the last part of ``cut``; returns how many."""
     users, wanted, draws, drawn = cut
     start = stream(seed, np.uint64(0))
     for s in range(samples):
@@ -120,8 +121,8 @@ def draw_neighbors(
     """A whole request: weigh the people, draw edges, count tweets, select.
 
     ``g``: ReadArrays. ``sizes``: (samples, longest list, hash slots, results). ``user_ids`` and ``excluded`` uint64,
-    ``weights`` float64, ``seed`` uint64, ``types`` int64 bit mask. ``ints`` holds: statistics; per person index and
-    draws; slots of wanted edges; per draw a tweet, a distinct tweet, its count, its id; the hash table; rows of results
+    ``weights`` float64, ``seed`` uint64, ``types`` int64 bit mask. ``ints`` holds: statistics; per person: index,
+    draws; slots of wanted edges; per draw: tweet, distinct tweet, its count, its id; the hash table; rows of results
     (int32). ``floats``: per person a cumulative sum, per tweet a score.
     """
     samples, longest, slots, results = sizes

@@ -1,8 +1,8 @@
-"""What random edges of given people lead to: draws with repeats, each edge of a person equally likely per unit weight.
+"""The tweets at random edges of given people: draws with replacement, each edge as likely as its person's weight.
 
-A person is drawn with probability in proportion to weight times number of wanted edges, then one of these edges. So a
-tweet's expected share of the draws is Σ weight over the wanted edges to it / Σ weight over all of them. The choice of
-persons is a search in the cumulative sum: exact, where a table of rounded weights is not.
+A person is drawn in proportion to weight times number of wanted edges, then one of these edges is drawn. So a tweet's
+expected share of the draws is Σ weight over the wanted edges to it / Σ weight over all wanted edges. People are drawn
+by a search in the cumulative sums: exact, unlike a table of rounded weights.
 """
 
 from typing import NamedTuple
@@ -31,8 +31,8 @@ from engine.interaction_graph.state import InteractionGraph, InteractionGraphCon
 
 
 class RandomNeighborsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose edges to draw, and how many draws. ``user_ids`` (each at most once counts as one seed; repeats add up)
-    with ``weights`` float64, finite, none negative; ``edge_types``: bit mask by ``EdgeType``; ``seed``: 64 bits."""
+    """Whose edges to draw, and how many draws. ``user_ids`` (the weights of a repeated id add up) with ``weights``
+    float64, finite, none negative; ``edge_types``: bit mask by ``EdgeType``; ``seed``: 64 bits."""
 
     user_ids: IdList
     weights: NDArray[np.float64]
@@ -44,9 +44,9 @@ class RandomNeighborsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RandomNeighbors(NamedTuple):
-    """The tweets drawn most often, most first, then by id (n rows): ``scores`` share of all draws asked for, ``counts``
+    """The tweets drawn most often, most first, then by id (n rows): ``scores`` share of the requested draws, ``counts``
     int64 draws, ``degrees`` int64 edges of the tweet. ``seeds``: people with weight and wanted edges, ``drawn``: draws
-    made (0 if there is nobody)."""
+    made (0 if there are no such people)."""
 
     tweet_ids: Ids
     scores: NDArray[np.float64]
@@ -62,7 +62,7 @@ def _weights_of(request: RandomNeighborsRequest, users: Ids) -> NDArray[np.float
         raise SeedsError(f"{len(users)} seeds with {len(weights)} weights")
     if not (weights.min() >= 0.0 and weights.max() < np.inf):
         raise SeedsError("weights are finite and not negative")
-    # Only ratios matter: so no sum of weight times degree can overflow.
+    # Only ratios matter; scaled weights keep the sum of weight times degree from overflowing.
     greatest = float(weights.max())
     return weights / greatest if greatest > 0.0 else weights
 
@@ -70,10 +70,10 @@ def _weights_of(request: RandomNeighborsRequest, users: Ids) -> NDArray[np.float
 def random_neighbors(
     graph: InteractionGraph, request: RandomNeighborsRequest, scratch: CountScratch
 ) -> RandomNeighbors:
-    """Draw edges of the people with replacement and rank the tweets by how often they come.
+    """Draw edges of the people with replacement and rank the tweets by how often they are drawn.
 
-    ``scratch`` belongs to the calling thread. O(samples · log people), and with ``edge_types`` two passes over the
-    people's lists; within ``ENTRIES_MAX``.
+    ``scratch`` belongs to the calling thread. O(samples · log people), plus two passes over the people's lists if
+    ``edge_types`` is not all types; within ``ENTRIES_MAX``.
 
     Raises:
         RequestError: named by its ``code``: bad_seeds, bad_similarity_option, too_much_work.

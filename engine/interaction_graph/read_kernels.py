@@ -16,7 +16,7 @@ _COUNT_MASK = (1 << 27) - 1
 
 
 class ReadArrays(NamedTuple):
-    """What a reading kernel needs of the graph (fewer arrays make a cheaper call)."""
+    """The arrays of the graph that reading kernels use (fewer arrays make a cheaper call)."""
 
     user_slots: NDArray[np.uint64]
     user_keys: NDArray[np.uint64]
@@ -42,8 +42,8 @@ def read_arrays(state: GraphArrays) -> ReadArrays:
 
 @kernel
 def newest(record: Any, entries: Any, other_keys: Any, ids: Any, types: Any, times_ms: Any) -> None:
-    """Write the list's newest entries, newest first, as many as ``ids`` (uint64), ``types`` (uint8) and ``times_ms``
-    (int64) have room for; the caller has made that no more than the degree."""
+    """Write the list's newest entries, newest first, into ``ids`` (uint64), ``types`` (uint8) and ``times_ms`` (int64),
+    all of them as long as ``ids``, which is at most the list's degree."""
     last = degree(record) - 1
     for i in range(ids.shape[0]):
         entry = entries[slot_of(record, last - i)]
@@ -74,7 +74,7 @@ def top_nodes(ids: IdMap, records: NDArray[np.int64], limit: int) -> tuple[Ids, 
     """The nodes of greatest degree, greatest first, then by id; nodes without edges are left out."""
     degrees = records & _COUNT_MASK
     rows = np.empty(max(0, min(limit, len(degrees))), np.int32)
-    # Unused rows have key 0 and degree 0: they sort behind every node that has an edge.
+    # Unused rows have key 0 and degree 0: every node that has an edge sorts before them.
     size = int(top_k(degrees.astype(np.float64), ids.keys, np.int64(len(degrees)), np.int64(len(rows)), rows))
     rows = rows[:size]
     rows = rows[degrees[rows] > 0]

@@ -1,8 +1,8 @@
 """Tweets related to a tweet, to an author through their followers, or to a set of people.
 
 The counting of Twitter's user-tweet graph service (the open-sourced recommendation algorithm, 2023) with its constants
-as defaults: everything two hops away is counted exactly, popular results are held down by ln(degree), and very active
-people are left out. docs/similar_tweets.md has the formulas.
+as defaults: all tweets two hops away are counted exactly, scores are divided by ln(degree) so that popular tweets do
+not dominate, and very active people are left out. docs/similar_tweets.md has the formulas.
 """
 
 from typing import Annotated, Literal
@@ -40,14 +40,15 @@ Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
 
 
 class RelatedTweetsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What counts as related; the defaults are those that Twitter ran with, ``age_of`` apart.
+    """Limits of related tweets; except for ``age_of``, the defaults are Twitter's in production.
 
-    ``edge_kinds``: the engagements that are followed. ``query_degree_min``: a query tweet of fewer edges has no
-    results. ``sampled_users_max``: people taken from the query tweet. ``followers_max``: the first of an author's given
-    followers. ``users_max``: people a request may give. ``user_degree_max``: people with more edges are left out, and
-    of followers those with fewer than ``follower_degree_min``. Results have ``degree_min`` edges, are shared by
-    ``*cooccurrence_min`` people, score above ``*score_above``, and are no older than ``age_ms_max`` (48 h).
-    ``age_of``: what a tweet's age is counted from; ids need not carry their time, the first edge always does.
+    ``edge_kinds``: the engagements that count. ``query_degree_min``: a query tweet with fewer edges has no results.
+    ``sampled_users_max``: how many people of the query tweet are read. ``followers_max``: how many of an author's given
+    followers are read, the first ones. ``users_max``: how many people a request may give. People with more than
+    ``user_degree_max`` edges are left out, and followers with fewer than ``follower_degree_min``. A result has at least
+    ``degree_min`` edges, is shared by at least ``*cooccurrence_min`` people, scores above ``*score_above``, and is no
+    older than ``age_ms_max`` (48 h). ``age_of``: where a tweet's age is counted from; ids need not carry a time, an
+    edge always does.
     """
 
     edge_kinds: tuple[EdgeKind, ...] = ("favorite", "retweet")
@@ -75,8 +76,8 @@ class RelatedTweetsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class RelatedTweetsRequest(Struct, frozen=True, kw_only=True):
-    """What a request says beside whom it starts from: tweets that are no results, the time (0 = newest event), how many
-    results (0 = as configured), the seed of the draws (64 bits)."""
+    """A request's parameters beside its starting point: tweets that must not be results, the time (0 = newest event),
+    the number of results (0 = as configured), the seed of the draws (64 bits)."""
 
     excluded_tweet_ids: IdList = ()
     time_ms: int = 0
@@ -92,7 +93,7 @@ def _plain(
         measure=Measure.LOG_DEGREE,
         edge_types=config.edge_types,
         neighbors_max=config.sampled_users_max,
-        # Nobody who is not left out has more, so everybody is counted whole.
+        # People with more edges are left out, so every list that counts is read whole.
         samples_max=config.user_degree_max,
         neighbor_degree_min=degree_min,
         neighbor_degree_max=config.user_degree_max,
@@ -115,8 +116,8 @@ def related_to_tweet(
     config: RelatedTweetsConfig,
     scratch: CountScratch,
 ) -> SharedTweets:
-    """What a sample of the tweet's people engaged with too: score d / ln d / people · c / ln(degree), d the tweet's
-    degree, c the shared people. The tweet itself is left out.
+    """Tweets that a sample of the tweet's people also engaged with: score d / ln d / people · c / ln(degree), with d
+    the tweet's degree and c the shared people. The tweet itself is left out.
 
     Raises:
         RequestError: named by its ``code``: bad_similarity_option, too_much_work.
@@ -175,8 +176,8 @@ def related_to_author(
     config: RelatedTweetsConfig,
     scratch: CountScratch,
 ) -> SharedTweets:
-    """What an author's followers engaged with: score 1000 / people · c / ln(degree). ``follower_user_ids``: newest
-    follower first; of more than ``followers_max`` the rest is left out, before the limits of degree.
+    """Tweets that an author's followers engaged with: score 1000 / people · c / ln(degree). ``follower_user_ids``:
+    newest follower first; only the first ``followers_max`` are read, before degrees are checked.
 
     Raises:
         RequestError: named by its ``code``: bad_similarity_option, too_much_work.
@@ -193,7 +194,7 @@ def related_to_users(
     config: RelatedTweetsConfig,
     scratch: CountScratch,
 ) -> SharedTweets:
-    """What these people engaged with: score 1000 / people · c / ln(degree); people without edges count too.
+    """Tweets that these people engaged with: score 1000 / people · c / ln(degree); people without edges also count.
 
     Raises:
         RequestError: named by its ``code``: bad_similarity_option, too_much_work.
@@ -205,7 +206,7 @@ def related_to_users(
 
 
 def warm() -> None:
-    """Compile the count on the real types (the same kernel as that of similarity)."""
+    """Compile the count on the real types (the kernel that similarity uses, too)."""
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
     request, config, scratch = RelatedTweetsRequest(), RelatedTweetsConfig(), CountScratch()
     related_to_users(graph, np.ones(1, np.uint64), request, config, scratch)

@@ -1,4 +1,4 @@
-"""Counting shared neighbors from several tweets one after the other, their scores added up by tweet found."""
+"""Counts shared neighbors of several query tweets one after the other, and adds up the scores of each tweet found."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from engine.kernels.top_k import top_k
 
 
 def table_of(rows: int) -> int:
-    """Slots of the hash table for so many different tweets: a power of two, at most half full."""
+    """Slots of the hash table for ``rows`` different tweets: a power of two, at most half full."""
     return max(TABLE_MIN, 1 << (2 * rows - 1).bit_length())
 
 
@@ -19,15 +19,15 @@ def table_of(rows: int) -> int:
 def count_shared_each(
     g: Any, ints: Any, floats: Any, sizes: Any, sums_sizes: Any, tweet_ids: Any, excluded: Any, seed: Any, o: Any
 ) -> Any:
-    """``count_shared`` from each of ``tweet_ids`` (uint64, distinct), all with one seed; returns how many are the best.
+    """``count_shared`` from each of ``tweet_ids`` (uint64, distinct), all with one seed; returns the number of results.
 
-    ``sums_sizes``: hash slots, tweets that can be found in all, results wanted. After what ``count_shared`` needs,
+    ``sums_sizes``: hash slots, tweets that can be found in all, results wanted. After the part of ``count_shared``,
     ``ints`` holds the hash table, the found tweets' ids, their candidates' places, and the results' rows (int32) among
-    the found; ``floats`` the found tweets' sums.
+    the found tweets; ``floats`` holds the found tweets' sums.
     """
     people_max, tweets_max, list_max, slots, results = sizes
     table_slots, rows, kept = sums_sizes
-    # The same cuts as in count_shared: candidates' ids, rows of the results, candidates' scores.
+    # The layout of count_shared: candidates' ids, rows of the results, candidates' scores.
     at = STATS + 3 * people_max + list_max + 3 * tweets_max
     candidate_ids = ints[at : at + tweets_max].view(np.uint64)
     at += tweets_max + slots

@@ -3,14 +3,14 @@
 The walk of GraphJet ("GraphJet: Real-Time Content Recommendations at Twitter", PVLDB 9(13), 2016) with exact
 degree-proportional sampling: each step draws one of the node's edges uniformly, parallel edges included. Before each
 left step (users to tweets) a walker resets to the query user with probability ``reset`` and waits there until the
-next left step. In expectation, with x the walkers by user and P the row-normalised counts of edges,
+next left step. In expectation, with x the walkers by user and P the row-normalized counts of edges,
 
     y = (1 - reset) · x · P_LR,   visits += y,   x' = y · P_RL + reset · |x| · e_query,   score = visits / Σ visits.
 
-Time-aware walks: what was engaged with just now says more than what was long ago. With half-lives, a visit over an
-edge of some age counts 2^(-age / half-life) instead of 1. The draw stays uniform, so the expectation is that of the
-same sum over the edges, and one walk serves all half-lives at once (drawing in proportion to the weight would need a
-walk for each, and a pass over each list).
+Time-aware walks: recent engagements say more than old ones. With half-lives, a visit over an edge counts
+2^(-age / half-life) instead of 1, with the age of the edge. The draw stays uniform, so the expectation is the weighted
+sum over the edges, and one walk serves all half-lives at once. Draws in proportion to the weight would need one walk
+per half-life, and a pass over each list.
 """
 
 from typing import NamedTuple
@@ -31,9 +31,9 @@ _NO_TIMES = np.empty((0, 0))
 _NO_PROOF_IDS = np.empty((0, 0), np.uint64)
 _NO_PROOF_TYPES = np.empty((0, 0), np.uint8)
 PROOFS_MAX = 100
-#: A request's budget: walkers times length. Entries counted to find rare types have one of their own.
+#: A request's budget: walkers times length. ``ENTRIES_MAX`` bounds the entries counted in search of rare types.
 STEPS_MAX = 2_000_000
-#: A request may be so much later than the newest event before ages stop growing.
+#: Ages stop growing when the request's time is later than the newest event by more than this.
 AGE_SLACK_S = 86_400
 
 
@@ -44,7 +44,7 @@ class WalkLengthError(RequestError):
 
 
 class WalkCountError(RequestError):
-    """No walks, or more than the step budget allows (among rare types: more than the budget of entries counted)."""
+    """No walks, or more than the budget of steps allows, or (if wanted types are rare) of counted entries."""
 
     code = "too_many_walks"
 
@@ -62,15 +62,15 @@ class WalkOptionError(RequestError):
 
 
 class SalsaRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to walk. Seeds that the graph does not know are passed over.
+    """A walk's parameters. Seeds that the graph does not know are ignored.
 
-    ``query_user_id`` (0 = none) is where resets go; if it is no seed and has edges it becomes one, with the share
+    Resets go to ``query_user_id`` (0 = none). If that user has edges and is no seed, it becomes a seed with the share
     ``query_weight_fraction`` of all weight. ``edge_types`` and ``social_proof_types`` are bit masks by ``EdgeType``.
     ``seed`` (64 bits) drives the draws.
 
-    ``half_lives_ms`` (at most 4) make the walk time-aware, ages counted from ``time_ms`` (0 = the newest event): then
-    the score is the sum over the half-lives of ``blend`` times the tweet's share of all weight at that half-life
-    (equal parts by default).
+    ``half_lives_ms`` (at most 4) make the walk time-aware, with ages counted from ``time_ms`` (0 = the newest event).
+    The score is then the sum over the half-lives of ``blend`` (equal parts by default) times the tweet's share of all
+    weight at that half-life.
     """
 
     query_user_id: int
@@ -91,7 +91,7 @@ class SalsaRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SalsaStats(NamedTuple):
-    """Walkers set out, seeds they set out from, visits counted, tweets reached, steps made (both directions)."""
+    """Walkers placed, seeds with walkers, visits counted, tweets reached, steps made (both directions)."""
 
     walkers: int
     seed_nodes: int
@@ -105,8 +105,8 @@ class SalsaResult(NamedTuple):
 
     ``scores``: share of all visits (time-aware: see ``SalsaRequest``). ``visits``: int32. ``timed_scores``: (n,
     half-lives) share of all weight at each half-life. Social proof of row i: the first ``proof_counts[i]`` of
-    ``proof_user_ids[i]`` and ``proof_types[i]`` (n, k): who the last left step came from, most active first. What was
-    not asked for (half-lives, proofs) is empty: (0, 0).
+    ``proof_user_ids[i]`` and ``proof_types[i]`` (n, k): the users from whom the last left step started, the most active
+    first. Without half-lives or proofs in the request, those arrays are empty: (0, 0).
     """
 
     tweet_ids: NDArray[np.uint64]
@@ -119,12 +119,12 @@ class SalsaResult(NamedTuple):
     stats: SalsaStats
 
 
-#: Table, how many rows its low part has, and the log2 of that.
+#: The table, the number of rows of its low part, and the log2 of that number.
 Ages = tuple[NDArray[np.float64], int, int]
 
 
 class SalsaScratch:
-    """A reader thread's own buffers, grown to the largest request it has seen (bounded by the step budget)."""
+    """The buffers of one reader thread; they grow to the largest request so far (bounded by the step budget)."""
 
     def __init__(self) -> None:
         self.ints = np.zeros(1 << 16, np.int64)
@@ -134,10 +134,10 @@ class SalsaScratch:
 
     def ages(self, half_lives_ms: tuple[float, ...], span_s: int) -> Ages:
         """The table of 2^(-age / half-life) for ages up to ``span_s``: rows for the low part of an age in seconds, then
-        rows for the high part; kept until other half-lives are asked for."""
+        rows for the high part. It is kept until a request has other half-lives."""
         key = (half_lives_ms, span_s)
         if half_lives_ms and key != self._ages_of:
-            # Beyond 64 half-lives nothing is left to tell apart.
+            # Beyond 64 half-lives every weight is practically 0.
             span_s = int(min(span_s, 64 * max(half_lives_ms) / 1000)) + 1
             bits = (span_s.bit_length() + 1) // 2
             lows = 1 << bits
@@ -150,7 +150,7 @@ class SalsaScratch:
         return self._ages
 
     def reserve(self, ints: int, floats: int) -> None:
-        """Make the buffers at least so long."""
+        """Make the buffers at least ``ints`` and ``floats`` long."""
         if len(self.ints) < ints:
             self.ints = np.zeros(1 << (ints - 1).bit_length(), np.int64)
         if len(self.floats) < floats:
@@ -207,10 +207,10 @@ def _blend(request: SalsaRequest) -> tuple[float, ...]:
 
 
 def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch) -> SalsaResult:
-    """Walk, count and rank in one kernel call without the GIL; nothing is found from unknown users.
+    """Walk, count and rank in one kernel call without the GIL; unknown users give an empty result.
 
-    ``scratch`` belongs to the calling thread. O(walks · length), within ``STEPS_MAX``, and at most ``ENTRIES_MAX``
-    entries counted where wanted types are rare.
+    ``scratch`` belongs to the calling thread. O(walks · length), within ``STEPS_MAX``; if wanted types are rare, at
+    most ``ENTRIES_MAX`` entries are counted.
 
     Raises:
         RequestError: named by its ``code``: bad_walk_length, too_many_walks, bad_seeds, bad_walk_option.
@@ -248,7 +248,7 @@ def _collect(scratch: SalsaScratch, layout: Layout) -> SalsaResult:
     if bad_weights:
         raise SeedsError("weights are finite and not negative")
     if budget < 0:
-        raise WalkCountError(f"so many walks among types so rare count more than {ENTRIES_MAX} entries")
+        raise WalkCountError(f"edge_types are so rare that these walks would count more than {ENTRIES_MAX} entries")
     at, k, p = layout.results_at, layout.results, layout.proofs
     scores_at = 3 * layout.reached
     timed = _NO_TIMES

@@ -1,8 +1,8 @@
 """Top second degree by count: the tweets that the seeds themselves engaged with, by the sum of the seeds' weights.
 
-"Liked by people you follow": seeds are the viewer's weighted followees. A seed counts once for each type of edge it
-has to a tweet, and only its newest edges are read. The definition is that of GraphJet's TopSecondDegreeByCount, made
-exact: repeated edges never count twice, undone ones are not in the graph.
+"Liked by people you follow": seeds are the viewer's weighted followees. A seed counts once per type of edge that it
+has to a tweet, and only its newest edges are read. The definition of GraphJet's TopSecondDegreeByCount, made exact:
+repeated edges never count twice, and undone edges are not in the graph.
 """
 
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ from engine.interaction_graph.state import InteractionGraph, InteractionGraphCon
 Ids = NDArray[np.uint64]
 NO_IDS: Ids = np.empty(0, np.uint64)
 
-#: A request's budget: edges read, of seeds and of listed authors.
+#: A request's budget: edges read, of seeds and of listed authors together.
 EDGES_MAX = 4_000_000
 EDGES_PER_SEED_MAX = 10_000
 
@@ -56,18 +56,18 @@ class CountBudgetError(RequestError):
 
 
 class SecondDegreeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to count. Seeds are distinct; those that the graph does not know are passed over.
+    """A count's parameters. Seeds are distinct; seeds that the graph does not know are ignored.
 
-    ``edge_types``: bit mask of what counts. ``users_min``: a tweet needs so many users of one type, or of one of
-    ``type_unions`` (bit masks); ``users_min_by_type`` says otherwise for single types (0 = that type alone never
-    suffices). A tweet's author does not count among the users of another type. ``users_exact`` > 0: exactly so many
-    distinct users.
+    ``edge_types``: bit mask of the types that count. ``users_min``: a tweet needs this many users of one type, or of
+    one of ``type_unions`` (bit masks); ``users_min_by_type`` overrides the minimum of single types (0 = that type alone
+    never suffices). A tweet's author does not count among the users of another type. ``users_exact``: if > 0, the exact
+    number of distinct users.
 
-    Left out: ``exclude_tweet_ids``, tweets of ``exclude_author_ids``, all but those of ``author_ids`` if there are any,
-    what ``query_user_id`` has an edge to (0 = nobody), tweets with fewer than ``degree_min`` edges, tweets created (by
-    their snowflake id) more than ``tweet_age_ms_max`` before ``time_ms``, and engagements older than
-    ``engagement_age_ms_max`` (0 = any age; ``time_ms`` 0 = the newest event). Authors are known by their edges of type
-    TWEET among their newest ``edges_per_seed_max``.
+    Left out: ``exclude_tweet_ids``; tweets of ``exclude_author_ids``; tweets of others than ``author_ids``, if given;
+    tweets to which ``query_user_id`` has an edge (0 = nobody); tweets with fewer than ``degree_min`` edges; tweets
+    created (by their snowflake id) more than ``tweet_age_ms_max`` before ``time_ms``; and engagements older than
+    ``engagement_age_ms_max`` (0 = any age; ``time_ms`` 0 = the newest event). An author's tweets are found by edges of
+    type TWEET among the author's newest ``edges_per_seed_max``.
     """
 
     seed_user_ids: Ids
@@ -134,7 +134,7 @@ def validate(request: SecondDegreeRequest) -> None:
 
 
 def needs_of(request: SecondDegreeRequest, who: int = BUT_AUTHORS) -> tuple[Any, ...]:
-    """What a result needs (the last argument of ``count_kernels.rank_best``)."""
+    """The proof that a result needs (the last argument of ``count_kernels.rank_best``)."""
     least, exact = max(1, request.users_min), request.users_exact
     wanted = [t for t in range(TYPES) if request.edge_types >> t & 1]
     by_type = {t: request.users_min_by_type.get(t, least) for t in wanted}
@@ -184,7 +184,7 @@ def second_degree(graph: InteractionGraph, request: SecondDegreeRequest, scratch
 def count_and_rank(
     graph: InteractionGraph, request: SecondDegreeRequest, scratch: SalsaScratch, needs: tuple[Any, ...]
 ) -> SecondDegreeResult:
-    """``second_degree`` of a checked request, whose results need what ``needs`` says."""
+    """``second_degree`` of a checked request; ``needs``: the proof that a result needs (``needs_of``)."""
     sizes = sizes_of(graph, request)
     seeds, weights, *terms = count_terms(graph, request)
     scratch.reserve(tally_size(sizes) + ranking_size(sizes) + len(seeds), sizes.rows)
@@ -192,7 +192,7 @@ def count_and_rank(
     return SecondDegreeResult(*ranked(scratch, sizes, seeds), *scratch.ints[[SEEDS, EDGES_READ, ROWS]].tolist())
 
 
-#: The columns of a result that ``ranked`` gives.
+#: The columns of a result that ``ranked`` returns.
 Ranked = tuple[Ids, NDArray[np.float64], NDArray[np.int32], NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint8]]
 
 
@@ -218,7 +218,7 @@ def ranked(scratch: SalsaScratch, sizes: Sizes, seeds: Ids) -> Ranked:
 def _scored(
     tally: Tally, ranking: Ranking, rows: NDArray[np.int64], n: int
 ) -> tuple[Ids, NDArray[np.float64], NDArray[np.int32]]:
-    """Copies of the results' ids, scores and users; ``rows``: where each one's row of the tally begins."""
+    """Copies of the results' ids, scores and users; ``rows``: where each result's row of the tally begins."""
     return (
         ranking.ids[:n].view(np.uint64).copy(),
         tally.rows.view(np.float64)[rows + SCORE],

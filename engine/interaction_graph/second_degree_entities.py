@@ -1,8 +1,8 @@
-"""Top second degree by count for hashtags and URLs: what the tweets carry that the seeds engaged with.
+"""Top second degree by count for the hashtags and URLs of tweets that the seeds engaged with.
 
-Tweets are counted as for ``second_degree``; each gives its score to every hashtag (or URL) that it carries. Who engaged
-with such tweets, how, and with which, is the proof. After GraphJet's TopSecondDegreeByCount for metadata, whose fixed
-rule of least proof (authors and retweeters) is here one of many.
+Tweets are counted as for ``second_degree``; each tweet adds its score to every hashtag (or URL) that it carries. The
+proof of an entity names who engaged with its tweets, how, and with which tweets. After GraphJet's
+TopSecondDegreeByCount for metadata; its fixed rule of least proof (authors and retweeters) is here one of many.
 """
 
 from typing import NamedTuple
@@ -36,20 +36,20 @@ from engine.interaction_graph.second_degree import (
 )
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
-#: A request's budget: pairs of an engagement that counts and what its tweet carries.
+#: A request's budget: pairs of an engagement that counts and an entity that its tweet carries.
 PAIRS_MAX = 1_000_000
 TWEETS_PER_PROOF_MAX = 100
-#: Tweets in an answer: results times proofs times tweets a proof.
+#: Tweets in an answer: results times proofs per result times tweets per proof.
 PROOF_TWEETS_MAX = 2_000_000
 
 
 class EntitiesResult(NamedTuple):
     """Hashtags or URLs, greatest score first, then by hash (n rows).
 
-    ``hashes``: 64-bit, of their names. ``users``: distinct seeds (int32). ``tweets``: how many of the counted carry it
-    (int32). Proofs of row i: the first ``proof_counts[i]`` of ``proof_user_ids[i]`` and ``proof_types[i]`` (n, k), the
-    heaviest seeds first, and of ``proof_tweet_ids[i]`` (n, k, t), 0 = none, the newest engagements first. ``seeds``
-    with edges, ``edges_read``, ``tweets_counted``, ``entities`` they carry.
+    ``hashes``: 64-bit, of the names. ``users``: distinct seeds (int32). ``tweets``: how many of the counted tweets
+    carry the entity (int32). Proofs of row i: the first ``proof_counts[i]`` of ``proof_user_ids[i]`` and
+    ``proof_types[i]`` (n, k), the heaviest seeds first, and of ``proof_tweet_ids[i]`` (n, k, t), 0 = none, the newest
+    engagements first. Numbers of ``seeds`` with edges, ``edges_read``, ``tweets_counted``, and their ``entities``.
     """
 
     hashes: Ids
@@ -76,9 +76,10 @@ def second_degree_entities(
 ) -> EntitiesResult:
     """Count and rank in two kernel calls without the GIL; ``scratch`` (two) belongs to the calling thread.
 
-    What the request leaves out or bounds by age or degree is tweets and engagements; what it needs (``users_min`` and
-    the like) is needed by the result, and authors prove as everybody does. O(seeds · edges_per_seed_max), within
-    ``second_degree.EDGES_MAX``, plus the pairs of engagements and entities, within ``PAIRS_MAX``.
+    The request's exclusions and its bounds of age and degree apply to tweets and engagements; its minima of users
+    (``users_min`` and the like) apply to the entity, and authors are proofs like everybody. O(seeds ·
+    edges_per_seed_max), within ``second_degree.EDGES_MAX``, plus the pairs of engagements and entities, within
+    ``PAIRS_MAX``.
 
     Raises:
         RequestError: named by its ``code``: bad_seeds, bad_count_option, too_many_seeds.

@@ -1,7 +1,7 @@
-"""Top second degree by count for users: whom the seeds followed, mentioned or tagged, by the sum of their weights.
+"""Top second degree by count for users: whom the seeds followed, mentioned or tagged, by the sum of the seeds' weights.
 
 "Followed by people you follow": seeds are the viewer's (recent) followees. GraphJet's count over its user-user graph,
-with its rule that every type which needs users must have them.
+with its rule that a result must meet the minimum of every type that has one.
 """
 
 from typing import NamedTuple
@@ -24,12 +24,12 @@ from engine.interaction_graph.user_graph import UserGraph
 
 
 class UsersRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to count. Seeds are distinct; those that the graph does not know are passed over.
+    """A count's parameters. Seeds are distinct; seeds that the graph does not know are ignored.
 
-    ``edge_types``: bit mask by ``UserEdgeType`` of what counts. A result needs ``users_min`` distinct users in all,
-    exactly ``users_exact`` if that is not 0, and of every type in ``users_min_by_type`` so many. Left out:
-    ``exclude_user_ids``, users named by fewer than ``degree_min`` edges, and edges older than ``edge_age_ms_max`` (0 =
-    any age; ``time_ms`` 0 = the newest event).
+    ``edge_types``: bit mask by ``UserEdgeType`` of the types that count. A result needs at least ``users_min`` distinct
+    users in all (exactly ``users_exact``, if that is not 0), and for each type in ``users_min_by_type`` at least that
+    many users. Left out: ``exclude_user_ids``, users named by fewer than ``degree_min`` edges, and edges older than
+    ``edge_age_ms_max`` (0 = any age; ``time_ms`` 0 = the newest event).
     """
 
     seed_user_ids: Ids

@@ -1,8 +1,8 @@
-"""Tweets similar to a tweet: those that the same people engaged with (docs/similar_tweets.md has the formulas).
+"""Tweets similar to a tweet: tweets that the same people engaged with (docs/similar_tweets.md has the formulas).
 
 After GraphJet's intersection similarity ("GraphJet: Real-Time Content Recommendations at Twitter", PVLDB 9(13), 2016),
-with the query and the further seeds left out of the results, the least degree of the query minded, and lists over a
-limit sampled without repeats.
+with three differences: the query and the further seeds are never results, the query's least degree is respected, and
+lists over a limit are sampled without repeats.
 """
 
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ from engine.interaction_graph.state import InteractionGraph, InteractionGraphCon
 
 __all__ = ["ENTRIES_MAX", "AgeOf", "CountScratch", "Measure", "SharedTweets", "SimilarityRequest", "similar_tweets"]
 
-#: A request's budget: adjacency entries that it may read, known from its limits before anything is read.
+#: A request's budget of adjacency entries; the request's limits bound its entries before anything is read.
 ENTRIES_MAX = 2_000_000
-#: Ids that a list of a request may have.
+#: The most ids in one list of a request.
 IDS_MAX = 100_000
 _NONE_MAX = -1
 
@@ -59,7 +59,7 @@ class WorkBudgetError(RequestError):
 
 class SharedStats(NamedTuple):
     """Edges of the query tweet; seeds found in the graph; people counted (after the degree limits); entries read;
-    tweets these people engaged with; how many of those are shared by enough."""
+    tweets that these people engaged with; how many of these tweets are shared by enough people."""
 
     query_degree: int
     seeds: int
@@ -71,7 +71,7 @@ class SharedStats(NamedTuple):
 
 class SharedTweets(NamedTuple):
     """The tweets of best score, best first, then by id (n rows): ``scores`` float64, ``cooccurrences`` int64 (shared
-    people, each counted once for every seed that they engaged with), ``degrees`` int64 (edges, parallel ones too)."""
+    people, each counted once per seed that they engaged with), ``degrees`` int64 (edges, including parallel ones)."""
 
     tweet_ids: Ids
     scores: NDArray[np.float64]
@@ -81,13 +81,14 @@ class SharedTweets(NamedTuple):
 
 
 class SimilarityRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tweet, how it is compared, and what may be a result.
+    """The query tweet, the measure, and the limits of results.
 
-    ``more_tweet_ids``: further seeds. ``edge_types``: bit mask by ``EdgeType``, for both hops; degrees are of all
-    types. ``neighbors_max``, ``samples_max``: how many edges of a seed, and of a person, are looked at; longer lists
-    are sampled by ``seed`` (64 bits). ``neighbor_degree_min``, ``neighbor_degree_max``: people outside are left out.
-    A query tweet of fewer edges than ``query_degree_min`` has no results. Results: shared by ``cooccurrence_min``,
-    with ``degree_min`` … ``degree_max`` edges, and no older than ``age_ms_max`` at ``time_ms`` (0 = newest event).
+    ``more_tweet_ids``: further seeds. ``edge_types``: bit mask by ``EdgeType``, for both hops; degrees count all
+    types. ``neighbors_max``, ``samples_max``: how many edges of a seed, and of a person, are read at most; longer lists
+    are sampled by ``seed`` (64 bits). People of a degree outside ``neighbor_degree_min`` … ``neighbor_degree_max`` are
+    left out. A query tweet with fewer edges than ``query_degree_min`` has no results. A result is shared by at least
+    ``cooccurrence_min`` people, has ``degree_min`` … ``degree_max`` edges, and is no older than ``age_ms_max`` at
+    ``time_ms`` (0 = newest event).
     """
 
     tweet_id: int
@@ -114,8 +115,8 @@ def ids_of(values: IdList) -> Ids:
     """Ids as a writable array, (n,) uint64.
 
     Raises:
-        SimilarityOptionError: a value that is no unsigned 64-bit integer.
-        WorkBudgetError: more than ``IDS_MAX`` of them.
+        SimilarityOptionError: a value is no unsigned 64-bit integer.
+        WorkBudgetError: more than ``IDS_MAX`` values.
     """
     if len(values) > IDS_MAX:
         raise WorkBudgetError(f"{len(values)} ids are more than {IDS_MAX}")
@@ -152,7 +153,7 @@ def options_of(request: SimilarityRequest, watermark_ms: int, score_above: float
     """The kernel's parameters, checked.
 
     Raises:
-        SimilarityOptionError: one is out of its range.
+        SimilarityOptionError: a parameter is out of its range.
     """
     most = (1 << 31) - 1
     return Options(
@@ -174,10 +175,10 @@ def options_of(request: SimilarityRequest, watermark_ms: int, score_above: float
 
 
 def layout_for(graph: InteractionGraph, request: SimilarityRequest, people: int, results: int) -> Layout:
-    """Buffers for a request that starts from at most so many people.
+    """Buffers for a request that starts from at most ``people``.
 
     Raises:
-        WorkBudgetError: it could read more than ``ENTRIES_MAX`` entries.
+        WorkBudgetError: the request could read more than ``ENTRIES_MAX`` entries.
     """
     if (people + 1) * (request.samples_max + 1) > ENTRIES_MAX:
         raise WorkBudgetError(
@@ -194,7 +195,8 @@ def shared_tweets(
     user_ids: Ids,
     score_above: float,
 ) -> SharedTweets:
-    """Count from the request's tweets, or from ``user_ids`` (distinct) if its ``tweet_id`` is 0; keep scores above.
+    """Count from the request's tweets, or from ``user_ids`` (distinct) if its ``tweet_id`` is 0. Results score above
+    ``score_above``.
 
     Raises:
         RequestError: named by its ``code``: bad_similarity_option, too_much_work.
@@ -240,7 +242,7 @@ def _collect(graph: InteractionGraph, scratch: CountScratch, layout: Layout) -> 
 
 
 def similar_tweets(graph: InteractionGraph, request: SimilarityRequest, scratch: CountScratch) -> SharedTweets:
-    """The tweets most similar to ``request.tweet_id``; none if the graph does not know it.
+    """The tweets most similar to ``request.tweet_id``; none if the graph does not know that tweet.
 
     ``scratch`` belongs to the calling thread. O(entries read + tweets reached), within ``ENTRIES_MAX``.
 

@@ -2,10 +2,10 @@
 
 One kernel serves similarity and related tweets; they differ in where they start, which people count, and the score.
 Lists longer than a limit are sampled: one random offset, then equal steps through the list. So every edge is read with
-the same probability (limit / degree), none twice, oldest and newest alike; a list within the limit is read whole.
+the same probability (limit / degree) and at most once, old or new. A list within the limit is read whole.
 
-A person's list is turned into tweets first and counted second, in a hash table of the request that is as large as
-this request needs; the next people's lists are asked for meanwhile.
+A person's list is first turned into tweets, then counted in a hash table sized for this request; meanwhile the next
+people's lists are prefetched.
 """
 
 from enum import IntEnum
@@ -31,7 +31,7 @@ TABLE_MIN = 16
 _AHEAD = 6
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _S22 = np.uint64(22)
-#: Streams of draws for people's lists begin here, those for tweets' lists at 0.
+#: First stream of draws for people's lists; the streams for tweets' lists begin at 0.
 _PEOPLE_STREAMS = np.uint64(1 << 32)
 _LN2 = 0.6931471805599453
 
@@ -48,7 +48,7 @@ class Measure(IntEnum):
 
 
 class AgeOf(IntEnum):
-    """What a tweet's age is counted from: its snowflake id, or its oldest or newest edge in the window."""
+    """Where a tweet's age is counted from: its snowflake id, or its oldest or newest edge in the window."""
 
     SNOWFLAKE = 0
     FIRST_EDGE = 1
@@ -60,7 +60,7 @@ _FIRST_EDGE, _LAST_EDGE = 1, 2
 
 
 class Options(NamedTuple):
-    """A request's parameters for the kernel: integers, -1 = no limit where it says ``_max``; ``score_above`` float."""
+    """A request's parameters for the kernel: integers (-1 in a ``_max`` = no limit); ``score_above`` float."""
 
     measure: int
     edge_types: int
@@ -79,7 +79,7 @@ class Options(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Sizes that cut up the buffers: people and tweets that can be reached, entries of a list, hash slots, results.
+    """Sizes that divide the buffers: people and tweets that can be reached, entries of a list, hash slots, results.
 
     In order, ``ints`` holds: statistics; per person: index, weight, last seed; a list; per tweet: index, mark (last
     person in the upper half, count in the lower), candidate row, candidate id; the hash table; result rows (int32).
@@ -94,7 +94,7 @@ class Layout(NamedTuple):
 
     @property
     def tweets_at(self) -> int:
-        """Where what is held by tweet begins in ``ints``."""
+        """Where the columns by tweet begin in ``ints``."""
         return STATS + 3 * self.people + self.entries
 
     @property
@@ -114,16 +114,16 @@ class Layout(NamedTuple):
 
 
 def layout_of(people: int, samples_max: int, neighbors_max: int, tweets_max: int, results: int) -> Layout:
-    """The sizes for at most so many people with so many entries each; all positive."""
+    """The sizes for at most ``people`` with ``samples_max`` entries each; all arguments are positive."""
     tweets = min(people * samples_max, tweets_max)
     table = max(TABLE_MIN, 1 << (2 * max(people, tweets) - 1).bit_length())
     return Layout(people, tweets, max(samples_max, neighbors_max), table, results)
 
 
 class CountScratch:
-    """A reader thread's own buffers, grown to the largest request seen (bounded by the requests' budget).
+    """The buffers of one reader thread; they grow to the largest request so far (bounded by the requests' budget).
 
-    Memory that no request has touched costs nothing: the system gives it out page by page.
+    Pages that no request has touched use no memory: the operating system provides them on first use.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class CountScratch:
         self.floats: NDArray[np.float64] = np.empty(1 << 10)
 
     def fit(self, ints: int, floats: int) -> None:
-        """Make the buffers at least so long."""
+        """Make the buffers at least ``ints`` and ``floats`` long."""
         if len(self.ints) < ints:
             self.ints = np.empty(1 << (ints - 1).bit_length(), np.int64)
         if len(self.floats) < floats:
@@ -140,7 +140,7 @@ class CountScratch:
 
 @inlined
 def shift_for(slots: Any) -> Any:
-    """The shift that makes a 64-bit hash a slot of a table, ``slots`` a power of two of at least 2."""
+    """The shift that turns a 64-bit hash into a slot of a table; ``slots`` is a power of two of at least 2."""
     shift = np.uint64(63)
     while np.int64(1) << np.int64(np.uint64(64) - shift) < slots:
         shift -= np.uint64(1)
@@ -149,7 +149,7 @@ def shift_for(slots: Any) -> Any:
 
 @inlined
 def slots_for(keys: Any, slots: Any) -> Any:
-    """How many of ``slots`` (both powers of two) to use for so many keys at a load of at most one half."""
+    """How many of ``slots`` (both powers of two) to use for ``keys`` at a load of at most one half."""
     size = np.int64(TABLE_MIN)
     while size < 2 * keys and size < slots:
         size *= 2
@@ -158,7 +158,10 @@ def slots_for(keys: Any, slots: Any) -> Any:
 
 @inlined
 def rank_of(table: Any, shift: Any, node: Any, new: Any) -> Any:
-    """The node's rank, ``new`` if it was not in the table; -1 for ``new``: do not add. A slot: node + 1 | rank."""
+    """The node's rank; if the node is not in the table, enter it with rank ``new`` (-1: do not enter) and return that.
+
+    A slot holds node + 1 in the upper half, rank in the lower.
+    """
     mask = table.shape[0] - 1
     at = np.int64((np.uint64(node) * _GOLDEN) >> shift)
     while True:
@@ -176,7 +179,7 @@ def rank_of(table: Any, shift: Any, node: Any, new: Any) -> Any:
 def gather(entries: Any, record: Any, limit: Any, types: Any, seed: Any, number: Any, found: Any) -> Any:
     """Write the neighbors at the list's edges of wanted types (bit mask), oldest first; returns how many.
 
-    Of a list of more than ``limit`` edges, ``limit`` are looked at: each with the same probability, none twice.
+    Of a list with more than ``limit`` edges, ``limit`` are read: each edge with the same probability, none twice.
     """
     count = degree(record)
     step = np.int64(1) << 32
@@ -197,7 +200,7 @@ def gather(entries: Any, record: Any, limit: Any, types: Any, seed: Any, number:
 
 @inlined
 def _people_of_tweets(g: Any, cut: Any, tweet_ids: Any, o: Any, seed: Any, stats: Any) -> Any:
-    """Who engaged with the tweets, each person once with the number of tweets; returns how many."""
+    """List who engaged with the tweets, each person once with the number of these tweets; returns how many people."""
     people, weights, lasts, found, whole = cut
     total = np.int64(0)
     for s in range(tweet_ids.shape[0]):
@@ -231,7 +234,7 @@ def _people_of_tweets(g: Any, cut: Any, tweet_ids: Any, o: Any, seed: Any, stats
 
 @inlined
 def _people_given(g: Any, user_ids: Any, o: Any, people: Any, weights: Any, stats: Any) -> Any:
-    """The given people (distinct) that have edges; returns how many. The others count as people of degree 0."""
+    """List the given people (distinct) that have edges; returns how many. Others count as people of degree 0."""
     n = np.int64(0)
     for i in range(user_ids.shape[0]):
         user = np.int64(find_in(g.user_slots, user_ids[i]))
@@ -247,7 +250,7 @@ def _people_given(g: Any, user_ids: Any, o: Any, people: Any, weights: Any, stat
 
 @inlined
 def _keep_people(g: Any, people: Any, weights: Any, n: Any, o: Any, stats: Any) -> Any:
-    """Drop who has too few or too many edges; returns how many stay and how many entries will be read."""
+    """Drop people with too few or too many edges; returns how many stay and how many entries will be read."""
     kept = np.int64(0)
     total = np.int64(0)
     for i in range(n):
@@ -264,7 +267,7 @@ def _keep_people(g: Any, people: Any, weights: Any, n: Any, o: Any, stats: Any) 
 
 @inlined
 def _contribution(measure: Any, count: Any) -> Any:
-    """What a shared person of so many edges adds; an infinite contribution counts as 0."""
+    """The contribution of a shared person with ``count`` edges; an infinite one counts as 0."""
     if measure == _INVERSE_DEGREE:
         return 1.0 / np.float64(count) if count > 0 else 0.0
     if measure == _ADAMIC_ADAR:
@@ -274,7 +277,7 @@ def _contribution(measure: Any, count: Any) -> Any:
 
 @inlined
 def _count(g: Any, cut: Any, kept: Any, counted: Any, o: Any, seed: Any) -> Any:
-    """Add up what people share, by tweet; returns how many tweets were reached."""
+    """Add up the people's contributions by tweet; returns how many tweets were reached."""
     people, weights, found = cut
     table, shift, tweets, marks, sums = counted
     entries = g.entries
@@ -303,7 +306,7 @@ def _count(g: Any, cut: Any, kept: Any, counted: Any, o: Any, seed: Any) -> Any:
 
 @inlined
 def _leave_out(g: Any, table: Any, shift: Any, marks: Any, tweet_ids: Any) -> None:
-    """Tweets that are no results count as shared by nobody."""
+    """Keep these tweets out of the results: count them as shared by nobody."""
     for i in range(tweet_ids.shape[0]):
         tweet = np.int64(find_in(g.tweet_slots, tweet_ids[i]))
         if tweet >= 0:
@@ -314,8 +317,8 @@ def _leave_out(g: Any, table: Any, shift: Any, marks: Any, tweet_ids: Any) -> No
 
 @inlined
 def _score(measure: Any, shared: Any, count: Any, query: Any, seeds: Any, all_seeds: Any) -> Any:
-    """The score but for a constant; an infinite factor counts as 0. ``query``: the query's degree, ``seeds``: how many
-    there are, ``all_seeds``: the sum of their degrees."""
+    """The score without constant factors; an infinite factor counts as 0. ``query``: the query's degree, ``seeds``: the
+    number of seeds, ``all_seeds``: the sum of their degrees."""
     size = np.float64(count)
     if measure == _COSINE:
         return shared / np.sqrt(size)
@@ -343,7 +346,7 @@ def _too_old(g: Any, record: Any, tweet_id: Any, o: Any) -> Any:
 
 @inlined
 def _select(g: Any, cut: Any, reached: Any, all_seeds: Any, scale: Any, o: Any, stats: Any, results: Any) -> None:
-    """The tweets with the best scores, then by id: their rows into ``best``, scores into ``kept`` by candidate."""
+    """Write the rows of the tweets of best score, then by id, into ``best``; candidate scores into ``kept``."""
     tweets, marks, rows, ids, sums, kept, best = cut
     keys = ids.view(np.uint64)
     n = np.int64(0)
@@ -360,7 +363,7 @@ def _select(g: Any, cut: Any, reached: Any, all_seeds: Any, scale: Any, o: Any, 
         record = g.tweet_records[tweets[row]]
         tweet_id = g.tweet_keys[tweets[row]]
         count = degree(record)
-        # A deleted tweet may still be in people's lists; it has none of its own to tell its degree or age.
+        # A deleted tweet can still appear in users' lists. Its own list is empty, so its degree and age are unknown.
         if count == 0 or count < o.degree_min or (o.degree_max >= 0 and count > o.degree_max):
             continue
         score = scale * _score(o.measure, sums[row], count, stats[QUERY_DEGREE], stats[SEEDS], all_seeds)
@@ -390,9 +393,9 @@ def count_shared(
 ) -> None:
     """A whole request: find the people, count what they share, score, select.
 
-    ``g``: ReadArrays. ``ints``, ``floats``: the reader's buffers, cut up by ``sizes`` (Layout), where results are left.
-    ``tweet_ids`` uint64, distinct, the query first; empty if ``user_ids`` (uint64, distinct) say whom to start from.
-    ``excluded`` uint64: no results. ``seed`` uint64 of the draws, ``o``: Options.
+    ``g``: ReadArrays. ``ints``, ``floats``: the reader's buffers, divided by ``sizes`` (Layout); they hold the results.
+    ``tweet_ids`` uint64, distinct, the query first; empty if the count starts from ``user_ids`` (uint64, distinct).
+    ``excluded`` uint64: tweets that must not be results. ``seed`` uint64 of the draws, ``o``: Options.
     """
     people_max, tweets_max, list_max, slots, results = sizes
     stats = ints[:STATS]

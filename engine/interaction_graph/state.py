@@ -69,10 +69,10 @@ _UNDO_OF_KIND = {Kind.FAVORITE: Kind.UNFAVORITE, Kind.RETWEET: Kind.UNRETWEET}
 class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities and rules; the defaults suit a small machine.
 
-    ``edge_kinds``: the events that make edges. ``late_ms_max``: an event further behind the newest one than this is
-    not stored, nor is one outside the window. ``undos_max``: so many undos and deletes are remembered, against older
-    acts that come after them. ``*_degree_max``: the newest edges a node's list keeps.
-    ``arena_slots_per_edge``: both lists of an edge together; slices are powers of two, so 3.2 is tight and 4 easy.
+    ``edge_kinds``: the events that make edges. ``late_ms_max``: an event older than the newest event by more than this
+    is not stored, nor is an event outside the window. ``undos_max``: how many undos and deletes the room remembers, to
+    refuse older acts that arrive after their undo. ``*_degree_max``: how many edges a node's list keeps, the newest.
+    ``arena_slots_per_edge``: for both lists of an edge together; slices are powers of two, so 3.2 is tight, 4 ample.
     """
 
     users_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 18
@@ -115,7 +115,7 @@ def _arena_slots(config: InteractionGraphConfig) -> int:
 
 
 def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
-    """Bytes of all arrays: docs/interaction_graph.md derives the formula."""
+    """Bytes of all arrays, by the formula in docs/interaction_graph.md."""
     nodes = config.users_max + config.tweets_max
     return (
         id_map.id_map_bytes(config.users_max)
@@ -130,7 +130,7 @@ def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
 
 
 def operations_for(edge_kinds: tuple[EdgeKind, ...]) -> NDArray[np.uint8]:
-    """What each event kind does: (256,) uint8, an operation of ``write_kernels.ingest``."""
+    """The operation of ``write_kernels.ingest`` for each event kind: (256,) uint8."""
     operations = np.full(256, IGNORE, np.uint8)
     for name in edge_kinds:
         kind = Kind[name.upper()]
@@ -145,15 +145,15 @@ class InteractionGraph(Room):
     """A bipartite multigraph of users and tweets with typed, timed edges.
 
     Writers: ``apply`` and ``ingest``, one thread. Readers hold the read side of the state lock. The window holds
-    the edges of the last ``window_ms`` before the newest event, at most ``edges_max``; the oldest leave first,
-    exactly. Times are kept to the second.
+    the edges of the last ``window_ms`` before the newest event, at most ``edges_max``; the oldest edge always leaves
+    first. Times are kept to the second.
     """
 
     name: ClassVar[str] = "interaction_graph"
     config: InteractionGraphConfig
-    #: docs/interaction_graph.md says what each means.
+    #: docs/interaction_graph.md explains each counter.
     counted: ClassVar[Mapping[str, int]] = {s.name.lower(): s for s in Scalar if s is not Scalar.WATERMARK_S}
-    #: What the nodes of the two sides are called.
+    #: Names of the two sides' nodes.
     sides: ClassVar[tuple[str, str]] = ("users", "tweets")
 
     def __init__(self, config: InteractionGraphConfig) -> None:
@@ -175,7 +175,7 @@ class InteractionGraph(Room):
             scalars=scalars,
         )
         super().__init__(self.state, scalars)
-        #: What reading kernels take; the arrays are the state's own.
+        #: The arrays that reading kernels take: views of the state, not copies.
         self.read_arrays = read_kernels.read_arrays(self.state)
         self._limits = np.zeros(len(Limit), np.int64)
         self._limits[Limit.WINDOW_S] = config.window_ms // 1000
@@ -189,7 +189,7 @@ class InteractionGraph(Room):
         self._types[EdgeType.UNRETWEET] = TAKE_BACK + EdgeType.RETWEET
 
     def apply(self, batch: EventBatch) -> None:
-        """Apply a batch's engagements and tweets (``Room.apply``); other kinds are passed over."""
+        """Apply a batch's engagements and tweets (``Room.apply``); other kinds are ignored."""
         write_kernels.ingest(
             self.state,
             self._limits,
@@ -201,7 +201,7 @@ class InteractionGraph(Room):
         )
 
     def ingest(self, user_ids: Ids, tweet_ids: Ids, types: NDArray[np.uint8], times_ms: NDArray[np.int64]) -> None:
-        """Apply n typed edges in order (UNFAVORITE and UNRETWEET take back); ``types`` by ``EdgeType``.
+        """Apply n typed edges in order (UNFAVORITE and UNRETWEET remove edges); ``types`` by ``EdgeType``.
 
         All arrays (n,), C-contiguous, writable, of exactly these dtypes.
 
@@ -213,7 +213,7 @@ class InteractionGraph(Room):
         write_kernels.ingest(self.state, self._limits, user_ids, tweet_ids, types, self._types, times_ms)
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
-        """The log's entries, the indices of both sides, and the arena."""
+        """Entries of the log, indices of both sides, slots of the arena."""
         state = self.state
         slots = state.arena.entries.shape[0]
         return {
@@ -237,7 +237,7 @@ class InteractionGraph(Room):
         check(self.state, self._limits)
 
     def grow_from(self, smaller: "InteractionGraph") -> bool:
-        """Hold the same edges (``Bounded.grow_from``); a longer window fills as time goes on."""
+        """Copy the smaller graph's edges (``Bounded.grow_from``); a longer window fills as new events come."""
         if not only_grew(smaller.config, self.config, capacities=_CAPACITIES, rules=("late_ms_max",)):
             return False
         growth.grow(self.state, smaller.state)
@@ -262,7 +262,7 @@ class InteractionGraph(Room):
         return read_kernels.neighbors_of(state.tweets, state.tweet_records, state.users, state.arena, tweet_id, limit)
 
     def top_users(self, limit: int) -> tuple[Ids, NDArray[np.int64]]:
-        """The users with most edges and how many, most first, then by id. O(users)."""
+        """The users with most edges, and their degrees: greatest degree first, then by id. O(users)."""
         return read_kernels.top_nodes(self.state.users, self.state.user_records, limit)
 
 

@@ -19,8 +19,8 @@ STATS = 8
 
 @inlined
 def _seat(g: Any, query_id: Any, seeds: Any, weights: Any, fraction: Any, users: Any, mass: Any) -> Any:
-    """Users and starting mass (summing to 1) of the seeds with edges, and of the query user; returns how many, and
-    which of them is the query user (-1 = none). (-1, -1) if a weight is negative or not finite."""
+    """List the seeds with edges and the query user, with starting masses that sum to 1; returns how many there are, and
+    the query user's place (-1 = none). (-1, -1) if a weight is negative or not finite."""
     query = np.int64(find_in(g.user_slots, query_id))
     own = np.int64(-1)
     n = np.int64(0)
@@ -48,7 +48,7 @@ def _seat(g: Any, query_id: Any, seeds: Any, weights: Any, fraction: Any, users:
 
 @inlined
 def _choose(g: Any, cut: Any, reached: Any, results: Any) -> Any:
-    """The tweets with most visits, then by id: candidates' ids, rows and shares, and the order of the best."""
+    """Choose the tweets with most visits, then by id: fill the candidates' ids, rows and shares, and ``best``."""
     nodes, scores, shares, order, rows, bins, best = cut
     visits = 0.0
     for r in range(reached):
@@ -67,7 +67,7 @@ def _choose(g: Any, cut: Any, reached: Any, results: Any) -> Any:
 
 @inlined
 def _freeze(g: Any, cut: Any, i: Any, share: Any, types: Any, seed: Any, first: Any, reached: Any) -> Any:
-    """Freeze seed i's edges behind ``first``; returns (end, tweets of the subgraph)."""
+    """Copy seed i's edges to ``edges`` from ``first`` on; returns (end, tweets of the subgraph)."""
     users, table, shift, nodes, degrees, edges, budget = cut
     record = g.user_records[users[i]]
     count = degree(record)
@@ -91,7 +91,7 @@ def _freeze(g: Any, cut: Any, i: Any, share: Any, types: Any, seed: Any, first: 
 
 @inlined
 def _propagate(cut: Any, n_seeds: Any, reached: Any, steps: Any, reset: Any, query: Any) -> None:
-    """All steps; ``scores`` gets the visits."""
+    """Propagate for all steps; ``scores`` receives the visits."""
     ends, edges, degrees, mass, moving, arrived, scores = cut
     for r in range(reached):
         scores[r] = 0.0

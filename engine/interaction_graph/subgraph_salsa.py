@@ -1,9 +1,10 @@
 """SALSA on the subgraph of the seeds' own edges, by propagation instead of walkers.
 
-For viewers whose seeds are known to be good (the people they follow), the walk need not leave them: the seeds' edges,
-sampled where a seed has more than its share of walks, are frozen as a small graph, and on it the expectation of the
-walk is computed, not drawn. This is GraphJet's subgraph variant made a walk: reset mass leaves what is propagated, no
-weight is rounded, each step's mass is propagated once. With P the row-normalised counts of the frozen edges,
+For viewers whose seeds are known to be good (the people they follow), the walk can stay among the seeds. Their edges
+are copied to a small graph; a seed with more edges than its share of walks gives a sample. On that graph the walk's
+expectation is computed instead of drawn. This is GraphJet's subgraph variant with the semantics of a walk: reset mass
+is taken out of the mass that is propagated, no weight is rounded, and each step's mass is propagated once. With P the
+row-normalized counts of the copied edges,
 
     y = (1 - reset) · x · P_LR,   visits += y,   x' = y · P_RL + reset · |x| · e_query,   score = visits / Σ visits.
 """
@@ -30,8 +31,8 @@ from engine.interaction_graph.walk_kernels import BINS, ENTRIES_MAX
 
 
 class SubgraphRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """As ``SalsaRequest``; ``walks`` bounds the frozen edges: a seed gives as many as its share of the walks, all of
-    them if it has no more. Seeds are distinct; those that the graph does not know are passed over."""
+    """As ``SalsaRequest``; ``walks`` bounds the edges of the subgraph: a seed gives at most its share of the walks.
+    Seeds are distinct; seeds that the graph does not know are ignored."""
 
     query_user_id: int
     seed_user_ids: NDArray[np.uint64]
@@ -46,8 +47,8 @@ class SubgraphRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubgraphResult(NamedTuple):
-    """Tweets, greatest score first, then by id (n rows), ``degrees`` in the subgraph (int32); seeds with edges, frozen
-    edges and tweets of the subgraph."""
+    """Tweets, greatest score first, then by id (n rows), with ``degrees`` in the subgraph (int32); the number of seeds
+    with edges, and of edges and tweets of the subgraph."""
 
     tweet_ids: NDArray[np.uint64]
     scores: NDArray[np.float64]
@@ -58,7 +59,7 @@ class SubgraphResult(NamedTuple):
 
 
 def salsa_on_subgraph(graph: InteractionGraph, request: SubgraphRequest, scratch: SalsaScratch) -> SubgraphResult:
-    """Freeze, propagate and rank in one kernel call without the GIL; nothing is found from unknown users.
+    """Copy edges, propagate and rank in one kernel call without the GIL; unknown users give an empty result.
 
     O((walks + seeds) · length), within ``STEPS_MAX``; ``scratch`` belongs to the calling thread.
 
@@ -100,7 +101,7 @@ def salsa_on_subgraph(graph: InteractionGraph, request: SubgraphRequest, scratch
     if bad_weights:
         raise SeedsError("weights are finite and not negative")
     if budget < 0:
-        raise WalkCountError(f"so many walks among types so rare count more than {ENTRIES_MAX} entries")
+        raise WalkCountError(f"edge_types are so rare that these walks would count more than {ENTRIES_MAX} entries")
     return SubgraphResult(
         ints[STATS : STATS + n].view(np.uint64).copy(),
         floats[:n].copy(),

@@ -1,7 +1,7 @@
 """Kernels that score given tweets at eight half-lives: walks whose visits are weighed by age, and sums over edges.
 
-One walk serves all half-lives: a visit over an edge of some age adds 2^(-age / half-life) at each. Only the tweets that
-were asked for get a score, so nothing is ranked or copied: a hash table of the request says which row a tweet has.
+One walk serves all half-lives: a visit over an edge adds 2^(-age / half-life) at each of them. Only the given tweets
+get a score, so nothing is ranked or copied: a hash table of the request maps a tweet to its row.
 """
 
 from typing import Any
@@ -29,14 +29,14 @@ from engine.kernels.rng import mix64, stream
 
 #: Half-lives that are scored at once.
 WIDTH = 8
-#: Most nodes that a company has: the newest people of the newest engagements.
+#: Bounds of ``company``: engagements of the viewer, people per engagement's tweet, people in all.
 OWN_NEWEST = 8
 COMPANY_NEWEST = 64
 COMPANY_MAX = OWN_NEWEST * COMPANY_NEWEST
 
 
 def walk_ints(walkers: int, length: int, table: int) -> int:
-    """Length of the buffer of a walk: statistics, five numbers a walker, two a tweet reached, the hash table."""
+    """Length of a walk's buffer: statistics, five numbers per walker, two per tweet reached, the hash table."""
     return STATS + 5 * walkers + 2 * walkers * ((length + 1) // 2) + table
 
 
@@ -50,8 +50,8 @@ def _shift_for(slots: Any) -> Any:
 
 @kernel
 def enter(g: Any, tweet_ids: Any, nodes: Any, table: Any) -> None:
-    """Look tweets (uint64, n) up: their ``nodes`` (int64, n; -1 unknown) and a hash ``table`` (int64, a power of two
-    of at least 2n slots) of node + 1 above the tweet's row."""
+    """Look tweets (uint64, n) up: fill ``nodes`` (int64, n; -1 unknown) and a hash ``table`` (int64, a power of two of
+    at least 2n slots; a slot holds node + 1 in the upper half, the tweet's row in the lower)."""
     table[:] = 0
     shift = _shift_for(table.shape[0])
     mask = np.uint64(g.tweet_slots.shape[0] // 2 - 1)
@@ -66,7 +66,7 @@ def enter(g: Any, tweet_ids: Any, nodes: Any, table: Any) -> None:
 
 @kernel
 def company(g: Any, viewer_id: Any, users: Any, weights: Any, table: Any) -> Any:
-    """Who lately engaged with what the viewer lately engaged with; returns how many, in the order of their finding.
+    """List the people who lately engaged with the tweets that the viewer lately engaged with; returns how many.
 
     Each of the viewer's newest ``OWN_NEWEST`` engagements spreads a weight of 1 evenly over the newest
     ``COMPANY_NEWEST`` people of its tweet; the viewer is left out. ``users`` (uint64) and ``weights`` (float64) have
@@ -116,13 +116,14 @@ def timed_walk(
     g: Any, ints: Any, visit_weights: Any, query_id: Any, start: Any, sizes: Any, seed: Any, now: Any, ages: Any,
     asked: Any, out: Any, first: Any, lanes: Any,
 ) -> None:  # fmt: skip
-    """Walk, and write each asked tweet's share of all weight at the half-lives ``lanes[0]:lanes[1]`` to ``out[row,
+    """Walk, and write each given tweet's share of all weight at the half-lives ``lanes[0]:lanes[1]`` to ``out[row,
     first + half-life]``.
 
-    ``start``: seeds uint64 (k,) and their weights float64 (k,); without any the walk starts at ``query_id`` (0:
-    nowhere). ``sizes``: (walks, length, walkers, hash slots) cut up ``ints`` and ``visit_weights``, float64
+    ``start``: seeds uint64 (k,) and their weights float64 (k,); without seeds the walk starts at ``query_id`` (0: there
+    is no walk). ``sizes``: (walks, length, walkers, hash slots) divide ``ints`` and ``visit_weights``, float64
     (reached + 1, WIDTH). ``now`` in s. ``ages``: (tables float64 (rows, WIDTH), rows of the low part of an age, bits of
-    that). ``asked``: the table of ``enter``. Tweets that are not reached keep what ``out`` has. O(walks · length).
+    the low part). ``asked``: the table of ``enter``. Rows of tweets that are not reached stay as they are in ``out``.
+    O(walks · length).
     """
     walks, length, walkers, slots_count = sizes
     stats = ints[:STATS]
@@ -165,7 +166,7 @@ def timed_walk(
 
 @inlined
 def _share(nodes: Any, weights: Any, reached: Any, asked: Any, out: Any, first: Any, lanes: Any) -> None:
-    """The asked tweets' shares of the weight of all that were reached, at the half-lives ``lanes[0]:lanes[1]``."""
+    """Write the given tweets' shares of the weight of all reached tweets, at the half-lives ``lanes[0]:lanes[1]``."""
     shift = _shift_for(asked.shape[0])
     totals = weights[weights.shape[0] - 1]
     for h in range(WIDTH):
@@ -206,7 +207,7 @@ def add_edges(g: Any, nodes: Any, now: Any, ages: Any, out: Any, first: Any) -> 
 
 @kernel
 def scale_columns(out: Any, greatest: Any) -> None:
-    """Scale each column of ``out`` float64 (n, k), none negative, so that its greatest is 1; a column of zeros stays.
+    """Scale each column of ``out``, float64 (n, k), not negative, to a maximum of 1; a column of zeros stays.
     ``greatest``: float64 (k,), scratch."""
     greatest[:] = 0.0
     for i in range(out.shape[0]):

@@ -1,8 +1,9 @@
-"""What was taken back or deleted, remembered: an older act that comes only after its undo is not stored.
+"""Remembers undone acts and deleted tweets, so that an older act that arrives after its undo is not stored.
 
-A bounded table of (user, tweet, type) and the newest second at which it was taken back; tweets that were deleted have
-user 0 and type ``DELETE_TWEET``. When it is full the one that entered first is forgotten. The places of the table's
-map are given in order, and the one forgotten is the next given, so the map is its own queue. Only late acts look.
+A bounded table from (user, tweet, type) to the newest second at which the act was taken back; a deleted tweet has
+user 0 and type ``DELETE_TWEET``. When the table is full, the entry that entered first is dropped. The map hands out
+places in order and reuses the place of the entry that it just dropped, so it doubles as a first-in-first-out queue.
+Only events that arrive late are looked up here.
 """
 
 from typing import Any
@@ -20,13 +21,13 @@ _ONE = np.uint64(1)
 
 @inlined
 def _key(user_id: Any, tweet_id: Any, edge_type: Any) -> Any:
-    """64 mixed bits, not 0: of a million keys two are alike with probability 3e-8."""
+    """64 mixed bits, not 0: among a million keys, two collide with probability 3e-8."""
     return max(_ONE, mix64(mix64(user_id + np.uint64(edge_type + 1) * GOLDEN) ^ tweet_id))
 
 
 @kernel
 def remember(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
-    """Note that what this user did to this tweet until ``second`` was taken back."""
+    """Note that this user's acts of this type on this tweet, up to ``second``, were taken back."""
     ids = g.undone
     key = _key(user_id, tweet_id, edge_type)
     place = np.int64(find(ids, key))
@@ -43,7 +44,7 @@ def remember(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -
 
 @kernel
 def is_undone(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> Any:
-    """Whether an act of ``second`` was taken back, or its tweet deleted, at a later second."""
+    """Whether an act at ``second`` was taken back, or its tweet deleted, at a later second."""
     place = np.int64(find(g.undone, _key(user_id, tweet_id, edge_type)))
     if place >= 0 and g.undone_seconds[place] > second:
         return True

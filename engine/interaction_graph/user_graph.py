@@ -1,7 +1,7 @@
-"""Who turned to whom lately: follows, mentions and media tags, user to user, in a sliding window.
+"""Who lately followed, mentioned or tagged whom, in a sliding window.
 
-An interaction graph whose right side are users too: storage, window, caps, undo and late events are the same code
-(docs/interaction_graph.md). Beside the social graph, which knows who follows whom now, it knows when they began to.
+An interaction graph whose right side is users, too: storage, window, caps, undo and late events are the interaction
+graph's code (docs/interaction_graph.md). The social graph knows who follows whom now; this graph also knows since when.
 """
 
 from enum import IntEnum
@@ -27,9 +27,9 @@ class UserEdgeType(IntEnum):
 class UserGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities and rules of the graph of follows, mentions and media tags.
 
-    ``users_max`` is of each side: who acts, and who is followed or named. ``late_ms_max``: an event further behind the
-    newest one than this is not stored, nor is one outside the window. ``degree_max``: the newest edges that a user's
-    list keeps on either side.
+    ``users_max``: for each of the two sides, users who act and users who are followed or named. ``late_ms_max``: an
+    event older than the newest event by more than this is not stored, nor is an event outside the window.
+    ``degree_max``: how many edges a user's list keeps on either side, the newest.
     """
 
     users_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 16
@@ -41,9 +41,9 @@ class UserGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class UserGraph(InteractionGraph):
-    """Follows, mentions and media tags as typed, timed edges: where storage and look-ups say tweets, it is users.
+    """Follows, mentions and media tags as typed, timed edges: arrays and methods named after tweets hold users.
 
-    An unfollow takes the follow back, a block the follows both ways.
+    An unfollow removes the follow; a block removes the follows both ways.
     """
 
     name: ClassVar[str] = "user_graph"
@@ -76,7 +76,7 @@ class UserGraph(InteractionGraph):
         if not len(rows):
             return
         kind = batch.kind[rows]
-        # Mentions and media tags: who is named is the row's user.
+        # In rows of mentions and media tags ``user_id`` is the person named.
         named = kind < Kind.FOLLOW
         source = np.where(named, batch.author_id[rows], batch.user_id[rows])
         target = np.where(named, batch.user_id[rows], batch.subject_id[rows])

@@ -1,11 +1,11 @@
-"""Random walks: all walkers advance together, a loop for each kind of memory access.
+"""Random walks: all walkers advance together, with one loop per kind of memory access.
 
-A walker alone waits for two cache misses a step. With thousands of walkers the same misses are independent: one
-loop turns nodes into slots, the next slots into neighbors, the next counts, and the CPU keeps many of them in
-flight. Counting goes to a hash table of the request, small enough to stay in cache.
+A single walker waits for two cache misses per step. The misses of thousands of walkers are independent: one loop turns
+nodes into slots, the next turns slots into neighbors, the next counts, and the CPU keeps many misses in flight. Visits
+are counted in a hash table of the request, small enough to stay in cache.
 
-Everything a request needs beside the graph is in two buffers of the reader's own: ``ints`` and ``floats``, cut up
-by ``layout``. Draws are a function of the request's seed, the step and the walker: same request, same bytes.
+Beside the graph, a request uses only two buffers of the reader, ``ints`` and ``floats``; ``Layout`` divides them. Draws
+are a function of the request's seed, the step and the walker: same request, same bytes.
 """
 
 from typing import Any, NamedTuple
@@ -26,23 +26,23 @@ WALKERS, SEEDS, VISITS, REACHED, STEPS, RESULTS, BAD_WEIGHTS, BUDGET = 0, 1, 2, 
 STATS = 8
 #: Bins of the histogram that bounds the results' scores from below.
 BINS = 256
-#: Half-lives that one walk can be scored at: so many float64 make half a cache line.
+#: Half-lives that one walk can be scored at: four float64 make half a cache line.
 LANES = 4
-#: A step looks for an edge of a wanted type so often before it counts them all.
+#: A step draws this many edges in search of a wanted type; then it counts the list's edges of that type.
 _TRIES = 8
-#: So many entries may be counted for a request's steps: about the time of the longest walk that counts none.
+#: A request counts at most this many entries: that takes about as long as the longest walk without counting.
 ENTRIES_MAX = 1 << 25
 _LOW32 = np.uint64(0xFFFFFFFF)
 
 
 class Layout(NamedTuple):
-    """Sizes that cut up the buffers: walkers, right nodes that can be reached, hash slots (power of two), results,
-    proofs a result, half-lives.
+    """Sizes that divide the buffers: walkers, right nodes that can be reached, hash slots (power of two), results,
+    proofs per result, half-lives.
 
     In order, ``ints`` holds: statistics; per walker: user, mover's user, slot, entry, rank; per right node: index,
     visits, id, place among the results, candidate row; bins of a histogram; the hash table; per result: id, rank,
-    visits, number of proofs; per proof: user id, type, degree. ``floats``: per right node a score, one of a
-    candidate, and a spare; per result a score; LANES factors; per right node LANES weights.
+    visits, number of proofs; per proof: user id, type, degree. ``floats``: per right node a score, a candidate's
+    score, and a spare; per result a score; LANES factors; per right node LANES weights.
     """
 
     walkers: int
@@ -68,7 +68,7 @@ class Layout(NamedTuple):
         return (3 + (LANES if self.half_lives else 0)) * self.reached + self.results + LANES
 
 
-#: A sum of weights below this is taken for none: its inverse might not be finite.
+#: A sum of weights below this is treated as 0: its inverse might not be finite.
 TOTAL_MIN = 1e-280
 
 
@@ -76,10 +76,10 @@ TOTAL_MIN = 1e-280
 def place_walkers(
     g: Any, query: Any, seeds: Any, weights: Any, walks: Any, fraction: Any, users: Any, stats: Any
 ) -> None:
-    """Put walkers on the seeds in proportion to their weight, rounded up; on the query user too (fraction).
+    """Put walkers on the seeds in proportion to their weights, rounded up, and on the query user by ``fraction``.
 
-    Seeds without edges are left out, before weights are added up. A weight that is negative or not finite leaves
-    every walker out and is noted.
+    Seeds without edges are left out before weights are added up. If a weight is negative or not finite, no walker is
+    placed and ``BAD_WEIGHTS`` is set.
     """
     total = 0.0
     query_is_seed = False
@@ -124,8 +124,9 @@ def _draw_slot(record: Any, bits: Any) -> Any:
 def draw_typed(entries: Any, record: Any, types: Any, bits: Any, budget: Any) -> Any:
     """A slot drawn uniformly among the list's entries of wanted types (bit mask), -1 if there is none.
 
-    A few blind draws, then a count of all: exact either way, since each is uniform over the wanted. ``budget``: int64
-    (1,), entries that may still be counted; where it is used up there is none either, and it is left negative.
+    A few draws from the whole list; if none has a wanted type, all entries are counted and one of the wanted is drawn.
+    Both ways are uniform over the wanted entries. ``budget``: int64 (1,), entries that may still be counted; when it is
+    used up, the result is -1 and the budget stays negative.
     """
     if budget[0] < 0:
         return np.int64(-1)
@@ -154,7 +155,7 @@ def draw_typed(entries: Any, record: Any, types: Any, bits: Any, budget: Any) ->
 
 @inlined
 def count_visit(table: Any, shift: Any, nodes: Any, visits: Any, reached: Any, node: Any) -> Any:
-    """The rank of a right node (order of first visit), after counting a visit; equals ``reached`` if it is new.
+    """Count a visit; returns the right node's rank in the order of first visits (``reached`` if the node is new).
 
     A used slot of ``table`` holds node + 1 (upper half) and rank.
     """
@@ -176,10 +177,11 @@ def count_visit(table: Any, shift: Any, nodes: Any, visits: Any, reached: Any, n
 
 @inlined
 def step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, start: Any) -> Any:
-    """Users to tweets. The reset coin is tossed first: who resets waits at the query user until the next left step.
+    """One step from users to tweets. Each walker first draws whether it resets: it then waits at the query user until
+    the next left step.
 
-    Fills ``movers`` (their users), ``slots`` and ``found`` (their entries), moves the waiting to the front of
-    ``users``; returns how many moved and how many wait.
+    Fills ``movers`` (users of the walkers that move), ``slots`` and ``found`` (their entries), and puts the waiting
+    walkers at the front of ``users``; returns how many move and how many wait.
     """
     users, movers, slots, found, budget = cut
     entries = g.entries
@@ -189,7 +191,7 @@ def step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, start
         bits = draw64(start, np.uint64(w))
         user = users[w]
         record = g.user_records[user]
-        # Written in any case, kept by counting up: a branch on a coin would be mispredicted every third time.
+        # Always write, and keep the value by advancing the count: a branch on a random draw is often mispredicted.
         resets = (bits & _LOW32) < coin
         movers[moved] = user
         slots[moved] = _draw_slot(record, bits)
@@ -217,7 +219,7 @@ def step_left(g: Any, cut: Any, n: Any, query: Any, types: Any, coin: Any, start
 
 @inlined
 def step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: Any) -> Any:
-    """Tweets back to users, placed behind the waiting; returns how many walkers there are now."""
+    """One step from tweets back to users, stored after the waiting walkers; returns how many walkers there are."""
     users, _, slots, found, budget = cut
     entries = g.entries
     n = 0
@@ -239,7 +241,7 @@ def step_right(g: Any, cut: Any, moved: Any, waiting: Any, types: Any, start: An
 
 @inlined
 def threshold(scores: Any, reached: Any, results: Any, bins: Any) -> Any:
-    """A score that fewer than ``results`` nodes exceed and every result has, by a histogram. ``bins``: scratch."""
+    """A lower bound for the scores of the best ``results`` nodes, by a histogram. ``bins``: scratch."""
     greatest = 0.0
     for r in range(reached):
         greatest = max(greatest, scores[r])
@@ -261,9 +263,9 @@ def threshold(scores: Any, reached: Any, results: Any, bins: Any) -> Any:
 
 @inlined
 def _thin_ties(kept: Any, keys: Any, rows: Any, n: Any, results: Any, bins: Any, spare: Any) -> Any:
-    """Leave out candidates that share the lowest score but whose ids are too large to win; returns how many are left.
+    """Leave out candidates of the lowest score whose ids are too large to be results; returns how many are left.
 
-    Where most candidates were visited equally often, ids decide, and a histogram of them is cheaper than a heap.
+    If most candidates were visited equally often, ids decide, and a histogram of ids is cheaper than a heap.
     """
     lowest = np.inf
     for i in range(n):
@@ -295,9 +297,9 @@ def _thin_ties(kept: Any, keys: Any, rows: Any, n: Any, results: Any, bins: Any,
 
 @inlined
 def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
-    """The right nodes with the best scores, then by id, into the results' ids, rows, visits and scores.
+    """Write the right nodes with the best scores, then by id, into the results' ids, rows, visits and scores.
 
-    Most nodes are visited once or twice: those that cannot be among the results are left out before ids are read.
+    Most nodes are visited once or twice; nodes that cannot be results are left out before ids are read.
     """
     nodes, visits, scores, order, places, rows, bins, ids, best, counts, kept, spare, out = cut
     reached = stats[REACHED]
@@ -327,8 +329,8 @@ def _select(g: Any, cut: Any, stats: Any, results: Any) -> None:
 def _weigh(found: Any, ranks: Any, moved: Any, now: Any, ages: Any, weights: Any) -> None:
     """Add to each visited node's row of ``weights`` the visit's weight at each half-life: 2^(-age / half-life).
 
-    ``ages``: (tables, rows of the low part, bits of the low part); a weight is the product of two table rows, one for
-    each part of the age, so a visit costs two loads instead of four exponentials.
+    ``ages``: (tables, rows of the low part, bits of the low part). A weight is the product of two table rows, one per
+    part of the age, so a visit costs two loads instead of four exponentials.
     """
     tables, lows, bits = ages
     last = tables.shape[0] // LANES - 1
@@ -359,7 +361,7 @@ def _blend(weights: Any, reached: Any, blend: Any, totals: Any, scores: Any) -> 
 
 @inlined
 def _walk(g: Any, cut: Any, counted: Any, timed: Any, stats: Any, options: Any) -> Any:
-    """All steps of the walk; counts visits, and weighs them if half-lives are asked; returns the last step's movers."""
+    """Walk all steps, count visits, and weigh them if there are half-lives; returns the number of last movers."""
     users, movers, slots, found, ranks = cut
     table, nodes, visits = counted
     now, ages, weights, lanes = timed

@@ -1,4 +1,4 @@
-"""The social proof of a walk: who its last left step came from."""
+"""The social proof of a walk: the users from whom its last step to tweets started."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from engine.kernels.ring_slices import degree
 
 @inlined
 def prove(g: Any, cut: Any, moved: Any, query: Any, types: Any, proofs: Any, sizes: Any, lists: Any) -> None:
-    """Who stood on a result's other side at the last left step: distinct (user, type), the most active first.
+    """List the users from whom the last left step reached each result: distinct (user, type), the most active first.
 
-    Order: user's degree descending, then user id ascending, then type. The query user is no proof.
+    Order: user's degree descending, then user id ascending, then type. The query user is never a proof.
     """
     movers, found, ranks, places = cut
     people, kinds, degrees = lists

@@ -1,12 +1,12 @@
 """Writing kernels of the interaction graph: one event at a time, in order, so that batches may be cut anywhere.
 
-Every edge is in the log, in its user's list and in its tweet's list, all three in order of time; so the edge that
-leaves the log is the oldest of both lists, unless the list let it go before (degree cap, taken back), which the
-node's skip count remembers. Edges that agree in user, tweet and second are not told apart when one of them leaves.
+Every edge is in the log, in its user's list and in its tweet's list, all three in order of time. So the edge that
+leaves the log is the oldest in both lists, unless a list dropped it earlier (degree cap, taken back); the node's skip
+count says how many were dropped. Edges with the same user, tweet and second are interchangeable when one leaves.
 
-Ingest is bound by cache misses. While event i is applied, the lines that events further on will touch are asked
-for in three stages: hash slots, then node records, then the ends of the lists. Prefetching reads state and changes
-none, so it cannot break the order.
+Cache misses limit the speed of ingest. While event i is applied, the cache lines of later events are prefetched in
+three stages: hash slots, then node records, then the ends of the lists. A prefetch only reads, so the order of events
+holds.
 """
 
 from typing import Any
@@ -31,11 +31,11 @@ from engine.kernels.prefetch import prefetch
 from engine.kernels.ring_slices import degree, slot_of, time_of, upper_bound
 from engine.kernels.rng import mix64
 
-#: How many oldest edges one event may push out to make room for itself before it is dropped instead.
+#: At most this many of the oldest edges are evicted to make room for one event; after that the event is dropped.
 _EVICTIONS_MAX = 64
-#: Entries that ``find_edge`` compares before it looks whether one was right.
+#: ``find_edge`` compares this many entries before it tests whether any of them matched.
 _SCAN = 128
-#: How far ahead of the event the three stages of prefetching are.
+#: How many events ahead the three stages of prefetching look.
 _AHEAD_HASH, _AHEAD_RECORD, _AHEAD_LIST = 24, 16, 8
 _ONE = np.uint64(1)
 
@@ -71,7 +71,7 @@ def make_entry(second: Any, edge_type: Any, node: Any) -> Any:
 
 @inlined
 def _leave(ids: Any, records: Any, skips: Any, arena: Any, n: Any, other: Any, second: Any) -> None:
-    """One side of an eviction: drop the edge from node n's list if it is there, release n if nothing refers to it."""
+    """One side of an eviction: drop the edge from node n's list if it is there; release n if no edge names it."""
     record = records[n]
     held = False
     if degree(record) > 0:
@@ -90,7 +90,7 @@ def _evict_oldest(g: Any, second: Any) -> None:
     """Evict the log's oldest entry, whose second ``calendar_log.oldest`` has just returned."""
     entries = g.log.entries
     slot = calendar_log.pop_oldest(g.log)
-    # In a sliding window the pool is reused in order, so the next slots are very likely evicted next.
+    # A sliding window reuses the pool in order, so the slots after this one are very likely evicted next.
     size = entries.shape[0]
     far = slot + _AHEAD_RECORD
     far_payload = entries[far if far < size else 0] >> calendar_log.PAGE_BITS
@@ -110,7 +110,7 @@ def _evict_oldest(g: Any, second: Any) -> None:
 
 @inlined
 def advance(g: Any, limits: Any, second: Any) -> None:
-    """Move the watermark to ``second`` if that is later, and evict what falls out of the window."""
+    """Move the watermark to ``second`` if that is later, and evict the edges that fall out of the window."""
     scalars = g.scalars
     if second <= scalars[_WATERMARK]:
         return
@@ -129,7 +129,7 @@ def advance(g: Any, limits: Any, second: Any) -> None:
 
 @kernel
 def _abandon(ids: Any, records: Any, skips: Any, arena: Any, n: Any) -> None:
-    """Undo a node that was prepared for an edge which then did not fit."""
+    """Release a node that was prepared for an edge that then did not fit."""
     if n >= 0 and degree(records[n]) == 0:
         ring_slices.clear(records, n, arena)
         if skips[n] == 0:
@@ -138,10 +138,10 @@ def _abandon(ids: Any, records: Any, skips: Any, arena: Any, n: Any) -> None:
 
 @inlined
 def _prepare(g: Any, user_id: Any, tweet_id: Any) -> Any:
-    """Find room for an edge: a log entry, both indices, both lists. Returns (user, tweet), (-1, -1) if there is none.
+    """Find room for an edge: a log entry, both indices, both lists. Returns (user, tweet), or (-1, -1) without room.
 
-    Makes room by evicting the oldest edges, at most ``_EVICTIONS_MAX``; each may release an index just found, so
-    after one everything is looked up again.
+    Makes room by evicting the oldest edges, at most ``_EVICTIONS_MAX``. An eviction may release an index that was just
+    found, so everything is looked up again after it.
     """
     user = np.int64(-1)
     tweet = np.int64(-1)
@@ -169,7 +169,7 @@ def _prepare(g: Any, user_id: Any, tweet_id: Any) -> Any:
 
 @inlined
 def _note(g: Any, skips: Any, n: Any, done: Any, capped: Any) -> None:
-    """Account for a push that let an edge go: the node's log entries now outnumber its list by one more."""
+    """Count a push that dropped an edge: the node now has one more log entry that is not in its list."""
     if done == ring_slices.STORED:
         return
     skips[n] += 1
@@ -181,7 +181,7 @@ def _note(g: Any, skips: Any, n: Any, done: Any, capped: Any) -> None:
 
 @inlined
 def _add(g: Any, limits: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
-    """Store an edge, or count why not."""
+    """Store an edge, or count the reason for not storing it."""
     scalars = g.scalars
     watermark = scalars[_WATERMARK]
     full = g.log.header[calendar_log.COUNT] == g.log.entries.shape[0]
@@ -210,15 +210,15 @@ def _add(g: Any, limits: Any, user_id: Any, tweet_id: Any, edge_type: Any, secon
 def find_edge(arena: Any, record: Any, other: Any, edge_type: Any, below: Any) -> Any:
     """Position of the newest entry before position ``below`` with this neighbor and type, -1 if none. O(below).
 
-    A hundred entries at a time: without a way out of the loop, and with unsigned indices, the CPU compares several at
-    once.
+    Compares ``_SCAN`` entries at a time: an inner loop with no exit and with unsigned indices lets the CPU compare
+    several entries at once.
     """
     wanted = (edge_type << NODE_BITS) | other
     entries = arena.entries
     mask = (np.int64(1) << ((record >> 27) & 31)) - 1
     stop = np.int64(below)
     while stop > 0:
-        # A list may begin anywhere in its slice and go on at the slice's start: stay within one stretch of it.
+        # A list may begin anywhere in its slice and wrap around to the slice's start: scan up to the wrap only.
         last = slot_of(record, stop - 1)
         size = min(stop, np.int64(_SCAN), (last & mask) + 1)
         first, found = np.uint64(last - size + 1), np.int64(0)
@@ -234,7 +234,9 @@ def find_edge(arena: Any, record: Any, other: Any, edge_type: Any, below: Any) -
 
 @kernel
 def _drop_exact(records: Any, skips: Any, arena: Any, n: Any, entry: Any) -> Any:
-    """Remove one entry equal to ``entry`` from node n's list, if there is one. O(log degree + equal seconds)."""
+    """Remove one entry equal to ``entry`` from node n's list; returns whether one was found.
+
+    O(log degree + entries of that second)."""
     record = records[n]
     second = time_of(entry)
     at = upper_bound(arena, record, second) - 1
@@ -254,8 +256,8 @@ def _drop_exact(records: Any, skips: Any, arena: Any, n: Any, entry: Any) -> Any
 def _take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
     """Remove all edges of this user, tweet and type that are not newer than ``second``, from both lists.
 
-    Their log entries stay until their time comes and count as skipped. O(user degree), and O(tweet degree) when the
-    user's list has let edges go.
+    Their log entries stay until they are evicted, and count as skipped. O(user degree), plus O(tweet degree) if the
+    user's list has dropped edges.
     """
     remember(g, user_id, tweet_id, edge_type, second)
     arena = g.arena
@@ -288,7 +290,7 @@ def _take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any)
 
 @inlined
 def _look_ahead_in_list(g: Any, record: Any, count: Any, at: Any) -> None:
-    """Ask for what dropping the entries after ``at`` from the users' lists will touch."""
+    """Prefetch the cache lines that dropping the entries after ``at`` from the users' lists will touch."""
     j = at + _AHEAD_RECORD
     if j < count:
         user = g.arena.entries[slot_of(record, j)] & NODE_MASK
@@ -305,8 +307,8 @@ def _look_ahead_in_list(g: Any, record: Any, count: Any, at: Any) -> None:
 def _delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
     """Remove every edge in the tweet's list from both sides. O(tweet degree · (log + user degree / 2 moves)).
 
-    Both degrees are capped, so the work is bounded. Edges that the tweet's own cap had let go are not found and
-    leave with their time.
+    Both degrees are capped, so the work is bounded. Edges that the tweet's cap had dropped are not found; they stay in
+    their users' lists until they are evicted.
     """
     remember(g, np.uint64(0), tweet_id, DELETE_TWEET, second)
     tweet = np.int64(find(g.tweets, tweet_id))
@@ -327,7 +329,7 @@ def _delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
 
 @inlined
 def _look_ahead(g: Any, user_ids: Any, tweet_ids: Any, i: Any) -> None:
-    """Ask for the cache lines that the events after i will touch."""
+    """Prefetch the cache lines that the events after i will touch."""
     n = user_ids.shape[0]
     j = i + _AHEAD_HASH
     if j < n:
@@ -355,9 +357,9 @@ def _look_ahead(g: Any, user_ids: Any, tweet_ids: Any, i: Any) -> None:
 def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, operations: Any, times_ms: Any) -> None:
     """Apply n rows in order.
 
-    ``user_ids``, ``tweet_ids`` uint64 (n,), ``codes`` uint8 (n,), ``operations`` uint8 (256,): what a code means (an
-    edge type, ``TAKE_BACK`` + an edge type, ``DELETE_TWEET`` or ``IGNORE``), ``times_ms`` int64 (n,), ``limits`` int64
-    by ``Limit``.
+    ``user_ids``, ``tweet_ids`` uint64 (n,), ``codes`` uint8 (n,), ``operations`` uint8 (256,): the operation of each
+    code (an edge type, ``TAKE_BACK`` + an edge type, ``DELETE_TWEET`` or ``IGNORE``), ``times_ms`` int64 (n,),
+    ``limits`` int64 by ``Limit``.
     """
     for i in range(user_ids.shape[0]):
         _look_ahead(g, user_ids, tweet_ids, i)
