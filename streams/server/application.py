@@ -1,7 +1,6 @@
 """The server put together: build the application, listen, drain, stop."""
 
 import asyncio
-import errno
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,11 +11,11 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from config.serving import IngestConfig, ServingConfig
-from engine.errors import ConfigError
 from streams.events.publish import classify as classify_event
 from streams.live.service import FeedService
 from streams.log.interface import EventLog
 from streams.process.ending import end_tasks
+from streams.process.listening import listen
 from streams.server import http_api
 from streams.server.answers import Answers
 from streams.server.auth import Authenticator, check_serving
@@ -210,23 +209,5 @@ async def start_server(app: web.Application) -> RunningServer:
         auto_decompress=False,  # a small body must not become a large one
         max_line_size=config.frame_bytes_max,  # the address may carry a cursor as long as a frame may
     )
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, config.host, config.port, backlog=1024)
-        await site.start()
-    except OSError as error:
-        await runner.cleanup()
-        raise ConfigError(_listen_problem(config, error)) from None
-    except BaseException:
-        await runner.cleanup()
-        raise
-    return RunningServer(runner, app, config.host, site.port)
-
-
-def _listen_problem(config: ServingConfig, error: OSError) -> str:
-    address = f"{config.host}:{config.port}"
-    if error.errno == errno.EADDRINUSE:
-        return f"serving.port: {address} is in use by another program; choose another port (0: any free one)"
-    if error.errno == errno.EACCES:
-        return f"serving.port: not allowed to listen on {address}; choose a port from 1024 on"
-    return f"serving.host: cannot listen on {address}: {error.strerror or error}"
+    port = await listen(runner, config.host, config.port, setting="serving.", backlog=1024)
+    return RunningServer(runner, app, config.host, port)
