@@ -29,7 +29,6 @@ def faust_app(config: Config, partitions: int, folder: str) -> Any:
         broker_commit_interval=1.0,
         broker_max_poll_records=config.processors.batch_feeds_max,
         agent_supervisor=mode.CrashingSupervisor,
-        store="memory://",
         datadir=folder,
         table_standby_replicas=0,
         topic_allow_declare=False,

@@ -1,20 +1,21 @@
-"""The table of an agent: a Faust table that says itself where its keys belong, and reads itself back.
+"""The table of an agent: a Faust table that says which partition a key belongs to, and that is read back by us.
 
-Keys name their partition of the source topic (``processors.base.State``), so that a batch may touch several. A key
-"@" + partition holds the next offset to be counted: it goes to the same partition of the changelog as what was
-counted, and after it, so that the changelog never knows a position without its state.
+Keys name their partition of the source topic (``processors.base.State``), so that one batch may touch several
+partitions. The key "@" + partition holds the next offset to be counted. It is written after what was counted, to the
+same partition of the changelog: a changelog never holds a position without the state that belongs to it.
 
-Faust can read a changelog back as well, by the consumer that also reads the source, which it pauses, resumes and seeks
-while it runs. Killing workers under load showed partitions that were read from the middle, and reads that never ended.
-So the store reads the changelog with a tail of its own before Faust looks, and says that there is nothing left to do.
+The table is not registered with ``app.tables``. Faust writes its changelog, and neither subscribes to it nor recovers
+the table: Faust's recovery pauses, resumes and seeks the consumer that also reads the source, and killing workers under
+load showed recoveries that left something out or did not end (docs/decisions/0006-faust-for-agents.md). ``read_back``
+reads the changelog with a tail of the event log instead.
 """
 
 import asyncio
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import faust
 import structlog
-from faust.stores.memory import Store
 
 from streams.log.interface import EventLog, TopicPartition
 
@@ -30,77 +31,16 @@ def partition_of(key: bytes) -> int:
 
 
 def position_key(partition: int) -> bytes:
-    """Where a partition's next offset is kept."""
+    """The key under which a partition's next offset is kept."""
     return b"@%d" % partition
 
 
-class _ChangelogStore(Store[bytes, bytes]):
-    """A dict that holds the changelog of exactly the partitions that are assigned."""
-
-    event_log: EventLog
-    topic: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._offsets: dict[tuple[str, int], int] = {}
-
-    def persisted_offset(self, tp: Any) -> int | None:
-        return self._offsets.get((tp.topic, tp.partition))
-
-    def set_persisted_offset(self, tp: Any, offset: int) -> None:
-        known = self._offsets.get((tp.topic, tp.partition), -1)
-        self._offsets[(tp.topic, tp.partition)] = max(known, offset)
-
-    async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
-        # All of them, also those that seem to have stayed: somebody else may have had one in between.
-        stored = self.table.changelog_topic.get_topic_name()
-        partitions = [tp.partition for tp in assigned if tp.topic == stored]
-        self.data.clear()
-        self._offsets.clear()
-        ends = await self._read(partitions)
-        self._offsets.update({(stored, partition): end - 1 for partition, end in ends.items()})
-        log.info("read back", partitions=sorted(partitions), records=sum(ends.values()), keys=len(self.data))
-
-    async def _read(self, partitions: list[int]) -> dict[int, int]:
-        """Read these partitions of the changelog; returns their ends."""
-        if not partitions:
-            return {}
-        starts = await self.event_log.start_offsets(self.topic)
-        ends = await self.event_log.end_offsets(self.topic)
-        places = {TopicPartition(self.topic, partition): starts[partition] for partition in partitions}
-        async with await self.event_log.tail(places) as tail:
-            while any(tail.positions[place] < ends[place.partition] for place in places):
-                for run in await tail.poll(records_max=_POLL_RECORDS_MAX, timeout_s=_POLL_TIMEOUT_S):
-                    for key, value in zip(run.keys, run.values, strict=True):
-                        if value:
-                            self.data[key] = value
-                        else:
-                            self.data.pop(key, None)
-        return {partition: ends[partition] for partition in partitions}
-
-
 class PartitionedTable(faust.Table[bytes, bytes]):
-    """The table; see the module. ``event_log`` reads its changelog, which the log knows as ``topic``."""
+    """A table of bytes whose keys name their partitions; see the module."""
 
-    def __init__(self, app: Any, *, event_log: EventLog, topic: str, **options: Any) -> None:
+    def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, key_type=bytes, value_type=bytes, **options)
-        self._event_log, self._topic = event_log, topic
         self._sent: list[asyncio.Future[Any]] = []
-
-    def _new_store(self) -> Any:
-        store = _ChangelogStore(
-            "memory://",
-            self.app,
-            self,
-            table_name=self.name,
-            key_type=self.key_type,
-            value_type=self.value_type,
-            key_serializer=self.key_serializer,
-            value_serializer=self.value_serializer,
-            loop=self.loop,
-        )
-        store.event_log, store.topic = self._event_log, self._topic
-        return store
 
     def partition_for_key(self, key: bytes) -> int:
         return partition_of(key)
@@ -111,6 +51,33 @@ class PartitionedTable(faust.Table[bytes, bytes]):
         return sent
 
     async def written(self) -> None:
-        """Wait until the broker has acknowledged every change so far."""
+        """Wait until the broker has acknowledged every change so far.
+
+        Raises:
+            KafkaError: a change was not written.
+        """
         sent, self._sent = self._sent, []
         await asyncio.gather(*sent)
+
+    async def read_back(self, event_log: EventLog, topic: str, partitions: Sequence[int]) -> None:
+        """Replace what the table holds with these partitions of its changelog, which the log knows as ``topic``.
+
+        Raises:
+            LogUnavailableError: the log cannot be read.
+        """
+        values: MutableMapping[bytes, bytes] = self.data  # the store: what is put into it is not sent to the changelog
+        values.clear()
+        if not partitions:
+            return
+        starts = await event_log.start_offsets(topic)
+        ends = await event_log.end_offsets(topic)
+        places = {TopicPartition(topic, partition): starts[partition] for partition in partitions}
+        async with await event_log.tail(places) as tail:
+            while any(tail.positions[place] < ends[place.partition] for place in places):
+                for run in await tail.poll(records_max=_POLL_RECORDS_MAX, timeout_s=_POLL_TIMEOUT_S):
+                    for key, value in zip(run.keys, run.values, strict=True):
+                        if value:
+                            values[key] = value
+                        else:
+                            values.pop(key, None)
+        log.info("read back", partitions=list(partitions), keys=len(values))

@@ -1,15 +1,16 @@
-"""The slow path on Kafka: Faust workers that run the processors over Tables (docs/processors.md).
+"""The slow path on Kafka: Faust workers that run the processors over tables (docs/processors.md).
 
-Workers share the partitions of ``served``; a partition's state is in a table whose changelog is a compacted topic, and
-moves with it. The position up to which feeds were counted is in the table too, and the state itself knows which feeds
-it holds: wherever a worker dies, the next one goes on from both, and counts nothing twice and leaves nothing out.
+Workers share the partitions of ``served``. A partition's state is in a table whose changelog is a compacted topic; the
+worker that gets the partition reads the state back from there. The table also holds the position up to which feeds
+were counted, and the state knows which feeds it holds. So wherever a worker dies, the next one goes on from both: it
+counts nothing twice and leaves nothing out.
 """
 
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from streams.events.open_topics import running_log
 from streams.events.served_feed import TOPIC as SERVED
 from streams.log.interface import EventLog, LogUnavailableError, OffsetOutOfRangeError, Tail, TopicPartition
 from streams.process.ending import end_tasks, force_end_after
+from streams.process.listening import listen
 from streams.process.logs import configure_logging
 from streams.process.loop import new_registry
 from streams.process.retry import Retries
@@ -35,26 +37,27 @@ from streams.processors.metrics import ProcessorMetrics, show_pause_s
 
 log = structlog.get_logger("murmuration.agents")
 
-#: Feeds gather for so long before they are counted together: a batch costs one write a minute that it touches.
+#: Feeds are gathered for this long and counted together: a batch costs one write per minute of event time in it.
 GATHER_S = 0.25
 POLL_TIMEOUT_S = 0.5
 CHECK_INTERVAL_S = 5.0
 PARTITIONS_INTERVAL_S = 10.0
-#: What the worker may take to leave its group and to close its tables.
+#: How long a worker that stops may take to finish its batch, and then to leave its group.
+GIVE_UP_TIMEOUT_S = 10.0
 END_TIMEOUT_S = 60.0
 
 
 class Worker:
-    """One Faust worker: the exposure windows of the partitions that it is given.
+    """One Faust worker: the exposure windows of the partitions that Faust assigns to it.
 
-    Faust says which partitions those are and when something has come; what is read begins at the position that stands
-    in the table beside what was counted.
+    Faust says which partitions those are and when a record has come. The worker itself reads the records, from the
+    position in the table on.
     """
 
     def __init__(
         self, config: Config, event_log: EventLog, registry: CollectorRegistry, *, partitions: int, folder: str
     ) -> None:
-        """``partitions``: of ``served``; ``folder`` is Faust's, which puts nothing into it that matters."""
+        """``partitions``: of ``served``. ``folder``: for Faust, which keeps nothing there that matters."""
         self.metrics = ProcessorMetrics(registry)
         self._config = config.processors
         self._log = event_log
@@ -63,20 +66,18 @@ class Worker:
         self._reads = Retries("the log is away, waiting", log=log)
         #: None while partitions move.
         self._owned: list[int] | None = None
-        #: Held while something is counted: partitions are given up between two batches only.
+        #: Held while a batch is counted and while partitions move: neither happens in the middle of the other.
         self._busy = asyncio.Lock()
         self._tail: Tail | None = None
         self.app = faust_app(config, partitions, folder)
         self.changelog = f"{group(partitions)}-exposures-changelog"
-        self._table = PartitionedTable(
-            self.app, name="exposures", partitions=partitions, event_log=event_log, topic=self.changelog
-        )
-        self.app.tables.add(self._table)
+        self._table = PartitionedTable(self.app, name="exposures", partitions=partitions)
         self._stored = config.log.topic_prefix + SERVED
         topic = self.app.topic(self._stored, key_type=bytes, value_type=bytes, partitions=partitions)
         self.app.agent(topic, name="exposures")(self._agent)
+        # Faust calls these two one after the other, and waits for each.
         self.app.on_partitions_revoked.connect(self._give_up, weak=False)
-        self.app.on_rebalance_complete.connect(self._take_over, weak=False)
+        self.app.on_partitions_assigned.connect(self._take_over, weak=False)
 
     @property
     def partitions(self) -> list[int] | None:
@@ -97,22 +98,25 @@ class Worker:
         if tail is not None:
             await tail.close()
 
-    async def _take_over(self, *args: Any, **kwargs: Any) -> None:
-        assigned = self.app.consumer.assignment()
-        self._owned = sorted(tp.partition for tp in assigned if tp.topic == self._stored)
+    async def _take_over(self, sender: Any, assigned: Any, **kwargs: Any) -> None:
+        partitions = sorted(tp.partition for tp in assigned if tp.topic == self._stored)
+        async with self._busy:
+            # All of them, also those that this worker had before: another worker may have had them in between.
+            await self._table.read_back(self._log, self.changelog, partitions)
+            self._owned = partitions
 
     async def advance(self) -> None:
-        """Count what the log holds at present beyond the positions in the table."""
+        """Count what the log holds at present from the positions in the table on."""
         try:
             ends = await self._log.end_offsets(SERVED)
             while await self._step(ends):
                 pass
             self._reads.succeeded()
         except LogUnavailableError as error:
-            # The next check, or the next record that Faust hands over, is the next try.
+            # The next check or the next record from Faust is the next try.
             self._reads.failed(error)
             async with self._busy:
-                # What it gave may not have been counted: the next one begins at the positions in the table.
+                # Some of what this tail gave may not be counted: the next tail begins at the positions in the table.
                 await self._close_tail()
         except OffsetOutOfRangeError as error:
             log.warning("feeds were removed from the log before they were counted", error=str(error))
@@ -122,7 +126,7 @@ class Worker:
                     self._table[position_key(error.partition.partition)] = b"%d" % error.earliest
 
     async def _step(self, ends: Mapping[int, int]) -> bool:
-        """Count one batch; whether there was anything left to be counted."""
+        """Count one batch; returns False if nothing was left to be counted."""
         async with self._busy:
             if not self._owned:
                 return False
@@ -134,6 +138,8 @@ class Worker:
                 await self._groups.catch_up()
             for run in runs:
                 self._counting.count(run, self._groups.groups.of, self._table)
+            # Were both sent together, a position could be written though a write before it failed.
+            await self._table.written()
             for partition in {run.partition for run in runs}:
                 position = tail.positions[TopicPartition(SERVED, partition)]
                 self._table[position_key(partition)] = b"%d" % position
@@ -141,7 +147,7 @@ class Worker:
             return True
 
     async def _open(self, partitions: Sequence[int]) -> Tail:
-        """Read from the positions in the table on; from the log's beginning where there are none."""
+        """Read from the positions in the table on; a partition without one is read from its first record on."""
         starts = await self._log.start_offsets(SERVED)
         places = {
             TopicPartition(SERVED, partition): int(self._table.get(position_key(partition), starts[partition]))
@@ -151,20 +157,20 @@ class Worker:
         return self._tail
 
     async def check(self) -> None:
-        """Count for ever what Faust did not tell of."""
+        """Count at intervals, for ever: Faust does not announce every record."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
             await self.advance()
 
     async def show(self) -> None:
-        """Report the windows for ever. While partitions move nothing is reported: each belongs to one worker only."""
+        """Report the windows for ever; while partitions move none, for each partition belongs to one worker only."""
         while True:
             began_s = time.monotonic()
             self.metrics.show(totals(self._table, self._owned or ()))
             await asyncio.sleep(show_pause_s(time.monotonic() - began_s))
 
     async def run(self) -> None:
-        """Work until stopped.
+        """Work until cancelled.
 
         Raises:
             MurmurationError: Faust gave up.
@@ -172,44 +178,34 @@ class Worker:
         try:
             await self.app.start()
             await self.app.wait()
-            if self.app.crashed:
-                raise MurmurationError(f"the worker stopped: {self.app.crash_reason!r}")
+            raise MurmurationError(f"the worker stopped: {self.app.crash_reason!r}")
         finally:
+            # The batch in hand is finished before another worker can get its partition.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GIVE_UP_TIMEOUT_S):
+                    await self._give_up()
             await self.app.stop()
-            await self._give_up()
+            await self._close_tail()
             await self._groups.close()
 
 
-@asynccontextmanager
-async def _answering(config: Config, worker: Worker, registry: CollectorRegistry) -> AsyncIterator[str]:
-    """Answer ``/metrics``, ``/healthz`` and ``/readyz`` while the block runs; gives the address."""
+def _answering(worker: Worker, registry: CollectorRegistry) -> web.AppRunner:
+    """A server for ``/metrics``, ``/healthz`` and ``/readyz``."""
 
     async def metrics(request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(request: web.Request) -> web.Response:
-        return web.json_response({"ok": not worker.app.crashed}, status=503 if worker.app.crashed else 200)
+        ok = not worker.app.crashed
+        return web.json_response({"ok": ok}, status=200 if ok else 503)
 
     async def readyz(request: web.Request) -> web.Response:
-        return web.json_response(
-            {"ready": worker.partitions is not None, "partitions": worker.partitions or []},
-            status=200 if worker.partitions is not None else 503,
-        )
+        ready = worker.partitions is not None
+        return web.json_response({"ready": ready, "partitions": worker.partitions or []}, status=200 if ready else 503)
 
     server = web.Application()
     server.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
-    runner = web.AppRunner(server, access_log=None, handle_signals=False)
-    await runner.setup()
-    host, port = config.processors.agents_host, config.processors.agents_port
-    try:
-        site = web.TCPSite(runner, host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise ConfigError(f"processors.agents_port: cannot listen on {host}:{port}: {error.strerror}") from error
-        yield f"http://{host}:{site.port}"
-    finally:
-        await runner.cleanup()
+    return web.AppRunner(server, access_log=None, handle_signals=False)
 
 
 async def run_agents(config: Config) -> None:
@@ -234,36 +230,35 @@ async def run_agents(config: Config) -> None:
         partitions = await event_log.partitions(SERVED)
         worker = Worker(config, event_log, registry, partitions=partitions, folder=folder)
         await ensure_changelog(config, config.log.topic_prefix + worker.changelog, partitions)
-        url = await stack.enter_async_context(_answering(config, worker, registry))
-        log.info("working", url=url, group=worker.app.conf.id, partitions=partitions)
-        await _until_first(
-            [worker.run(), worker.check(), worker.show(), _until_grown(event_log, partitions), _until_told()]
-        )
+        runner = _answering(worker, registry)
+        host = config.processors.agents_host
+        port = await listen(runner, host, config.processors.agents_port, setting="processors.agents_")
+        stack.push_async_callback(runner.cleanup)
+        log.info("working", url=f"http://{host}:{port}", group=worker.app.conf.id, partitions=partitions)
+        await _work(worker, event_log, partitions)
     log.info("stopped")
 
 
-async def _until_told() -> None:
-    await until_stopped()
-    force_end_after(2 * END_TIMEOUT_S)
+async def _work(worker: Worker, event_log: EventLog, partitions: int) -> None:
+    """Work until SIGTERM or Ctrl-C, or until a part fails; then end within ``END_TIMEOUT_S``."""
+    async with asyncio.TaskGroup() as running:
+        works = (worker.run(), worker.check(), worker.show(), watch_partitions(event_log, partitions))
+        tasks = [running.create_task(work) for work in works]
+        try:
+            await until_stopped()
+        finally:
+            force_end_after(2 * END_TIMEOUT_S)
+            await end_tasks(tasks, timeout_s=END_TIMEOUT_S)
 
 
-async def _until_grown(event_log: EventLog, partitions: int) -> None:
-    """Raises:
-    MurmurationError: ``served`` has more partitions than the worker was made for.
+async def watch_partitions(event_log: EventLog, partitions: int) -> None:
+    """Look at intervals whether ``served`` still has this many partitions, for ever.
+
+    Raises:
+        MurmurationError: it has more; the worker was made for the old number.
     """
     while True:
         await asyncio.sleep(PARTITIONS_INTERVAL_S)
         with suppress(LogUnavailableError):
             if (count := await event_log.partitions(SERVED)) != partitions:
                 raise MurmurationError(f"topic {SERVED!r} has {count} partitions now, not {partitions}: start again")
-
-
-async def _until_first(works: Sequence[Any]) -> None:
-    """Run all until one ends or fails; the others are cancelled and waited for."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        await end_tasks(tasks, timeout_s=END_TIMEOUT_S)

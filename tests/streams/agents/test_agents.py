@@ -190,7 +190,7 @@ async def test_a_worker_ends_when_partitions_were_added(monkeypatch):
             return answer
 
     with pytest.raises(MurmurationError, match="6 partitions now, not 4"):
-        await agents._until_grown(Log(), 4)
+        await agents.watch_partitions(Log(), 4)
 
 
 @pytest.mark.parametrize(

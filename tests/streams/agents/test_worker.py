@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from config.processors import ProcessorsConfig
@@ -12,7 +13,7 @@ from config.serving import LogConfig
 from streams.agents.table import partition_of, position_key
 from streams.agents.worker import Worker
 from streams.events.open_topics import running_log
-from streams.log.interface import LogUnavailableError
+from streams.log.interface import LogUnavailableError, NewRecord
 from streams.processors.exposures import Label, totals
 
 NOW_MS = 1_760_000_000_000
@@ -22,7 +23,9 @@ PARTITIONS = 3
 class Table(dict):
     """A table whose writes are acknowledged when it is told to wait for them."""
 
-    acknowledged: dict[bytes, bytes]
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.acknowledged = dict(self)
 
     async def written(self):
         self.acknowledged = dict(self)
@@ -78,9 +81,9 @@ async def test_the_next_one_goes_on_from_whatever_was_acknowledged(start, event_
     """A worker dies at an acknowledgement: what it had before is what the next one finds."""
     await event_log.append("served", feeds(make, 1, 101))
     table: dict[bytes, bytes] = {}
-    for batches in (1, 2, 3):
+    # The values of a batch are acknowledged first, then its positions: both are places to die at.
+    for left in (0, 1, 2, 3, 4, 5):
         worker = start(table)
-        left = batches
 
         async def written(worker=worker):
             nonlocal left
@@ -97,6 +100,44 @@ async def test_the_next_one_goes_on_from_whatever_was_acknowledged(start, event_
     await worker.advance()
     assert exposures(worker) == 100
     assert sum(1 for key in table if key.startswith(b"@")) > 0
+
+
+async def test_positions_are_written_after_the_values_are_acknowledged(start, event_log, make):
+    await event_log.append("served", feeds(make, 1, 6))
+    worker = start()
+
+    async def written():
+        raise ConnectionError
+
+    worker._table.written = written
+    with pytest.raises(ConnectionError):
+        await worker.advance()
+    assert worker._table
+    assert not any(key.startswith(b"@") for key in worker._table)
+
+
+async def test_it_takes_over_what_the_changelog_of_its_partitions_holds(event_log, tmp_path):
+    config = Config(log=LogConfig(url="kafka://127.0.0.1:1", topic_prefix="t."))
+    worker = Worker(config, event_log, CollectorRegistry(), partitions=PARTITIONS, folder=str(tmp_path))
+    # Faust never reads a table that is not registered.
+    assert not worker.app.tables
+    assert worker._table.changelog_topic_name == "t." + worker.changelog
+    await event_log.ensure_topics({worker.changelog: PARTITIONS})
+    changes = [(0, b"0/7", b"old"), (0, b"0/7", b"new"), (0, b"@0", b"5"), (1, b"1/7", b"x"), (2, b"2/7", b"y")]
+    changes += [(2, b"2/8", b"z"), (2, b"2/7", b"")]
+    await event_log.append(worker.changelog, [NewRecord(v, key=k, partition=p) for p, k, v in changes])
+    worker._table.data[b"1/9"] = b"of an earlier assignment"
+
+    def assigned(*partitions):
+        return {TP("t.served", partition) for partition in partitions} | {TP("t.other", 1)}
+
+    await worker._take_over(worker.app, assigned(2, 0), signal=None)
+    assert worker.partitions == [0, 2]
+    assert dict(worker._table) == {b"0/7": b"new", b"@0": b"5", b"2/8": b"z"}
+    await worker._give_up()
+    await worker._take_over(worker.app, assigned(), signal=None)
+    assert worker.partitions == []
+    assert not worker._table
 
 
 async def test_a_log_that_goes_away_in_the_middle_costs_nothing(start, event_log, make, monkeypatch):
