@@ -1,4 +1,4 @@
-"""The Faust application of agents, on the configured Kafka; and the topic that its table is written to."""
+"""The Faust application of agents, on the configured Kafka, and the topic of its table's changelog."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from streams.log.kafka.options import KafkaOptions, parse_options
 
 
 def group(partitions: int) -> str:
-    """The consumer group. When partitions are added, a group and a table of their own begin with what the log holds."""
+    """The consumer group's name. After partitions were added, a new group and a new table count the log anew."""
     return f"murmuration-agents-{partitions}"
 
 
 def faust_app(config: Config, partitions: int, folder: str) -> Any:
-    """The application, not started: its producer and consumer, and how soon a worker is taken for dead."""
+    """The Faust application, not started. ``folder`` is Faust's, which keeps nothing there that matters."""
     options = parse_options(config.log)
     session_s = config.processors.agents_session_timeout_s
     return faust.App(
@@ -39,7 +39,7 @@ def faust_app(config: Config, partitions: int, folder: str) -> Any:
 
 
 def credentials(options: KafkaOptions) -> Any:
-    """The log's credentials as Faust's."""
+    """The log's credentials in Faust's form; None without encryption and authentication."""
     client = options.client
     protocol = client.get("security_protocol", "PLAINTEXT")
     if protocol == "SSL":
@@ -55,7 +55,7 @@ def credentials(options: KafkaOptions) -> Any:
 
 
 async def ensure_changelog(config: Config, topic: str, partitions: int) -> None:
-    """Create a table's changelog with the log's own settings; Faust cannot leave replication to the broker."""
+    """Create a table's changelog with the log's settings. (Faust cannot leave the replication factor to the broker.)"""
     client = KafkaClient(parse_options(config.log))
     await client.open()
     try:

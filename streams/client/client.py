@@ -1,9 +1,9 @@
 """A websocket client of the feed server (docs/protocol.md): requests, engagements, pushes, and staying connected.
 
-One task owns the connection: it connects, reads, hands answers to who waits for them, and comes back after a loss,
-with jitter and over several addresses in turn. Of several, it also leaves one that has not caught up with the log yet.
-A request in flight then is sent again: feeds are read-only, and an engagement carries its id, so that the log counts
-it once.
+One task owns the connection. It connects, reads, and hands each answer to the caller that waits for it. After a loss it
+connects again, after a wait with jitter and to the addresses in turn. If there are several addresses, it also leaves a
+server that has not caught up with the log yet. A request that is in flight then is sent again: feeds are read-only, and
+an engagement carries an id, so the log counts it once.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
 HELLO_TIMEOUT_S: Final = 10.0
 RESUBSCRIBE_S: Final = 0.5
-#: How often a silent server is asked whether it is there; more often where another one can take its place.
+#: Interval at which a silent server is pinged; shorter where another server can take its place.
 PING_S: Final = 20.0
 PING_OF_SEVERAL_S: Final = 5.0
-#: What was reported as seen so lately is excluded, too: the next server may not have read the report yet.
+#: Tweets reported as seen within this time are excluded too: the next server may not have read the report yet.
 SEEN_S: Final = 10.0
 SEEN_MAX: Final = 200
-#: Errors that trying again does not help.
+#: Errors after which trying again is useless.
 TERMINAL_ERRORS: Final = frozenset({"unauthorized", "wrong_viewer", "bad_request", "forbidden_origin"})
 
 Frame = dict[str, Any]
@@ -100,7 +100,7 @@ class FeedClient:
         self._push: Frame | None = None
         self._pushed = asyncio.Event()
         self._refusal: FeedClientError | None = None
-        #: (When, tweet) of what was reported as seen, while there are other servers to go to.
+        #: (Time, tweet) of tweets that were reported as seen; kept only where there are several servers.
         self._seen: deque[tuple[float, str]] = deque(maxlen=SEEN_MAX)
         self._retry: asyncio.Task[None] | None = None
 
@@ -115,14 +115,14 @@ class FeedClient:
 
     @property
     def url(self) -> str:
-        """The address in use, or tried next."""
+        """The address that is in use, or that is tried next."""
         return self.urls[self._address % len(self.urls)]
 
     async def connect(self) -> None:
         """Connect to the first address that answers.
 
         Raises:
-            UnreachableError: none does.
+            UnreachableError: no address answers.
             FeedClientError: the server refuses this viewer or token.
         """
         self._session = aiohttp.ClientSession(headers=self._headers)
@@ -145,7 +145,7 @@ class FeedClient:
         self._task = asyncio.create_task(self._run(socket), name="feed client")
 
     async def close(self) -> None:
-        """Close the connection; what waits for an answer gets an ``UnreachableError``. Idempotent."""
+        """Close the connection. Callers that wait for an answer get an ``UnreachableError``. Idempotent."""
         for task in (self._task, self._retry):
             if task is not None:
                 await end_tasks([task])
@@ -188,7 +188,7 @@ class FeedClient:
     async def subscribe(self, **fields: Any) -> AsyncIterator[Frame]:
         """``new_tweets`` frames while the feed changes, across reconnects; ``fields`` as in the protocol.
 
-        Only the newest frame waits for a slow consumer, its ``new`` including what the skipped ones brought.
+        For a slow consumer only the newest frame is kept; its ``new`` includes the new tweets of the skipped frames.
 
         Raises:
             FeedClientError: the server refuses the subscription.
@@ -246,7 +246,7 @@ class FeedClient:
         return error.name == "not_ready" and len(self.urls) > 1
 
     async def _send(self, frame: Frame) -> None:
-        """Send if connected; after a loss the reader's task sends again what is still wanted."""
+        """Send if connected. After a loss, requests that still wait and the subscription are sent again."""
         if self._socket is not None:
             with contextlib.suppress(ConnectionError):
                 await self._socket.send_frame(orjson.dumps(frame), aiohttp.WSMsgType.TEXT)
@@ -255,7 +255,7 @@ class FeedClient:
         while True:
             try:
                 hint_s = await self._converse(socket)
-                # Of several servers the next one is asked at once: the hint is about this one.
+                # The hint is about this server only: if there are several, try the next one at once.
                 hint_s = hint_s if len(self.urls) == 1 else 0.0
                 wait_s = self._retries.failed("it ended", at_least_s=hint_s, url=self.url)
                 if len(self.urls) > 1:
@@ -278,7 +278,7 @@ class FeedClient:
                 self._address += 1
 
     async def _dial(self) -> aiohttp.ClientWebSocketResponse:
-        """A connection that has said hello."""
+        """A connection whose server has said hello."""
         assert self._session is not None
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
@@ -306,7 +306,7 @@ class FeedClient:
         return socket
 
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> float:
-        """Read until the connection ends; returns how many seconds the server asked to stay away."""
+        """Read until the connection ends; returns how many seconds the server asked the client to stay away."""
         self._socket = socket
         self._connected.set()
         hint_s = 0.0
@@ -329,7 +329,7 @@ class FeedClient:
 
     def _receive(self, frame: Frame) -> float:
         if frame["type"] in ("feed", "ack", "new_tweets"):
-            # Only then is it back: a server that takes connections may still refuse all that is asked.
+            # Only an answer shows that the server is back: one that takes connections may refuse every request.
             self._retries.succeeded()
         answer = self._pending.get(frame.get("request_id", ""))
         if answer is not None and not answer.done():
@@ -342,7 +342,7 @@ class FeedClient:
         return 0.0
 
     def _take_error(self, frame: Frame) -> float:
-        """An error that answers no request of an id: the connection's end, or the subscription's trouble."""
+        """Take an error frame without ``request_id``: it is about the connection or about the subscription."""
         error = FeedClientError(frame["error"], frame["message"])
         if error.name == "shutting_down":
             hint = re.search(r"(\d+) ms", error.message)

@@ -17,8 +17,8 @@ async def graph_query(urls: Sequence[str], name: str, terms: Mapping[str, str], 
     """The answer's JSON, from the first of several servers (``http://host:port``) that can be reached.
 
     Raises:
-        ConfigError: the query cannot be answered as asked, or an address is none.
-        FeedClientError: the server refuses otherwise.
+        ConfigError: the query is wrong, or an address is not of the form http://host:port.
+        FeedClientError: the server refuses for another reason.
         UnreachableError: no server answers.
     """
     addresses = [f"{url.rstrip('/')}/v1/graph/{name}" for url in urls]

@@ -1,7 +1,7 @@
 """EventLog: topics, partitions, offsets. One small interface, two backends (sqlite, kafka).
 
-The log is the truth (docs/architecture.md, invariant 1): what is appended and acknowledged stays until
-retention removes it, in one order a partition. Both backends pass tests/streams/log/test_contract.py.
+The log is the truth (docs/architecture.md, invariant 1): a record that was acknowledged stays until retention removes
+it, and each partition has one order. Both backends pass tests/streams/log/test_contract.py.
 """
 
 from abc import ABC, abstractmethod
@@ -34,7 +34,7 @@ class TopicPartition(NamedTuple):
 
 
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record to append. Without ``partition`` the key chooses it (same key, same partition)."""
+    """A record to append. Where ``partition`` is None the key chooses it (same key, same partition)."""
 
     value: bytes
     key: bytes = b""
@@ -64,19 +64,19 @@ class LogError(MurmurationError):
 
 
 class LogUnavailableError(LogError):
-    """The log cannot be reached or written now (broker away, file missing or read-only); may pass."""
+    """The log cannot be reached or written at present (broker away, file missing or read-only); may pass."""
 
     code = "log_unavailable"
 
 
 class RecordTooLargeError(LogError):
-    """A record is over the log's limit; nothing of the append was written."""
+    """A record is larger than the log's limit; no record of the append was written."""
 
     code = "record_too_large"
 
 
 class OffsetOutOfRangeError(LogError):
-    """A tail's position is no longer (or not yet) in the log. ``partition`` and ``earliest`` say where it begins."""
+    """A tail's position is no longer (or not yet) in the log. ``earliest`` is the partition's first offset."""
 
     code = "offset_out_of_range"
 
@@ -90,25 +90,25 @@ class OffsetOutOfRangeError(LogError):
 
 
 class LogIdentity(NamedTuple):
-    """A log's own name, and the ids of its topics (of all those that have one): made again, a topic has another."""
+    """The log's name, and the ids of those topics that have one. A topic that is made again has a new id."""
 
     log: str
     topics: dict[str, str]
 
 
 class Tail(ABC):
-    """A reader that follows partitions from given offsets. Used by one task at a time."""
+    """A reader that follows partitions from given offsets on. Used by one task at a time."""
 
     @abstractmethod
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Records]:
-        """The next records, at least one if any arrives within ``timeout_s``, else an empty list.
+        """The next records, at most ``records_max`` in all; an empty list if none arrives within ``timeout_s``.
 
-        At most ``records_max`` records in all. Waiting costs no busy polling. The order of the returned
-        runs is the order to apply them in; one partition may come in several runs.
+        Waiting does not poll in a loop. The runs are to be applied in the order in which they are returned; one
+        partition may come in several runs.
 
         Raises:
-            OffsetOutOfRangeError: retention has removed records that were not read yet.
-            LogUnavailableError: the log went away; polling again later goes on where it stopped.
+            OffsetOutOfRangeError: retention has removed records before they were read.
+            LogUnavailableError: the log went away; a later poll goes on from the same positions.
         """
 
     @property
@@ -146,7 +146,7 @@ class EventLog(ABC):
 
     @abstractmethod
     async def identity(self) -> "LogIdentity":
-        """Which log this is, wherever it is reached: the same after a move or at another address.
+        """Which log this is. The identity stays the same when the log moves or is reached at another address.
 
         Raises:
             LogUnavailableError: the log cannot be reached.
@@ -154,7 +154,7 @@ class EventLog(ABC):
 
     @abstractmethod
     async def ensure_topics(self, partitions: Mapping[str, int]) -> None:
-        """Create the topics that do not exist yet, with so many partitions; an existing one is left as it is."""
+        """Create the topics that do not exist yet, with these numbers of partitions. Leave existing ones alone."""
 
     @abstractmethod
     async def partitions(self, topic: str) -> int:
@@ -166,22 +166,24 @@ class EventLog(ABC):
 
     @abstractmethod
     async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
-        """Append durably; returns (partition, offset) of each record, in the order given, once acknowledged.
+        """Append, wait for the acknowledgement, and return (partition, offset) of each record, in the order given.
 
-        Records of one partition keep their order. Safe to call from many tasks at once (calls are grouped).
+        Records of one partition keep their order. Many tasks may call this at once; their calls are grouped.
 
         Raises:
-            RecordTooLargeError: before anything is written.
-            LogUnavailableError: not acknowledged; whether it was written is unknown (consumers deduplicate by id).
+            RecordTooLargeError: a record is too large; nothing was written.
+            LogUnavailableError: not acknowledged. Whether the records were written is unknown (consumers deduplicate by
+                id).
         """
 
     @abstractmethod
     async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
         """Follow these partitions from these offsets (the next record to read).
 
-        ``follow_new``: also every other partition of their topics, there by now or added later, each from its first
-        record, offset 0. So positions kept from before a partition was added go on without loss; where retention
-        has removed records of it that nobody read, ``poll`` says so as it does of any other position.
+        ``follow_new``: also follow every other partition of their topics, both those that exist and those that are
+        added later, each from its first record, offset 0. So positions that were saved before a partition was added
+        go on without loss. If retention has removed records of an added partition before they were read, ``poll``
+        raises ``OffsetOutOfRangeError`` as for any other position.
 
         Raises:
             LogError: no such topic or partition.
@@ -190,11 +192,11 @@ class EventLog(ABC):
 
     @abstractmethod
     async def start_offsets(self, topic: str) -> dict[int, int]:
-        """The first offset still in the log (the next to be written when it holds none), by partition."""
+        """The first offset that is still in the log, by partition; the end offset where a partition holds no record."""
 
     @abstractmethod
     async def end_offsets(self, topic: str) -> dict[int, int]:
-        """The offset after the last, by partition."""
+        """The offset after the last record, by partition."""
 
     @abstractmethod
     async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:

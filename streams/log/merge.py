@@ -1,8 +1,8 @@
-"""Merging partitions by append time: what lets a tail that catches up read all topics at the same pace.
+"""Merging partitions by append time, so that a tail that catches up reads all topics at the same pace.
 
-A Kafka fetch brings about the same number of bytes of every partition. After an outage that would mean hours of a
-quiet topic beside minutes of a busy one, and event time would jump ahead of most events. So runs are buffered, and
-released only up to the time that every partition with more to come has reached. Pure: no clock, no I/O.
+A Kafka fetch brings about the same number of bytes of every partition. After an outage, those bytes are hours of a
+quiet topic but only minutes of a busy one, and event time would jump ahead of most events. So runs are buffered here,
+and released only up to the append time that every partition with more records has reached. Pure: no clock, no I/O.
 """
 
 from collections import deque
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from streams.log.interface import Records, TopicPartition
 
-#: What a record costs beside its bytes: objects of value, key, offset and time, their places in lists (measured: 184).
+#: Bytes that a record costs beside its key and value: Python objects and their places in lists (measured: 184).
 _RECORD_BYTES = 184
 
 
 class _Chunk:
-    """A buffered run, its times made non-decreasing (producers' clocks may disagree), and how far it was released."""
+    """A buffered run, released up to index ``first``. Times that go back (producers' clocks differ) are raised."""
 
     __slots__ = ("first", "run", "times")
 
@@ -29,10 +29,10 @@ class _Chunk:
 
 
 class TimeMerge:
-    """Buffers of several partitions, released in order of append time; offset order within a partition always.
+    """Buffers of several partitions, released in order of append time. A partition always keeps its order of offsets.
 
-    One release is cut into one run a partition (in order of their first times), so the order between partitions is
-    exact between releases and by partition within one.
+    One release has one run per partition, in order of the runs' first times. So the order between partitions is exact
+    between two releases, but not within one.
     """
 
     def __init__(self, partitions: Collection[TopicPartition]) -> None:
@@ -59,19 +59,19 @@ class TimeMerge:
         self._chunks[partition].append(_Chunk(run, times))
 
     def bytes(self, partition: TopicPartition) -> int:
-        """Memory that what is buffered of a partition takes, in bytes."""
+        """Memory that the buffered records of a partition take, in bytes."""
         return self._bytes[partition]
 
     def empty(self, partition: TopicPartition) -> bool:
-        """Whether nothing of a partition is buffered."""
+        """Whether no record of a partition is buffered."""
         return not self._chunks[partition]
 
     def release(self, records_max: int, behind: Collection[TopicPartition]) -> list[Records]:
         """The next runs, at most ``records_max`` records.
 
-        ``behind``: partitions whose next record exists but is not buffered yet (it comes after what is buffered of
-        them). Nothing later than the newest buffered record of any of them is released; nothing at all while one
-        of them has nothing buffered.
+        ``behind``: partitions that have records in the log after those that are buffered. No record is released whose
+        time is later than that of the newest buffered record of each of these partitions. If one of them has no record
+        buffered, nothing is released.
         """
         limit = min((self._newest_ms[p] for p in behind), default=None)
         if any(not self._chunks[p] for p in behind):
@@ -118,7 +118,7 @@ def _cut(heads: Mapping[TopicPartition, NDArray[np.int64]], records_max: int) ->
     last_ms = np.partition(np.concatenate(list(heads.values())), records_max - 1)[records_max - 1]
     counts = {p: int(np.searchsorted(times, last_ms, side="left")) for p, times in heads.items()}
     room = records_max - sum(counts.values())
-    for p, times in heads.items():  # of the last millisecond as much as there is room for
+    for p, times in heads.items():  # records of the last millisecond, until ``records_max`` is reached
         more = min(room, int(np.searchsorted(times, last_ms, side="right")) - counts[p])
         counts[p] += more
         room -= more
@@ -126,7 +126,7 @@ def _cut(heads: Mapping[TopicPartition, NDArray[np.int64]], records_max: int) ->
 
 
 def held_bytes(run: Records) -> int:
-    """The memory that a run takes, in bytes: values, keys, and what every record costs beside them."""
+    """The memory that a run takes, in bytes: values, keys, and the fixed cost per record."""
     return sum(map(len, run.values)) + sum(map(len, run.keys)) + _RECORD_BYTES * len(run.values)
 
 

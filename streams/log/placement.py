@@ -1,7 +1,7 @@
 """Which partition a record goes to: Kafka's own rule (murmur2 of the key), for both backends.
 
-The same rule as the Java client, kafka-python and Faust, so that records which other programs publish to the same
-topics share a partition with ours when they share a key. Checked against aiokafka's implementation in the tests.
+The Java client, kafka-python and Faust have the same rule. So a record that another program publishes to one of our
+topics lands in the same partition as our records with that key. Tests compare this with aiokafka's implementation.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from streams.log.interface import LogError, NewRecord, RecordTooLargeError
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
-#: From so many keys on, hashing them as columns is faster than one by one.
+#: From this number of keys on, hashing them as columns is faster than one by one.
 _COLUMNS_FROM = 24
 
 
 def check_sizes(records: Sequence[NewRecord], bytes_max: int) -> None:
-    """Refuse records over the limit (key and value together).
+    """Refuse records that are larger than the limit (key and value together).
 
     Raises:
         RecordTooLargeError: names the first one that is too large.
@@ -34,7 +34,7 @@ def check_sizes(records: Sequence[NewRecord], bytes_max: int) -> None:
 
 
 def place(records: Sequence[NewRecord], partitions: int, keyless: int) -> list[int]:
-    """The partition of each record: its own if it names one, else by its key, else ``keyless``.
+    """The partition of each record: the one that it names, else by its key; without a key ``keyless % partitions``.
 
     Raises:
         LogError: a record names a partition that the topic does not have.

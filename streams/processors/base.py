@@ -1,4 +1,4 @@
-"""What processors are given and give back, and how records become it."""
+"""What processors receive and return, and how records of served feeds are decoded for them."""
 
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Literal, NamedTuple
@@ -12,14 +12,14 @@ from streams.log.interface import Format
 
 #: Processors' state: keys begin with the partition's number and "/", or are that number.
 State = MutableMapping[bytes, bytes]
-#: The groups that an author belonged to at a time (ms).
+#: A function of an author's id and a time (ms): the groups to which the author belonged at that time.
 GroupsOf = Callable[[int, int], Sequence[str]]
 
 
 class FeedShown(NamedTuple):
-    """A feed that a viewer was shown. ``feed_id`` is the record's event id: the same id is the same feed.
+    """A feed that a viewer was shown. Feeds with the same ``feed_id`` (the record's event id) are the same feed.
 
-    ``author_ids`` has one for each entry, 0 where the author is not known.
+    ``author_ids`` has one id for each entry, 0 if the author is not known.
     """
 
     feed_id: int
@@ -29,7 +29,7 @@ class FeedShown(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Feeds of one partition of ``served``, in the log's order, and what is known about their authors."""
+    """Feeds of one partition of ``served``, in the log's order, and the groups of their authors."""
 
     partition: int
     feeds: Sequence[FeedShown]
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a batch's feeds. Only the ``applied`` are counted in the windows."""
+    """How many of a batch's feeds had which result. Only ``applied`` feeds are counted in the windows."""
 
     applied: int = 0
     duplicate: int = 0
@@ -50,7 +50,7 @@ class _Entry(msgspec.Struct, gc=False):
 
 
 class _ServedFeed(msgspec.Struct, gc=False):
-    """The part of ``events.json_types.ServedFeed`` that is counted: decoding only it costs a third."""
+    """The fields of ``events.json_types.ServedFeed`` that are counted. Decoding only these costs a third."""
 
     type: Literal["served_feed"]
     id: int | str
@@ -63,8 +63,8 @@ _decode = msgspec.json.Decoder(_ServedFeed).decode
 
 
 def decode_feeds(format_: Format, value: bytes, time_ms_max: int) -> list[FeedShown | None]:
-    """The feeds of a record of topic ``served``; None for one that cannot be used, or is from later than
-    ``time_ms_max`` (the engine refuses the same feeds, and writes the dead letters)."""
+    """The feeds of a record of topic ``served``; None for each feed that cannot be used or is later than
+    ``time_ms_max``. (The engine refuses the same feeds, and writes the dead letters.)"""
     if format_ is Format.JSON:
         return [_decode_one(value, time_ms_max)]
     try:

@@ -1,4 +1,4 @@
-"""One step of the exposure windows, the same in the engine's process and in agents: records in, state changed."""
+"""One step of the exposure windows: count records into the state. The engine's process and agents share it."""
 
 from config.processors import ProcessorsConfig
 from streams.log.interface import Records
@@ -8,7 +8,7 @@ from streams.processors.metrics import ProcessorMetrics
 
 
 class Counting:
-    """Decodes records of topic ``served`` and counts them. ``future_ms_max`` as the engine has it (``ingest``)."""
+    """Decodes records of topic ``served`` and counts them. ``future_ms_max`` is the engine's (``ingest``)."""
 
     def __init__(self, config: ProcessorsConfig, future_ms_max: int, metrics: ProcessorMetrics) -> None:
         self._config = config
@@ -16,7 +16,7 @@ class Counting:
         self._metrics = metrics
 
     def count(self, run: Records, groups_of: GroupsOf, state: State) -> None:
-        """Count a run into the state; what cannot be used is left out, and counted as ``refused``."""
+        """Count a run into the state. Feeds that cannot be used are left out, and counted as ``refused``."""
         read = [
             feed
             for format_, value, append_ms in zip(run.formats, run.values, run.append_ms, strict=True)

@@ -1,4 +1,4 @@
-"""Processors in the engine's own process: follows the log from its own positions, over a state in its own file."""
+"""Processors in the engine's process: they follow the log separately, with state and positions in a separate file."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -27,10 +27,10 @@ POLL_TIMEOUT_S = 0.5
 
 
 class EmbeddedProcessors:
-    """The exposure windows beside the engine. Counting runs on a thread of its own; the event loop only reads."""
+    """The exposure windows beside the engine. Counting runs on a separate thread; the event loop only reads the log."""
 
     def __init__(self, config: Config, event_log: EventLog, registry: CollectorRegistry, folder: Path | None) -> None:
-        """``folder``: where the state is kept; None: nowhere, and a start counts what the log still holds."""
+        """``folder``: where the state is kept. With None it is not kept: a start counts what the log still holds."""
         self._config = config.processors
         self._log = event_log
         self._metrics = ProcessorMetrics(registry)
@@ -39,14 +39,14 @@ class EmbeddedProcessors:
         self._path = folder / "processors.db" if folder is not None else None
 
     async def run(self) -> None:
-        """Count for ever. A log that is away is waited for.
+        """Count for ever. While the log is away, wait for it.
 
         Raises:
             ConfigError: the file of the state cannot be used.
         """
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            # One thread: jobs never overlap, not even with the close after a cancellation.
+            # One thread, so that jobs never overlap, not even with the close after a cancellation.
             thread = ThreadPoolExecutor(1, "murmuration-processors")
             stack.callback(thread.shutdown)
             state = await loop.run_in_executor(thread, SavedState, self._path)
@@ -77,11 +77,11 @@ class EmbeddedProcessors:
                     changed, show_at_s = False, loop.time() + show_pause_s(loop.time() - began_s)
 
     async def _positions(self, state: SavedState) -> dict[TopicPartition, int]:
-        """Where the state ends, or the log begins."""
+        """The positions to read from: those of the state, or the start of the log where the state has none."""
         ends = await self._log.end_offsets(SERVED)
         saved = state.positions
         if any(position > ends.get(where.partition, 0) for where, position in saved.items()):
-            log.warning("the log is another one than was counted: counting from its beginning")
+            log.warning("the state counted another log: counting this one from its beginning")
             state.reset()
             saved = {}
         starts = {TopicPartition(SERVED, p): start for p, start in (await self._log.start_offsets(SERVED)).items()}
@@ -95,10 +95,10 @@ class EmbeddedProcessors:
 
 @asynccontextmanager
 async def processors_beside(config: Config, event_log: EventLog, registry: CollectorRegistry) -> AsyncIterator[None]:
-    """Run the processors while the block runs, where they belong into the engine's process (``processors.run_in``).
+    """Run the processors while the block runs, if they run in the engine's process (``processors.run_in``).
 
     Raises:
-        ConfigError: their state cannot be used.
+        ConfigError: the processors' state cannot be used.
     """
     run_in = config.processors.run_in
     if run_in == "agents" or (run_in == "auto" and config.log.url.lower().startswith("kafka:")):

@@ -1,13 +1,14 @@
 """The exposure windows: how often authors of each group were shown to viewers of each experiment bucket.
 
-Event time is cut into minutes, and a partition of ``served`` has one value a minute: the counts, and the ids of the
-feeds in them. A feed falls into exactly one minute, so one write makes it counted and remembered at once: whoever
-reads it again, after a crash, a rebalance or a producer's second attempt, finds its id there. Ids are kept until
-nothing of that minute is counted any more (``late_minutes_max``), minutes until they are out of the widest window.
+Event time is cut into minutes. A partition of ``served`` has one value per minute: the counts, and the ids of the feeds
+in them. A feed falls into exactly one minute, so one write both counts it and remembers it. If the same feed is read
+again, after a crash, a rebalance or a producer's second attempt, its id is found there. Ids are kept until feeds of
+that minute are too late to be counted (``late_minutes_max``); counts are kept until the minute leaves the widest
+window.
 
-Within that lateness the order of the records and the cuts between batches change nothing: the totals are those of the
-set of feeds. A window ends with the newest minute of its partition, so that a partition's totals depend on its own
-records only, wherever they are counted; the windows of all partitions add up.
+Among feeds that are not late, the order of the records and the cuts between batches change nothing: the totals depend
+on the set of feeds only. A window ends with the newest minute of its partition. So a partition's totals depend on its
+own records only, wherever they are counted, and the windows of all partitions add up.
 """
 
 from collections import Counter
@@ -25,7 +26,7 @@ MINUTE_MS: Final = 60_000
 #: The windows, in minutes: the newest minute and those before it.
 WINDOWS: Final = {"1h": 60, "24h": 1440}
 MINUTES_MAX: Final = max(WINDOWS.values())
-#: The group that every exposure is in.
+#: The group to which every exposure belongs.
 EVERYBODY: Final = "all"
 
 
@@ -37,7 +38,7 @@ class _Minute(msgspec.Struct, array_like=True):
 
 
 class Label(NamedTuple):
-    """What exposures are told apart by, as on ``/metrics``."""
+    """The labels of an exposure count on ``/metrics``."""
 
     window: str
     group: str
@@ -50,7 +51,7 @@ _encode = msgspec.msgpack.encode
 
 
 class _Open:
-    """A minute while a batch is counted into it."""
+    """A minute into which a batch is being counted."""
 
     def __init__(self, value: bytes | None) -> None:
         self.minute = _decode(value) if value is not None else _Minute({})
@@ -70,10 +71,10 @@ class _Open:
 
 
 def count_exposures(batch: Batch, state: State, *, config: ProcessorsConfig) -> Outcome:
-    """Count a batch into ``state``; see the module for what a state is, and why reading records again is harmless.
+    """Count a batch into ``state``. The module says what a state is, and why reading records again is harmless.
 
-    The order of the writes is part of that: a crash may keep any first part of them. The minutes come before the
-    clock that makes other feeds late, and the clock before ids are forgotten.
+    The order of the writes matters, for a crash may keep the first of them and lose the rest. The minutes are written
+    before the partition's newest minute (which makes other feeds late), and that before ids are forgotten.
     """
     newest = before = _clock(state, batch.partition)
     opened: dict[int, _Open] = {}
@@ -103,7 +104,7 @@ def count_exposures(batch: Batch, state: State, *, config: ProcessorsConfig) -> 
 
 
 def _forget(state: State, partition: int, before: int, newest: int, late_minutes_max: int) -> None:
-    """Drop what is out of every window, and the ids of minutes that have become too old to be counted into."""
+    """Drop minutes that have left every window, and the ids of minutes that are too old to be counted into."""
     prefix = b"%d/" % partition
     for key in [key for key in state if key.startswith(prefix)]:
         number = int(key[len(prefix) :])
@@ -179,7 +180,7 @@ def _groups(batch: Batch, feed: FeedShown) -> Counter[str]:
 
 
 def _clock(state: Mapping[bytes, bytes], partition: int) -> int:
-    """The newest minute of a partition; far in the past while there is none."""
+    """The newest minute of a partition; far in the past if the partition has none yet."""
     return int(state.get(b"%d" % partition, -MINUTES_MAX))
 
 

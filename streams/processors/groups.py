@@ -1,4 +1,4 @@
-"""Which groups authors belonged to, and since when: learnt from topic ``users``, which is compacted and so a table."""
+"""The groups of authors over time, read from topic ``users``. That topic is compacted, and so a table already."""
 
 import sys
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from streams.log.interface import EventLog, OffsetOutOfRangeError, Tail, TopicPa
 from streams.processors.exposures import EVERYBODY
 
 USERS = "users"
-#: The group of groups beyond ``groups_max``.
+#: Stands for every group beyond the first ``groups_max``.
 OTHER = "other"
-#: Changes of groups that are remembered an author; a feed from before the oldest one counts in no group.
+#: Changes of groups that are kept per author. A feed from before the oldest one counts in no group.
 CHANGES_MAX = 8
 _POLL_RECORDS_MAX = 2000
 _POLL_TIMEOUT_S = 1.0
 
 
 class _User(msgspec.Struct, gc=False):
-    """The part of ``events.json_types.User`` that is needed here."""
+    """The fields of ``events.json_types.User`` that are needed here."""
 
     user_id: int | str
     timestamp_ms: int
@@ -46,7 +46,7 @@ class AuthorGroups:
         self._changes: dict[int, list[tuple[int, tuple[str, ...]]]] = {}
 
     def learn(self, values: Sequence[bytes]) -> None:
-        """Take in records of topic ``users``, in the log's order; what is no profile is left out."""
+        """Learn from records of topic ``users``, in the log's order. Records that are not profiles are skipped."""
         for value in values:
             try:
                 user = _decode(value)
@@ -57,7 +57,7 @@ class AuthorGroups:
     def _learn(self, user_id: int, time_ms: int, groups: tuple[str, ...]) -> None:
         changes = self._changes.get(user_id)
         if changes is None:
-            # Most people are in no group and cost nothing: nothing is known of them before they are.
+            # Most people never are in a group. They cost nothing: an author is kept from the first group on.
             if not groups or len(self._changes) >= self._authors_max:
                 return
             changes = self._changes[user_id] = []
@@ -75,7 +75,7 @@ class AuthorGroups:
         return tuple(found)
 
     def of(self, author_id: int, time_ms: int) -> tuple[str, ...]:
-        """The groups of an author at a time (``base.GroupsOf``)."""
+        """The groups of an author at a time (a ``base.GroupsOf``)."""
         for since_ms, groups in reversed(self._changes.get(author_id, ())):
             if since_ms <= time_ms:
                 return groups
@@ -83,7 +83,7 @@ class AuthorGroups:
 
 
 class GroupsTail:
-    """Keeps an ``AuthorGroups`` up with the log. For one task."""
+    """Keeps an ``AuthorGroups`` up to date with the log. For one task."""
 
     def __init__(self, event_log: EventLog, config: ProcessorsConfig) -> None:
         self.groups = AuthorGroups(config)
@@ -91,10 +91,10 @@ class GroupsTail:
         self._tail: Tail | None = None
 
     async def catch_up(self) -> None:
-        """Read ``users`` up to its present end: a profile counts for all feeds that were shown after its append.
+        """Read ``users`` to its present end, so that a profile counts for all feeds that were shown after its append.
 
         Raises:
-            LogUnavailableError: the log cannot be read; calling again later goes on where this stopped.
+            LogUnavailableError: the log cannot be read. A later call goes on where this one stopped.
         """
         ends = await self._log.end_offsets(USERS)
         while self._tail is None or any(self._behind(partition, end) for partition, end in ends.items()):
@@ -106,7 +106,8 @@ class GroupsTail:
             try:
                 runs = await self._tail.poll(records_max=_POLL_RECORDS_MAX, timeout_s=_POLL_TIMEOUT_S)
             except OffsetOutOfRangeError:
-                # Removed under the tail: what is left is read again, and changes nothing that is known already.
+                # Records were removed before they were read. Read what is left from its beginning; profiles that are
+                # known already change nothing.
                 await self.close()
                 continue
             for run in runs:
@@ -117,7 +118,7 @@ class GroupsTail:
         return self._tail.positions.get(TopicPartition(USERS, partition), 0) < end
 
     async def close(self) -> None:
-        """Release the reader; what was learnt stays."""
+        """Release the tail; the groups that are known stay known."""
         tail, self._tail = self._tail, None
         if tail is not None:
             await tail.close()

@@ -1,4 +1,4 @@
-"""What processors report on ``/metrics``: the same names from the engine's process and from agents."""
+"""The metrics of processors. The engine's process and agents report them under the same names."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,17 +10,17 @@ from streams.processors.base import Outcome
 from streams.processors.exposures import Label
 
 SHOW_INTERVAL_S = 1.0
-#: Summing the windows up takes at most this share of a core.
+#: Adding the windows up takes at most this share of a core.
 SHOW_SHARE_MAX = 0.05
 
 
 def show_pause_s(took_s: float) -> float:
-    """How long to wait before the windows are summed up again, when it took so long."""
+    """How long to wait before the windows are added up again, if adding them up took ``took_s``."""
     return max(SHOW_INTERVAL_S, took_s / SHOW_SHARE_MAX)
 
 
 class _Exposures(Collector):
-    """The windows as they were last summed."""
+    """The windows as they were last added up."""
 
     def __init__(self) -> None:
         self.totals: Mapping[Label, int] = {}
@@ -37,7 +37,7 @@ class _Exposures(Collector):
 
 
 class ProcessorMetrics:
-    """Counters and gauges of the slow path, in the registry handed in."""
+    """Counters and gauges of the slow path, in the given registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.feeds = Counter(
@@ -50,7 +50,7 @@ class ProcessorMetrics:
         registry.register(self._exposures)
 
     def count(self, outcome: Outcome, refused: int) -> None:
-        """Add what became of a batch of the exposure windows."""
+        """Count the results of a batch."""
         results = {**outcome._asdict(), "refused": refused}
         for result, feeds in results.items():
             self.feeds.labels("exposures", result).inc(feeds)

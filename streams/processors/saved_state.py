@@ -1,4 +1,4 @@
-"""A processor's state in a file of its own, together with the positions up to which the log was counted into it."""
+"""A processor's state in a file, together with the positions up to which the log was counted into it."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -21,8 +21,9 @@ CREATE TABLE IF NOT EXISTS positions (
 class SavedState(MutableMapping[bytes, bytes]):
     """A dict whose changes since the last ``save`` go to the file in one transaction with the positions.
 
-    A crash leaves the state and the positions of one and the same save; what was counted since is read again. Losing
-    power may lose the last saves, never half of one. Without a path nothing is kept. For one thread at a time.
+    After a crash the file holds the state and the positions of the same save; records counted after it are read again.
+    A power cut may lose the last saves, but never half of one. Without a path nothing is kept. For one thread at a
+    time.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -46,7 +47,7 @@ class SavedState(MutableMapping[bytes, bytes]):
         return {TopicPartition(topic, partition): position for topic, partition, position in rows}
 
     def save(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Write what has changed, and that the log was counted up to ``positions``."""
+        """Write the changed values, and the positions up to which the log was counted."""
         changed, self._changed = self._changed, set()
         with self._file:
             self._file.executemany(
@@ -62,7 +63,7 @@ class SavedState(MutableMapping[bytes, bytes]):
             )
 
     def reset(self) -> None:
-        """Forget everything, in the file as well."""
+        """Delete all values and positions, in the file as well."""
         with self._file:
             self._file.execute("DELETE FROM state")
             self._file.execute("DELETE FROM positions")
@@ -70,7 +71,7 @@ class SavedState(MutableMapping[bytes, bytes]):
         self._changed.clear()
 
     def close(self) -> None:
-        """Release the file; what was not saved is lost, as in a crash. Idempotent."""
+        """Release the file. Changes since the last save are lost, as in a crash. Idempotent."""
         self._file.close()
 
     def __enter__(self) -> Self:

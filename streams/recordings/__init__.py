@@ -1,1 +1,1 @@
-"""Recorded data sets: read, and played into the log."""
+"""Recorded data sets: reading them, and replaying them into the log."""

@@ -1,4 +1,4 @@
-"""Recorded engagements and follows from CSV files, with their names as indexes and ids."""
+"""Reading recorded engagements and follows from CSV files. Names of users and items become indexes."""
 
 import csv
 import gzip
@@ -24,7 +24,11 @@ class CsvError(ConfigError):
 
 
 class Recording(NamedTuple):
-    """A folder's rows, by time: times in ms, users and items as indexes of their names; follows as user indexes."""
+    """The rows of a folder.
+
+    Engagements in order of time: ``time_ms``, ``user`` and ``item`` (indexes into ``users`` and ``items``). Follows:
+    ``source`` and ``target`` (indexes into ``users``). ``refused``: line numbers of unusable rows, with the reason.
+    """
 
     time_ms: NDArray[np.int64]
     user: NDArray[np.int64]
@@ -37,7 +41,7 @@ class Recording(NamedTuple):
 
 
 def user_id(name: str) -> int:
-    """The id of a user's name: the name itself when it is a decimal id, else its 64-bit BLAKE2b."""
+    """The id of a user's name: the name as a number if it is a decimal id, else the name's 64-bit BLAKE2b hash."""
     try:
         return parse_id(name)
     except EventError:
@@ -45,10 +49,10 @@ def user_id(name: str) -> int:
 
 
 def read_recording(folder: Path) -> Recording:
-    """Read a folder's files whole (about 100 bytes a row and a name).
+    """Read a folder's files whole (about 100 bytes of memory per row and per name).
 
-    Rows with missing columns, times that are no numbers, empty names and follows of oneself are left out and listed in
-    ``refused`` by line.
+    Rows with missing columns, times that are not numbers, empty names and users who follow themselves are left out, and
+    listed in ``refused`` by line.
 
     Raises:
         CsvError: no ``engagements.csv.gz`` (or ``.csv``), not the expected columns, or two names with one id.
@@ -78,7 +82,7 @@ def read_recording(folder: Path) -> Recording:
         clash = next(name for name in users if names_by_id[user_id(name)] != name)
         raise CsvError(f"{folder}: users {clash!r} and {names_by_id[user_id(clash)]!r} have the same id; rename one")
     table = np.array(rows, np.int64)
-    # Stable: rows of one second stay in the file's order.
+    # A stable sort: rows of the same second stay in the file's order.
     table = table[np.argsort(table[:, 0], kind="stable")]
     link_table = np.array(links, np.int64).reshape(-1, 2)
     time_ms, user_column, item_column = np.ascontiguousarray(table.T)

@@ -1,8 +1,8 @@
 """Replay of recorded engagements: ``engagements.csv.gz`` (ts, user, item) and ``follows.csv.gz`` (src, dst).
 
-Items become tweets: the first row of an item is its creation, by that row's user, with the item's name as text; every
-further row is an engagement with it. User ids follow from the names alone; tweet ids are snowflakes of the (shifted)
-time of the creation.
+Items become tweets. The first row of an item becomes the creation of a tweet by that row's user, with the item's name
+as text; every further row becomes an engagement with that tweet. A user's id depends on the name only; a tweet's id is
+a snowflake of its (shifted) creation time.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from streams.recordings.read_csv import CsvError, Recording, read_recording, use
 
 CHUNK_ROWS = 2000
 CHUNK_ROWS_PACKED = 50_000
-#: At a multiple of real time, rows due within so many seconds go out together.
+#: When a replay is paced (``speed``), it sleeps at least this long, and sends the rows due by then together.
 PACE_S = 0.05
 
 
 class ReplayOptions(NamedTuple):
-    """What to replay, and how.
+    """The folder to replay, and how.
 
-    Times are shifted so that the newest row is now; with ``keep_times`` they stay; with ``speed`` the first row is
-    now and the spacing is divided by the speed (2 = twice real time). ``ids`` gets the mapping of names to ids as
-    CSV (kind, name, id).
+    By default times are shifted so that the newest row is now. With ``keep_times`` they are not changed. With
+    ``speed`` the first row is now and the spacing of rows is divided by the speed (2 = twice real time). ``ids`` names
+    a file that gets the mapping of names to ids, as CSV (kind, name, id).
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class ReplayOptions(NamedTuple):
 
 
 def event_times_ms(recording: Recording, options: ReplayOptions, now_ms: int) -> NDArray[np.int64]:
-    """When each engagement row happens (n), as replayed.
+    """The time in ms at which each engagement row happens in the replay; int64, shape (rows,).
 
     Raises:
         CsvError: a speed that is not positive, or shifted times before 1970.
@@ -66,7 +66,7 @@ def event_times_ms(recording: Recording, options: ReplayOptions, now_ms: int) ->
 
 
 class Replayer:
-    """Turns a recording into records: names to ids, first rows of items to creates, the rest to engagements."""
+    """Turns a recording into records: an item's first row into a create, all other rows into engagements."""
 
     def __init__(self, recording: Recording, options: ReplayOptions, now_ms: int) -> None:
         if options.engagement not in get_args(json_types.EngagementType):
@@ -91,14 +91,14 @@ class Replayer:
         self._event_ids = EventIds(worker=1)
 
     def ids(self) -> Iterator[tuple[str, str, int]]:
-        """Every name with the id it has in this replay: ("user" or "tweet", name, id)."""
+        """Every name with its id in this replay: ("user" or "tweet", name, id)."""
         for name, id_ in zip(self.recording.users, self._user_ids.tolist(), strict=True):
             yield "user", name, id_
         for name, id_ in zip(self.recording.items, self.tweet_ids.tolist(), strict=True):
             yield "tweet", name, id_
 
     def follows(self, start: int, stop: int, partitions: int) -> dict[str, list[NewRecord]]:
-        """Records of follows ``start`` to ``stop``; they happen at the time of the first engagement."""
+        """Records of follows ``start`` to ``stop``, by topic. All happen at the time of the first engagement."""
         time_ms = int(self.times_ms[0])
         sources = self._user_ids[self.recording.source[start:stop]]
         targets = self._user_ids[self.recording.target[start:stop]]
@@ -115,7 +115,7 @@ class Replayer:
         return {"relationships": [_record(event, event.user_id) for event in events]}
 
     def engagements(self, start: int, stop: int, partitions: int) -> dict[str, list[NewRecord]]:
-        """Records of rows ``start`` to ``stop``: creates (always JSON, for their text) and engagements."""
+        """Records of rows ``start`` to ``stop``, by topic: creates (JSON, because of their text) and engagements."""
         recording = self.recording
         times_ms, items = self.times_ms[start:stop], recording.item[start:stop]
         users, tweets = self._user_ids[recording.user[start:stop]], self.tweet_ids[items]
@@ -164,7 +164,7 @@ def _record(event: json_types.Event, key: int | str) -> NewRecord:
 
 
 def packed_records(rows: NDArray[np.void], partitions: int) -> list[NewRecord]:
-    """Packed records of rows, each user's rows in one partition and in their order."""
+    """Packed records of rows. The rows of a user go to one partition and keep their order."""
     partition = mix_ids(rows["user_id"].astype(np.uint64), np.zeros(rows.size, np.uint64)) % np.uint64(partitions)
     return [
         NewRecord(value=value, format=Format.PACKED, partition=int(p))
@@ -183,8 +183,8 @@ async def replay(
 ) -> PublishResult:
     """Publish a recording: follows first, then the rows in the order of their times.
 
-    ``on_progress`` is called with the result so far and the rows done. With a speed, rows are sent when they are due
-    by ``now_ms``.
+    ``on_progress`` is called with the result so far and the number of rows sent. With ``speed``, a row is sent when
+    ``now_ms`` reaches its time.
 
     Raises:
         CsvError: the folder cannot be replayed as asked.
@@ -232,7 +232,7 @@ async def _due(
     now_ms: Callable[[], int],
     sleep: Callable[[float], Awaitable[object]],
 ) -> AsyncIterator[tuple[int, int]]:
-    """Ranges of rows to send, at most ``step`` rows each; with a speed they are given once they are due."""
+    """Ranges of rows to send, at most ``step`` rows each; with ``speed`` a range is yielded once its rows are due."""
     start = 0
     while start < times_ms.size:
         stop = min(start + step, times_ms.size)

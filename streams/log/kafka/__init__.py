@@ -1,1 +1,1 @@
-"""The log on Apache Kafka."""
+"""The event log on Apache Kafka."""

@@ -18,15 +18,15 @@ from streams.process.retry import Retries
 
 _TOPIC_EXISTS = 36
 _RETRY_S_MAX = 0.3
-#: What a client may take to stop by itself, and then again once it is cancelled.
+#: How long a client may take to stop by itself, and how long again after it was cancelled.
 _STOP_TIMEOUT_S = 3.0
 
 
 async def start(make: Callable[[], Any], options: KafkaOptions, *, timeout_s: float) -> Any:
-    """Make an aiokafka client and start it, trying again until the time is over.
+    """Make an aiokafka client and start it; try again until ``timeout_s`` is over.
 
     Raises:
-        LogUnavailableError: no broker answered; names the address.
+        LogUnavailableError: no broker answered; the message names the address.
         ConfigError: aiokafka refuses the options.
     """
     loop = asyncio.get_running_loop()
@@ -58,18 +58,18 @@ async def start(make: Callable[[], Any], options: KafkaOptions, *, timeout_s: fl
 
 async def stop(client: Any) -> None:
     """Stop an aiokafka client, within a bounded time and whatever state it is in."""
-    # A consumer that is stopped before its background task ran once lets that task's cancellation out.
+    # If a consumer is stopped before its background task has run once, its stop raises that task's CancelledError.
     await asyncio.sleep(0)
-    # The connections are closed by themselves again: a stop that fails half-way leaves them open.
+    # The connections are closed separately as well: a client's stop that fails half-way leaves them open.
     for owner in (client, getattr(client, "client", None) or client._client):
-        # In tasks of their own: with a broker away, a fetcher's cancelled retries come out of its stop as our own.
+        # Each in a separate task: with a broker away, a fetcher's stop raises CancelledError as if we were cancelled.
         end = owner.stop() if hasattr(owner, "stop") else owner.close()
         closing = asyncio.create_task(end, name=f"stop {type(owner).__name__}")
         await wait_ended([closing], timeout_s=_STOP_TIMEOUT_S)
         if not closing.done():
             await end_tasks([closing], timeout_s=_STOP_TIMEOUT_S)
         if closing.done() and not closing.cancelled():
-            closing.exception()  # taken note of: there is nobody to whom it would matter
+            closing.exception()  # retrieved, so that asyncio does not log it: the client is given up anyway
 
 
 def describe(error: BaseException) -> str:
@@ -78,12 +78,12 @@ def describe(error: BaseException) -> str:
 
 
 def _hopeless(error: BaseException) -> bool:
-    """Whether trying again can change nothing (authentication, authorization)."""
+    """Whether trying again is useless (authentication, authorization)."""
     return isinstance(error, BrokerResponseError) and not error.retriable
 
 
 class KafkaClient:
-    """The administrative side of a cluster: one connection for topics, one for offsets. From one event loop."""
+    """Asks a cluster about topics and offsets, over one connection for each. For one event loop."""
 
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
@@ -121,12 +121,12 @@ class KafkaClient:
         await asyncio.gather(*(stop(client) for client in (admin, offsets) if client is not None))
 
     async def topics(self) -> dict[str, int]:
-        """Partitions by topic, of all topics (asking for one by name could create it)."""
+        """The number of partitions of every topic (asking for one topic by name could create it)."""
         described = await self._ask(lambda: self._opened()[0].describe_topics())
         return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
 
     async def identity(self) -> tuple[str, dict[str, str]]:
-        """The cluster's id, and the ids by topic; those are empty with brokers that do not tell them (before 2.8)."""
+        """The cluster's id, and the ids by topic. Brokers before 2.8 do not tell topic ids: then there are none."""
         cluster = await self._ask(lambda: self._opened()[0].describe_cluster())
         client = self._opened()[0]._client
         try:
@@ -136,9 +136,9 @@ class KafkaClient:
         return str(cluster["cluster_id"]), topic_ids(answer)
 
     async def create_topics(self, partitions: dict[str, int], configs: dict[str, dict[str, str]]) -> None:
-        """Create topics; one that exists by now is left as it is."""
+        """Create topics; a topic that exists already is not changed."""
         new = [NewTopic(topic, count, 1, topic_configs=configs[topic]) for topic, count in partitions.items()]
-        for topic in new:  # NewTopic refuses −1, the broker's default; the broker takes it
+        for topic in new:  # NewTopic refuses −1 (the broker's default), but the broker takes it
             topic.replication_factor = self._options.replication_factor
         response = await self._ask(lambda: self._opened()[0].create_topics(new, timeout_ms=self._timeout_ms))
         for name, code, *message in response.topic_errors:
@@ -146,16 +146,16 @@ class KafkaClient:
                 raise LogError(f"topic {name!r} cannot be created: {message[0] or for_code(code).__name__}")
 
     async def beginning_offsets(self, partitions: list[KafkaPartition]) -> dict[KafkaPartition, int]:
-        """The first offset in the log."""
+        """The first offset in the log, by partition."""
         return dict(await self._ask(lambda: self._opened()[1].beginning_offsets(partitions)))
 
     async def end_offsets(self, partitions: list[KafkaPartition]) -> dict[KafkaPartition, int]:
-        """The offset after the last."""
+        """The offset after the last record, by partition."""
         return dict(await self._ask(lambda: self._opened()[1].end_offsets(partitions)))
 
     async def offsets_for_time(self, partitions: list[KafkaPartition], time_ms: int) -> dict[KafkaPartition, int]:
-        """The first offset at or after the time, the end offset where there is none."""
-        # The end first: what arrives in between is after it, and found by its time if it matters.
+        """The first offset at or after the time, by partition; the end offset where there is none."""
+        # Ask for the ends first: a record that arrives between the two questions is then never skipped.
         ends = await self.end_offsets(partitions)
         times = dict.fromkeys(partitions, max(time_ms, 0))
         found = await self._ask(lambda: self._opened()[1].offsets_for_times(times))
@@ -176,7 +176,7 @@ class KafkaClient:
         return self._admin, self._offsets
 
     async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:
-        """Ask until answered or the time is over; a leader that is just being elected is waited for."""
+        """Ask again until answered or until ``open_timeout_s`` is over: a leader may just be being elected."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.open_timeout_s
         retries = Retries("", wait_s_max=_RETRY_S_MAX)

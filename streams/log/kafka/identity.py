@@ -1,7 +1,8 @@
-"""Which cluster this is and which topics: the ids that Kafka gave them, asked for with a request of our own.
+"""The ids that Kafka gave to the cluster and to its topics.
 
-aiokafka speaks Metadata up to version 5; topic ids come with version 10 (Kafka 2.8, KIP-516). So the request and its
-answer are described here, in aiokafka's own terms; tests/streams/log/test_kafka.py notices if those change.
+aiokafka knows the Metadata request up to version 5; topic ids come with version 10 (Kafka 2.8, KIP-516). So version 10
+of the request and of its answer is described here, with aiokafka's own types. tests/streams/log/test_kafka.py notices
+if aiokafka changes them.
 """
 
 from io import BytesIO
@@ -92,12 +93,12 @@ class _MetadataQuestion(RequestStruct):  # type: ignore[misc]
 
 
 class TopicIdsRequest(Request[_MetadataQuestion]):  # type: ignore[misc]
-    """Asks for cluster and topic ids; a broker older than 2.8 makes aiokafka raise NotImplementedError."""
+    """Asks for the ids of cluster and topics. With a broker older than 2.8 aiokafka raises NotImplementedError."""
 
     API_KEY = 3
 
     def build(self, request_struct_class: type[_MetadataQuestion]) -> _MetadataQuestion:
-        # No list of topics is all of them: asking for one by name could create it.
+        # None instead of a list asks for all topics: asking for one by name could create it.
         return request_struct_class(None, False, False, False, {})
 
 

@@ -1,7 +1,7 @@
 """The event log on Apache Kafka, for more than one machine: partitions, replication and retention are Kafka's.
 
-Acknowledged by all in-sync replicas, written by an idempotent producer (``kafka_producer``); read without consumer
-groups, from offsets that the engine keeps itself (``kafka_tail``). Topics made here carry the broker's append time.
+An idempotent producer writes, and all in-sync replicas acknowledge (``producer``). Tails read without consumer groups,
+from offsets that the engine keeps itself (``tail``). Topics that are made here carry the broker's append time.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from streams.log.kafka.tail import KafkaTail
 from streams.log.placement import check_sizes, place
 from streams.process.ending import end_tasks
 
-#: Partition counts are asked for again after this long: partitions may be added.
+#: Appends ask for the number of partitions again after this time: partitions may be added.
 _COUNTS_MAX_AGE_S = 30.0
-#: Questions about all partitions of a topic share a count this long.
+#: Questions about all partitions of a topic use a number of partitions that is at most this old.
 _COUNTS_REUSED_S = 1.0
 _LOOK_AGAIN_S = 0.05
-#: Topics of which the newest record of every key is kept for ever, and everything for the retention time.
+#: Topics that keep the newest record of every key for ever, and every record for the retention time.
 _COMPACTED = frozenset({"users"})
-#: Room for keys, headers and the batch's own frame above the largest record.
+#: Added to the largest record's size, for keys, headers and the frame of a batch.
 _FRAME_BYTES = 65_536
 
 
@@ -96,7 +96,7 @@ class KafkaLog(EventLog):
             while not self._counts.keys() >= set(new):
                 await asyncio.sleep(_LOOK_AGAIN_S)
                 await self._count()
-        # Somebody else may have made one at the same time, with another number of partitions.
+        # Another process may have made a topic at the same time, with another number of partitions.
         await self._client.end_offsets([KafkaPartition(topic, p) for topic in new for p in range(self._counts[topic])])
 
     async def partitions(self, topic: str) -> int:
@@ -114,7 +114,7 @@ class KafkaLog(EventLog):
         return self._counts[stored]
 
     async def _partitions_to_append(self, topic: str) -> int:
-        """The count that is known; a new one is asked for beside, so that appends do not wait for it."""
+        """The known number of partitions. A background task asks for a new number, so that no append waits for it."""
         if self._prefix + topic not in self._counts:
             return await self.partitions(topic)
         old = asyncio.get_running_loop().time() - self._counted_at > _COUNTS_MAX_AGE_S
@@ -123,7 +123,7 @@ class KafkaLog(EventLog):
         return self._counted(topic)
 
     async def _count_quietly(self) -> None:
-        with suppress(LogError):  # the append says it, if the broker is away
+        with suppress(LogError):  # if the broker is away, the append raises
             await self._count()
 
     async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
@@ -150,7 +150,7 @@ class KafkaLog(EventLog):
         return tail
 
     async def _all(self, topic: str) -> list[KafkaPartition]:
-        """All partitions, by a count that is at most a moment old: whoever measures lag asks often, of every topic."""
+        """All partitions of a topic. Their number is asked for at most once per second: lag is measured often."""
         age_s = asyncio.get_running_loop().time() - self._counted_at
         if self._prefix + topic not in self._counts or age_s > _COUNTS_REUSED_S:
             await self._count()

@@ -1,4 +1,4 @@
-"""What ``kafka://host:port`` and the options of ``log.kafka`` say, sorted by the aiokafka client that takes them."""
+"""The address ``kafka://host:port`` and the options of ``log.kafka``, sorted by the aiokafka client that takes them."""
 
 import logging
 from typing import Any, NamedTuple
@@ -39,15 +39,15 @@ _CONSUMER = frozenset(
 _SSL = {f"ssl_{name}": name for name in ("cafile", "capath", "cadata", "certfile", "keyfile", "password")}
 _OWN = frozenset({"append_timeout_s", "open_timeout_s", "replication_factor"})
 
-#: Shorter than aiokafka's 40 s: a broker that does not answer is reported while somebody still waits. Shorter than
-#: its 5 min: how long a tail may not know of an added partition.
+#: ``request_timeout_ms`` is shorter than aiokafka's 40 s, so that a broker that does not answer is reported while
+#: callers still wait. ``metadata_max_age_ms`` is shorter than its 5 min, so that tails soon see an added partition.
 _CLIENT_DEFAULTS: dict[str, Any] = {
     "client_id": "murmuration",
     "request_timeout_ms": 10_000,
     "metadata_max_age_ms": 5_000,
 }
 _PRODUCER_DEFAULTS: dict[str, Any] = {"max_batch_size": 512 << 10, "linger_ms": 0}
-#: Fetches of 1 MiB: what a tail decodes at once holds the event loop for some 10 ms, not 100.
+#: With fetches of 1 MiB, decoding one fetch holds the event loop for about 10 ms and not 100.
 _CONSUMER_DEFAULTS: dict[str, Any] = {
     "fetch_max_bytes": 1 << 20,
     "max_partition_fetch_bytes": 256 << 10,
@@ -56,17 +56,17 @@ _CONSUMER_DEFAULTS: dict[str, Any] = {
 
 
 class KafkaOptions(NamedTuple):
-    """Keyword arguments for aiokafka's clients, and what this backend itself goes by."""
+    """Keyword arguments for aiokafka's clients, and the options of this backend itself."""
 
     servers: str
     client: dict[str, Any]
     producer: dict[str, Any]
     consumer: dict[str, Any]
-    #: How long ``open`` goes on trying, and every other question may take.
+    #: How long ``open`` goes on trying, and how long any other question may take.
     open_timeout_s: float
     #: An append that is not acknowledged after this long fails.
     append_timeout_s: float
-    #: Of topics made here; −1 is the broker's default.
+    #: The replication factor of topics that are made here; −1 is the broker's default.
     replication_factor: int
 
 
@@ -74,7 +74,7 @@ def parse_options(config: LogConfig) -> KafkaOptions:
     """Sort the options.
 
     Raises:
-        ConfigError: a bad address, an option that does not exist, a certificate that cannot be read.
+        ConfigError: a bad address, an unknown option, or a certificate that cannot be read.
     """
     groups: dict[str, dict[str, Any]] = {"client": {}, "producer": {}, "consumer": {}, "own": {}, "ssl": {}}
     for name, value in config.kafka.items():
@@ -128,7 +128,7 @@ def _ssl_context(options: dict[str, Any]) -> Any:
 
 
 class _Expected(logging.Filter):
-    """Drops what aiokafka logs at every retry while a broker is away: the log raises an error of its own for it."""
+    """Drops the lines that aiokafka logs at every retry while a broker is away: the event log raises an error then."""
 
     _STARTS = (
         "Failed fetch messages from",
@@ -157,12 +157,12 @@ _EXPECTED = _Expected()
 
 
 def last_refusal() -> str:
-    """Why the last first connection failed (aiokafka only logs it); emptied by asking."""
+    """Why the last attempt to connect failed (aiokafka only logs it); a second call returns ""."""
     refusal, _EXPECTED.refusal = _EXPECTED.refusal, ""
     return refusal
 
 
 def quiet_retries() -> None:
-    """Keep aiokafka's retry messages out of the log; once a process is enough, more do no harm."""
+    """Keep aiokafka's retry messages out of the process's log. Idempotent."""
     for part in ("", ".cluster", ".conn", ".consumer.fetcher", ".producer.sender"):
         logging.getLogger(f"aiokafka{part}").addFilter(_EXPECTED)

@@ -1,7 +1,7 @@
-"""Appending to Kafka: a lane a partition gathers what waits into batches, two of them under way at a time.
+"""Appending to Kafka: one lane per partition gathers waiting records into batches, at most two of them under way.
 
-aiokafka's ``send`` costs a future and a task step a record; whole batches cost them once. While one batch is being
-acknowledged and another is ready behind it, further appends gather in the lane and leave together.
+aiokafka's ``send`` costs a future and a task step per record; a whole batch costs them once. While one batch is being
+acknowledged and the next one is ready, further appends gather in the lane and leave together.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from streams.log.kafka.options import KafkaOptions
 from streams.process.ending import end_tasks, wait_ended
 
 _UNDER_WAY_MAX = 2
-#: A partition without a leader is looked for again after so long.
+#: Pause between two looks for the leader of a partition.
 _LEADER_LOOK_S = 0.1
-#: Absent means JSON, so that the common case costs no bytes.
+#: A record without the header is JSON, so the common case costs no bytes.
 _HEADERS: dict[Format, list[tuple[str, bytes]]] = {
     format: [] if format == Format.JSON else [("content-type", content)] for format, content in CONTENT_TYPES.items()
 }
@@ -49,14 +49,14 @@ class _Part:
 
 
 class _Share(NamedTuple):
-    """What a batch holds of a part."""
+    """The number of records of a part that a batch holds."""
 
     part: _Part
     records: int
 
 
 class _Lane:
-    """What waits for one partition, and how many batches of it are under way."""
+    """The parts that wait for one partition, and a limit to its batches under way."""
 
     __slots__ = ("pump", "topic_partition", "under_way", "waiting")
 
@@ -68,9 +68,9 @@ class _Lane:
 
 
 class KafkaAppender:
-    """Idempotent, acknowledged by all replicas; from one event loop, by many tasks.
+    """Appends by an idempotent producer, acknowledged by all in-sync replicas. For many tasks of one event loop.
 
-    After a batch failed for good, the producer is replaced: its sequence numbers no longer fit the broker's.
+    After a batch has failed for good the producer is replaced, because its sequence numbers no longer fit the broker's.
     """
 
     def __init__(self, options: KafkaOptions) -> None:
@@ -82,15 +82,15 @@ class KafkaAppender:
         self._is_open = False
 
     def open(self) -> None:
-        """Take appends from now on; the producer connects at the first."""
+        """Accept appends from now on. The producer connects at the first append."""
         self._is_open = True
 
     async def append(self, topic: str, records: Sequence[NewRecord], placed: Sequence[int]) -> list[tuple[int, int]]:
-        """Append records to the partitions given beside them; returns (partition, offset) of each.
+        """Append records, each to its partition in ``placed``; returns (partition, offset) of each.
 
         Raises:
             LogUnavailableError: not acknowledged within ``append_timeout_s``.
-            RecordTooLargeError: over the broker's own limit.
+            RecordTooLargeError: a record is larger than the broker's own limit.
         """
         if not self._is_open:
             raise LogUnavailableError(f"log kafka://{self._options.servers}: is not open")
@@ -122,7 +122,7 @@ class KafkaAppender:
         return part
 
     def _withdraw(self, topic: str, parts: dict[int, _Part]) -> None:
-        """What nobody waits for any more is not sent, as far as it is not under way."""
+        """Nobody waits for these parts any more: do not send those that are not under way yet."""
         for partition, part in parts.items():
             if not part.future.done():
                 part.future.cancel()
@@ -152,14 +152,14 @@ class KafkaAppender:
             acknowledged.add_done_callback(partial(self._settle, lane, producer, shares))
 
     def _fill(self, producer: AIOKafkaProducer, lane: _Lane) -> tuple[list[_Share], BatchBuilder]:
-        """Move records that wait into a batch, until it is full."""
+        """Move waiting records into a new batch until it is full; returns the parts' shares in it, and the batch."""
         batch = producer.create_batch()
         append = batch.append
         shares: list[_Share] = []
         full = False
         while lane.waiting and not full:
             part = lane.waiting[0]
-            if part.future.done():  # given up, or an earlier batch of it failed: the rest is not wanted
+            if part.future.done():  # withdrawn, or an earlier batch of it failed: nobody wants the rest
                 lane.waiting.popleft()
                 continue
             first = part.taken
@@ -185,7 +185,8 @@ class KafkaAppender:
         error = acknowledged.exception()
         base = -1 if error else getattr(acknowledged.result(), "offset", -1)
         if base < 0:
-            # Without an error: the producer was given up, or the broker has forgotten where it wrote a repeated batch.
+            # No offset and no error: the producer was given up, or a batch was sent twice and the broker no longer
+            # knows the offset of the first.
             _fail(shares, self._problem(error or KafkaError("no offset acknowledged")))
             if error is not None:
                 self._replace(producer)
@@ -215,7 +216,8 @@ class KafkaAppender:
             producer = self._producer
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.append_timeout_s
-        # A partition that was added since is asked for; one whose broker is away is waited for, as any append is.
+        # The producer may not know an added partition yet: update its metadata. If the partition's broker is away, wait
+        # for it until the time of an append is over.
         while partition not in await producer.partitions_for(topic):
             await producer.client.force_metadata_update()
             if partition in await producer.partitions_for(topic):
@@ -233,7 +235,7 @@ class KafkaAppender:
             task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Send what waits, as far as the time allows, and disconnect; idempotent."""
+        """Send the waiting records, within ``append_timeout_s``, and disconnect; idempotent."""
         self._is_open = False
         deadline = asyncio.get_running_loop().time() + self._options.append_timeout_s
         pumps = [lane.pump for lane in self._lanes.values() if lane.pump is not None and not lane.pump.done()]
@@ -250,15 +252,21 @@ class KafkaAppender:
 
 
 class _Forgiving(set[Any]):
-    """A set that does not mind removing what it does not hold."""
+    """A set whose ``remove`` does nothing where the element is missing."""
 
     remove = set.discard
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
-    """Stop a producer whatever it still has in hand: an idempotent one would try for ever, and ``stop`` with it.
+    """Stop a producer that still has unsent or unacknowledged batches, and give these batches up.
 
-    aiokafka has no way to say so; its batches are settled here without a result, which their lanes take as a failure.
+    An idempotent producer retries a batch for ever, and its public ``stop`` and ``flush`` wait for that. So the future
+    of every batch is settled here with None, which its lane takes as a failure, and ``stop`` has nothing to wait for.
+
+    There is no public way in aiokafka 0.14, and two private ways are worse. ``MessageAccumulator.fail_all`` is made for
+    a sender that has ended: while the sender runs, it may queue a failed batch again and then removes it a second time
+    from ``_pending_batches``, a KeyError. ``Sender.close`` waits for the requests in flight, with a hung broker for
+    ``request_timeout_ms``. tests/streams/log/test_kafka_parts.py notices when the private parts change.
     """
     accumulator = producer._message_accumulator
     queued = {batch for batches in accumulator._batches.values() for batch in batches}

@@ -25,20 +25,20 @@ from streams.log.kafka.client import KafkaClient, describe, start, stop
 from streams.log.kafka.options import KafkaOptions
 from streams.log.merge import TimeMerge
 
-#: A partition is not fetched from while it holds so much memory here.
+#: A partition whose buffer holds this much memory is not fetched from.
 _BUFFER_BYTES_MAX = 2 << 20
-#: Partitions wait this long for one that is behind and brings nothing (its leader may be away), then go on alone.
+#: The other partitions wait this long for one that has records but brings none (its leader may be away).
 _HOLD_S = 0.5
-#: A waiting tail looks for added partitions this often.
+#: Interval at which a waiting tail looks for added partitions.
 _LOOK_AGAIN_S = 1.0
-#: No answer from any broker for this long, with nothing to return: the log is called unavailable.
+#: If a tail has nothing to return and no broker has answered for this long, the log counts as unavailable.
 _SILENCE_S = 5.0
-#: From then on the consumer is made anew at every poll, which waits so long before it fails.
+#: After that every poll makes a new consumer; the poll waits at least this long for it before it fails.
 _RECONNECT_S = 1.0
 
 
 class KafkaTail(Tail):
-    """A consumer at positions of its own. What polls have no room for is buffered (``TimeMerge``)."""
+    """Reads with a consumer whose positions are kept here. Records that a poll cannot return yet are buffered."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class KafkaTail(Tail):
         self._kafka: dict[TopicPartition, KafkaPartition] = {}
         self._own: dict[KafkaPartition, TopicPartition] = {}
         self._positions: dict[TopicPartition, int] = {}
-        #: The offset after the last one buffered.
+        #: By partition: the offset after the last buffered record.
         self._fetched: dict[TopicPartition, int] = {}
         self._merge = TimeMerge(())
         for partition, position in positions.items():
@@ -81,7 +81,7 @@ class KafkaTail(Tail):
         return self._positions
 
     async def open(self, timeout_s: float) -> None:
-        """Connect and go to the positions.
+        """Connect, and seek to the positions.
 
         Raises:
             LogUnavailableError: no broker answered in time.
@@ -98,9 +98,10 @@ class KafkaTail(Tail):
         self._consumer = consumer
 
     def _assign(self, consumer: AIOKafkaConsumer) -> None:
-        """Fetch from all partitions, each from behind what is buffered of it; what the consumer holds it fetches again.
+        """Fetch from all partitions, each from the offset after its buffered records.
 
-        Without a pause in between, so that a poll that is cancelled leaves it done or not.
+        The consumer drops the records that it holds, and fetches them again. There is no await in here, so a poll that
+        is cancelled leaves either everything assigned or nothing.
         """
         consumer.assign(list(self._kafka.values()))
         for partition, kafka in self._kafka.items():
@@ -110,7 +111,7 @@ class KafkaTail(Tail):
         self._held_since.clear()
 
     def _take_up_new(self, consumer: AIOKafkaConsumer) -> None:
-        """Partitions that were added since, each from its first record."""
+        """Also follow partitions that were added since, each from its first record."""
         added = [
             partition
             for topic in {partition.topic for partition in self._kafka}
@@ -158,11 +159,11 @@ class KafkaTail(Tail):
             await self._fetch(min(left_s, hold_s, _LOOK_AGAIN_S))
 
     async def _fetch(self, timeout_s: float) -> None:
-        """Buffer what has arrived; wait for it as long as this."""
+        """Buffer the records that have arrived; wait for some at most ``timeout_s``."""
         consumer = self._opened()
         wanted = self._wanted()
         if not wanted:
-            # Everything is lost or full; a full buffer is released before this is reached.
+            # Every partition is lost or full. ``poll`` releases a full buffer before it waits.
             await asyncio.sleep(timeout_s)
             return
         try:
@@ -181,7 +182,7 @@ class KafkaTail(Tail):
             self._held_since.pop(partition, None)
 
     def _wanted(self) -> list[KafkaPartition]:
-        """The partitions to fetch from; the full ones are paused, so that brokers are not asked for them."""
+        """The partitions to fetch from. Those with a full buffer are paused: the consumer does not fetch them."""
         consumer, wanted = self._opened(), []
         paused = consumer.paused()
         for partition, kafka in self._kafka.items():
@@ -197,7 +198,7 @@ class KafkaTail(Tail):
         return wanted
 
     async def _behind(self, now: float) -> tuple[list[TopicPartition], float]:
-        """Partitions to be waited for, and how long the next of those with nothing buffered may still hold us up."""
+        """The partitions to wait for, and the seconds until the first of those with an empty buffer is given up."""
         consumer = self._opened()
         behind, hold_s = [], float("inf")
         for partition, kafka in self._kafka.items():
@@ -207,8 +208,8 @@ class KafkaTail(Tail):
             if self._merge.empty(partition):
                 position = await consumer.position(kafka)
                 if position > self._fetched[partition]:
-                    # Behind the last record are offsets of none (transaction markers, compacted ones): at the end
-                    # the position is the end offset all the same, so that lag comes to nothing.
+                    # After the last record come offsets without a record (transaction markers, compacted records).
+                    # The position passes over them to the end offset, so that the lag reaches 0.
                     self._fetched[partition] = self._positions[partition] = position
                 if end is not None and position >= end:
                     self._held_since.pop(partition, None)
@@ -218,7 +219,7 @@ class KafkaTail(Tail):
                     behind.append(partition)
                     hold_s = min(hold_s, left_s)
             elif end is None or self._fetched[partition] < end:
-                behind.append(partition)  # before the first answer there may well be more
+                behind.append(partition)  # ``end`` is None before the first answer: there may be more records
         return behind, hold_s
 
     async def _raise_if_lost(self) -> None:
@@ -229,7 +230,7 @@ class KafkaTail(Tail):
                 raise OffsetOutOfRangeError(partition, self._positions[partition], starts[kafka])
 
     async def _raise_if_silent(self, now: float) -> None:
-        """An empty poll: is there nothing, or nobody? Brokers answer a fetch at least every fetch_max_wait_ms."""
+        """A poll was empty: find out whether brokers still answer. They answer a fetch within fetch_max_wait_ms."""
         consumer = self._opened()
         if self._silent_since is None:
             self._silent_since, self._silent_since_ms = now, int(time.time() * 1000)

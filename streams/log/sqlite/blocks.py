@@ -1,8 +1,8 @@
 """How the SQLite log stores records: blocks, each a run of one partition's records in one blob.
 
-A row a record would cost SQLite about 3 µs a record and a page cell each; a block costs a row for the whole run
-that one transaction brings to one partition, and its offsets stay dense (base offset + index). Layout of a body
-with n records, little-endian::
+One row per record would cost SQLite about 3 µs and a page cell per record. A block is one row for the whole run that
+one transaction brings to one partition, and its offsets stay dense (base offset + index). Layout of a body with n
+records, little-endian::
 
     n × u32 key sizes | n × u32 value sizes | n × u8 formats | keys, end to end | values, end to end
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from streams.log.interface import Format
 
-#: A block ends at so many records or bytes of body, so that reading one is bounded (one record may be larger).
+#: A block ends at this many records or bytes of body, so that reading one is bounded (a single record may be larger).
 BLOCK_RECORDS_MAX = 4096
 BLOCK_BYTES_MAX = 1 << 20
 _HEAD_BYTES = 9
@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
 
 class BlockError(Exception):
-    """A stored block is not what was written."""
+    """A stored block differs from what was written."""
 
 
 def encode(formats: Sequence[Format], keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
@@ -60,13 +60,13 @@ def decode(block: Block) -> tuple[list[Format], list[bytes], list[bytes]]:
     bounds += _HEAD_BYTES * n
     parts = [body[a:b] for a, b in pairwise(bounds.tolist())]
     codes = body[8 * n : _HEAD_BYTES * n]
-    # Almost every block is of one format: then no look-up a record.
+    # Almost every block has one format only: then no look-up per record.
     formats = [_FORMATS[codes[0]]] * n if codes.count(codes[0]) == n else [_FORMATS[code] for code in codes]
     return formats, parts[:n], parts[n:]
 
 
 def split(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Cut a run into blocks: (first, after last) of each, within the limits where a single record is."""
+    """Cut a run into blocks: (first, after last) of each, within the limits (a single record may exceed them)."""
     total = sum(map(len, keys)) + sum(map(len, values)) + _HEAD_BYTES * len(values)
     if total <= BLOCK_BYTES_MAX and len(values) <= BLOCK_RECORDS_MAX:
         yield 0, len(values)

@@ -1,8 +1,8 @@
 """Waking the tails of other processes: Unix datagram sockets in a folder beside the log.
 
-Each listening log binds one socket there; whoever appends sends one byte to every socket after the commit. A ring is
-only a hint (the tail then reads the log), so a lost one costs latency, never records. Sockets of dead processes
-refuse the datagram and are removed by whoever notices.
+Each listening log binds one socket there; a process that appends sends one byte to every socket after the commit. A
+ring is only a hint (the tail then reads the log), so a lost ring costs latency, never records. The socket of a dead
+process refuses the datagram, and the process that rang removes it.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-#: sun_path holds 108 bytes on Linux (104 on macOS); a socket's own name takes 22.
+#: A socket's path may have 108 bytes on Linux (104 on macOS); the socket's file name takes 22 of them.
 _FOLDER_CHARS_MAX = 80
 
 
 def folder_of(log_path: Path) -> Path:
-    """Where the sockets of this log are: beside it, or in the temporary folder when its path is too long."""
+    """The folder of this log's sockets: beside the log, or in the temporary folder if that path is too long."""
     path = log_path.resolve()
     beside = path.with_name(f"{path.name}-tails")
     if len(os.fsencode(beside)) <= _FOLDER_CHARS_MAX:
@@ -31,7 +31,7 @@ def folder_of(log_path: Path) -> Path:
 
 
 class Doorbell:
-    """One process's bell. ``listen`` and ``close`` on the event loop, ``ring`` on the thread that appends."""
+    """The bell of one process. Call ``listen`` and ``close`` on the event loop, ``ring`` on the thread that appends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -92,7 +92,7 @@ class Doorbell:
                 if error.errno == errno.ECONNREFUSED:
                     with contextlib.suppress(OSError):
                         os.unlink(path)
-                # EAGAIN: its buffer is full of rings not yet answered; one more would add nothing.
+                # EAGAIN: the socket's buffer is full of rings that were not answered yet; one more adds nothing.
 
     def close(self) -> None:
         """Stop listening and remove the socket (and the folder, when it was the last); idempotent."""

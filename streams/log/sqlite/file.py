@@ -1,7 +1,7 @@
-"""The SQLite file of an embedded log: address, schema, and everything that reads it.
+"""The SQLite file of an embedded log: address, schema, and every query that reads it.
 
-Tables: ``log`` (one row: next block number, last append time, how often retention removed something), ``identity``
-(one row: a random id, given when the file is made), ``partitions`` (where each begins and ends) and ``blocks`` (see
+Tables: ``log`` (one row: next block number, last append time, how often retention removed records), ``identity`` (one
+row: a random id, drawn when the file is made), ``partitions`` (start and end offset of each) and ``blocks`` (module
 ``blocks``).
 """
 
@@ -22,7 +22,7 @@ _APPLICATION_ID = 0x4D75726D
 _FORMAT_VERSION = 1
 _BUSY_TIMEOUT_S = 10.0
 _SYNCHRONOUS = ("full", "normal")
-#: The write-ahead file is copied into the database every so many pages (4 KiB each) and then cut to this size.
+#: The write-ahead file is copied into the database after this many pages (4 KiB each), and then cut to this size.
 _CHECKPOINT_PAGES = 4000
 _WAL_BYTES_MAX = 64 << 20
 
@@ -42,7 +42,7 @@ PRAGMA user_version = {_FORMAT_VERSION};
 
 
 class SqliteAddress(NamedTuple):
-    """What ``sqlite:///path?synchronous=full`` says; three slashes: relative path, four: absolute."""
+    """The parts of ``sqlite:///path?synchronous=full``; three slashes: relative path, four: absolute."""
 
     path: Path
     synchronous: str = "full"
@@ -74,7 +74,7 @@ def parse_address(url: str) -> SqliteAddress:
 
 
 def unavailable(path: Path, error: Exception) -> LogUnavailableError:
-    """The error to raise for what SQLite or the file system says, with a line that says what to do."""
+    """The error to raise for an error of SQLite or the file system; its message says what to do."""
     said = str(error)
     for words, advice in (
         ("full", "the disk is full; free some space (nothing of this append was written)"),
@@ -130,7 +130,7 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute(
             "INSERT INTO identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)", (secrets.token_hex(8),)
         )
-        # A write that always happens: SQLite opens a read-only file without a word.
+        # Always write something: SQLite opens a read-only file without an error.
         connection.execute("UPDATE log SET opened = opened + 1")
         connection.execute("COMMIT")
     except BaseException:
@@ -140,10 +140,10 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def connect(address: SqliteAddress) -> sqlite3.Connection:
-    """A connection in write-ahead mode, transactions by hand. For one thread at a time.
+    """A connection in write-ahead mode, whose transactions the caller begins and ends. For one thread at a time.
 
     Raises:
-        sqlite3.Error: as SQLite says it.
+        sqlite3.Error: the file cannot be opened.
     """
     connection = sqlite3.connect(
         address.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=64
@@ -160,7 +160,7 @@ def connect(address: SqliteAddress) -> sqlite3.Connection:
 
 
 def partition_rows(connection: sqlite3.Connection, topic: str) -> list[PartitionRow]:
-    """The topic's partitions, in order; empty when there is no such topic."""
+    """The topic's partitions, in order; empty if there is no such topic."""
     rows = connection.execute(
         "SELECT id, partition, start_offset, end_offset FROM partitions WHERE topic = ? ORDER BY partition", (topic,)
     )
@@ -180,9 +180,9 @@ def offsets_for_time(connection: sqlite3.Connection, topic: str, time_ms: int) -
 
 
 class Scan(NamedTuple):
-    """What one look at the log found: blocks in append order, and where to look on from.
+    """The result of one scan: blocks in append order, and the block number from which the next scan begins.
 
-    ``starts`` has the partitions' start offsets when retention ran since the last look, else it is empty.
+    ``starts`` has the partitions' start offsets if retention ran since the last scan, else it is empty.
     """
 
     blocks: list[Block]
@@ -192,7 +192,7 @@ class Scan(NamedTuple):
 
 
 def first_seq(connection: sqlite3.Connection, positions: Mapping[int, int]) -> int:
-    """The block number from which these positions (offset by partition id) are to be read."""
+    """The block number from which a scan finds all records from these positions (offset by partition id) on."""
     ((first,),) = connection.execute("SELECT next_seq FROM log")
     for partition_id, offset in positions.items():
         row = connection.execute(
@@ -214,7 +214,7 @@ def scan(
     records_max: int,
     bytes_max: int,
 ) -> Scan:
-    """Read blocks of these partitions from ``next_seq`` on, until there are enough records or bytes."""
+    """Read blocks of these partitions from ``next_seq`` on, until ``records_max`` or ``bytes_max`` is reached."""
     ids = ",".join(map(str, partition_ids))
     blocks: list[Block] = []
     starts: dict[int, int] = {}
@@ -223,7 +223,7 @@ def scan(
         ((end_seq, now_retentions),) = connection.execute("SELECT next_seq, retentions FROM log")
         if now_retentions != retentions:
             starts = dict(connection.execute(f"SELECT id, start_offset FROM partitions WHERE id IN ({ids})"))
-        # "+partition_id": keep SQLite from the partition index, which would have it sort by seq.
+        # "+partition_id" keeps SQLite from using the partition index; with that index it would have to sort by seq.
         cursor = connection.execute(
             "SELECT seq, partition_id, base_offset, records, append_ms, crc, body FROM blocks"
             f" WHERE seq >= ? AND +partition_id IN ({ids}) ORDER BY seq",

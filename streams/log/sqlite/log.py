@@ -1,9 +1,9 @@
 """The embedded event log: one SQLite file in write-ahead mode, no broker.
 
-Appends go through one thread that groups them into transactions (``sqlite_writer``); reads run on another, in blocks
-(``sqlite_blocks``). Every block has a number in one global append order, and that is the order in which tails return
-runs: a replay from the start interleaves partitions exactly as the first run did. Several processes may open the same
-file; a commit wakes the tails of all of them (``doorbell``).
+One thread groups appends into transactions (``writer``); a second thread reads, in blocks (``blocks``). Every block has
+a number in one global append order, and tails return runs in that order. So a replay from the start interleaves
+partitions exactly as the first reading did. Several processes may open the same file; a commit wakes the tails of all
+of them (``doorbell``).
 """
 
 import asyncio
@@ -31,15 +31,15 @@ from streams.log.sqlite.writer import Append, Call, SqliteWriter
 
 T = TypeVar("T")
 
-#: An append waits while so many bytes are on their way to the disk.
+#: An append waits while this many bytes are on their way to the disk.
 _PENDING_BYTES_MAX = 64 << 20
-#: Blocks that retention removes in one transaction: appends go on between them.
+#: Retention removes at most this many blocks per transaction, so that appends can go on in between.
 _REMOVE_BLOCKS = 256
 
 
 class SqliteLog(EventLog):
-    """The embedded backend; see the module. ``sqlite:///path`` with ``?synchronous=normal`` trading the last
-    commits before a power cut (not a crash) for speed."""
+    """The embedded backend; see the module. ``?synchronous=normal`` is faster, and a power cut (not a crash) may then
+    lose the last commits."""
 
     def __init__(self, config: LogConfig) -> None:
         self._address = sqlite_file.parse_address(config.url)
@@ -122,7 +122,7 @@ class SqliteLog(EventLog):
         self._opened()
         ids: dict[int, TopicPartition] = {}
         for topic in {partition.topic for partition in positions}:
-            known = await self._ids(topic)  # a topic's partitions never change here
+            known = await self._ids(topic)  # in this backend a topic's partitions never change
             if follow_new:
                 positions = {TopicPartition(topic, p): 0 for p in known} | dict(positions)
             for partition in positions:
@@ -184,7 +184,7 @@ class SqliteLog(EventLog):
         return await future  # type: ignore[no-any-return]
 
     async def _ids(self, topic: str) -> dict[int, int]:
-        """Row ids by partition; they never change once there."""
+        """Row ids by partition; once a topic exists they never change."""
         ids = self._partition_ids.get(topic)
         if ids is None:
             ids = self._partition_ids[topic] = {row.partition: row.id for row in await self._rows(topic)}
@@ -207,7 +207,7 @@ class SqliteLog(EventLog):
 
 
 def _remove_blocks(connection: sqlite3.Connection, partition_id: int, before_ms: int) -> int:
-    """Remove the partition's oldest blocks that were appended before; returns how many (at most _REMOVE_BLOCKS)."""
+    """Remove blocks that were appended before ``before_ms``, at most ``_REMOVE_BLOCKS``; returns how many."""
     removed = connection.execute(
         "DELETE FROM blocks WHERE seq IN (SELECT seq FROM blocks WHERE partition_id = ? AND append_ms < ?"
         " ORDER BY append_ms, seq LIMIT ?)",

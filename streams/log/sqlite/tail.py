@@ -13,14 +13,14 @@ from streams.log.sqlite.blocks import Block, decode
 
 T = TypeVar("T")
 
-#: A read ends at so many bytes of blocks.
+#: A read ends when its blocks have this many bytes.
 _READ_BYTES_MAX = 4 << 20
-#: A waiting tail looks again after this long even if nobody rang (the ring is only a hint).
+#: A waiting tail reads again after this time even if nobody rang (a ring is only a hint).
 _LOOK_AGAIN_S = 1.0
 
 
 class BlockReader(Protocol):
-    """What a tail needs of its log."""
+    """The part of the log that a tail uses."""
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask the reading connection, off the event loop."""
@@ -32,7 +32,7 @@ class BlockReader(Protocol):
 class SqliteTail(Tail):
     """Follows partitions in the log's global append order.
 
-    Blocks are decoded whole; what a poll has no room for stays here (at most one read, ``_READ_BYTES_MAX``).
+    Blocks are decoded whole. Records that a poll cannot return yet stay here, at most one read (``_READ_BYTES_MAX``).
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SqliteTail(Tail):
     async def close(self) -> None:
         self._closed = True
         self._log.forget(self)
-        self._bell.set()  # a poll that still waits hears of it
+        self._bell.set()  # wakes a poll that still waits
 
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Records]:
         loop = asyncio.get_running_loop()
@@ -82,7 +82,7 @@ class SqliteTail(Tail):
                 continue
 
     async def _fill(self, records_max: int) -> None:
-        # State changes only after the read has come back: a cancelled poll loses nothing.
+        # Change state only after the read has returned, so that a cancelled poll loses nothing.
         scan, runs = await self._log.read(lambda connection: self._look(connection, records_max))
         self._next_seq, self._retentions = scan.next_seq, scan.retentions
         for run in runs:
@@ -134,7 +134,8 @@ class SqliteTail(Tail):
 def _runs(
     blocks: Sequence[Block], ids: Mapping[int, TopicPartition], read_to: dict[int, int]
 ) -> list[tuple[int, Records]]:
-    """Decode blocks into runs, without what was read already; neighbors of one partition become one run."""
+    """Decode blocks into runs, without the records that were read already. Neighboring blocks of one partition become
+    one run."""
     runs: list[tuple[int, Records]] = []
     for block in blocks:
         skip = read_to[block.partition_id] - block.base_offset

@@ -1,7 +1,7 @@
-"""The one thread that writes an embedded log: it groups the appends that wait into a transaction (group commit).
+"""The one thread that writes an embedded log. It groups waiting appends into one transaction (group commit).
 
-While a commit waits for the disk, further appends gather; the next transaction takes them all. So the cost of a
-durable commit is shared by everything that arrives during the one before it.
+While a commit waits for the disk, further appends gather; the next transaction takes them all. So all appends that
+arrive during one commit share the cost of the next.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from streams.log.sqlite import blocks as sqlite_blocks
 from streams.log.sqlite.doorbell import Doorbell
 from streams.log.sqlite.file import SqliteAddress, connect, unavailable
 
-#: Appends are gathered into one transaction up to so many records.
+#: A transaction takes no further append once it has this many records.
 _GROUP_RECORDS_MAX = 16_384
 
 Placed = list[tuple[int, int]]
@@ -35,7 +35,7 @@ class Append(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Anything else that writes: a function run in a transaction of its own."""
+    """Any other write: a function that runs in a separate transaction."""
 
     future: asyncio.Future[Any]
     function: Callable[[sqlite3.Connection], Any]
@@ -51,7 +51,7 @@ class _Run(NamedTuple):
 
 
 class SqliteWriter:
-    """Owns the writing connection and its thread. ``submit`` on the event loop; results come back to it."""
+    """Owns the writing connection and its thread. Call ``submit`` on the event loop; results are set there too."""
 
     def __init__(self, address: SqliteAddress, doorbell: Doorbell, on_commit: Callable[[], None]) -> None:
         self._address = address
@@ -65,7 +65,7 @@ class SqliteWriter:
         self._thread.start()
 
     def submit(self, work: Append | Call) -> None:
-        """Hand over; the work's future is resolved once it is durable."""
+        """Hand work over to the thread. The work's future is resolved once the write is durable."""
         with self._wake:
             if self._stopping:
                 work.future.set_exception(LogUnavailableError(f"log {self._address.path}: is closed"))
@@ -74,7 +74,7 @@ class SqliteWriter:
             self._wake.notify()
 
     def stop(self) -> None:
-        """Finish what was submitted and end the thread. Blocks; not on the event loop."""
+        """Finish the submitted work and end the thread. This blocks: do not call it on the event loop."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -89,7 +89,7 @@ class SqliteWriter:
             except (sqlite3.Error, LogUnavailableError) as error:
                 problem = error if isinstance(error, LogUnavailableError) else unavailable(self._address.path, error)
                 self._post([(w.future, problem) for w in work], committed=False)
-            except Exception as error:  # a defect: whoever waits must hear of it, and the thread must live
+            except Exception as error:  # a bug: the callers that wait get the error, and the thread goes on
                 self._post([(w.future, error) for w in work], committed=False)
             else:
                 self._post([(w.future, r) for w, r in zip(work, results, strict=True)], committed=True)
@@ -99,7 +99,7 @@ class SqliteWriter:
                 connection.close()
 
     def _next(self) -> list[Append | Call]:
-        """The next group of appends, or one call; empty when stopped and nothing is left."""
+        """The next group of appends, or one call; empty after ``stop`` once no work is left."""
         with self._wake:
             while not self._waiting and not self._stopping:
                 self._wake.wait()
@@ -116,7 +116,7 @@ class SqliteWriter:
             return group
 
     def _transaction(self, connection: sqlite3.Connection, work: Sequence[Append | Call]) -> list[Any]:
-        # IMMEDIATE: take the write lock before reading the offsets, so that two processes never give one twice.
+        # IMMEDIATE takes the write lock before the offsets are read, so that two processes never use one offset twice.
         connection.execute("BEGIN IMMEDIATE")
         try:
             appends = [w for w in work if isinstance(w, Append)]
@@ -140,14 +140,14 @@ class SqliteWriter:
             if committed:
                 self._on_commit()
 
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to tell
+        with contextlib.suppress(RuntimeError):  # the event loop has ended: nobody waits any more
             self._loop.call_soon_threadsafe(settle)
 
 
 def _append(connection: sqlite3.Connection, appends: Sequence[Append]) -> list[Placed]:
-    """Write a group: one run a partition, in the order the partitions were first met."""
+    """Write a group: one run per partition, in the order in which the partitions first appear."""
     ((seq, last_ms),) = connection.execute("SELECT next_seq, append_ms FROM log")
-    # Append times never go back, even where the clock does: offsets by time rely on it.
+    # Append times never go back, even if the clock does: ``offsets_for_time`` relies on that.
     append_ms = max(int(time.time() * 1000), last_ms)
     runs: dict[int, _Run] = {}
     results = []
