@@ -16,8 +16,9 @@ from engine.engagement_aggregates import arrays, read_kernels, write_kernels
 from engine.engagement_aggregates.arrays import Label, PairLabel
 from engine.engagement_aggregates.check import check
 from engine.errors import ConfigError
+from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.id_map import SIZE, id_map_bytes
-from engine.room import DerivedRoom
+from engine.room import DerivedRoom, only_grew
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
 
 Ids = NDArray[np.uint64]
@@ -92,11 +93,13 @@ class EngagementAggregates(DerivedRoom):
             config.pairs_per_viewer,
             (config.half_life_short_ms, config.half_life_long_ms),
         )
+        self._found = np.empty((write_kernels.AHEAD_ROWS, write_kernels.FOUND_COLUMNS), np.int64)
         super().__init__(self._aggregates, self._aggregates.header)
 
     def apply(self, batch: EventBatch) -> None:
         """Count the piece's acts; who follows, blocks or mutes whom is as of the end of the piece."""
-        write_kernels.apply(self._aggregates, self._social_graph.graph, batch, np.float64(self.config.dwell_s_min))
+        dwell_s_min = np.float64(self.config.dwell_s_min)
+        write_kernels.apply(self._aggregates, self._social_graph.graph, batch, dwell_s_min, self._found)
 
     def of_authors(self, author_ids: Ids, time_ms: int) -> Counts:
         """What people did to authors' tweets and to the authors, decayed to ``time_ms``.
@@ -135,6 +138,21 @@ class EngagementAggregates(DerivedRoom):
             InvariantError: state that must not exist.
         """
         check(self._aggregates)
+
+    def grow_from(self, smaller: "EngagementAggregates") -> bool:
+        """Hold the same counts (``Bounded.grow_from``)."""
+        capacities = ("authors_max", "viewers_max", "pairs_per_viewer")
+        if not only_grew(smaller.config, self.config, capacities=capacities, rules=("dwell_s_min",)):
+            return False
+        own, held = self._aggregates, smaller._aggregates
+        grow_id_map(own.authors, held.authors)
+        grow_id_map(own.viewers, held.viewers)
+        for name in ("author_counts", "author_ms", "author_touched", "viewer_touched", "header"):
+            copy_rows(getattr(own, name), getattr(held, name))
+        viewers, pairs = held.pair_author.shape
+        for name in ("pair_author", "pair_ms", "pair_act_ms", "pair_counts"):
+            getattr(own, name)[:viewers, :pairs] = getattr(held, name)
+        return True
 
 
 def _one_signature(ids: Ids) -> Ids:

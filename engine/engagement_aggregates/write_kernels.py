@@ -39,8 +39,11 @@ from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
 from engine.social_graph.arrays import BLOCK, FOLLOW, MUTE, edge_flags, prefetch_edge, prefetch_id
 
-#: Rows whose authors and viewers are fetched ahead together, so that their cache misses overlap.
+#: Rows whose authors and viewers are looked up together, so that their cache misses overlap.
 AHEAD_ROWS = 32
+#: Columns of what is looked up of a row: whether it counts; indices of author and viewer here, and in the graph.
+COUNTS, AUTHOR, VIEWER, SOURCE, TARGET = range(5)
+FOUND_COLUMNS = 5
 
 ZERO = np.uint64(0)
 NONE = 255
@@ -78,13 +81,6 @@ def _author_of(batch: Any, row: Any) -> Any:
     return batch.original_author_id[row] if batch.kind[row] < ENGAGEMENTS_END else batch.subject_id[row]
 
 
-@inlined
-def _flags(g: Any, viewer_id: Any, author_id: Any) -> Any:
-    """The social graph's flags from viewer to author, 0 where either is unknown."""
-    source, target = np.int64(find(g.ids, viewer_id)), np.int64(find(g.ids, author_id))
-    return edge_flags(g, source, target) if source >= 0 and target >= 0 else np.int64(0)
-
-
 # --- authors ----------------------------------------------------------------------------------------------------
 
 
@@ -103,8 +99,8 @@ def _enter_author(s: Any, author_id: Any, time_ms: Any) -> None:
 
 
 @inlined
-def _count_author(s: Any, author_id: Any, code: Any, time_ms: Any, from_follower: Any) -> None:
-    a = np.int64(find(s.authors, author_id))
+def _count_author(s: Any, a: Any, code: Any, time_ms: Any, from_follower: Any) -> None:
+    """Count for the author of an index; -1 is not known."""
     if a < 0:
         s.header[UNKNOWN_AUTHOR] += 1
         return
@@ -179,8 +175,10 @@ def _enter_pair(s: Any, v: Any, author_id: Any, code: Any, time_ms: Any) -> Any:
 
 
 @inlined
-def _count_pair(s: Any, viewer_id: Any, author_id: Any, code: Any, time_ms: Any) -> None:
-    v = np.int64(find(s.viewers, viewer_id))
+def _count_pair(s: Any, v: Any, viewer_id: Any, author_id: Any, code: Any, time_ms: Any) -> None:
+    """Count for the pair; ``v``: the viewer's index some rows ago, -1 when the viewer was not known."""
+    if v < 0 or s.viewers.keys[v] != viewer_id:
+        v = np.int64(find(s.viewers, viewer_id))
     if v < 0:
         v = _enter_viewer(s, viewer_id)
     elif code != KIND_IMPRESSION:
@@ -224,76 +222,85 @@ def _counts(s: Any, batch: Any, row: Any, dwell_s_min: Any) -> Any:
 
 
 @kernel
-def _prefetch(s: Any, g: Any, batch: Any, start: Any, end: Any) -> None:
-    """Ask for what the rows will need, step by step: id slots; vectors, places and edges; pairs. Changes nothing."""
+def _look_up(s: Any, g: Any, batch: Any, start: Any, end: Any, dwell_s_min: Any, found: Any) -> None:
+    """Find what the rows from ``start`` to ``end`` are about, in steps, so that their cache misses overlap.
+
+    ``found``: int64 (``AHEAD_ROWS``, ``FOUND_COLUMNS``), written. Authors and the graph do not change while acts are
+    counted; a viewer's index may, so it is looked at again.
+    """
     author_mask = np.uint64(s.authors.slots.shape[0] // 2 - 1)
     viewer_mask = np.uint64(s.viewers.slots.shape[0] // 2 - 1)
     one, per_viewer = np.uint64(1), s.pair_author.shape[1]
     for row in range(start, end):
-        if AUTHOR_LABEL_OF[batch.kind[row]] != NONE:
-            author_id = _author_of(batch, row)
+        at = row - start
+        found[at, COUNTS] = _counts(s, batch, row, dwell_s_min)
+        if found[at, COUNTS]:
+            author_id, viewer_id = _author_of(batch, row), batch.user_id[row]
             prefetch(s.authors.slots, np.int64((mix64(author_id) & author_mask) << one))
-            prefetch(s.viewers.slots, np.int64((mix64(batch.user_id[row]) & viewer_mask) << one))
-            if POSITIVE[batch.kind[row]]:
+            prefetch(s.viewers.slots, np.int64((mix64(viewer_id) & viewer_mask) << one))
+            if NEEDED[batch.kind[row]] or POSITIVE[batch.kind[row]]:
                 prefetch_id(g, author_id)
-                prefetch_id(g, batch.user_id[row])
-    counts, pairs = s.author_counts.reshape(-1), s.pair_author.reshape(-1)
+                prefetch_id(g, viewer_id)
+    author_counts, pairs = s.author_counts.reshape(-1), s.pair_author.reshape(-1)
     for row in range(start, end):
-        code = batch.kind[row]
-        if AUTHOR_LABEL_OF[code] != NONE:
-            author_id = _author_of(batch, row)
-            a = np.int64(find(s.authors, author_id))
+        at, code = row - start, batch.kind[row]
+        if found[at, COUNTS]:
+            author_id, viewer_id = _author_of(batch, row), batch.user_id[row]
+            a, v = np.int64(find(s.authors, author_id)), np.int64(find(s.viewers, viewer_id))
+            found[at, AUTHOR], found[at, VIEWER] = a, v
             if a >= 0:
-                prefetch(counts, (a * AUTHOR_LABELS + AUTHOR_LABEL_OF[code]) * HALF_LIVES)
+                prefetch(author_counts, (a * AUTHOR_LABELS + AUTHOR_LABEL_OF[code]) * HALF_LIVES)
                 prefetch(s.author_ms, a)
-            v = np.int64(find(s.viewers, batch.user_id[row]))
             if v >= 0:
                 for p in range(0, per_viewer, 8):
                     prefetch(pairs, v * per_viewer + p)
-            if POSITIVE[code]:
-                source, target = np.int64(find(g.ids, batch.user_id[row])), np.int64(find(g.ids, author_id))
+            found[at, SOURCE] = found[at, TARGET] = -1
+            if NEEDED[code] or (POSITIVE[code] and a >= 0):
+                source, target = np.int64(find(g.ids, viewer_id)), np.int64(find(g.ids, author_id))
+                found[at, SOURCE], found[at, TARGET] = source, target
                 if source >= 0 and target >= 0:
                     prefetch_edge(g, source, target)
-    counts, landmarks, acts = s.pair_counts.reshape(-1), s.pair_ms.reshape(-1), s.pair_act_ms.reshape(-1)
+    pair_counts, landmarks, acts = s.pair_counts.reshape(-1), s.pair_ms.reshape(-1), s.pair_act_ms.reshape(-1)
     for row in range(start, end):
-        code = batch.kind[row]
-        if PAIR_LABEL_OF[code] != NONE:
-            v = np.int64(find(s.viewers, batch.user_id[row]))
-            p = find_pair(s, v, _author_of(batch, row)) if v >= 0 else -1
+        at, code = row - start, batch.kind[row]
+        if found[at, COUNTS] and PAIR_LABEL_OF[code] != NONE and found[at, VIEWER] >= 0:
+            v = found[at, VIEWER]
+            p = find_pair(s, v, _author_of(batch, row))
             if p >= 0:
                 pair = v * per_viewer + p
-                prefetch(counts, (pair * PAIR_LABELS + PAIR_LABEL_OF[code]) * HALF_LIVES)
+                prefetch(pair_counts, (pair * PAIR_LABELS + PAIR_LABEL_OF[code]) * HALF_LIVES)
                 prefetch(landmarks, pair)
                 prefetch(acts, pair)
 
 
 @kernel
-def apply(s: Any, g: Any, batch: Any, dwell_s_min: Any) -> None:
+def apply(s: Any, g: Any, batch: Any, dwell_s_min: Any, found: Any) -> None:
     """Apply a piece: authors of new tweets become known first, then every act is counted, in order.
 
     ``s``: ``Aggregates``. ``g``: the social graph as of the end of the piece. ``batch``: an ``EventBatch``, resolved.
-    ``dwell_s_min``: float64. Writes every array of ``s``.
+    ``dwell_s_min``: float64. ``found``: scratch of ``_look_up``. Writes every array of ``s``.
     """
     for row in range(batch.kind.shape[0]):
         # A retweet is no tweet of its author's own.
         if batch.kind[row] == KIND_CREATE and batch.original_id[row] == batch.subject_id[row]:
             _enter_author(s, batch.user_id[row], batch.timestamp_ms[row])
-    ahead = 0
+    start = ahead = 0
     for row in range(batch.kind.shape[0]):
         if row >= ahead:
-            ahead = min(row + AHEAD_ROWS, batch.kind.shape[0])
-            _prefetch(s, g, batch, np.int64(row), np.int64(ahead))
-        if not _counts(s, batch, row, dwell_s_min):
+            start, ahead = row, min(row + AHEAD_ROWS, batch.kind.shape[0])
+            _look_up(s, g, batch, np.int64(start), np.int64(ahead), dwell_s_min, found)
+        what = found[row - start]
+        if not what[COUNTS]:
             continue
         code, viewer_id, author_id = batch.kind[row], batch.user_id[row], _author_of(batch, row)
         flags = np.int64(0)
-        if NEEDED[code] or POSITIVE[code]:
-            flags = _flags(g, viewer_id, author_id)
+        if what[SOURCE] >= 0 and what[TARGET] >= 0:
+            flags = edge_flags(g, what[SOURCE], what[TARGET])
         if flags & NEEDED[code] != NEEDED[code]:
             s.header[NOT_IN_FORCE] += 1
             continue
         s.header[COUNTED] += 1
         time_ms = batch.timestamp_ms[row]
-        _count_author(s, author_id, code, time_ms, POSITIVE[code] and flags & FOLLOW != 0)
+        _count_author(s, what[AUTHOR], code, time_ms, POSITIVE[code] and flags & FOLLOW != 0)
         if PAIR_LABEL_OF[code] != NONE:
-            _count_pair(s, viewer_id, author_id, code, time_ms)
+            _count_pair(s, what[VIEWER], viewer_id, author_id, code, time_ms)

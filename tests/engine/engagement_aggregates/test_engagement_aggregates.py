@@ -275,6 +275,27 @@ def test_a_restored_room_goes_on_alike():
         assert array.tobytes() == again.arrays()[name].tobytes(), name
 
 
+def test_a_larger_room_goes_on_where_a_smaller_one_was():
+    acts = [Act(Kind.FAVORITE, v, a, T0 + 7 * v + a) for v in range(1, 6) for a in range(1, 6)]
+    small, _ = make_room(SMALL)
+    small.apply(batch_of(creates(range(1, 6)) + acts))
+    large, _ = make_room()
+    assert large.grow_from(small)
+    large.check()
+    assert large.counters() == small.counters()
+    assert {name: used for name, (used, _) in large.usage().items()} == {
+        name: used for name, (used, _) in small.usage().items()
+    }
+    assert np.array_equal(large.of_authors(AUTHORS, T0 + HOUR), small.of_authors(AUTHORS, T0 + HOUR))
+    for viewer in range(1, 6):
+        assert np.array_equal(large.of_pairs(viewer, AUTHORS, T0), small.of_pairs(viewer, AUTHORS, T0))
+    large.apply(batch_of([*creates([7]), Act(Kind.REPLY, 8, 7, T0)]))
+    large.check()
+    assert large.counters()["authors_evicted"] == small.counters()["authors_evicted"]
+    assert large.of_pairs(8, AUTHORS, T0)[6, PairLabel.REPLY, 0] == 1
+    assert not make_room(SMALL)[0].grow_from(large)
+
+
 def test_a_request_before_the_acts_does_not_grow_them():
     room, _ = make_room()
     room.apply(batch_of([*creates([1]), Act(Kind.FAVORITE, 2, 1, T0)]))
