@@ -78,7 +78,7 @@ REBASE_HALF_LIVES = 4.0
     EVICTED_AUTHORS,
     EVICTED_VIEWERS,
     EVICTED_PAIRS,
-    IMPRESSIONS_WITHOUT_PLACE,
+    IMPRESSIONS_WITHOUT_PAIR,
     UNKNOWN_AUTHOR,
     WITHOUT_AUTHOR,
     WITHOUT_USER,
@@ -96,7 +96,7 @@ class Aggregates(NamedTuple):
     ``authors``: author ids to indices. ``author_counts``: float32 (a, labels, half-lives). ``author_ms``: int64 (a,),
     landmarks. ``author_touched``: uint8 (a,), 1 where somebody acted since the hand of eviction last passed.
     ``viewers``, ``viewer_touched``: the same of viewers. ``pair_author``: uint64 (v, p), 0 empty. ``pair_ms``: int64
-    (v, p), landmarks. ``pair_act_ms``: int64 (v, p), the newest act other than an impression, 0 none. ``pair_counts``:
+    (v, p), landmarks. ``pair_act_ms``: int64 (v, p), the newest act other than an impression. ``pair_counts``:
     float32 (v, p, pair labels, half-lives). ``header``: int64 scalars. ``half_lives_ms``: float64 (2,), not state.
     """
 
@@ -175,6 +175,8 @@ def clear(counts: Any) -> None:
 @inlined
 def weight(time_ms: Any, landmark_ms: Any, half_life_ms: Any) -> Any:
     """What an act counts against a landmark, as float64: more than 1 after it, less before it."""
+    if time_ms == landmark_ms:
+        return 1.0
     return exp2(np.float64(time_ms - landmark_ms) / half_life_ms)
 
 

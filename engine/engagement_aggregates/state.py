@@ -47,7 +47,7 @@ COUNTERS = {
     "authors_evicted": arrays.EVICTED_AUTHORS,
     "viewers_evicted": arrays.EVICTED_VIEWERS,
     "pairs_evicted": arrays.EVICTED_PAIRS,
-    "impressions_without_place": arrays.IMPRESSIONS_WITHOUT_PLACE,
+    "impressions_without_pair": arrays.IMPRESSIONS_WITHOUT_PAIR,
     "unknown_author": arrays.UNKNOWN_AUTHOR,
     "without_author": arrays.WITHOUT_AUTHOR,
     "without_user": arrays.WITHOUT_USER,

@@ -13,7 +13,7 @@ from engine.engagement_aggregates.arrays import (
     EVICTED_PAIRS,
     EVICTED_VIEWERS,
     HALF_LIVES,
-    IMPRESSIONS_WITHOUT_PLACE,
+    IMPRESSIONS_WITHOUT_PAIR,
     LONG,
     NOT_IN_FORCE,
     OWN_TWEETS,
@@ -148,11 +148,8 @@ def find_pair(s: Any, v: Any, author_id: Any) -> Any:
 
 
 @kernel
-def _enter_pair(s: Any, v: Any, author_id: Any, code: Any, time_ms: Any) -> Any:
-    """A place for an author new to the viewer: a free one, else the viewer's pair whose newest act is the oldest.
-
-    An impression takes no pair's place that had an act: -1 then.
-    """
+def _enter_pair(s: Any, v: Any, author_id: Any, time_ms: Any) -> Any:
+    """A place for an author new to the viewer: a free one, else the viewer's pair whose newest act is the oldest."""
     oldest = 0
     for p in range(s.pair_author.shape[1]):
         if s.pair_author[v, p] == ZERO:
@@ -162,34 +159,36 @@ def _enter_pair(s: Any, v: Any, author_id: Any, code: Any, time_ms: Any) -> Any:
             oldest = p
     if s.pair_author[v, oldest] == ZERO:
         s.header[PAIRS] += 1
-    elif code == KIND_IMPRESSION and s.pair_act_ms[v, oldest] > 0:
-        s.header[IMPRESSIONS_WITHOUT_PLACE] += 1
-        return -1
     else:
         s.header[EVICTED_PAIRS] += 1
         clear(s.pair_counts[v, oldest])
-        s.pair_act_ms[v, oldest] = 0
     s.pair_author[v, oldest] = author_id
     s.pair_ms[v, oldest] = time_ms
+    s.pair_act_ms[v, oldest] = time_ms
     return oldest
 
 
 @inlined
 def _count_pair(s: Any, v: Any, viewer_id: Any, author_id: Any, code: Any, time_ms: Any) -> None:
-    """Count for the pair; ``v``: the viewer's index some rows ago, -1 when the viewer was not known."""
+    """Count for the pair; ``v``: the viewer's index some rows ago, -1 when the viewer was not known.
+
+    An impression counts for a pair that is there, and makes none.
+    """
     if v < 0 or s.viewers.keys[v] != viewer_id:
         v = np.int64(find(s.viewers, viewer_id))
-    if v < 0:
-        v = _enter_viewer(s, viewer_id)
-    elif code != KIND_IMPRESSION:
-        s.viewer_touched[v] = 1
-    p = find_pair(s, v, author_id)
-    if p < 0:
-        p = _enter_pair(s, v, author_id, code, time_ms)
+    p = find_pair(s, v, author_id) if v >= 0 else -1
+    if code == KIND_IMPRESSION:
         if p < 0:
+            s.header[IMPRESSIONS_WITHOUT_PAIR] += 1
             return
-    if code != KIND_IMPRESSION:
-        s.pair_act_ms[v, p] = max(s.pair_act_ms[v, p], time_ms, 1)
+    else:
+        if v < 0:
+            v = _enter_viewer(s, viewer_id)
+        else:
+            s.viewer_touched[v] = 1
+        if p < 0:
+            p = _enter_pair(s, v, author_id, time_ms)
+        s.pair_act_ms[v, p] = max(s.pair_act_ms[v, p], time_ms)
     counts = s.pair_counts[v, p]
     landmark_ms = landmark_for(counts, s.pair_ms[v, p], time_ms, s.half_lives_ms)
     s.pair_ms[v, p] = landmark_ms

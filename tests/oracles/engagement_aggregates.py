@@ -53,7 +53,7 @@ class Clock:
 
 
 class Pair:
-    """One author of a viewer."""
+    """One author of a viewer; ``act_ms``: the newest act."""
 
     def __init__(self, author: int) -> None:
         self.author, self.act_ms, self.vector = author, 0, Vector()
@@ -103,6 +103,9 @@ class Model:
             self._act_of_pair(act, is_act)
 
     def _act_of_pair(self, act: Act, is_act: bool) -> None:
+        known = [pair.author for pair in self.viewers.get(act.viewer, [])]
+        if not is_act and act.author not in known:
+            return
         if act.viewer not in self.viewers:
             self.viewers.pop(self.viewer_clock.enter(act.viewer), None)
             self.viewer_clock.touched.discard(act.viewer)
@@ -116,10 +119,7 @@ class Model:
             if len(pairs) < self.pairs_per_viewer:
                 pairs.append(pair)
             else:
-                oldest = min(pairs, key=lambda pair: pair.act_ms)
-                if oldest.act_ms and not is_act:
-                    return
-                pairs[pairs.index(oldest)] = pair
+                pairs[pairs.index(min(pairs, key=lambda pair: pair.act_ms))] = pair
         if is_act:
             pair.act_ms = max(pair.act_ms, act.time_ms)
         label = PairLabel.NEGATIVE if act.kind in NEGATIVE else PairLabel[act.kind.name]
