@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -127,7 +128,10 @@ class SmallEngine:
             return "engaged"
         return "rejected" if pair in self.rejected else None
 
-    async def feed(self, request: Request) -> Feed:
+    async def answer(self, request: Request, finish: Callable[[Feed], Any]) -> Any:
+        return finish(self.feed(request))
+
+    def feed(self, request: Request) -> Feed:
         if self.fail is not None:
             raise self.fail
         started = time.perf_counter()
@@ -359,7 +363,7 @@ async def test_why_says_everything(site: Site, reader: Reader):
     await expect(panel.locator(".reputation")).to_contain_text("61 of 100, higher than 87 % of 1,000 accounts")
     await expect(panel.locator(".tick")).to_have_text([name.replace("_", " ") for name in FILTERS])
     viewer, now = site.engine.society.viewer_ids(1)[0], site.engine.now_ms()
-    feed = await site.engine.feed(Request(viewer_id=viewer, request_id=1, time_ms=now, seed=1, explain=Explain.ALL))
+    feed = site.engine.feed(Request(viewer_id=viewer, request_id=1, time_ms=now, seed=1, explain=Explain.ALL))
     entry = feed.entries[0]
     assert str(entry.tweet_id) == (await reader.ids())[0]
     assert [f.name for f in entry.why.factors] == ["out_of_network"]
