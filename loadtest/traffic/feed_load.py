@@ -22,7 +22,7 @@ OPENING_MAX: Final = 64
 OPEN_TIMEOUT_S: Final = 60.0
 #: How long the answers of one load are waited for after its last request.
 SETTLE_S: Final = 5.0
-#: Of every so many answers the entries are counted.
+#: Entries are counted in the first answer of a load, and in every ``COUNTED_EVERY``-th after it.
 COUNTED_EVERY: Final = 16
 
 _FEED: Final = b'{"type":"feed","request_id":"'
@@ -161,9 +161,9 @@ class _Client:
         due_s = self._due.pop(payload[len(_FEED) : payload.index(b'"', len(_FEED))], None)
         if due_s is None:
             return
-        self._latency_s.append(now_s - due_s)
         if len(self._latency_s) % COUNTED_EVERY == 0:
             self._entries.append(payload.count(b'"tweet_id":'))
+        self._latency_s.append(now_s - due_s)
 
     async def run(self, load: Load) -> LoadResult:
         """Send a load and wait for its answers."""
