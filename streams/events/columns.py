@@ -1,7 +1,7 @@
-"""Decoded events of one topic into the columns of an ``EventBatch``.
+"""Turns decoded events of one topic into the columns of an ``EventBatch``.
 
-Engagements are many: their columns are built and checked field by field, whole lists at a time. If any event breaks a
-rule the whole list is refused here, and the caller looks at the events one by one (decode.py).
+Most events are engagements, so their columns are built and checked field by field, a whole list at a time. If any event
+breaks a rule the whole list is refused here, and the caller checks the events one by one (decode.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ _CREATE, _EDIT, _DELETE, _LABEL, _UNLABEL = map(int, (Kind.CREATE, Kind.EDIT, Ki
 _MODEL_PART, _MODEL_COMMIT = int(Kind.MODEL_PART), int(Kind.MODEL_COMMIT)
 _MENTION, _MEDIA_TAG, _HASHTAG, _URL = map(int, (Kind.MENTION, Kind.MEDIA_TAG, Kind.HASHTAG, Kind.URL))
 
-#: The tweet columns before the text's place, of a row that has none but a name or a model's content.
+#: The tweet columns before the text's place, for a row whose only content is a name or a part of a model.
 _NO_CONTENT = (0,) * (len(TWEET_COLUMNS) - 2)
 
 #: One row: the event columns in the order of EVENT_COLUMNS.
@@ -57,7 +57,7 @@ def build_columns(topic: str, events: Sequence[json_types.Event], times_ms_max: 
     """Columns of a topic's events, in their order; ``times_ms_max`` (n events) bounds each event's time.
 
     Raises:
-        EventError: at least one event breaks a rule of ``check_event``; which one is not said.
+        EventError: at least one event breaks a rule of ``check_event``; the error does not say which one.
     """
     if topic == "engagements":
         return _engagements(events, times_ms_max)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def _engagements(events: Sequence[json_types.Engagement], times_ms_max: NDArray[
     size = len(events)
     kind = np.array([_KIND_CODES[e.type] for e in events], np.uint8)
     time_ms = np.array([e.timestamp_ms for e in events], np.int64)
-    # As float64 for the rule: float32 would take a tiny value for none.
+    # The rule is checked on float64, because float32 would round a tiny value to 0, which means none.
     value = np.array([e.value for e in events], np.float64)
     if (time_ms > times_ms_max).any() or ((value != 0) & ~_VALUED[kind]).any():
         raise EventError(Reason.BAD_ROW, "an event breaks a rule")
@@ -100,7 +100,7 @@ def id_column(ids: list[int | str]) -> NDArray[np.uint64]:
     """Wire ids (numbers, decimal strings; 0 for an absent one) as a column.
 
     Raises:
-        EventError: one of them is no id.
+        EventError: a value is no id.
     """
     types = set(map(type, ids))
     if str not in types:
@@ -123,7 +123,7 @@ def _numbers(ids: Sequence[Any]) -> NDArray[np.uint64]:
 
 def _strings(ids: Sequence[Any]) -> NDArray[np.uint64]:
     column = np.empty(len(ids), np.uint64)
-    # What is not ASCII becomes "?", which is no digit.
+    # A character that is not ASCII becomes "?", which is no digit.
     # A bytearray gives a writable array, as kernels expect.
     text = bytearray(("\n".join(ids) + "\n").encode("ascii", "replace"))
     if not parse_decimals(np.frombuffer(text, np.uint8), column):
@@ -156,7 +156,7 @@ def _relationship(event: json_types.Relationship) -> Row:
 
 
 def _served(events: Sequence[json_types.ServedFeed]) -> Columns:
-    """One row an entry. Its id mixes the event's and the position, so that a record written twice is a duplicate."""
+    """One row per entry. Its id is mixed from the event's id and the position, so that a second copy is a duplicate."""
     sizes = [len(event.entries) for event in events]
     source = np.repeat(np.arange(len(events)), sizes)
     entries = [entry for event in events for entry in event.entries]
@@ -178,7 +178,7 @@ def _served(events: Sequence[json_types.ServedFeed]) -> Columns:
 
 
 def _models(events: Sequence[json_types.Event]) -> Columns:
-    """One row an event, with its content in the text (``engine/models/content.py``)."""
+    """One row per event, with the event's content in the text (``engine/models/content.py``)."""
     rows: list[Row] = []
     payloads: list[tuple[int, ...]] = []
     texts: list[bytes] = []
@@ -264,7 +264,7 @@ def _bare_row(event: json_types.Delete | json_types.Label | json_types.Unlabel) 
     if isinstance(event, json_types.Delete):
         return (_DELETE, int(event.id), ids[1], *ids, event.timestamp_ms, 0, 0, -1)
     kind = _LABEL if isinstance(event, json_types.Label) else _UNLABEL
-    # Labels come from the platform: nobody "acted".
+    # Labels come from the platform, so the row has no user.
     return (kind, int(event.id), 0, *ids, event.timestamp_ms, text_hash(event.label), 0, -1)
 
 
@@ -284,9 +284,9 @@ def _payload(event: json_types.Create | json_types.Edit) -> tuple[int, ...]:
 
 
 def _derived_rows(event: json_types.Create) -> Iterator[tuple[Row, bytes]]:
-    """One row each for the people, hashtags and links of a new tweet; the author and repetitions left out.
+    """One row each for the people, hashtags and links of a new tweet; the author and repetitions are left out.
 
-    With the name, in UTF-8, that a hashtag or a link is hashed from; its row's payload is still to be set.
+    Each row comes with the name (UTF-8) of its hashtag or link; the caller sets the row's payload.
     """
     event_id, tweet_id, author_id, time_ms = (
         int(event.id),
@@ -302,7 +302,7 @@ def _derived_rows(event: json_types.Create) -> Iterator[tuple[Row, bytes]]:
     for kind, names, name_hash in ((_HASHTAG, event.hashtags, text_hash), (_URL, event.urls, url_hash)):
         by_hash: dict[int, str] = {}
         for name in names:
-            # Of names that hash alike the first is told.
+            # If two names have the same hash, the first one is kept.
             by_hash.setdefault(name_hash(name), name)
         for code, name in by_hash.items():
             row = (kind, event_id, author_id, tweet_id, author_id, time_ms, code, 0, -1)

@@ -1,4 +1,4 @@
-"""Dead letters: what could not be used, where it stood in the log and why."""
+"""Dead letters: records of events that could not be used, with their place in the log and the reason."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from streams.events.reasons import Reason
 from streams.log.interface import NewRecord, Records
 
 TOPIC = "dead-letters"
-#: JSON around the value: names, numbers, digest, topic, and a detail of which each character may need 12 bytes (two
-#: JSON escapes).
+#: Room for the JSON around the value: names, numbers, digest, topic, and a detail whose characters may need 12 bytes
+#: each (two JSON escapes).
 _OVERHEAD_BYTES = 4096
 _DETAIL_CHARS_MAX = 200
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """A record, or one row of a packed record, that was refused.
+    """A refused record, or a refused row of a packed record.
 
-    ``value`` is the record's value, or the row's bytes when ``row`` is given.
+    ``value`` is the record's value or, if ``row`` is given, the row's bytes.
     """
 
     topic: str
@@ -34,7 +34,7 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
 
 
 def passed_over(runs: Sequence[Records]) -> list[DeadLetter]:
-    """Dead letters of all records of a piece that cannot be applied."""
+    """Dead letters for all records of a piece that cannot be applied."""
     detail = "its piece could not be applied and was passed over (recover --skip)"
     return [
         DeadLetter(run.topic, run.partition, offset, None, str(Reason.PIECE_SKIPPED), detail, append_ms, value)
@@ -46,11 +46,11 @@ def passed_over(runs: Sequence[Records]) -> list[DeadLetter]:
 def encode_dead_letter(letter: DeadLetter, *, record_bytes_max: int) -> NewRecord:
     """A record of topic ``dead-letters``, at most ``record_bytes_max`` bytes long.
 
-    Its id follows from where the refused record stood, so that refusing it again is a duplicate. A value that does
-    not fit as base64 is cut, with its length and SHA-256.
+    Its id is computed from the refused record's place, so that a second refusal is a duplicate. A value that does not
+    fit as base64 is cut, and its length and SHA-256 are added.
 
     Raises:
-        ValueError: ``record_bytes_max`` leaves no room (under 8192).
+        ValueError: ``record_bytes_max`` is too small (under 8192).
     """
     room = (record_bytes_max - _OVERHEAD_BYTES) * 3 // 4
     if record_bytes_max < 2 * _OVERHEAD_BYTES:

@@ -1,8 +1,8 @@
-"""Log records into one ``EventBatch``: every record gives rows, or a dead letter that says why not.
+"""Decodes log records into one ``EventBatch``: every record gives rows, or a dead letter with the reason.
 
-JSON values are decoded one by one (msgspec is as fast at that as at joined lines) and turned into columns topic by
-topic; packed records go through numpy whole. If anything in a topic's records is refused, its events are checked one
-by one, and exactly the bad ones are left out: which path was taken cannot be seen in the result.
+JSON values are decoded one by one (for msgspec as fast as joined lines) and turned into columns topic by topic; numpy
+decodes packed records whole. If anything in a topic's records is refused, its events are checked one by one, and only
+the bad ones are left out. The result does not depend on the path taken.
 """
 
 import functools
@@ -28,10 +28,10 @@ from streams.log.interface import Format, Records
 
 
 class Decoded(NamedTuple):
-    """What a sequence of runs of records gave. Records are counted over all runs, in their order.
+    """The result of decoding runs of records. Records are counted over all runs, in order.
 
     ``append_ms`` (n rows): the log's time of the row's record. ``record_row_counts`` (records): how many rows each
-    record gave, 0 for one that was refused or is the feed of nothing. ``dead`` is in log order.
+    record gave; 0 for a refused record or a feed without entries. ``dead`` is in log order.
     """
 
     batch: EventBatch
@@ -41,7 +41,7 @@ class Decoded(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """The records of one topic and format, from all runs: their indexes over all runs, and their values."""
+    """The records of one topic and format in all runs: their indexes over all runs, and their values."""
 
     records: list[int]
     values: list[bytes]
@@ -65,7 +65,7 @@ class EventTypes:
         """Decode and check one value.
 
         Raises:
-            EventError: it cannot be used; the reason does not depend on other records.
+            EventError: the event cannot be used; the reason does not depend on other records.
         """
         try:
             event: json_types.Event = self.decode(value)
@@ -78,7 +78,7 @@ class EventTypes:
 class Decoder:
     """Decodes runs of records. Stateless between calls; one thread at a time.
 
-    ``future_ms_max``: how much later than its append an event may say it happened.
+    ``future_ms_max``: how much later than its append an event's time may be.
     """
 
     def __init__(self, *, future_ms_max: int) -> None:
@@ -86,7 +86,7 @@ class Decoder:
         self._types = {topic: EventTypes(topic) for topic in json_types.APPLIED_TOPICS}
 
     def decode(self, runs: Sequence[Records]) -> Decoded:
-        """Decode runs of records, in their order, into one batch. Never raises for what is in a record."""
+        """Decode runs of records, in order, into one batch. No content of a record makes this raise."""
         append_ms = np.fromiter((t for run in runs for t in run.append_ms), np.int64)
         times_ms_max = append_ms + self._future_ms_max
         refused: list[tuple[int, int | None, bytes, EventError]] = []
@@ -106,7 +106,7 @@ class Decoder:
         first = 0
         for run in runs:
             size = len(run.values)
-            # Comparing enum members one by one would cost as much as decoding: most runs are of one format.
+            # Most runs have one format, and comparing enum members one by one would cost as much as decoding.
             if run.formats.count(Format.JSON) == size:
                 _group(groups, run.topic, Format.JSON, range(first, first + size), run.values)
             elif run.formats.count(Format.PACKED) == size:
@@ -234,18 +234,18 @@ def _merge(parts: list[Columns]) -> tuple[EventBatch, NDArray[np.int64]]:
         source = np.concatenate([part.source for part in parts])
         events = [np.concatenate(columns) for columns in zip(*(part.events for part in parts), strict=True)]
         if (source[1:] < source[:-1]).any():
-            # Stable: a record's rows stay in their order.
+            # A stable sort keeps the order of a record's rows.
             order = np.argsort(source, kind="stable")
             source, events = source[order], [column[order] for column in events]
     columns = tweets.columns if tweets else [np.empty(0, dtype) for dtype in TWEET_COLUMNS.values()]
-    # bytearray: the arrays of a batch are writable.
+    # A bytearray, because the arrays of a batch must be writable.
     text = np.frombuffer(bytearray(tweets.text if tweets else b""), np.uint8)
     resolved = [np.zeros(source.size, dtype) for dtype in RESOLVED_COLUMNS.values()]
     return EventBatch(*events, *resolved, *columns, text), source  # type: ignore[call-arg]
 
 
 def _merge_tweets(parts: list[Columns]) -> TweetColumns | None:
-    """The tweet columns of all parts, end to end; the rows' ``payload`` and the places in the text are moved along."""
+    """The tweet columns of all parts, concatenated; the rows' ``payload`` and the places in the text are shifted."""
     merged: TweetColumns | None = None
     for part in parts:
         if part.tweets is None or merged is None:

@@ -1,7 +1,7 @@
-"""The events as documents for others: JSON Schemas and an AsyncAPI 3.0 description, made from the wire types.
+"""Documents about the events for other programs: JSON Schemas and an AsyncAPI 3.0 document, made from the wire types.
 
-``docs/schemas`` holds them; a test keeps them equal to what the types say. What a schema cannot say stays with the
-decoder: numbers such as 1.0 are no integers here, and a time may be too far ahead of the clock.
+``docs/schemas`` holds them; a test compares them with the types. The decoder also checks rules that a schema cannot
+express: a number such as 1.0 is no integer, and a time must not be too far ahead of the clock.
 """
 
 import json
@@ -24,7 +24,7 @@ _ID: Json = msgspec.json.schema(json_types.Id)
 
 
 def _conditions() -> dict[str, Json]:
-    """Rules over several fields (rules.py) by struct name."""
+    """Rules about several fields (rules.py), by struct name."""
     zero_value = {"properties": {"value": {"const": 0}}}
     word = {"required": ["word"], "properties": {"target_id": False}}
     target = {"required": ["target_id"], "properties": {"word": False}}
@@ -35,7 +35,7 @@ def _conditions() -> dict[str, Json]:
 
 
 def _tidy(schema: Any, id_ref: Json) -> Any:
-    """Without defaults (absent fields have no value on the wire), docstring marks, line breaks, repeated id schemas."""
+    """The schema without defaults (an absent field has no value), docstring marks, line breaks, repeated id schemas."""
     if isinstance(schema, list):
         return [_tidy(item, id_ref) for item in schema]
     if not isinstance(schema, dict):
@@ -60,9 +60,9 @@ def _components(ref_template: str) -> dict[str, Json]:
 
 
 def _reachable(names: list[str], components: dict[str, Json]) -> list[str]:
-    """These components and all that they refer to."""
+    """These components and all components that they refer to, directly or not."""
     found = list(names)
-    for name in found:  # it grows meanwhile
+    for name in found:  # grows during the loop
         schema = json.dumps(components[name])
         found += [other for other in components if other not in found and f'"#/$defs/{other}"' in schema]
     return found
@@ -96,7 +96,7 @@ def _message(struct: type[json_types.Event], topic: json_types.Topic) -> Json:
 
 
 def asyncapi() -> Json:
-    """The AsyncAPI 3.0 document of the topics: one channel a topic, one message a struct, and the packed form."""
+    """The AsyncAPI 3.0 document: one channel per topic, one message per struct, and the packed form."""
     messages = {
         struct.__name__: _message(struct, topic) for topic in json_types.TOPICS.values() for struct in topic.types
     }
@@ -152,7 +152,7 @@ def documents() -> dict[str, str]:
 
 
 def write_documents(folder: Path) -> list[Path]:
-    """Write the documents into a folder (made if it does not exist); returns their paths."""
+    """Write the documents into a folder (created if missing); returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, text in documents().items():

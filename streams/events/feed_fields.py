@@ -1,7 +1,7 @@
-"""Feeds as plain JSON values: what clients are sent, and what a digest of a feed covers.
+"""Feeds as plain JSON values: the fields that clients receive, and the fields that a feed's digest covers.
 
-A feed's entries are most of it, and its answer, its pushes and its digest all have them: they are encoded once
-(``entries_json``) and put into each as they are.
+Most of a feed's JSON is its entries. Answer, pushes and digest all contain them, so they are encoded once
+(``entries_json``) and inserted into each.
 """
 
 import hashlib
@@ -17,17 +17,17 @@ _KIND_ORDER: Final = {"favorite": 0, "retweet": 1, "reply": 2, "quote": 3}
 
 
 def feed_digest(feed: Feed) -> str:
-    """SHA-256 (hex) of what must come out again when the feed is recomputed.
+    """SHA-256 (hex) of the part of a feed that a recomputation must reproduce.
 
-    Covers everything but ``timings_ms`` and ``request_id``, which the state, the request's terms, the configuration
-    and the model do not determine: the JSON of the other fields in the protocol's order, the dropped candidates among
-    them. Explanations and dropped candidates are covered as far as the feed carries them.
+    Covers the JSON of all fields in the protocol's order, with the dropped candidates, except ``timings_ms`` and
+    ``request_id``, which do not follow from state, request, configuration and model. Explanations and dropped
+    candidates are covered as far as the feed has them.
     """
     return digest_with(feed, entries_json(entries_fields(feed.entries)))
 
 
 def digest_with(feed: Feed, entries: bytes) -> str:
-    """``feed_digest`` of a feed whose entries are encoded already (``entries_json``)."""
+    """``feed_digest`` for a feed whose entries are encoded already (``entries_json``)."""
     covered = _fields(feed, orjson.Fragment(entries), with_dropped=True)
     del covered["request_id"]
     return hashlib.sha256(orjson.dumps(covered, option=orjson.OPT_SERIALIZE_NUMPY)).hexdigest()
@@ -39,14 +39,14 @@ def feed_fields(feed: Feed, *, with_dropped: bool) -> dict[str, Any]:
 
 
 def frame_fields(feed: Feed, entries: Any, *, with_dropped: bool) -> dict[str, Any]:
-    """The same with entries that are made already: ``entries_fields``, or an ``orjson.Fragment`` of their JSON."""
+    """``feed_fields`` with ready entries: ``entries_fields``, or an ``orjson.Fragment`` of their JSON."""
     fields = _fields(feed, entries, with_dropped=with_dropped)
     fields["timings_ms"] = dict(feed.timings_ms)
     return fields
 
 
 def _fields(feed: Feed, entries: Any, *, with_dropped: bool) -> dict[str, Any]:
-    """All fields but ``timings_ms``, which is the last."""
+    """All fields but the last, ``timings_ms``."""
     fields: dict[str, Any] = {
         "type": "feed",
         "request_id": str(feed.request_id),
@@ -116,7 +116,7 @@ def _why_fields(why: Why) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _by_kind(kinds: tuple[str, ...]) -> tuple[str, ...]:
-    """Kinds in the protocol's order, whatever order the engine met them in."""
+    """Kinds of engagement in the protocol's order, whatever their order in the feed."""
     return tuple(sorted(kinds, key=lambda kind: (_KIND_ORDER.get(kind, 9), kind)))
 
 

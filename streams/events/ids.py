@@ -12,11 +12,11 @@ from streams.events.name_cache import cached
 from streams.events.reasons import Reason
 
 ID_MAX = 2**64 - 1
-#: Of each cache of names: some 40,000 hashtags.
+#: Most bytes of each cache of names: room for some 40,000 hashtags.
 CACHE_BYTES_MAX = 8_388_608
 WORKER_MAX = 1023
 _SEQUENCE_BITS = 12
-#: The last year's worth of 42-bit times is left for ids that run ahead of the clock (year 2148).
+#: The last year of 42-bit times (until 2148) is reserved for ids that run ahead of the clock.
 _TIME_MS_MAX = SNOWFLAKE_EPOCH_MS + 2**42 - 366 * 86_400_000
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -24,9 +24,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 class EventIds:
     """Unique, time-ordered event and tweet ids: 42 bits of milliseconds, 10 of worker, 12 of sequence.
 
-    Ids only grow: when a millisecond's 4096 numbers are spent, or the clock steps back, the time carried goes
-    on from the last one. Times outside what 42 bits
-    from the snowflake epoch carry count as the nearest they do. For one thread.
+    Ids only grow: when a millisecond's 4096 numbers are used up, or the clock steps back, the time in the ids goes on
+    from the last one. A time that 42 bits from the snowflake epoch cannot hold is replaced by the nearest that they
+    can. For one thread.
     """
 
     def __init__(self, worker: int = 0) -> None:
@@ -45,7 +45,7 @@ class EventIds:
             self._sequence += 1
             if self._sequence >> _SEQUENCE_BITS:
                 self._time_ms, self._sequence = self._time_ms + 1, 0
-        # The very first id of worker 0 at the epoch would be 0, which means "none".
+        # Worker 0's first id at the epoch would be 0, which means "none".
         return snowflake_id(self._time_ms, self._worker | self._sequence) or self.next(time_ms)
 
 
@@ -53,12 +53,12 @@ def parse_id(value: int | str) -> int:
     """An id as it stands on the wire (number or decimal string) as an int.
 
     Raises:
-        EventError: ``wrong_type`` for what is no plain decimal number, ``id_out_of_range`` outside 1 … 2⁶⁴−1.
+        EventError: ``wrong_type`` for a text that is no plain decimal number, ``id_out_of_range`` outside 1 … 2⁶⁴−1.
     """
     if isinstance(value, str):
         if not (value.isascii() and value.isdigit()) or (value[0] == "0" and len(value) > 1):
             raise EventError(Reason.WRONG_TYPE, f"{value[:40]!r} is not a decimal id")
-        # int() of a very long string is refused by Python itself; such an id is out of range anyway.
+        # Python's int() refuses very long strings; such an id is out of range anyway.
         value = int(value) if len(value) <= 20 else ID_MAX + 1
     if not 1 <= value <= ID_MAX:
         raise EventError(Reason.ID_OUT_OF_RANGE, "ids are 1 to 18446744073709551615")
@@ -80,7 +80,7 @@ def text_hash(text: str) -> int:
 
 @cached("urls", CACHE_BYTES_MAX)
 def url_hash(url: str) -> int:
-    """64-bit BLAKE2b of a URL: NFC, with scheme and host caseless. Paths keep their case: it tells pages apart.
+    """64-bit BLAKE2b of a URL: NFC, scheme and host without case. The path keeps its case: it may name another page.
 
     Never 0.
     """

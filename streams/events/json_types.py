@@ -1,7 +1,7 @@
-"""The JSON events of every topic, as msgspec types: what may stand in the log (docs/events.md).
+"""The JSON events of every topic, as msgspec types (docs/events.md).
 
-Every event has ``v`` (1), ``id`` (deduplicates), ``type`` and ``timestamp_ms``. Ids are numbers or decimal strings
-on the wire and stay as they came in these structs (``parse_id`` reads both). Optional fields are absent, not null.
+Every event has ``v`` (1), ``id`` (for deduplication), ``type`` and ``timestamp_ms``. Ids are numbers or decimal strings
+on the wire, and these structs keep the form (``parse_id`` reads both). Optional fields are absent, not null.
 """
 
 from typing import Annotated, Literal, NamedTuple, get_args
@@ -15,7 +15,7 @@ from engine.models.specs import PART_BYTES, PARTS_MAX
 from streams.events.ids import ID_MAX
 
 TEXT_CHARS_MAX = 4000
-#: 2200-01-01: later times are a wrong unit, not a late clock.
+#: 2200-01-01. A later time is surely in a wrong unit.
 TIMESTAMP_MS_MAX = 7_258_118_400_000
 VALUE_MAX = 1e9
 
@@ -98,7 +98,7 @@ class Relationship(Event, kw_only=True, frozen=True):
 
 class _Tweet(Event, kw_only=True, frozen=True, tag_field="type"):
     tweet_id: Id
-    #: Also of deletes and labels: it is the record's key, which keeps them behind the create.
+    #: Deletes and labels have it too: it is the record's key, which keeps them after the create.
     author_id: Id
 
 
@@ -230,7 +230,7 @@ class Example(Event, kw_only=True, frozen=True):
 
 class _OfModel(Event, kw_only=True, frozen=True, tag_field="type"):
     model: Name
-    #: Numbers rise: the greatest one that is committed is in force.
+    #: Versions rise: the greatest committed one is in force.
     version: Id
 
 
@@ -321,7 +321,7 @@ TOPICS: dict[str, Topic] = {
 
 def type_names(struct: type[Event]) -> tuple[str, ...]:
     """The values of ``type`` that a struct stands for."""
-    # A tag is only demanded where structs are told apart by it; structs alone in their topic have a field.
+    # msgspec demands a tag only where several structs share a topic. A struct alone in its topic has a field ``type``.
     return get_args(struct.__annotations__.get("type")) or (str(struct.__struct_config__.tag),)
 
 
@@ -329,7 +329,7 @@ def type_names(struct: type[Event]) -> tuple[str, ...]:
 TOPIC_BY_TYPE = {name: topic.name for topic in TOPICS.values() for struct in topic.types for name in type_names(struct)}
 STRUCT_BY_TYPE = {name: struct for topic in TOPICS.values() for struct in topic.types for name in type_names(struct)}
 KIND_BY_TYPE = {name: Kind[name.upper()] for name in TOPIC_BY_TYPE if name.upper() in Kind.__members__}
-#: Of a served feed the engine applies its entries, one row each.
+#: The engine applies the entries of a served feed, one row each.
 KIND_BY_TYPE["served_feed"] = Kind.SERVED
 #: Topics whose events the engine applies: those that decode into columns.
 APPLIED_TOPICS = ("engagements", "tweets", "relationships", "users", "served", "models")

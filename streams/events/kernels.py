@@ -7,10 +7,10 @@ from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, Ki
 from engine.kernels.jit import inlined, kernel
 from streams.events.json_types import TIMESTAMP_MS_MAX, VALUE_MAX
 
-# What is wrong with a packed row; 0 is nothing.
+# Faults of a packed row; 0 means none.
 WRONG_TOPIC, BAD_ID, BAD_TIME, IN_FUTURE, SELF_TARGET, BAD_VALUE, BAD_ROW = range(1, 8)
 
-# Traits of a kind, one bit each.
+# Properties of a kind, one bit each.
 HAS_SUBJECT = 1
 TOWARDS_USER = 2
 VALUED = 4
@@ -76,7 +76,7 @@ def parse_decimals(text: NDArray[np.uint8], ids: NDArray[np.uint64]) -> bool:
         if byte < 48 or byte > 57:
             return False
         digit = np.uint64(byte - 48)
-        # A number never starts with 0: neither "0" nor a leading zero is an id.
+        # An id never starts with 0: neither "0" nor a leading zero is allowed.
         if (digit == 0 and number == 0) or number > top or (number == top and digit > 5):
             return False
         number = number * np.uint64(10) + digit
@@ -91,7 +91,7 @@ def row_fault(
     time_ms_max: int,
     value: float,
 ) -> int:
-    """What is wrong with one packed row of a kind that its topic allows; the first rule that is broken.
+    """The fault of one packed row of a kind that its topic allows: that of the first broken rule.
 
     ``ids``: id, user, subject, author, context (uint64).
     """
@@ -136,16 +136,16 @@ def find_faults(
     """Check packed rows (n), in the order of their records; returns how many are bad.
 
     Args:
-        allowed: by kind code (256): whether the topic may carry it.
+        allowed: by kind code (256): whether the topic may have the kind.
         traits_by_kind: by kind code (256).
         kind, id_, user_id, subject_id, author_id, timestamp_ms, context_id, value: the rows' columns (n).
         reserved: the reserved bytes in the upper 24 bits (n).
         record: the row's record (n), not falling.
         times_ms_max: by record: the latest time allowed.
-        faults: written (n): 0 or what is wrong.
+        faults: written (n): the row's fault, or 0.
 
-    A derived row must come after its create, with the same event, tweet, author and time; nothing but derived rows
-    between; a bad create makes its derived rows bad.
+    A derived row must come after its create, with the same event, tweet, author and time, and only derived rows between
+    the two. A bad create makes its derived rows bad.
     """
     bad = 0
     create = -1

@@ -1,4 +1,4 @@
-"""A model's version as records of topic ``models``: what a trainer or a job appends, in this order."""
+"""A model's version as records of topic ``models``, in the order in which a trainer or a job appends them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ def model_records(
     """The parts and the commit of a model's version; to be appended to ``TOPIC`` in one call.
 
     Args:
-        name: the model's.
-        version: 1 to 2⁶⁴−1, greater than any that was committed.
+        name: the model's name.
+        version: 1 to 2⁶⁴−1, greater than any committed version.
         schema: what the bytes mean, in words (``ModelSpec.schema``).
         payload: the model, 1 byte to 2 GiB.
-        evaluation: what was measured of it, by name.
-        time_ms: event time; the records' ids follow from it, so that the same call gives duplicates, and another
+        evaluation: measured figures of the model, by name.
+        time_ms: event time. The records' ids are computed from it, so that the same call gives duplicates, and a new
             try at a later time does not.
 
     Raises:

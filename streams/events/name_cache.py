@@ -1,7 +1,8 @@
-"""Functions of names (hashtags, links, language tags) that remember their results, bounded by bytes.
+"""Caches the results of functions of names (hashtags, links, language tags), bounded by bytes.
 
-Names come from outside and may be long, so a number of names bounds nothing. A cache has two halves: names go into the
-younger one, and when it is full it becomes the older one, whose names are forgotten unless they were asked for again.
+Names come from outside and may be long, so bounding their number would not bound the memory. A cache has two halves:
+new names go into the younger half. When that is full it becomes the older half, and the names of the former older half
+are forgotten, except those that were used again meanwhile.
 """
 
 import sys
@@ -11,14 +12,14 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-#: Of a dict's slot with its int, beside the text.
+#: Bytes of a dict's slot with its int, without the text.
 _ENTRY_BYTES: Final = 136
 
 _all: list["NameCache"] = []
 
 
 class NameCache:
-    """A function of a text. Threads may call it beside each other: one of them may compute in vain, no more."""
+    """A cached function of a text. Several threads may call it at once; at worst two compute the same result."""
 
     def __init__(self, name: str, function: Callable[[str], int], bytes_max: int) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""The configured log with its topics in place: how every command gets at it."""
+"""Opens the configured log and creates its topics; every command uses this."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +11,10 @@ from streams.log.interface import EventLog
 
 @asynccontextmanager
 async def running_log(config: LogConfig) -> AsyncIterator[EventLog]:
-    """Open the log and create the topics that are missing.
+    """Open the log and create missing topics.
 
     Raises:
-        ConfigError, LogUnavailableError: it cannot be opened; the message says what to do.
+        ConfigError, LogUnavailableError: the log cannot be opened; the message says what to do.
     """
     async with open_log(config) as event_log:
         partitions, default = config.partitions, config.partitions_default

@@ -1,8 +1,8 @@
 """Packed batches: many fixed-width events in one log record, for load, bridges and internal topics.
 
-Layout 1, little endian: a 16-byte header (magic ``MURM``, version u8 = 1, layout u8 = 1, bytes a row u16 = 56, rows
-u32, CRC-32 of the rows u32), then the rows (``ROW``). A record that is damaged anywhere is refused whole: the header
-is constant but for the count, which the length must match, and the checksum, which the rows must.
+Layout 1, little endian: a 16-byte header (magic ``MURM``, version u8 = 1, layout u8 = 1, bytes per row u16 = 56, rows
+u32, CRC-32 of the rows u32), then the rows (``ROW``). A record that is damaged anywhere is refused whole: the header is
+constant except for the count, which must match the length, and the checksum, which must match the rows.
 """
 
 import struct
@@ -39,9 +39,9 @@ ROW = np.dtype(
 #: The same row with kind and reserved bytes as one number, which a kernel can check at once.
 _WIDE_ROW = np.dtype([(name, ROW[name]) for name in ROW.names[:-2]] + [("tail", "<u4")])  # type: ignore[index]
 _COLUMNS = _WIDE_ROW.names[:-1]  # type: ignore[index]
-#: Rows a record that ``pack`` makes: 115 KB, and one batch of the state thread.
+#: Most rows per record that ``pack`` makes: 115 KB, and one batch of the state thread.
 ROWS_MAX = 2048
-#: Rows a record may have: a version is whole records, and a write must not hold the state lock for long.
+#: Most rows that a record may have. A version applies whole records, and a write must not hold the state lock for long.
 RECORD_ROWS_MAX = 4096
 
 _CONSTANT = struct.pack("<4sBBH", MAGIC, VERSION, LAYOUT, ROW.itemsize)
@@ -53,8 +53,8 @@ def _kind_table(*kinds: Kind) -> NDArray[np.bool_]:
     return table
 
 
-#: Kinds that may stand in a topic's packed records. Those whose content has no fixed width (edits, labels, profiles)
-#: are JSON only.
+#: Kinds that a topic's packed records may have. Events whose content has no fixed width (edits, labels, profiles) are
+#: JSON only.
 PACKED_KINDS = {
     "engagements": _kind_table(*ENGAGEMENT_KINDS),
     "tweets": _kind_table(Kind.CREATE, Kind.DELETE, *DERIVED_KINDS),
@@ -72,7 +72,7 @@ _FAULT_REASONS = {
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be used: its record (index), its place in it, its bytes and why."""
+    """A row that cannot be used: its record (index), its place in the record, its bytes, and the reason."""
 
     record: int
     row: int
@@ -81,7 +81,7 @@ class BadRow(NamedTuple):
 
 
 def make_rows(size: int, **columns: object) -> NDArray[np.void]:
-    """Rows (``ROW``, n) from columns by field name, arrays or scalars; what is not given is 0.
+    """Rows (``ROW``, n) from columns by field name, arrays or scalars; fields that are not given are 0.
 
     Raises:
         ValueError: an unknown field, or a column that is not ``size`` long.
@@ -149,7 +149,7 @@ def decode_rows(
 ) -> tuple[Columns, list[BadRow]]:
     """Rows of verified records (``open_record`` gave ``counts``) as columns, in order; bad rows are left out.
 
-    ``times_ms_max`` (one a record) bounds the event times. ``Columns.source`` is the row's record.
+    ``times_ms_max`` (one per record) bounds the event times. ``Columns.source`` is the row's record.
     """
     if len(values) == 1:
         rows = np.frombuffer(values[0], _WIDE_ROW, offset=HEADER.size)

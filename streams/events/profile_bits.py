@@ -1,10 +1,10 @@
-"""The bits a USER row carries in ``context_id``: what ranking and safety read of a profile."""
+"""The bits of ``context_id`` in a USER row: the parts of a profile that ranking and safety read."""
 
 from enum import IntEnum
 
 
 class ProfileBit(IntEnum):
-    """Single bits, and the places where small codes start."""
+    """Single bits, and the first bits of small codes."""
 
     VERIFIED = 1
     PROTECTED = 2

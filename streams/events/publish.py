@@ -1,4 +1,4 @@
-"""Events into the log: checked by the decoder's own rules first, so that nothing published here becomes a dead letter.
+"""Appends events to the log after checking them by the decoder's rules, so that none becomes a dead letter.
 
 ``classify`` serves the HTTP and websocket intake, ``publish_file`` the command line.
 """
@@ -15,7 +15,7 @@ from streams.events.decode import EventTypes
 from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
 from streams.log.interface import EventLog, NewRecord
 
-#: Appended in this order, so that what an event names is in the log before it: people, then tweets, then the rest.
+#: Topics in the order of appending: people, then tweets, then the rest, so that an event comes after those it names.
 TOPIC_ORDER = ("users", "relationships", "tweets")
 CHUNK_BYTES = 262_144
 ERRORS_KEPT = 20
@@ -60,7 +60,7 @@ class PublishResult(msgspec.Struct):
             self.first_errors.append(LineError(line, str(error.reason), error.detail))
 
 
-#: Called with the result so far and how much was taken.
+#: Called with the result so far and how much of the input was read.
 Progress = Callable[[PublishResult, int], None]
 
 
@@ -70,7 +70,7 @@ def ignore_progress(result: PublishResult, done: int) -> None:
 
 def _record_key(topic: str, event: json_types.Event) -> bytes:
     field = json_types.TOPICS[topic].key
-    # An id has one decimal form, so that number and string give the same key.
+    # An id has only one decimal form, so number and string give the same key.
     return str(getattr(event, field)).encode() if field else b""
 
 
@@ -80,7 +80,7 @@ def classify(raw: bytes, *, time_ms_max: int = json_types.TIMESTAMP_MS_MAX) -> t
     ``time_ms_max``: the latest event time to accept (now plus the allowed clock skew).
 
     Raises:
-        EventError: it would be a dead letter; ``reason`` names why.
+        EventError: the event would be a dead letter; ``reason`` names why.
     """
     try:
         topic = json_types.TOPIC_BY_TYPE.get(_decode_head(raw).type)
@@ -98,7 +98,7 @@ def _check_size(value: bytes, bytes_max: int) -> None:
 
 
 async def append_all(log: EventLog, records: Mapping[str, Sequence[NewRecord]]) -> None:
-    """Append records by topic, referenced things first, and wait until all are acknowledged."""
+    """Append records topic by topic, in ``TOPIC_ORDER`` first, and wait until all are acknowledged."""
     ordered = [topic for topic in TOPIC_ORDER if topic in records]
     for topic in (*ordered, *(topic for topic in records if topic not in TOPIC_ORDER)):
         await log.append(topic, records[topic])
@@ -107,8 +107,8 @@ async def append_all(log: EventLog, records: Mapping[str, Sequence[NewRecord]]) 
 async def read_chunks(file: BufferedIOBase, *, line_bytes_max: int) -> AsyncIterator[list[bytes]]:
     """Lines of a file or pipe as they arrive, in lists of at most about 256 KiB, read in a thread.
 
-    A line over ``line_bytes_max`` comes as its first ``line_bytes_max`` + 1 bytes, so that it is seen to be too long
-    without ever being held whole.
+    Of a line over ``line_bytes_max`` only the first ``line_bytes_max`` + 1 bytes are given: enough to see that it is
+    too long, without holding all of it.
     """
     rest = b""
     while chunk := await asyncio.to_thread(file.read1, CHUNK_BYTES):
@@ -129,13 +129,13 @@ async def publish(
     record_bytes_max: int,
     on_progress: Progress = ignore_progress,
 ) -> PublishResult:
-    """Append NDJSON lines: each is checked, refused lines are counted and the rest go on.
+    """Check NDJSON lines, append the good ones and count the refused ones.
 
-    A chunk is acknowledged before the next is taken, which bounds memory to one chunk and slows the reader to the
-    log's pace. ``on_progress`` is called after every chunk with the result so far and the bytes taken.
+    A chunk is acknowledged before the next is read, which bounds memory to one chunk and slows reading to the log's
+    pace. ``on_progress`` is called after every chunk with the result so far and the bytes read.
 
     Raises:
-        LogError: the log failed; the counts up to there were given to ``on_progress``.
+        LogError: the log failed; ``on_progress`` has received the counts up to then.
     """
     result = PublishResult()
     line = taken = 0

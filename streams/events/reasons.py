@@ -37,7 +37,7 @@ class Reason(StrEnum):
     BAD_CHECKSUM = "bad_checksum"
     BAD_ROW = "bad_row"
     PIECE_SKIPPED = "piece_skipped"
-    # Of models; most are only seen when the event is applied (engine/models/state.py).
+    # Reasons about models; most are found only when the event is applied (engine/models/state.py).
     WRONG_DIGEST = "wrong_digest"
     UNKNOWN_MODEL = "unknown_model"
     FOREIGN_SCHEMA = "foreign_schema"
@@ -47,7 +47,7 @@ class Reason(StrEnum):
     MALFORMED_MODEL = "malformed_model"
 
 
-#: What decoding JSON can raise for bad input (deep nesting ends in RecursionError).
+#: Exceptions of decoding bad JSON (RecursionError: nested too deeply).
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _PATH = re.compile(r" - at `\$\.?([A-Za-z_0-9]*)")
@@ -57,8 +57,8 @@ _ID_FIELDS = ("id", "mentions", "media_tags", "version")
 def diagnose(value: bytes, types: frozenset[str], topic_by_type: dict[str, str], error: Exception) -> EventError:
     """Name what is wrong with a value that its topic's decoder refused with ``error``.
 
-    The order of the checks is fixed (encoding, JSON, object, version, type, fields), so that a value has one
-    reason whatever else is wrong with it. ``types`` are the event types that were welcome.
+    The order of the checks is fixed (encoding, JSON, object, version, type, fields), so that a value with several
+    faults always gets the same reason. ``types`` are the topic's event types.
     """
     try:
         value.decode()
@@ -67,7 +67,7 @@ def diagnose(value: bytes, types: frozenset[str], topic_by_type: dict[str, str],
     try:
         event = msgspec.json.decode(value)
     except msgspec.ValidationError as out_of_range:
-        # A number beyond any range; the topic's decoder knew the field it stood in, if it came so far.
+        # A number beyond every range. If the topic's decoder got to its field, ``error`` names the field.
         return _field_error(str(error if isinstance(error, msgspec.ValidationError) else out_of_range))
     except DECODE_ERRORS as malformed:
         return EventError(Reason.MALFORMED_JSON, _short(str(malformed)))
@@ -92,7 +92,7 @@ def _head_error(event: dict[str, Any], types: frozenset[str], topic_by_type: dic
 
 
 def _field_error(message: str) -> EventError:
-    """The reason in a message of msgspec about a field (tests pin the messages of the versions in use)."""
+    """The reason, from msgspec's message about a field (tests pin the messages of msgspec's current version)."""
     found = _PATH.search(message)
     field = found[1] if found else ""
     detail = _short(message)

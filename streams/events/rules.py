@@ -1,4 +1,4 @@
-"""What the types cannot say: rules over the fields of one event, and the one order they are checked in."""
+"""Rules about an event's fields that the types cannot express, checked in a fixed order."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from streams.events import json_types
 from streams.events.ids import country_code, language_code, parse_id
 from streams.events.reasons import Reason
 
-#: Engagements whose ``value`` means something.
+#: Engagements that may have a ``value``.
 VALUED_TYPES = frozenset({"dwell", "impression"})
 
 _ID_NAMES = ("id", "user_id", "tweet_id", "target_id", "author_id", "request_id", "incarnation")
@@ -26,13 +26,13 @@ _ID_FIELDS = {struct: _id_fields(struct) for topic in json_types.TOPICS.values()
 
 
 def check_event(event: json_types.Event, time_ms_max: int) -> None:
-    """Check everything the types leave open: ids, time, then the rules of the event's own struct.
+    """Check everything that the types leave open: ids, time, then the rules of the event's struct.
 
     Raises:
-        EventError: the first rule that is broken.
+        EventError: the first broken rule.
     """
     for name in _ID_FIELDS[type(event)]:
-        # 0 is an absent optional field: a 0 on the wire was refused by the types, "0" is no 0.
+        # The number 0 means that the optional field is absent: the types refuse 0 on the wire, and "0" is a string.
         if (value := getattr(event, name)) != 0:
             parse_id(value)
     if event.timestamp_ms > time_ms_max:
@@ -111,7 +111,7 @@ def _check_commit(event: json_types.ModelCommit) -> None:
 
 
 def evaluation_bytes(event: json_types.ModelCommit) -> bytes:
-    """The evaluation as JSON, names in order: what the engine keeps of it."""
+    """The evaluation as JSON with sorted names, as the engine keeps it."""
     return msgspec.json.encode(event.evaluation, order="sorted")
 
 

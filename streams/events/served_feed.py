@@ -1,6 +1,6 @@
-"""The record of a served feed: what was asked, of which state, and digests of what came out (docs/audit.md).
+"""The record of a served feed: the request, the state, and digests of the result (docs/audit.md).
 
-Feeds are recorded many at a time (``served_records``); each of them is made here, beside the answer's own JSON, so
+A log record holds many feeds (``served_records``). Each feed's part is made here together with the answer's JSON, so
 that nothing is encoded twice.
 """
 
@@ -19,23 +19,23 @@ from streams.events.ids import hash64
 from streams.events.json_types import ServedFeed
 
 TOPIC: Final = "served"
-#: What the parts of an entry's digest cover, in their order: names and fields of the protocol's entry.
+#: The parts of an entry's digest, in order: for each, the fields of the protocol's entry that it covers.
 ENTRY_PARTS: Final = {
     "origin": ("created_ms", "in_network"),
     "text": ("text",),
     "counts": ("counts",),
 }
 
-#: A feed's row of a record: id, viewer, time (ms), request, how many entries, how many bytes of details.
+#: A feed's row in a record: id, viewer, time (ms), request, number of entries, bytes of details.
 FEED_ROW: Final = struct.Struct("<QQqQII")
-#: An entry's: tweet, author, score, position, and the CRC-32 of each of its parts.
+#: An entry's row: tweet, author, score, position, and the CRC-32 of each of its parts.
 ENTRY_ROW: Final = struct.Struct("<QQdIIII")
 
 
 class ServedDetails(msgspec.Struct, frozen=True, array_like=True):
-    """What a record says of a feed beside its rows; the fields are those of ``ServedFeed``.
+    """The fields of ``ServedFeed`` that a record keeps outside the rows.
 
-    ``digest`` is binary; ``whys`` has one for each entry where the viewer was told, else nothing.
+    ``digest`` is binary. ``whys`` has one ``why`` per entry if these were sent to the viewer; else it is empty.
     """
 
     request: Request
@@ -55,7 +55,7 @@ class ServedDetails(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ServedPart(NamedTuple):
-    """A feed's part of a record of topic ``served``; ``entries`` is how many it has."""
+    """A feed's part of a record of topic ``served``; ``entries`` is the number of entries."""
 
     viewer_id: int
     entries: int
@@ -65,7 +65,7 @@ class ServedPart(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Its bytes in a record."""
+        """The part's bytes in a record."""
         return len(self.feed_row) + len(self.entry_rows) + len(self.details)
 
 
@@ -81,7 +81,7 @@ class EncodedFeed:
 
     @cached_property
     def entries_json(self) -> bytes:
-        """The JSON array of its entries."""
+        """The JSON array of the feed's entries."""
         return entries_json(self._entries)
 
     @cached_property
@@ -90,9 +90,9 @@ class EncodedFeed:
         return digest_with(self.feed, self.entries_json)
 
     def served_part(self, request: Request, *, history: str, incarnation: int) -> ServedPart:
-        """The feed's part of a record; ``request`` is what it answers.
+        """The feed's part of a record; ``request`` is the request that the feed answers.
 
-        Its id follows from viewer, request and result: written twice it is a duplicate.
+        The feed's id is computed from viewer, request and result, so that a second copy is a duplicate.
         """
         feed, digest = self.feed, self.digest
         pack = ENTRY_ROW.pack
@@ -141,10 +141,10 @@ def part_crcs(fields: Mapping[str, Any]) -> tuple[int, int, int]:
 
 def part_digest(value: Any) -> str:
     """CRC-32 (8 hex digits) of a JSON value; "" for None and for an empty list."""
-    # It only says where to look: whether anything differs at all is the SHA-256's word.
+    # A CRC-32 is enough: it only locates a difference. Whether feeds differ is decided by the SHA-256.
     return "" if value is None or value == [] else f"{crc32(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)):08x}"
 
 
 def repeated(served: ServedFeed) -> Request:
-    """The request that gives the same feed again: what failed or was skipped the first time is skipped."""
+    """The request that gives the same feed again: it skips components that failed or were skipped the first time."""
     return msgspec.structs.replace(served.request, sources_skipped=served.degraded)

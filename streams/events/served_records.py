@@ -1,11 +1,11 @@
-"""Records of topic ``served``: many feeds in one, in fixed-width rows that the engine reads without decoding the rest.
+"""Records of topic ``served``: many feeds each, in fixed-width rows that the engine reads without decoding the rest.
 
 Layout 2 of packed records (layout 1: ``packed``), little endian: a 24-byte header (magic ``MURM``, version u8 = 1,
 layout u8 = 2, reserved u16 = 0, feeds u32, entries u32, bytes of details u32, CRC-32 of all that follows u32), one row
-a feed, one row an entry in the order of the feeds, and the details of each feed (MessagePack, ``ServedDetails``), which
-only audits read. A record that is damaged anywhere is refused whole.
+per feed, one row per entry in the order of the feeds, and the details of each feed (MessagePack, ``ServedDetails``),
+which only audits read. A record that is damaged anywhere is refused whole.
 
-A record of one feed as JSON (``json_types.ServedFeed``) says the same, and is read as well.
+A record of one feed as JSON (``json_types.ServedFeed``) has the same fields, and is read as well.
 """
 
 import struct
@@ -29,7 +29,7 @@ from streams.log.interface import Format
 
 LAYOUT: Final = 2
 HEADER: Final = struct.Struct("<4sBBHIIII")
-#: Entries a record may have: it is applied under one hold of the state lock.
+#: Most entries of a record: all of them are applied under one hold of the state lock.
 ENTRIES_MAX: Final = 4096
 
 FEED: Final = np.dtype(
@@ -109,9 +109,9 @@ def open_served(value: bytes) -> ServedRecord:
 
 
 def served_columns(records: Sequence[ServedRecord], times_ms_max: NDArray[np.int64]) -> tuple[Columns, list[BadRow]]:
-    """One SERVED row an entry, in order, as of a JSON record; feeds that cannot be used are left out, and named.
+    """One SERVED row per entry, in order, equal to those of a JSON record; unusable feeds are left out and returned.
 
-    ``times_ms_max`` (one a record) bounds the feeds' times. ``Columns.source`` is the row's record.
+    ``times_ms_max`` (one per record) bounds the feeds' times. ``Columns.source`` is the row's record.
     """
     feeds = np.concatenate([record.feeds for record in records])
     entries = np.concatenate([record.entries for record in records])
@@ -145,7 +145,7 @@ def served_columns(records: Sequence[ServedRecord], times_ms_max: NDArray[np.int
 
 
 def bad_feeds(record: ServedRecord, time_ms_max: int) -> dict[int, Reason]:
-    """The feeds of one record (by index) that cannot be used, and why; ``time_ms_max`` bounds their times."""
+    """The unusable feeds of one record (by index), each with the reason; ``time_ms_max`` bounds their times."""
     feed = np.repeat(np.arange(len(record.feeds)), record.feeds["entries"])
     return _bad_feeds(record.feeds, record.entries["tweet_id"], feed, np.full(len(record.feeds), time_ms_max))
 
@@ -153,7 +153,7 @@ def bad_feeds(record: ServedRecord, time_ms_max: int) -> dict[int, Reason]:
 def _bad_feeds(
     feeds: NDArray[np.void], tweet_id: NDArray[np.uint64], feed: NDArray[np.int64], times_ms_max: NDArray[np.int64]
 ) -> dict[int, Reason]:
-    """The same by columns; ``tweet_id`` and ``feed`` (index) are each entry's, ``times_ms_max`` is by feed."""
+    """``bad_feeds`` on columns: ``tweet_id`` and ``feed`` (index) per entry, ``times_ms_max`` per feed."""
     bad: dict[int, Reason] = {}
     nameless = (feeds["id"] == 0) | (feeds["viewer_id"] == 0) | (feeds["request_id"] == 0)
     nameless[feed[tweet_id == 0]] = True
@@ -170,10 +170,10 @@ def _bad_feeds(
 
 
 def decode_served(format_: Format, value: bytes) -> list[ServedFeed]:
-    """The feeds of a record of either form, whole.
+    """The feeds of a record of either form, with their details.
 
     Raises:
-        EventError, msgspec.MsgspecError: it is not one.
+        EventError, msgspec.MsgspecError: the value is no record of served feeds.
     """
     if format_ is Format.JSON:
         return [_json.decode(value)]
