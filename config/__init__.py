@@ -1,1 +1,1 @@
-"""Configuration: one frozen tree of structs, composed from the rooms' own."""
+"""Configuration: one frozen tree of structs, composed of the parts' structs."""

@@ -12,12 +12,12 @@ class ReputationJobConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     #: Event time between two computations; 0: never.
     interval_h: Annotated[float, Meta(ge=0, le=8760)] = 6.0
-    #: A computation that takes longer is ended, and the next one is due an interval later.
+    #: A computation that takes longer is killed; the job runs again at its next due time.
     seconds_max: Seconds = 300.0
-    #: How often the random reader goes on by the accounts' prior instead of by a follow.
+    #: Probability that the random walk jumps to an account drawn from the prior, instead of following a follow.
     jump: Annotated[float, Meta(gt=0, le=1)] = 0.1
     iterations_max: Positive = 20
-    #: Rounds end when the ranks change by no more than this, summed over all accounts.
+    #: The rounds end when a round changes the ranks by at most this, summed over all accounts.
     change_max: Annotated[float, Meta(ge=0)] = 0.001
 
 

@@ -32,7 +32,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         if name.startswith(PREFIX):
             _set(tree, name, value)
     try:
-        # Lax, so that "8400" from the environment is a number; booleans are true/false/1/0.
+        # Not strict, so that "8400" from the environment is read as a number, and true/false/1/0 as booleans.
         return msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
@@ -51,7 +51,7 @@ def _set(tree: dict[str, Any], name: str, text: str) -> None:
 
 
 def _value(text: str) -> Any:
-    """A TOML value where it reads as a list or table (``["a", "b"]``), else the text itself."""
+    """A TOML value if the text is a list or table (``["a", "b"]``), else the text itself."""
     if text[:1] in "[{":
         try:
             return tomllib.loads(f"value = {text}")["value"]

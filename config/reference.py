@@ -1,7 +1,7 @@
 """Writes docs/configuration.md from the configuration's structs: keys, types, bounds, defaults and their comments.
 
-``murmuration config reference > docs/configuration.md``; a test keeps the document equal to what this gives.
-What a key means stands beside it in the source: in the struct's docstring, or in ``#:`` lines right above the field.
+``murmuration config reference > docs/configuration.md``; a test compares the document with this module's output.
+A key's meaning comes from the source: from the struct's docstring, or from the ``#:`` lines directly above the field.
 """
 
 import ast
@@ -22,11 +22,11 @@ _HEAD = f"""\
 Every key, its bounds and its default. Generated from the source by `murmuration config reference`.
 
 A TOML file (`murmuration serve --config FILE`) holds the keys in the sections below. The environment overrides it:
-`{PREFIX}SERVING__PORT=9000`, `{PREFIX}HOME_MIXER__FOR_YOU__WALK__WALKS=500`; lists and tables as in TOML.
+`{PREFIX}SERVING__PORT=9000`, `{PREFIX}HOME_MIXER__FOR_YOU__WALK__WALKS=500`; lists and tables are written as in TOML.
 An unknown key or a value out of bounds ends the start with exit code 2 and the key's path. `murmuration config check`
-tries a configuration, `murmuration config show` prints the one in force.
+checks a configuration, `murmuration config show` prints the resulting one.
 
-Units are the last part of a key (`_ms`, `_s`, `_h`, `_bytes`), `_max` and `_min` are limits.
+Keys name their unit (`_ms`, `_s`, `_h`, `_bytes`); `_max` and `_min` are limits.
 """
 
 _ROW = "| `{key}` | {type} | {default} | {text} |\n"
@@ -38,7 +38,7 @@ def document(config: type[msgspec.Struct] = Config) -> str:
 
 
 def _structs(struct: type[msgspec.Struct], path: str) -> Iterator[tuple[str, type[msgspec.Struct]]]:
-    """The struct and those within it, depth first, each with its TOML section."""
+    """The struct and the structs within it, depth first, each with its TOML section."""
     yield path, struct
     for field in _fields(struct):
         if isinstance(field.type, types.StructType):
@@ -81,7 +81,7 @@ def _default(field: types.Field) -> Any:
 
 
 def _comments(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """The ``#:`` lines right above each field, joined, by field; of base structs too."""
+    """The ``#:`` lines directly above each field, joined, by field; base structs' fields too."""
     found: dict[str, str] = {}
     for cls in reversed(struct.__mro__):
         if not issubclass(cls, msgspec.Struct) or cls is msgspec.Struct:
@@ -149,7 +149,7 @@ def toml(value: Any) -> str:
         case float():
             return repr(value)
         case str():
-            # TOML's basic strings escape like JSON's, and the delete character too.
+            # TOML's basic strings escape the same characters as JSON's, and also the delete character.
             return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
         case list() | tuple():
             return f"[{', '.join(map(toml, value))}]"

@@ -1,4 +1,4 @@
-"""The whole configuration: one frozen tree, composed from the structs of the parts that use them."""
+"""The whole configuration: one frozen tree, composed of the structs of the parts that use them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -28,25 +28,25 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def feed_hash(config: Config) -> str:
-    """Names the part of the configuration that a feed depends on: rooms and mixing, not sockets and paths."""
+    """Hash of the part of the configuration that a feed depends on: rooms and mixing, not sockets and paths."""
     return _hash(feed_settings(config))
 
 
 def feed_settings(config: Config) -> dict[str, object]:
-    """The part of the configuration that a feed depends on, by name; ``with_feed_settings`` is the contrary."""
+    """The part of the configuration that a feed depends on, by name; ``with_feed_settings`` is the inverse."""
     return {
         "rooms": config.rooms,
         "home_mixer": config.home_mixer,
-        # Which events are refused.
+        # Decides which events are refused.
         "future_ms_max": config.ingest.future_ms_max,
     }
 
 
 def with_feed_settings(config: Config, saved: Mapping[str, Any]) -> Config:
-    """The configuration with this part (as plain values) in place of its own.
+    """The configuration with this part (as plain values) replaced.
 
     Raises:
-        KeyError, msgspec.ValidationError: it is not one of this program's.
+        KeyError, msgspec.ValidationError: the settings are those of another version of the program.
     """
     return msgspec.structs.replace(
         config,
@@ -57,25 +57,25 @@ def with_feed_settings(config: Config, saved: Mapping[str, Any]) -> Config:
 
 
 def rooms_hash(config: Config) -> str:
-    """Names everything that a history's states depend on: every room's hash, and which events are refused."""
+    """Hash of everything that a history's states depend on: every room's hash, and which events are refused."""
     return _hash({"rooms": room_hashes(config.rooms), "future_ms_max": config.ingest.future_ms_max})
 
 
 def room_hashes(rooms: RoomsConfig) -> dict[str, str]:
-    """By room, a hash of its layout and configuration: a saved room is loaded where the hash is the same."""
+    """By room, a hash of its layout and configuration. A saved room is loaded only if the hash is the same."""
     hashes = {name: _hash({"layout": layout, "config": getattr(rooms, name)}) for name, layout in LAYOUTS.items()}
     return {"engine": _hash({"layout": HEADER_LAYOUT})} | hashes
 
 
 def rooms_settings(config: Config) -> dict[str, Any]:
-    """What a history's states depend on, as plain values; ``with_rooms_settings`` is the contrary."""
+    """Everything that a history's states depend on, as plain values; ``with_rooms_settings`` is the inverse."""
     return {"rooms": msgspec.to_builtins(config.rooms), "future_ms_max": config.ingest.future_ms_max}
 
 
 def with_rooms_settings(config: Config, saved: Mapping[str, Any]) -> Config:
-    """The configuration with these settings in place of its own.
+    """The configuration with these settings replaced.
 
-    A room whose saved settings this program does not understand keeps its own: its hash differs then.
+    A room whose saved settings this program cannot read keeps the settings it has; its hash differs then.
     """
     rooms = config.rooms
     for name, plain in saved["rooms"].items():
@@ -101,7 +101,7 @@ SECRETS = frozenset({"token_key", "sasl_plain_password", "ssl_password"})
 
 
 def masked(config: Config) -> dict[str, object]:
-    """The configuration as plain values, secrets replaced: fit to be shown."""
+    """The configuration as plain values that may be shown: secrets are replaced."""
 
     def mask(value: object, key: str = "") -> object:
         if isinstance(value, dict):

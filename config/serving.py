@@ -9,33 +9,33 @@ Seconds = Annotated[float, Meta(gt=0)]
 
 
 class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The event log. ``kafka`` options go to aiokafka as they are (security_protocol, sasl_*, ssl_*: ssl_cafile …)."""
+    """The event log. ``kafka`` options are passed to aiokafka unchanged (security_protocol, sasl_*, ssl_cafile, …)."""
 
     #: ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or ``kafka://host:port[,host:port]``.
     url: str = "sqlite:///var/murmuration.db"
-    #: Goes before every topic's name in the log.
+    #: Prefix of every topic's name in the log.
     topic_prefix: str = ""
-    #: Partitions of a topic that does not exist yet, by topic; others get ``partitions_default``.
+    #: Number of partitions of topics that do not exist yet, by topic; other topics get ``partitions_default``.
     partitions: dict[str, Positive] = {}
     partitions_default: Positive = 4
     #: Larger records are refused (``record_too_large``).
     record_bytes_max: Positive = 1_000_000
-    #: Older records are removed, but for the topics of ``kept_topics`` and the models in force.
+    #: Older records are removed, except from the topics of ``kept_topics``.
     retention_h: Annotated[float, Meta(gt=0)] = 168.0
-    #: Never removed by age: a start rebuilds follows, blocks and profiles from the log alone. Of ``models`` only what
-    #: the versions in force need is kept longer than the rest.
+    #: Topics whose records are kept however old, so that a new state has every follow, block and profile. Of ``models``
+    #: only the records of the versions in force are kept longer than the retention.
     kept_topics: tuple[str, ...] = ("relationships", "users", "models")
-    #: In which order records become versions: as this node reads them (``own``), or as all nodes of a cluster agree
-    #: through topic ``order`` (``shared``, docs/scaling.md), so that their versions are the same.
+    #: The order in which records become versions: as this node reads them (``own``), or as the nodes of a cluster agree
+    #: through topic ``order`` (``shared``, docs/scaling.md), so that all nodes have the same versions.
     order: Literal["own", "shared"] = "own"
-    #: Records that stand unordered for so long (up to twice, each node its own time) make another node take over.
+    #: If records stay unordered for this long (each node draws up to twice that), another node takes over the ordering.
     order_patience_s: Seconds = 0.1
     #: docs/operations.md lists the options.
     kafka: dict[str, str | int | float | bool] = {}
 
 
 class IngestConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """From log to state: how much is read, decoded and applied at a time.
+    """From log to state: how many records and events are read, decoded and applied at a time.
 
     ``batch_events_max`` bounds how long a write holds the state lock (about 2 ms, docs/architecture.md).
     """
@@ -45,33 +45,34 @@ class IngestConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: A read that finds nothing new returns after this long.
     poll_timeout_s: Seconds = 0.5
     #: Rows applied under one hold of the write lock: events, and each person, hashtag and link that a create names.
-    #: Whole records, so that a larger one goes alone; long texts count for more.
+    #: Records are never split, so a larger record is applied alone. Long texts count as several rows.
     batch_events_max: Positive = 2048
-    #: Reads that may wait for the state thread; then reading waits.
+    #: Reads that may wait for the state thread; reading pauses when this many wait.
     queue_batches_max: Positive = 16
-    #: An event later than its append time by more than this is refused (clock skew is allowed up to it).
+    #: An event whose time is later than its append by more than this is refused (the allowed clock skew).
     future_ms_max: Annotated[int, Meta(ge=0)] = 300_000
-    #: ``window`` begins ``rooms.interaction_graph.window_ms`` ago in all topics but ``log.kept_topics``.
+    #: Where a new history begins: with the oldest record (``earliest``), or, in all topics but ``log.kept_topics``,
+    #: ``rooms.interaction_graph.window_ms`` ago (``window``).
     start: Literal["earliest", "window"] = "earliest"
 
 
 class DurableConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a process keeps on disk so that the next one goes on where it stopped (docs/durability.md)."""
+    """The files with which the next process goes on where this one stopped (docs/durability.md)."""
 
-    #: ``auto``: beside the embedded log (``x.db`` has ``x.state``), else ``var/kafka-<hash>.state``. ``none``: nothing
-    #: is kept; a start replays the log.
+    #: ``auto``: beside the embedded log (``x.state`` for ``x.db``), with Kafka ``var/kafka-<hash>.state``. ``none``:
+    #: nothing is kept; a start replays the log.
     folder: str = "auto"
-    #: A snapshot is written when the state has changed and so much time has passed.
+    #: Time between two snapshots; none is written while the state does not change.
     snapshot_interval_s: Seconds = 300.0
-    #: The newest ones that are kept; the journal reaches back to the oldest of them, and as far as the log.
+    #: How many of the newest snapshots are kept. The journal reaches back to the oldest of them, and as far as the log.
     snapshots_keep: Positive = 3
-    #: Write one when the process is told to stop, so that the next start has nothing to replay.
+    #: Write a snapshot when the process is told to stop, so that the next start has nothing to replay.
     snapshot_at_stop: bool = True
     #: ``always``: no version is served before its journal entry is on the disk. ``interval``: losing power can lose
     #: the entries (never the events) of the last ``journal_sync_interval_s``.
     journal_sync: Literal["interval", "always"] = "interval"
     journal_sync_interval_s: Seconds = 1.0
-    #: The journal goes on in another file after so much.
+    #: The journal begins another file when one has reached this size.
     journal_segment_bytes: Positive = 4_194_304
 
 
@@ -82,29 +83,29 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     host: str = "127.0.0.1"
     #: 0: any free one.
     port: Annotated[int, Meta(ge=0, le=65535)] = 8400
-    #: ``open``: whoever asks is believed who they are. ``token``: a JWT says so.
+    #: ``open``: clients name any viewer, without proof. ``token``: a JWT names the viewer.
     auth: Literal["open", "token"] = "open"
     #: HS256 secret or ES256 public key (PEM); best given as MURMURATION__SERVING__TOKEN_KEY.
     token_key: str = ""
     token_algorithm: Literal["HS256", "ES256"] = "HS256"
-    #: The ``aud`` that tokens must carry; empty: not asked for.
+    #: The ``aud`` that tokens must have; empty: not checked.
     token_audience: str = ""
     #: How long a connection may take to send its token.
     auth_timeout_s: Seconds = 5.0
     #: Origins (https://host[:port]) of other sites that may use the server from a browser.
     origins: tuple[str, ...] = ()
-    #: What "now" is for requests that do not say: the wall clock, or the newest event time (replays of old data).
+    #: The time of requests that name none: the wall clock, or the newest event time (for replays of old data).
     clock: Literal["wall", "event"] = "wall"
 
     #: Threads that compute feeds.
     readers: Positive = 2
-    #: Feed requests waiting or being computed; more are ``overloaded``.
+    #: Feed requests that wait or are computed; further ones are refused as ``overloaded``.
     request_queue_max: Positive = 256
-    #: Open websockets; more are ``too_many_connections``.
+    #: Open websockets; further ones are refused as ``too_many_connections``.
     connections_max: Positive = 10_000
-    #: The same of one viewer.
+    #: Open websockets per viewer; further ones are refused as ``too_many_connections``.
     connections_per_viewer_max: Positive = 16
-    #: Of a connection, and of a viewer over HTTP; more are ``too_fast``.
+    #: Per websocket, and per viewer over HTTP; further requests are refused as ``too_fast``.
     requests_per_s_max: Positive = 50
     #: Largest frame from a client.
     frame_bytes_max: Positive = 65_536
@@ -120,19 +121,19 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     heartbeat_s: Seconds = 20.0
     #: Least interval that a subscription may ask for.
     push_interval_ms_min: Positive = 250
-    #: Interval of a subscription that does not say.
+    #: Interval of a subscription that asks for none.
     push_interval_ms_default: Positive = 1000
-    #: Answers waiting for a client that does not read; then it is cut as ``consumer_too_slow``.
+    #: Bytes of answers that may wait for a client; with more its connection is cut as ``consumer_too_slow``.
     send_buffer_bytes_max: Positive = 1_048_576
-    #: A client that takes nothing for this long is cut.
+    #: The connection of a client that reads nothing for this long is cut.
     send_timeout_s: Seconds = 5.0
-    #: Feeds served within this are recorded together; about as long they are not known as served.
+    #: Feeds served within this time are recorded together. Until then they are not known as served.
     served_linger_s: Annotated[float, Meta(ge=0)] = 0.05
-    #: How long a drain waits for what is in flight.
+    #: How long a drain waits for requests in flight.
     drain_timeout_s: Seconds = 10.0
-    #: Further behind the log than this, ``/readyz`` fails.
+    #: With more records behind the log, ``/readyz`` fails.
     ready_lag_records_max: Positive = 1000
-    #: Sources not begun after this long are skipped and named in the answer.
+    #: Sources that have not begun after this time are skipped, and the answer names them.
     source_deadline_s: Seconds = 0.25
-    #: How long a thread keeps the interpreter while others wait (docs/decisions).
+    #: How long a thread keeps Python's interpreter lock while other threads wait (``sys.setswitchinterval``).
     switch_interval_s: Seconds = 0.0005
