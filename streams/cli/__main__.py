@@ -1,4 +1,4 @@
-"""``python -m streams.cli``: the command, where its script is not on the path."""
+"""``python -m streams.cli``: the command ``murmuration`` for when its script is not on the path."""
 
 from streams.cli.main import main
 

@@ -1,4 +1,4 @@
-"""``murmuration audit``: what was served, asked again (docs/audit.md)."""
+"""``murmuration audit``: computes served feeds again and compares (docs/audit.md)."""
 
 import asyncio
 import time
@@ -20,15 +20,17 @@ PROGRESS_INTERVAL_S = 2.0
 
 def audit(
     request_id: Annotated[
-        str, typer.Argument(metavar="REQUEST_ID", help="The request of the feed, as the feed names it.")
+        str, typer.Argument(metavar="REQUEST_ID", help="The feed's request id, as the feed has it.")
     ] = "",
-    sample: Annotated[int, typer.Option(min=0, help="Instead: so many of the feeds served.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Which: the same seed chooses the same ones.")] = 1,
-    viewer: Annotated[str, typer.Option(help="Of this viewer alone: two may have used one request id.")] = "",
+    sample: Annotated[int, typer.Option(min=0, help="Instead: a sample of this many served feeds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample: the same seed draws the same feeds.")] = 1,
+    viewer: Annotated[
+        str, typer.Option(help="Only this viewer's feed: two viewers may have used the same request id.")
+    ] = "",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Compute a served feed again and compare; exit code 1 when it differs or cannot be had any more."""
+    """Compute a served feed again and compare; exit code 1 when it differs or cannot be computed any more."""
     if bool(request_id) == bool(sample) or (sample and viewer):
         raise typer.BadParameter("give a REQUEST_ID (with --viewer if wanted) or --sample N")
     settings = load_config(config)
@@ -71,7 +73,7 @@ async def audit_request(config: "Config", request_id: int, viewer_id: int | None
 
 
 async def audit_sample(config: "Config", size: int, seed: int, *, json: bool) -> int:
-    """Audit a sample of all feeds in the log; returns the exit code (what cannot be had is counted, and is no error).
+    """Audit a sample of all feeds in the log; returns the exit code. Feeds that cannot be computed are only counted.
 
     Raises:
         ConfigError, LogUnavailableError: the log or the folder cannot be opened.
@@ -115,7 +117,7 @@ def _line(feed: "Audited") -> str:
 
 @asynccontextmanager
 async def _opened(config: "Config") -> AsyncIterator[tuple[Any, Any, Callable[[str], None]]]:
-    """The log, an auditor over the durable folder (which may be in use), and where progress is told."""
+    """The log, an auditor of the durable folder (which a server may be using), and a function that shows progress."""
     from streams.audit.auditor import Auditor
     from streams.durable.folder import opened_store
     from streams.events.open_topics import running_log
@@ -129,7 +131,7 @@ async def _opened(config: "Config") -> AsyncIterator[tuple[Any, Any, Callable[[s
 
 @asynccontextmanager
 async def _telling() -> AsyncIterator[Callable[[str], None]]:
-    """Says on standard error, every two seconds, what was last told: what is quick stays silent."""
+    """A function that takes progress lines; every two seconds the last line is printed on standard error."""
     lines: list[str] = []
 
     async def tell() -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: options, the configuration, the event loop."""
+"""Shared by the commands: options, the configuration, the event loop."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -15,15 +15,17 @@ ConfigFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Urls = Annotated[
     list[str],
-    typer.Option("--url", help="A server's address; several: again, or with commas.", envvar="MURMURATION_URL"),
+    typer.Option(
+        "--url", help="A server's address; for several, repeat the option or use commas.", envvar="MURMURATION_URL"
+    ),
 ]
 
 
 def parse_urls(values: Sequence[str]) -> list[str]:
-    """The addresses in values that may hold several, with commas between them; each once.
+    """The distinct addresses in ``values``; a value may hold several, separated by commas.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: no address is given.
     """
     urls = [url.strip() for value in values for url in value.split(",") if url.strip()]
     if not urls:

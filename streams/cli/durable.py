@@ -43,7 +43,7 @@ def snapshot(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Write a snapshot now: by the server that runs there, or, when none does, from journal and log."""
+    """Have the running server write a snapshot now; without a server, write one from journal and log."""
     from streams.cli.recover import take_snapshot
 
     raise typer.Exit(run(take_snapshot(load_config(config), json=json)))
@@ -52,7 +52,7 @@ def snapshot(
 @durable.command()
 def recover(
     config: ConfigFile = None,
-    check: Annotated[bool, typer.Option("--check", help="Come to the newest version in two ways and compare.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Rebuild the newest version in two ways and compare.")] = False,
     skip: Annotated[
         int, typer.Option("--skip", min=0, help="Pass over the piece of this version, which cannot be applied.")
     ] = 0,
@@ -60,9 +60,9 @@ def recover(
 ) -> None:
     """Rebuild the newest version from snapshot, journal and log, beside a server or without one; changes nothing.
 
-    With --check the state is rebuilt from an older snapshot (or the whole log) as well: exit code 1 when they differ.
-    With --skip nothing is rebuilt: the journal notes that the piece of a version, at which every start ends, is passed
-    over. Its records become dead letters, and feeds count them in gap_records from then on. No server may run.
+    With --check the state is also rebuilt from an older snapshot (or the whole log): exit code 1 when the two differ.
+    With --skip, for a version whose piece makes every start fail, nothing is rebuilt: the journal notes that the piece
+    is passed over. Its records become dead letters, and feeds then count them in gap_records. No server may run.
     """
     from streams.cli.recover import rebuild_newest, skip_piece
 
@@ -110,7 +110,7 @@ def _render_history(history: "HistoryReport") -> list["RenderableType"]:
 
 
 def _render_models(snapshot: "SnapshotReport") -> list["RenderableType"]:
-    """The models in force in a snapshot; nothing where there are none."""
+    """The models in force in a snapshot; empty if there are none."""
     from rich.table import Table
 
     if not snapshot.models:

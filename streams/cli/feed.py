@@ -16,10 +16,10 @@ from streams.events.ids import parse_id
 
 
 class FeedOptions(NamedTuple):
-    """What ``murmuration feed`` was told."""
+    """The options of ``murmuration feed``."""
 
     user: str
-    #: Addresses, each value one or several with commas between them.
+    #: Addresses; a value may hold several, separated by commas.
     urls: Sequence[str]
     product: str
     limit: int

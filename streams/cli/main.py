@@ -1,4 +1,4 @@
-"""The command line. Commands import what they need when they run: ``--help`` must not wait for numba.
+"""The command line. Commands import modules only when they run, so that ``--help`` does not wait for numba.
 
 Exit codes: 0 done; 1 it ran, and something was refused or failed; 2 a usage or configuration error, with one
 line that says what to do.
@@ -18,7 +18,7 @@ from streams.cli.durable import durable
 from streams.cli.query import query
 from streams.process.version import VERSION
 
-#: Entry points under this name are commands of ``murmuration``.
+#: Entry points of this group are commands of ``murmuration``.
 COMMANDS = "murmuration.commands"
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def serve(
     config: ConfigFile = None,
     accept_gap: Annotated[
-        bool, typer.Option("--accept-gap", help="Go on where the log has lost records that the state needs.")
+        bool, typer.Option("--accept-gap", help="Go on even if the log has lost records that the state needs.")
     ] = False,
 ) -> None:
     """Follow the log and serve feeds; SIGTERM drains and ends it, SIGUSR1 writes a snapshot."""
@@ -69,10 +69,12 @@ def publish(
     csv: Annotated[Path | None, typer.Option(help="Replay a folder with engagements.csv.gz (ts,user,item).")] = None,
     config: ConfigFile = None,
     log: Annotated[str | None, typer.Option(help="Publish to this log instead of the configured one.")] = None,
-    speed: Annotated[float | None, typer.Option(min=0.000001, help="CSV: a multiple of real time.")] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=0.000001, help="CSV: replay at this multiple of real time.")
+    ] = None,
     keep_times: Annotated[bool, typer.Option(help="CSV: leave the times as they are.")] = False,
     packed: Annotated[bool, typer.Option(help="CSV: packed batches instead of JSON.")] = False,
-    engagement: Annotated[str, typer.Option("--as", help="CSV: the engagement a row stands for.")] = "retweet",
+    engagement: Annotated[str, typer.Option("--as", help="CSV: the engagement that a row becomes.")] = "retweet",
     ids: Annotated[Path | None, typer.Option(help="CSV: write the mapping of names to ids here.")] = None,
     json: Json = False,
 ) -> None:
@@ -103,7 +105,7 @@ def feed(
     token: Annotated[str | None, typer.Option(envvar="MURMURATION_TOKEN", help="The viewer's token.")] = None,
     json: Json = False,
 ) -> None:
-    """Show a person's feed, over the websocket."""
+    """Show a person's feed, read over the websocket."""
     from streams.cli.feed import FeedOptions, show_feed
 
     options = FeedOptions(user, url, product, limit, follow, explain, token, json)
@@ -123,7 +125,7 @@ def schemas(
 
 @config_app.command("show")
 def config_show(config: ConfigFile = None) -> None:
-    """Print the configuration in force (secrets masked) and its hash."""
+    """Print the configuration that a server would run with (secrets masked), and its hash."""
     import orjson
 
     from streams.live.wiring import shown_config
@@ -155,8 +157,8 @@ app.add_typer(durable)
 
 
 def registered() -> None:
-    """Add the commands that other parts of the distribution register (``pyproject.toml``): the command line runs
-    them and never imports them. An entry point names a Typer group, or a function that is one command."""
+    """Add the commands that other packages register as entry points (``pyproject.toml``), so that this package need not
+    import them. An entry point names a Typer group, or a function that is one command."""
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
         command = entry.load()
         if isinstance(command, typer.Typer):
@@ -169,7 +171,7 @@ registered()
 
 
 def main() -> None:
-    """Entry point: turns the project's own errors into one line and an exit code."""
+    """Entry point: turns the project's errors into one line and an exit code."""
     try:
         app()
     except ConfigError as error:

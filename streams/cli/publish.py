@@ -1,4 +1,4 @@
-"""``murmuration publish``: lines or a CSV folder into the log, with a progress bar and honest exit codes."""
+"""``murmuration publish``: appends lines or a CSV folder to the log, with a progress bar."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ from streams.recordings.replay import ReplayOptions, replay
 
 
 class CsvOptions(NamedTuple):
-    """What ``--csv`` was told."""
+    """The options of ``--csv``."""
 
     folder: Path
     engagement: str

@@ -1,7 +1,7 @@
-"""``murmuration query``: the interaction graph's queries, asked of a running server (docs/protocol.md).
+"""``murmuration query``: sends queries of the interaction graph to a running server (docs/protocol.md).
 
-The commands and their options are made from the queries' terms. Options are passed on as they are; the server judges
-them, so that there is one set of rules. A query that cannot be answered as asked is a usage error (exit code 2).
+The commands and their options are made from the queries' terms. Options are passed on unchanged, and only the server
+checks them, so that the rules exist once. A query that cannot be answered as asked is a usage error (exit code 2).
 """
 
 import asyncio
@@ -19,7 +19,9 @@ query = typer.Typer(
     no_args_is_help=True,
 )
 
-Url = Annotated[str, typer.Option("--url", help="The server's address; several with commas.", envvar="MURMURATION_URL")]
+Url = Annotated[
+    str, typer.Option("--url", help="The server's address; several are separated by commas.", envvar="MURMURATION_URL")
+]
 Token = Annotated[
     str | None, typer.Option("--token", help="A token with query in its scope.", envvar="MURMURATION_TOKEN")
 ]
@@ -65,7 +67,7 @@ for _name, _family in QUERIES.items():
 
 
 def ask(name: str, terms: dict[str, Any], *, url: str, token: str | None, json: bool) -> None:
-    """Ask the server and print what it answers; terms that are None or False are left out.
+    """Ask the server and print its answer; terms that are None or False are left out.
 
     Raises:
         ConfigError: the query cannot be answered as asked.

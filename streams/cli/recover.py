@@ -1,4 +1,4 @@
-"""``murmuration snapshot`` and ``murmuration recover``: what they do, and what they print."""
+"""``murmuration snapshot`` and ``murmuration recover``: their work and their output."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ TIMEOUT_S = 120.0
 
 
 async def take_snapshot(config: Config, *, json: bool) -> int:
-    """Have the serving process write a snapshot; where none runs, follow the log to its end and write it here."""
+    """Have the serving process write a snapshot; if none runs, follow the log to its end and write a snapshot here."""
     try:
         info = await _follow_and_write(config)
     except FolderBusyError:
@@ -41,7 +41,7 @@ async def take_snapshot(config: Config, *, json: bool) -> int:
 
 
 async def _follow_and_write(config: Config) -> SnapshotInfo:
-    """With the engine itself: what follows from what is applied, dead letters, reaches the log before the snapshot."""
+    """Run an engine to the log's end, so that dead letters of applied records are in the log before the snapshot."""
     if durable_folder(config) is None:
         raise ConfigError("durable.folder: nothing is kept (none)")
     async with running_engine(config) as (engine, event_log):
@@ -97,7 +97,7 @@ async def skip_piece(config: Config, version: int, *, json: bool) -> int:
 
 
 async def rebuild_newest(config: Config, *, check: bool, json: bool) -> int:
-    """Come to the journal's newest version, and with ``check`` in two ways. Returns the exit code."""
+    """Rebuild the journal's newest version, with ``check`` in two ways. Returns the exit code."""
     async with running_log(config.log) as event_log:
         with opened_store(config, await event_log.identity(), writable=False) as opened:
             snapshots, journal = _current(config, _required(opened))
@@ -126,7 +126,7 @@ async def _compare(
     base: int,
     digest: str,
 ) -> dict[str, Any]:
-    """The same version from further back: an older snapshot, or the whole log."""
+    """Rebuild the same version from further back, an older snapshot or the whole log, and compare."""
     if not base:
         return {"equal": None, "why": "there is no snapshot: the whole log is the only way"}
     try:

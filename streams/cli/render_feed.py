@@ -1,4 +1,4 @@
-"""A feed for the terminal. What people wrote is shown as text only: no markup, no control characters."""
+"""A feed for the terminal. Text that people wrote is shown without markup and control characters."""
 
 import unicodedata
 from typing import Any
@@ -12,7 +12,7 @@ _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
 
 def render_feed(feed: dict[str, Any], explain: bool = False) -> RenderableType:
-    """A ``feed`` frame (or ``new_tweets``: what is new is marked) as something rich can print."""
+    """A ``feed`` frame, or a ``new_tweets`` frame with the new entries marked, as an object that rich can print."""
     table = Table(box=None, show_header=True, header_style="dim", pad_edge=False, expand=True)
     table.add_column("", justify="right", style="dim", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
@@ -49,7 +49,7 @@ def plain(text: str) -> str:
 
 
 def age(span_ms: int) -> str:
-    """A span as people say it: ``5 min``."""
+    """A span of time for people: ``5 min``."""
     for unit_ms, unit in _UNITS:
         if span_ms >= unit_ms:
             return f"{span_ms // unit_ms} {unit}"

@@ -13,7 +13,7 @@ _TEXTS = frozenset({"tweet_id", "user_id", "hashtag", "url", "hash", "type", "pr
 
 
 def render_answer(answer: dict[str, Any]) -> RenderableType:
-    """An answer of ``/v1/graph/…`` as something rich can print: a table of results, and a line about the rest."""
+    """An answer of ``/v1/graph/…`` as an object that rich can print: a table of results, and a line about the rest."""
     results = answer["results"]
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("", justify="right", style="dim", no_wrap=True)
