@@ -1,1 +1,1 @@
-"""The interaction graph's queries as callers ask them: parameters in, JSON answers out."""
+"""The interaction graph's queries for callers outside: parameters in, JSON answers out."""

@@ -1,4 +1,4 @@
-"""What the answers of graph queries share: names and codes, errors, and how results and proofs read in JSON."""
+"""Shared parts of graph queries' answers: names and codes, errors, and the JSON of results and proofs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -13,13 +13,13 @@ from engine.interaction_graph.state import InteractionGraph
 from engine.interaction_graph.user_graph import UserEdgeType
 from streams.reading.graph_queries import Answer
 
-#: Names of the edge types that are stored, by code.
+#: Names of the stored edge types, by code.
 TYPE_NAMES: Final = {
     int(edge_type): edge_type.name.lower()
     for edge_type in EdgeType
     if edge_type not in (EdgeType.UNFAVORITE, EdgeType.UNRETWEET)
 }
-#: The same of the edges between users.
+#: The same for edges between users.
 USER_TYPE_NAMES: Final = {int(edge_type): edge_type.name.lower() for edge_type in UserEdgeType}
 TYPE_CODES: Final = {name: code for code, name in TYPE_NAMES.items()}
 USER_TYPE_CODES: Final = {name: code for code, name in USER_TYPE_NAMES.items()}
@@ -35,7 +35,7 @@ Shape = Callable[[], Answer]
 
 
 class UnknownUserError(RequestError):
-    """Nobody who was named has an edge in the window."""
+    """None of the named users has an edge in the window."""
 
     code = "unknown_user"
 
@@ -57,12 +57,12 @@ def id_strings(ids: Ids) -> list[str]:
 
 
 def age_time_ms(time_ms: int, graph: InteractionGraph) -> int:
-    """The time that ages are counted from: the newest event's where none is given."""
+    """The time that ages are counted from; by default that of the newest event."""
     return time_ms or max(0, graph.watermark_ms)
 
 
 def rows(**columns: NDArray[Any] | Sequence[Any]) -> list[dict[str, Any]]:
-    """Results from their columns, all of one length: arrays of numbers, or lists."""
+    """Results as objects, from their columns of equal length: arrays of numbers, or lists."""
     lists = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*lists, strict=True)]
 
@@ -72,8 +72,8 @@ def proofs_by_type(
 ) -> list[dict[str, list[Any]]]:
     """Each result's proofs by edge type, in the order given.
 
-    Row ``i`` of ``types`` and ``user_ids`` (n × most) has ``counts[i]`` proofs. A proof is the user's id, or where
-    there are ``more`` columns (n × most …) an object of ``user_id`` and these.
+    Row ``i`` of ``types`` and ``user_ids`` (n × most) has ``counts[i]`` proofs. A proof is the user's id, or, with
+    ``more`` columns (n × most …), an object of ``user_id`` and these columns.
     """
     proofs: list[dict[str, list[Any]]] = []
     for i, count in enumerate(counts.tolist()):

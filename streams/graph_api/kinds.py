@@ -1,7 +1,7 @@
-"""The kinds of values that a graph query's terms have: how a text becomes one, the engine takes it, and JSON shows it.
+"""The kinds of values of a graph query's terms: how each is read from text, passed to the engine and shown in JSON.
 
 Lists are separated by commas. This module loads without numpy and numba, so that the command line's help can list
-terms at once; the names of edge types, measures and ages come from the engine when the first text is read.
+terms at once. The names of edge types, measures and ages come from the engine when the first text is read.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from engine.errors import RequestError
 
-#: Parts that a list may have.
+#: Most parts of a list.
 PARTS_MAX: Final = 1000
 _ID_MAX: Final = 2**64 - 1
 _ID = re.compile(r"\d{1,20}", re.ASCII)
@@ -23,13 +23,13 @@ Codes = Callable[[], Mapping[str, Any]]
 
 
 class BadTermError(RequestError):
-    """A term is unknown, repeated, missing, out of bounds, or not of its kind."""
+    """A term is unknown, repeated, missing, out of bounds, or a text that is no value of its kind."""
 
     code = "bad_request"
 
 
 class Kind(NamedTuple):
-    """A kind of value. ``form``: how it is written, for people. ``option``: the command line's type of it."""
+    """A kind of value. ``form``: how people write it. ``option``: its type on the command line."""
 
     form: str
     parse: Callable[[str], Any]
@@ -127,7 +127,7 @@ def _to_the_ms(seconds: float | None) -> float | None:
 
 
 def choice(codes: Codes) -> Kind:
-    """One of several names; the engine gets what the name stands for."""
+    """One of several names; the engine gets the name's code."""
 
     def parse(text: str) -> str:
         if text not in codes():
@@ -168,7 +168,7 @@ ID = Kind("id", _id, show=str)
 #: The seed of draws: any 64-bit number, zero included.
 DRAWS = Kind("number to 2⁶⁴-1", lambda text: 0 if text == "0" else _id(text), show=str)
 IDS = Kind("ids", lambda text: _distinct(_parts(text, _id)), show=lambda ids: list(map(str, ids)), to_engine=_id_array)
-#: Ids with weights (``1,2:0.5``), the engine takes as two arrays.
+#: Ids with weights (``1,2:0.5``), which the engine takes as two arrays.
 WEIGHTED_IDS = Kind(
     "ids, with weights if wanted (1,2:0.5)",
     _weights,

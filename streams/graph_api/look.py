@@ -1,6 +1,7 @@
-"""How graph queries are answered: what each looks up in the state, and the columns of its results.
+"""How graph queries are answered: each one's look into the state, and the columns of its results.
 
-A look runs under the read side of the state lock; the shape that it returns runs after the lock is released.
+A look runs under the read side of the state lock. It returns a shape: a function that makes the answer after the lock
+is released.
 """
 
 import functools
@@ -49,10 +50,10 @@ from streams.graph_api.answers import (
 from streams.graph_api.terms import NewId, Query, terms_of
 from streams.reading.graph_queries import Answer
 
-#: The most followees of the user that a query for users leaves out.
+#: At most this many followees of the user are left out of the results of a query for users.
 FOLLOWED_MAX: Final = 100_000
 _ENTITY_TYPES: Final = {"hashtags": EntityType.HASHTAG, "urls": EntityType.URL}
-#: Events by the edge type they make, where the names differ.
+#: Event names by edge type, where the two names differ.
 _KIND_OF_TYPE: Final = {"tweet": "create", "is_mentioned": "mention", "is_media_tagged": "media_tag"}
 
 AnyCount = TypeVar("AnyCount", q.SecondDegreeTweets, q.SecondDegreeUsers, q.SecondDegreeEntities)
@@ -60,7 +61,7 @@ Related = q.RelatedToTweet | q.RelatedToAuthor | q.RelatedToUsers
 
 
 class Asked(NamedTuple):
-    """A query that was read, for a server whose products run with ``usual``."""
+    """A query that was read; ``usual`` is the configuration of the server's products."""
 
     query: Query
     usual: HomeMixerConfig
@@ -71,26 +72,26 @@ class Asked(NamedTuple):
         return self.query.name
 
     def look(self, state: EngineState, scratch: Scratch) -> Shape:
-        """Look, under the read side of the state lock.
+        """Look into the state, under the read side of the state lock.
 
         Raises:
-            RequestError: it cannot be answered as asked; named by its ``code``.
+            RequestError: the query cannot be answered as asked; ``code`` names the reason.
         """
         return _look(self.query, self.usual, state, scratch)
 
 
 def ask(name: str, parameters: Iterable[tuple[str, str]], usual: HomeMixerConfig, new_id: NewId) -> Asked:
-    """The query of ``QUERIES`` that is called ``name``, from names and texts of its parameters.
+    """The query of ``QUERIES`` called ``name``, from the names and texts of its parameters.
 
     Raises:
-        BadTermError: they cannot be understood.
+        BadTermError: a parameter cannot be understood.
     """
     return Asked(q.QUERIES[name].read(parameters, usual, new_id), usual)
 
 
 @functools.singledispatch
 def _look(query: Query, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
-    """Look up what a query asks; every variety has its own."""
+    """Answer a query with the look of its variety."""
     raise NotImplementedError(type(query).__name__)
 
 
@@ -176,7 +177,7 @@ def _list_edges(query: q.UserEdges | q.TweetEdges, _: HomeMixerConfig, state: En
 
 
 def _settled(query: AnyCount, graph: InteractionGraph, social_graph: SocialGraph, followees_max: int) -> AnyCount:
-    """The query with the time that ages are counted from, and with seeds."""
+    """The query with its time and seeds filled in."""
     seeds = query.seeds
     if not seeds and query.user:
         seeds = dict.fromkeys(social_graph.followees(query.user, followees_max).tolist(), 1.0)
@@ -203,7 +204,7 @@ def _count_tweets(query: q.SecondDegreeTweets, usual: HomeMixerConfig, state: En
 
 @_look.register
 def _count_users(query: q.SecondDegreeUsers, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
-    """``engine.interaction_graph.second_degree_users``. The user, and whom they follow, are left out."""
+    """``engine.interaction_graph.second_degree_users``. The user and the user's followees are left out."""
     graph = state.user_graph
     query = _settled(query, graph, state.social_graph, usual.followees_max)
     left_out = id_array(query.exclude)
@@ -295,7 +296,7 @@ def _find_similar(query: q.Similar, _: HomeMixerConfig, state: EngineState, scra
 
 
 def _counting(query: Related, usual: RelatedTweetsConfig) -> RelatedTweetsConfig:
-    """The configured counting, with the query's terms in place of the keys that are their defaults."""
+    """The configured counting, with the query's terms replacing the keys of the same meaning."""
     types = [name for code, name in TYPE_NAMES.items() if query.types >> code & 1]
     terms: dict[str, Any] = {
         term.usual.key.rpartition(".")[2]: term.kind.to_engine(getattr(query, name))
@@ -308,7 +309,7 @@ def _counting(query: Related, usual: RelatedTweetsConfig) -> RelatedTweetsConfig
 
 @_look.register
 def _find_related(query: Related, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
-    """``engine.interaction_graph.related``; of an author, the newest followers are looked at."""
+    """``engine.interaction_graph.related``; for an author, from the author's newest followers."""
     graph, counting = state.interaction_graph, _counting(query, usual.for_you.related.counting)
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
     request = query.to_engine(RelatedTweetsRequest)

@@ -1,7 +1,7 @@
 """The queries of the interaction graph that a server answers, term by term (docs/protocol.md is generated from here).
 
-A query with more than one shape of answer has several varieties, each a struct with the terms that it knows. Bounds
-that are not here are the engine's, which refuses under names of its own.
+A query with more than one form of answer has several varieties, each a struct with the variety's terms. The engine
+checks further bounds, and refuses with other error names.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ ALL_TYPES: Final = 0xFFFF
 
 
 def _codes(name: str) -> Any:
-    """A table of names in ``answers``, which loads numba: looked up when it is first needed."""
+    """A table of names in ``answers``, imported at its first use, because ``answers`` loads numba."""
 
     def look_up() -> Mapping[str, Any]:
         from streams.graph_api import answers
@@ -59,21 +59,25 @@ Seeds = Annotated[dict[int, float], WEIGHTED_IDS, To("seed_user_ids", "seed_weig
 Types = Annotated[int, edge_types(_codes("TYPE_CODES")), To("edge_types"), "Edge types that count; default all."]
 CountByType = Annotated[dict[int, int], counts_by_type(_codes("TYPE_CODES")), "The same for single types."]
 Unions = Annotated[tuple[int, ...], type_unions(_codes("TYPE_CODES")), To("type_unions")]
-TimeMs = Annotated[Whole, Meta(ge=0, le=10**15), "Ages are counted from this time; 0: from the newest event's."]
+TimeMs = Annotated[
+    Whole, Meta(ge=0, le=10**15), "Ages are counted from this time; 0: from the time of the newest event."
+]
 Proofs = Annotated[Whole, To("proofs_max"), "Users to name for each result."]
 Limit = Annotated[Whole, To("results_max"), "Results to ask for."]
-Seed = Annotated[int, DRAWS, Made(), "Seed of the draws; made by the server and told in the answer."]
+Seed = Annotated[int, DRAWS, Made(), "Seed of the draws; by default the server makes one. The answer has it."]
 Measure = Annotated[str, choice(_codes("MEASURES"))]
-AgeOf = Annotated[str, choice(_codes("AGES_OF")), "A tweet's age is of its id (snowflake), first_edge or last_edge."]
+AgeOf = Annotated[
+    str, choice(_codes("AGES_OF")), "What a tweet's age is taken from: its id (snowflake), first_edge or last_edge."
+]
 Exclude = Annotated[Ids, To("excluded_tweet_ids"), "Tweets to leave out."]
-QueryDegreeMin = Annotated[Whole, "A tweet of fewer edges has no results."]
-CooccurrenceMin = Annotated[Whole, "Users that a result shares at least."]
-DegreeMin = Annotated[Whole, "Edges that a result has at least."]
-ScoreAbove = Annotated[Number, "Results score above this."]
+QueryDegreeMin = Annotated[Whole, "A tweet with fewer edges has no results."]
+CooccurrenceMin = Annotated[Whole, "Least number of users that a result shares."]
+DegreeMin = Annotated[Whole, "Least number of edges of a result."]
+ScoreAbove = Annotated[Number, "Only results with a greater score."]
 
 
 class _Walk(Query, frozen=True, kw_only=True):
-    """What both kinds of walks ask."""
+    """The terms of both kinds of walks."""
 
     name: ClassVar[str] = "salsa"
     user: Annotated[User, "The user that walks return to."] = 0
@@ -84,7 +88,7 @@ class _Walk(Query, frozen=True, kw_only=True):
         Number,
         To("query_weight_fraction"),
         Usual("for_you.walk.query_weight_fraction"),
-        "The user's share beside seeds.",
+        "The user's share of the weight when there are seeds.",
     ]
     types: Types = ALL_TYPES
     limit: Limit = LIMIT_DEFAULT
@@ -98,22 +102,22 @@ class Salsa(_Walk, frozen=True, kw_only=True):
     half_life_s: Annotated[
         tuple[float, ...], HALF_LIVES, To("half_lives_ms"), "Up to four half-lives of engagements."
     ] = ()
-    blend: Annotated[tuple[float, ...], NUMBERS, "Parts of the half-lives in the score."] = ()
+    blend: Annotated[tuple[float, ...], NUMBERS, "Weights of the half-lives in the score."] = ()
     time_ms: TimeMs = 0
     proofs: Annotated[Proofs, To("social_proofs_max")] = 0
-    proof_types: Annotated[Types, To("social_proof_types"), "Edge types that prove; default all."] = ALL_TYPES
+    proof_types: Annotated[Types, To("social_proof_types"), "Edge types that count as proof; default all."] = ALL_TYPES
 
 
 class SubgraphSalsa(_Walk, frozen=True, kw_only=True):
-    """Walks that stay among the seeds' own edges."""
+    """Walks that stay among the seeds' edges."""
 
     not_here: ClassVar[str] = "not on a subgraph"
     walks: Annotated[Whole, "How many walks."] = 10_000
-    subgraph: Annotated[bool, FLAG, "Stay among the seeds' own edges."] = True
+    subgraph: Annotated[bool, FLAG, "Stay among the seeds' edges."] = True
 
 
 class _SecondDegree(Query, frozen=True, kw_only=True):
-    """What the second degree of anything asks."""
+    """The terms of all second-degree queries."""
 
     name: ClassVar[str] = "second-degree"
     of: Annotated[str, choice(lambda: SECOND_DEGREE.varieties), "What is counted: tweets, users, hashtags or urls."] = (
@@ -125,7 +129,7 @@ class _SecondDegree(Query, frozen=True, kw_only=True):
     edges_per_seed: Annotated[
         Whole, To("edges_per_seed_max"), Usual("for_you.liked_by.edges_per_seed_max"), "Newest edges read of each seed."
     ]
-    users_min: Annotated[Whole, Usual("for_you.liked_by.people_min"), "Users of one type that a result needs."]
+    users_min: Annotated[Whole, Usual("for_you.liked_by.people_min"), "Users of one edge type that a result needs."]
     users_min_by_type: CountByType = field(default_factory=dict)
     users_exact: Annotated[Whole, "Exactly this number of users; 0: any."] = 0
     engagement_age_s: Annotated[Age, To("engagement_age_ms_max"), "Oldest engagement that counts; 0: any."] = 0.0
@@ -147,11 +151,11 @@ class SecondDegreeTweets(_SecondDegree, frozen=True, kw_only=True):
 
 
 class SecondDegreeUsers(_SecondDegree, frozen=True, kw_only=True):
-    """Users that the seeds turned to, without the user and whom they follow."""
+    """Users whom the seeds turned to, without the user and the user's followees."""
 
     not_here: ClassVar[str] = "not of users"
     types: Annotated[Types, edge_types(_codes("USER_TYPE_CODES"))] = ALL_TYPES
-    users_min: Annotated[Whole, "Users of one type that a result needs."] = 1
+    users_min: Annotated[Whole, "Users of one edge type that a result needs."] = 1
     users_min_by_type: Annotated[CountByType, counts_by_type(_codes("USER_TYPE_CODES"))] = field(default_factory=dict)
     engagement_age_s: Annotated[Age, To("edge_age_ms_max"), "Oldest engagement that counts; 0: any."] = 0.0
     exclude: Annotated[Ids, To("exclude_user_ids"), "Results to leave out."] = ()
@@ -207,12 +211,12 @@ def _counting(key: str) -> Usual:
 
 
 class _Related(Query, frozen=True, kw_only=True):
-    """What tweets related to anything ask; what is left out is as For You counts."""
+    """The terms of all related-tweets queries; their defaults are what For You counts with."""
 
     name: ClassVar[str] = "related"
     types: Annotated[Types, Usual("for_you.related.counting.edge_types"), "Edge types that count."]
     query_degree_min: Annotated[QueryDegreeMin, _counting("query_degree_min")]
-    sampled_users_max: Annotated[Whole, _counting("sampled_users_max"), "Users taken from the tweet."]
+    sampled_users_max: Annotated[Whole, _counting("sampled_users_max"), "Most users of the tweet that are looked at."]
     user_degree_max: Annotated[Whole, _counting("user_degree_max"), "Users with more edges are left out."]
     degree_min: Annotated[DegreeMin, _counting("degree_min")]
     age_of: Annotated[AgeOf, Usual("for_you.related.counting.age_of")]
@@ -248,7 +252,7 @@ class RelatedToUsers(_Related, frozen=True, kw_only=True):
 
 
 class _Edges(Query, frozen=True, kw_only=True):
-    """What the edges of one node ask."""
+    """The terms of both kinds of nodes' edges."""
 
     name: ClassVar[str] = "neighbours"
     not_here: ClassVar[str] = "goes with seeds"
@@ -269,7 +273,7 @@ class TweetEdges(_Edges, frozen=True, kw_only=True):
 
 
 class RandomNeighbors(Query, frozen=True, kw_only=True):
-    """What random edges of users lead to."""
+    """The tweets at the ends of random edges of users."""
 
     name: ClassVar[str] = "neighbours"
     seeds: Annotated[Seeds, To("user_ids", "weights"), "Random edges of these users, by weight."]
@@ -287,17 +291,17 @@ SECOND_DEGREE: Final = Family(
         "hashtags": SecondDegreeEntities,
         "urls": SecondDegreeEntities,
     },
-    "What the seeds themselves engaged with, by the sum of their weights: tweets, what they carry, or users.",
-    "`tweet_id` (of users `user_id`, else `hashtag` or `url`, null where nobody told the name, and `hash`), `score`, "
-    "`users`; of hashtags and urls `tweets` (how many); with `proofs` `proof`, of hashtags and urls with `tweet_ids` "
-    "for each user. Of users, the user and whom they follow are left out.",
+    "What the seeds themselves engaged with, by the sum of their weights: tweets, their hashtags or URLs, or users.",
+    "`tweet_id` (with `of=users` `user_id`; with hashtags or urls `hashtag` or `url`, null where the name is unknown, "
+    "and `hash`), `score`, `users`; with hashtags or urls `tweets` (how many); with `proofs` `proof`, which for "
+    "hashtags and urls has `tweet_ids` for each user. With `of=users` the user and the user's followees are left out.",
     by="of",
     positional="user",
 )
 
 _SHARED: Final = "`tweet_id`, `score`, `cooccurrences`, `degree`."
 
-#: What can be asked, by the last part of the path.
+#: All queries, by the last part of the path.
 QUERIES: Final[Mapping[str, Family]] = {
     "salsa": Family(
         {"false": Salsa, "true": SubgraphSalsa},

@@ -21,7 +21,7 @@ def document() -> str:
 
 
 def rewritten(page: str) -> str:
-    """The page with what stands between its two marks generated again.
+    """The page with the part between its two marks generated again.
 
     Raises:
         ValueError: the page has no such marks.

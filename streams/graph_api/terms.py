@@ -1,9 +1,9 @@
-"""What a graph query is made of: terms with a kind, bounds, a default and a description; and reading one from texts.
+"""The terms of graph queries, each with a kind, bounds, a default and a description; and reading a query from texts.
 
-A query is a frozen struct with a field for each term (streams/graph_api/queries.py). A field's annotation says
-everything about its term: a ``Kind``, a line for people, a ``Meta`` with bounds, a ``To`` where the engine's request
-has another name for it, and a ``Usual`` where its default is a key of the server's ``home_mixer`` configuration. From
-it come the parameters over HTTP, the options of ``murmuration query`` and the tables of docs/protocol.md.
+A query is a frozen struct with a field for each term (streams/graph_api/queries.py). A field's annotation describes the
+term completely: a ``Kind``, a line for people, a ``Meta`` with bounds, a ``To`` where the engine's request has another
+name for it, and a ``Usual`` where the default is a key of the server's ``home_mixer`` configuration. The parameters
+over HTTP, the options of ``murmuration query`` and the tables of docs/protocol.md are made from these annotations.
 """
 
 import functools
@@ -31,18 +31,18 @@ class To:
 
 
 class Usual(NamedTuple):
-    """The key of ``home_mixer`` that is the default; with ``bounded`` its bounds are the term's as well."""
+    """The key of ``home_mixer`` whose value is the default; with ``bounded`` the term has the key's bounds as well."""
 
     key: str
     bounded: bool = False
 
 
 class Made(NamedTuple):
-    """A term that the server makes up where it is left out: the seed of draws."""
+    """A term that the server makes up when the caller leaves it out: the seed of draws."""
 
 
 class Term(NamedTuple):
-    """A term of a query. ``default`` is ``msgspec.NODEFAULT`` where ``usual`` or ``made`` decide, or it is required."""
+    """A term of a query. ``default`` is ``msgspec.NODEFAULT`` if ``usual`` or ``made`` give it, or it is required."""
 
     name: str
     kind: Kind
@@ -60,7 +60,7 @@ class Term(NamedTuple):
 
     @property
     def default_text(self) -> str:
-        """The default for people, "" where there is none to tell."""
+        """The default as people read it; "" where nothing needs to be shown."""
         if self.usual is not None:
             return "as the server is configured"
         told = isinstance(self.default, str) or (self.kind.option in (int, float) and self.default is not None)
@@ -73,10 +73,10 @@ class Term(NamedTuple):
         return value / 1000.0 if self.kind is AGE else value
 
     def read(self, text: str, usual: "HomeMixerConfig") -> Any:
-        """The value that a text says.
+        """The value of a text.
 
         Raises:
-            BadTermError: none of this kind, or out of bounds.
+            BadTermError: the text is no value of this kind, or the value is out of bounds.
         """
         try:
             value = self.kind.parse(text)
@@ -96,9 +96,9 @@ class Term(NamedTuple):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to the interaction graph, of one variety.
+    """One variety of a query of the interaction graph.
 
-    ``name``: the last part of its path. ``not_here``: why terms of its other varieties are refused.
+    ``name``: the last part of its path. ``not_here``: the message that refuses terms of the query's other varieties.
     """
 
     name: ClassVar[str]
@@ -121,8 +121,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Family(NamedTuple):
-    """The varieties of one query. ``by``: the term whose value says which is asked; where there is none, the
-    varieties are named by the term that each begins with, of which one is given.
+    """The varieties of one query. ``by``: the term whose value chooses the variety. Without ``by``, each variety is
+    named by its first term, and the caller gives exactly one of these.
 
     ``positional``: the term that the command line takes without a name. ``text``: what is found. ``results``: the
     columns of results, as Markdown.
@@ -135,7 +135,7 @@ class Family(NamedTuple):
     positional: str = ""
 
     def terms(self) -> dict[str, list[tuple[str, Term]]]:
-        """Every term by name, with each variety that has it; those that choose a variety first."""
+        """Every term by name, with each variety that has it. Terms that choose a variety come first."""
         choosing = [self.by] if self.by else [name for name in self.varieties if name]
         found: dict[str, list[tuple[str, Term]]] = {name: [] for name in choosing}
         for variety, query in self.varieties.items():
@@ -144,11 +144,11 @@ class Family(NamedTuple):
         return found
 
     def label(self, variety: str) -> str:
-        """How a variety is asked for, for people."""
+        """How a caller asks for a variety, as people read it."""
         return f"{self.by}={variety}" if self.by else variety
 
     def in_words(self, texts: Iterable[tuple[str, str]]) -> str:
-        """What is said of a term in each variety, once where all say the same."""
+        """The texts about a term in its varieties, joined; a text that all share appears once."""
         said: dict[str, list[str]] = {}
         for variety, text in texts:
             said.setdefault(text, []).append(self.label(variety))
@@ -159,10 +159,10 @@ class Family(NamedTuple):
         return "; ".join([first, *(f"with {' or '.join(said[text])} {text}" for text in others)])
 
     def choose(self, texts: Mapping[str, str]) -> type[Query]:
-        """The variety that is asked.
+        """The variety that the parameters choose.
 
         Raises:
-            BadTermError: none, or more than one.
+            BadTermError: they choose none, or more than one.
         """
         names = list(self.varieties)
         if len(names) == 1:
@@ -178,10 +178,10 @@ class Family(NamedTuple):
         return self.varieties[given[0]]
 
     def read(self, pairs: Iterable[tuple[str, str]], usual: "HomeMixerConfig", new_id: NewId) -> Query:
-        """The query that parameters say. An empty text is as none.
+        """The query of these parameters. A parameter with an empty text counts as left out.
 
         Raises:
-            BadTermError: they cannot be understood; the message begins with a term's name.
+            BadTermError: a parameter cannot be understood; the message begins with the term's name.
         """
         texts: dict[str, str] = {}
         known = self.terms()
@@ -228,7 +228,7 @@ def terms_of(query: type[Query]) -> dict[str, Term]:
 
 def _term(name: str, hint: Any, default: Any) -> Term:
     assert get_origin(hint) is Annotated, name
-    # Of two of a type, the outer one holds.
+    # If two parts have the same type, the outer one counts.
     said = {type(part): part for part in get_args(hint)[1:]}
     bounds = (said[Meta].ge, said[Meta].le) if Meta in said else None
     to = said[To].names if To in said else (name,)
