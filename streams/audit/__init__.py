@@ -1,1 +1,1 @@
-"""Audits: what was served is asked again of the state it was served from (docs/audit.md)."""
+"""Audits: served feeds are computed again from the state that they were served from (docs/audit.md)."""

@@ -1,4 +1,4 @@
-"""Served feeds asked again: each of the state at its version, rebuilt from snapshot, journal and log."""
+"""Computes served feeds again, each from the state at its version, rebuilt from snapshot, journal and log."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -26,26 +26,26 @@ from streams.recovery.replay import LogGapError, forward, restore_newest
 
 
 class Outcome(StrEnum):
-    """What an audit comes to. All but the first two say why there was nothing to compare with."""
+    """The outcome of an audit. All but the first two say why the feed could not be compared."""
 
     IDENTICAL = "identical"
     DIFFERENT = "different"
     #: The log has no record of the request.
     UNKNOWN_REQUEST = "unknown_request"
-    #: Its history is not in this durable folder.
+    #: The feed's history is not in this durable folder.
     NO_HISTORY = "no_history"
-    #: The journal's entry of its version went with the power.
+    #: The journal's entry of the feed's version was lost with the power.
     LOST_VERSION = "lost_version"
-    #: Retention has removed records or entries that the state at its version takes.
+    #: Retention has removed records or journal entries that are needed to rebuild the feed's version.
     LOG_GONE = "log_gone"
-    #: The configuration it was served under was not kept, or is another program's.
+    #: The configuration that the feed was served with was not kept, or belongs to another version of the program.
     CONFIG_UNKNOWN = "config_unknown"
     #: The journal cannot be read.
     DAMAGED = "damaged"
 
 
 class Audited(msgspec.Struct, frozen=True, kw_only=True):
-    """One served feed's audit. ``reason`` is for people, ``difference`` is there when the outcome is ``different``."""
+    """One served feed's audit. ``reason`` is for people; ``difference`` is set when the outcome is ``different``."""
 
     request_id: str
     viewer_id: str
@@ -65,7 +65,7 @@ class _UnavailableError(Exception):
 
 
 class Replica:
-    """The states of one history, one version after the other. Not for versions that fall."""
+    """The states of one history, for versions in rising order."""
 
     def __init__(self, config: Config, store: Store, info: HistoryInfo, event_log: EventLog) -> None:
         self._config = config
@@ -77,14 +77,14 @@ class Replica:
 
     @property
     def version(self) -> int:
-        """The newest version that there is."""
+        """The newest version of the history."""
         return self._journal.version
 
     async def at(self, version: int) -> EngineState:
-        """The state at the version; the one given before is of no use any more.
+        """The state at the version. The state returned before must not be used any more.
 
         Raises:
-            _UnavailableError: it cannot be had.
+            _UnavailableError: the version cannot be rebuilt.
         """
         journal = self._journal
         if version > journal.version:
@@ -105,10 +105,10 @@ class Replica:
         return self._state
 
     def was_lost(self, version: int, incarnation: int) -> bool:
-        """Whether what the process had applied as this version is not what the journal has as this version.
+        """Whether the journal has other records for this version than the process with ``incarnation`` applied.
 
-        After a power loss the next process goes on from the last entry that is left, and gives the versions that
-        were lost to other records. In a shared order they come back, and every node has the same ones.
+        After a power loss the next process goes on from the last entry that is left, and numbers other records with the
+        lost versions. With a shared order it reads the same order again, so the same records get the same versions.
         """
         if self._shared:
             return False
@@ -121,7 +121,7 @@ class Replica:
 
 
 class Auditor:
-    """Audits feeds by their records. ``store`` None: nothing is kept, so that nothing can be asked again."""
+    """Audits feeds by their records. ``store`` None: nothing is kept on disk, so no feed can be computed again."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Auditor:
         self._replica: tuple[str, Replica] | None = None
 
     async def audit(self, feeds: Sequence[ServedFeed]) -> list[Audited]:
-        """Audit feeds: history by history, each history once through from its first version on.
+        """Audit feeds, history by history, each in the order of versions, so that the state only moves forward.
 
         Raises:
             LogUnavailableError: the log went away.

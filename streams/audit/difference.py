@@ -1,4 +1,4 @@
-"""Where a feed computed again first differs from the record of the one that was served."""
+"""The first place at which a feed computed again differs from the record of the served feed."""
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -13,14 +13,14 @@ from streams.events.served_feed import ENTRY_PARTS, EncodedFeed
 from streams.events.served_records import decode_served, encode_served
 from streams.log.interface import Format
 
-#: Compared in this order before the entries: what explains a difference comes before what it leads to.
+#: Compared in this order, before the entries: causes of a difference come before its effects.
 _TERMS: Final = ("version", "config_hash", "model_version", "models", "gap_records", "late_rooms", "degraded")
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The first place that differs (a path such as ``entries[3].why.scores.recency``), recorded and computed again.
+    """The first place that differs (a path such as ``entries[3].why.scores.recency``), with both values there.
 
-    A side that has nothing there is None.
+    A value is None if its side has nothing at this place.
     """
 
     where: str
@@ -29,7 +29,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class _Part(NamedTuple):
-    """Something that is recorded by its digest alone; the value is known where it was computed again."""
+    """A part of which the record has only the digest; its value is known only on the side computed again."""
 
     digest: str
     value: Any
@@ -41,7 +41,7 @@ class _Part(NamedTuple):
 
 
 def first_difference(served: ServedFeed, feed: Feed) -> Difference | None:
-    """None when the feed is the one that was served, byte by byte (its digest)."""
+    """The first difference; None if the digests are equal, so that the feeds are equal byte for byte."""
     encoded = EncodedFeed(feed)
     if encoded.digest == served.digest:
         return None
@@ -53,7 +53,7 @@ def first_difference(served: ServedFeed, feed: Feed) -> Difference | None:
 
 
 def _plain(served: ServedFeed, fields: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A record in the order in which it is compared; ``fields`` are the whole feed's, where it is known."""
+    """A record as plain values, in the order of comparison; ``fields``: the whole feed, if it was computed again."""
     entries = [None] * len(served.entries) if fields is None else fields["entries"]
     plain: dict[str, Any] = {name: msgspec.to_builtins(getattr(served, name)) for name in _TERMS}
     plain["entries"] = [_plain_entry(entry, whole) for entry, whole in zip(served.entries, entries, strict=True)]
@@ -73,7 +73,7 @@ def _plain_entry(entry: ServedEntry, fields: Mapping[str, Any] | None) -> dict[s
         plain[name] = _Part(digest, values[name] if values is not None and name in values else values)
     if entry.why is not msgspec.UNSET:
         plain["why"] = msgspec.to_builtins(entry.why)
-    # Behind its parts: they say why it differs.
+    # The score is compared after its parts, which explain why it differs.
     plain["score"] = entry.score
     return plain
 
@@ -99,5 +99,5 @@ def _is_list(value: Any) -> bool:
 
 
 def _brief(value: Any) -> Any:
-    """A whole entry that the other side has not: its tweet is enough."""
+    """A value in short: of a whole entry that the other side lacks, only its tweet."""
     return {"tweet_id": value["tweet_id"]} if isinstance(value, dict) and "tweet_id" in value else value

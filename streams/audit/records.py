@@ -1,4 +1,4 @@
-"""Records of served feeds in the log: those of one request, searched from the newest on, or a sample of all."""
+"""Records of served feeds in the log: those of one request, searched backwards, or a sample of all."""
 
 import random
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +12,7 @@ from streams.events.served_feed import TOPIC
 from streams.events.served_records import decode_served
 from streams.log.interface import EventLog, Format, TopicPartition
 
-#: Records a partition in the first step back; each step takes twice as many as the one before.
+#: Records per partition in the first step backwards; each step reads twice as many as the previous one.
 _STEP_RECORDS: Final = 512
 _STEP_RECORDS_MAX: Final = 65_536
 _POLL_RECORDS: Final = 1024
@@ -20,10 +20,10 @@ _POLL_TIMEOUT_S: Final = 1.0
 
 
 async def find_served(event_log: EventLog, request_id: int, *, viewer_id: int | None = None) -> list[ServedFeed]:
-    """The records of a request, of one viewer or of all; empty when there is none.
+    """The records of a request, of one viewer or of all; empty if the log has none.
 
-    The topic is searched backwards in steps, and the search ends with the step in which something was found: a
-    recent request is found fast however long the topic is, and an old request of the same id is not looked for.
+    The topic is searched backwards in steps, and the search ends with the first step that finds a record: a recent
+    request is found fast however long the topic is, and older requests with the same id are not searched for.
 
     Raises:
         LogUnavailableError: the log went away.
@@ -31,7 +31,8 @@ async def find_served(event_log: EventLog, request_id: int, *, viewer_id: int | 
     starts = await event_log.start_offsets(TOPIC)
     stops = await event_log.end_offsets(TOPIC)
     step = _STEP_RECORDS
-    # As the id stands in a record of many feeds, and of one; what only looks alike is sorted out below.
+    # The id's bytes in a record of many feeds and in a record of one. Other records with the same bytes are sorted out
+    # below.
     names = {
         Format.PACKED: (request_id % 2**64).to_bytes(8, "little"),
         Format.JSON: b'"request_id":%d' % request_id,
@@ -51,9 +52,9 @@ async def find_served(event_log: EventLog, request_id: int, *, viewer_id: int | 
 
 
 async def sample_served(event_log: EventLog, size: int, seed: int) -> list[ServedFeed]:
-    """``size`` feeds, all if there are fewer, drawn from the topic; the same seed draws the same of one log.
+    """``size`` feeds drawn from the topic, or all if it has fewer; the same seed draws the same feeds of a log.
 
-    Records are drawn evenly, and the feeds evenly from those that they hold: every feed has about the same chance.
+    Records are drawn evenly, and then feeds evenly from these records: every feed has about the same chance.
 
     Raises:
         LogUnavailableError: the log went away.
@@ -72,7 +73,7 @@ async def sample_served(event_log: EventLog, size: int, seed: int) -> list[Serve
 
 
 def _place(number: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> tuple[int, int]:
-    """The ``number``-th offset of all partitions, one behind the other."""
+    """The partition and offset of the ``number``-th record, counting through the partitions one after the other."""
     for partition in sorted(starts):
         size = ends[partition] - starts[partition]
         if number < size:
@@ -84,7 +85,7 @@ def _place(number: int, starts: Mapping[int, int], ends: Mapping[int, int]) -> t
 async def _values(
     event_log: EventLog, firsts: Mapping[int, int], stops: Mapping[int, int], *, records: int | None = None
 ) -> AsyncIterator[tuple[Format, bytes]]:
-    """The records from ``firsts`` to before ``stops``, by partition; of all partitions at most ``records``."""
+    """The records from ``firsts`` to before ``stops`` (offsets by partition), at most ``records`` in total."""
     wanted = {TopicPartition(TOPIC, p): first for p, first in firsts.items() if first < stops[p]}
     if not wanted:
         return
