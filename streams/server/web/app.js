@@ -1,4 +1,4 @@
-// The page: whose feed, which feed, when to show what arrives, and what pressing a button leads to.
+// The page: chooses viewer and product, decides when to show a feed that arrived, and handles the buttons.
 
 import { Connection, Refusal } from "./connection.js";
 import { byId, h, integer, milliseconds, person, plural, randomId } from "./dom.js";
@@ -10,16 +10,16 @@ import { askWith } from "./reputation.js";
 
 const LIMIT = 20;
 const PUSH_MS = 1000;
-/** A pointer over the feed that moved this recently belongs to a reader: nothing moves under it. */
+/** If the pointer moved over the feed this recently, somebody is reading, and the feed stays as it is. */
 const READING_MS = 2500;
-/** The feed may change many times a second; the page shows a change at once, then rests for so long. */
+/** The feed may change many times per second; after showing a change the page waits at least this long. */
 const REST_MS = 2500;
-/** How long an entry that was acted on stays to tell what became of it. */
+/** How long an entry that was acted on stays, to show what the action changed. */
 const STAY_MS = 7000;
-/** When to look for the answer to an action, after its acknowledgement. */
+/** When to look for an action's effect, after its acknowledgement. */
 const LOOKS_MS = [30, 80, 160, 320, 640, 1200, 2400];
 
-/** Refusals that pass by themselves, and when to ask again. */
+/** Refusals that are temporary, and when to ask again. */
 const PASSING = new Set(["not_ready", "overloaded", "too_fast", "timeout"]);
 const AGAIN_MS = 1000;
 
@@ -35,21 +35,21 @@ const state = {
   live: true,
   seed: randomId(),
   feed: null, // the newest answer, shown or waiting
-  held: false, // whether it waits
+  held: false, // whether `feed` waits to be shown
   pages: [], // entries of later pages
   cursor: null,
   asking: false,
   askAgain: false,
   again: 0, // the timer that asks again after a refusal
   generation: 0,
-  clockMs: 0, // the server's clock less ours
+  clockMs: 0, // the server's clock minus the browser's
   pointerMs: -Infinity,
   shownMs: -Infinity,
 };
 
 // ---- asking ---------------------------------------------------------------------------------------------------
 
-/** Ask for the first page; resolves to the feed, or null when it is of no use any more. */
+/** Ask for the first page; resolves to the feed, or to null if another viewer or product was chosen meanwhile. */
 async function ask() {
   const { generation, product, seed } = state;
   const started = performance.now();
@@ -60,7 +60,7 @@ async function ask() {
   return feed;
 }
 
-/** Bring the newest feed in. Calls while one is being fetched make one more fetch, not many. */
+/** Fetch and show the newest feed. Any number of calls during a fetch cause only one further fetch. */
 async function refresh() {
   if (state.asking) {
     state.askAgain = true;
@@ -81,8 +81,8 @@ async function refresh() {
 }
 
 /**
- * What passes by itself is asked for again, the subscription too: which of the two was refused, and whether the other
- * one was, is all the same. Until there is a feed, its place says what it waits for.
+ * After a temporary refusal, ask for feed and subscription again, whichever of the two was refused. Until there is a
+ * feed, its place says why.
  */
 function refused(error) {
   if (!PASSING.has(error.name) || state.feed) complain(error);
@@ -104,7 +104,7 @@ function receive(feed) {
   else offer();
 }
 
-/** How the feed that is shown was made; left alone while somebody reads what was dropped. */
+/** Update the panel about how the shown feed was made, unless somebody is reading the dropped candidates. */
 function tellMade() {
   const place = byId("made-body");
   if (place.querySelector(".drop[open]:hover, .drop:focus-within")) return;
@@ -118,7 +118,7 @@ const isReading = () =>
 
 const isResting = () => performance.now() - state.shownMs < REST_MS;
 
-/** Show the feed that was received. */
+/** Show the newest feed. */
 function show({ anchor = null } = {}) {
   const { feed } = state;
   if (!feed) return;
@@ -149,7 +149,7 @@ function showEmpty() {
       : "Nothing to show yet. As soon as something happens, it arrives here.";
 }
 
-/** Say behind a pill how much is new, and leave the page alone. */
+/** Show a pill with the number of new entries, and leave the feed unchanged. */
 function offer() {
   if (state.live && !isReading()) return; // it will be shown in a moment
   const waiting = byId("waiting");
@@ -212,7 +212,7 @@ async function act(card, kind, undo = card.done.has(kind) && kind !== "reply") {
   const started = performance.now();
   try {
     card.say("Sending…");
-    // The event's own id: sent again after a lost answer, it would still count once.
+    // With an id, an event that is sent again after a lost answer still counts once.
     const ack = await connection.request({ type: "engage", event: { id: randomId(), ...eventOf(card, kind, undo) } });
     if (generation !== state.generation) return;
     if (undo) card.done.delete(kind);
@@ -236,7 +236,7 @@ async function act(card, kind, undo = card.done.has(kind) && kind !== "reply") {
   }
 }
 
-/** Follow the feed until it answers an action; says how. */
+/** Watch the feed until an action has changed it; resolves to a sentence about the change. */
 async function lookForAnswer(card, kind, undo, before, started) {
   for (const wait of LOOKS_MS) {
     await new Promise((resolve) => setTimeout(resolve, wait));
@@ -268,13 +268,13 @@ function answerIn(feed, card, kind, undo, before) {
   return null;
 }
 
-/** Show a feed that came in answer to an action on a card, which does not move. */
+/** Show a feed that came after an action on a card, without moving that card. */
 function receiveFor(card, feed) {
   receive(feed);
   show({ anchor: card });
 }
 
-/** A card that left the feed goes once it has been read. */
+/** Remove a card that left the feed, once it has been read. */
 function settle(card) {
   const leaves = () => !state.feed?.entries.some(({ tweet_id }) => tweet_id === card.id) && !state.pages.some(({ tweet_id }) => tweet_id === card.id);
   card.element.classList.toggle("leaving", leaves());
@@ -320,7 +320,7 @@ function view(viewer, token = null) {
 
 function name(viewer) {
   state.viewer = viewer;
-  if (viewer === null) return; // the token will say who it is
+  if (viewer === null) return; // the viewer comes with the token
   document.title = `${person(viewer)} · Murmuration`;
   history.replaceState(null, "", `#${viewer}`);
   people.select(viewer);
@@ -349,7 +349,7 @@ function speak(text) {
 
 function complain(error) {
   if (!(error instanceof Refusal)) throw error;
-  if (error.name === "disconnected") return; // the connection's own line says so
+  if (error.name === "disconnected") return; // the connection's line on the page shows it
   const place = byId("errors");
   [...place.children].filter((other) => other.dataset.name === error.name).forEach((other) => other.remove());
   const dismiss = () => toast.remove();
@@ -385,7 +385,7 @@ function tellConnection({ state: how, in_ms, reason }) {
 connection.addEventListener("state", ({ detail }) => tellConnection(detail));
 connection.addEventListener("hello", ({ detail }) => {
   name(detail.viewer_id);
-  state.shownMs = -Infinity; // after a loss the list is old: what comes is shown at once
+  state.shownMs = -Infinity; // after a lost connection the list is old: show the next feed at once
   follow();
   if (!connection.hasToken) people.load();
 });

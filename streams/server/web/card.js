@@ -93,7 +93,7 @@ export class Card {
     );
   }
 
-  /** Show the entry as a feed has it now. `feed` null: it is no longer in the feed that is shown. */
+  /** Show the entry as a feed has it now. `feed` null: the entry is no longer in the shown feed. */
   update(entry, feed, position = entry.position) {
     this.entry = entry;
     this.feed = feed ?? this.feed;
@@ -113,7 +113,7 @@ export class Card {
     if (this.isOpen) this.#renderWhy();
   }
 
-  /** Write the age; `nowMs` in the server's time. */
+  /** Show the entry's age; `nowMs` is the server's time. */
   tell(nowMs) {
     const { created_ms } = this.entry;
     this.time.textContent = age(nowMs - created_ms);
@@ -132,7 +132,7 @@ export class Card {
     if (this.feed) this.whyPlace.replaceChildren(whyPanel(this.entry, this.feed));
   }
 
-  /** A line about what became of an action; with a button when `undo` is given. */
+  /** Show a line about an action's effect, with a button to take the action back if `undo` is given. */
   say(text, undo = null) {
     this.note.hidden = !text;
     this.note.replaceChildren(h("span", { text }));
@@ -144,7 +144,7 @@ export class Card {
   }
 }
 
-/** The text with its hashtags set off. */
+/** The text with its hashtags highlighted. */
 function tagged(text) {
   return text.split(/(#[\p{L}\p{N}_]+)/u).map((part) => (part.startsWith("#") ? h("span", { class: "tag", text: part }) : part));
 }

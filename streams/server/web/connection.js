@@ -1,4 +1,4 @@
-// The websocket of docs/protocol.md: requests with answers, pushes, and coming back after a loss.
+// The websocket of docs/protocol.md: requests with answers, pushes, and reconnecting after a loss.
 
 import { randomId } from "./dom.js";
 
@@ -6,10 +6,10 @@ const SUBPROTOCOL = "murmuration.v1.json";
 const ANSWER_MS_MAX = 10_000;
 const BACKOFF_MS_MIN = 400;
 const BACKOFF_MS_MAX = 15_000;
-/** Closed for a reason that trying again will not change. */
+/** Close codes after which reconnecting is useless. */
 const FINAL_CODES = new Set([4401, 4403]);
 
-/** A refusal by name, as the server words it (or `disconnected`, `timeout`). */
+/** A named error of the server, or `disconnected` or `timeout`. */
 export class Refusal extends Error {
   constructor(name, message) {
     super(message);
@@ -37,7 +37,7 @@ export class Connection extends EventTarget {
     addEventListener("online", () => this.retry());
   }
 
-  /** Connect as a viewer (replacing the connection there was). */
+  /** Connect as a viewer, replacing any earlier connection. */
   open(viewer, token = null) {
     this.#viewer = viewer;
     this.#token = token;
@@ -45,7 +45,7 @@ export class Connection extends EventTarget {
     this.#connect();
   }
 
-  /** Try again now, if the next try is being waited for. */
+  /** If the next try is scheduled, make it now. */
   retry() {
     if (this.#timer) this.#connect();
   }
@@ -54,7 +54,7 @@ export class Connection extends EventTarget {
     return this.#token !== null;
   }
 
-  /** What HTTP calls carry to say who asks. */
+  /** The headers with which HTTP calls prove who asks. */
   get headers() {
     return this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
   }
@@ -77,7 +77,7 @@ export class Connection extends EventTarget {
     });
   }
 
-  /** Send a frame that has no answer of its own. */
+  /** Send a frame that has no answer. */
   send(frame) {
     if (this.isOpen) this.#socket.send(JSON.stringify(frame));
   }
@@ -128,7 +128,8 @@ export class Connection extends EventTarget {
       this.#say("state", { state: "closed", reason: reason || "unauthorized" });
       return;
     }
-    // Jitter spreads the viewers of a server that went away; one that says when to come back is taken at its word.
+    // Jitter keeps the clients of a lost server from reconnecting all at once. If the server said when to reconnect, wait
+    // until then.
     const backoff = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** this.#attempts++) * (0.5 + Math.random());
     const asked = this.#hint?.error === "shutting_down" ? Number(/\d+/.exec(this.#hint.message)?.[0] ?? 0) : 0;
     const in_ms = Math.round(Math.max(backoff, Math.min(asked, 60_000)));
@@ -136,7 +137,7 @@ export class Connection extends EventTarget {
     this.#say("state", { state: "waiting", in_ms, reason });
   }
 
-  /** A server that says nothing for two and a half heartbeats is gone, whatever the socket believes. */
+  /** A server that sends nothing for two and a half heartbeats counts as gone, even if the socket is still open. */
   #listen() {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => this.#lost({ code: 0, reason: "silent" }), this.#silenceMs);

@@ -7,7 +7,7 @@ export function h(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
-/** The same for SVG. */
+/** An SVG element, in the same way. */
 export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
@@ -59,12 +59,12 @@ export function age(ms) {
   return `${Math.floor(s / 86400)} d`;
 }
 
-/** A long id with its middle left out; the whole belongs in the title. */
+/** A long id with its middle left out; show the whole id in the element's title. */
 export const shortId = (id) => (id.length > 12 ? `${id.slice(0, 4)}…${id.slice(-4)}` : id);
 
 export const person = (id) => `@${shortId(id)}`;
 
-/** 32-bit FNV-1a: stable looks for an id. */
+/** 32-bit FNV-1a: an id always looks the same. */
 export function hash(text) {
   let value = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);

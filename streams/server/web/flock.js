@@ -1,12 +1,12 @@
-// The flock over the title, and the marks that stand for people. The flock turns when the feed changes, and rests
-// otherwise: one transition, no animation loop.
+// The flock above the title, and the marks that stand for people. The flock turns when the feed changes: a single
+// transition, no animation loop.
 
 import { hash, svg } from "./dom.js";
 
 const BIRDS = 110;
 const WING = "M-3 -.6q1.700-1.500 3 .5 1.300-2 3-.5-1.900-.1-3 1.500-1.100-1.600-3-1.500z";
 
-/** A flock in `element` (an svg of 300 × 150); returns a function that turns it to another shape. */
+/** Draw a flock in `element` (an svg of 300 × 150); returns a function that turns the flock to another shape. */
 export function makeFlock(element) {
   const birds = Array.from({ length: BIRDS }, (_, i) => {
     const bird = svg("path", { d: WING });
@@ -20,7 +20,7 @@ export function makeFlock(element) {
   return turn;
 }
 
-/** Birds lie along a bent ribbon, dense in its middle: how a murmuration looks from afar. */
+/** Birds along a bent ribbon, densest in the middle, as a murmuration looks from afar. */
 function place(bird, i, shape) {
   const phase = (hash(`shape ${shape}`) % 628) / 100;
   const along = (i + noise(i, 1)) / BIRDS - 0.5;
@@ -36,7 +36,7 @@ function place(bird, i, shape) {
 
 const noise = (i, salt) => (hash(`${salt}:${i * 7919}`) % 1000) / 1000;
 
-/** A person's mark: a small sky of their own with a few birds, the same everywhere. */
+/** A person's mark: a small sky with a few birds, the same wherever it appears. */
 export function mark(id) {
   const seed = hash(`person ${id}`);
   const hue = seed % 360;
@@ -46,7 +46,7 @@ export function mark(id) {
   picture.append(sky);
   for (let i = 0; i < 3; i++) {
     const bits = hash(`${seed} ${i}`);
-    // One bird a third of the sky, so that they do not sit on each other.
+    // One bird per third of the sky, so that birds do not overlap.
     const x = (i - 1) * 4.6 + ((bits % 90) - 45) / 32;
     const y = [0, -3.6, 3.4][(i + seed) % 3] + (((bits >>> 8) % 90) - 45) / 32;
     const bird = svg("path", { d: WING, transform: `translate(${x} ${y}) rotate(${(bits >>> 16) % 50 - 25}) scale(${1.1 + ((bits >>> 24) % 60) / 60})` });

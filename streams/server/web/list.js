@@ -1,4 +1,4 @@
-// The list of cards: what comes, goes and moves, without pulling anything from under the reader.
+// The list of cards: adds, removes and moves cards without moving the one that somebody reads.
 
 import { calm } from "./dom.js";
 import { Card } from "./card.js";
@@ -56,7 +56,7 @@ export class CardList {
       if (there !== card.element) this.element.insertBefore(card.element, there ?? null);
       if (isNew && !isFirst) card.element.classList.add("fresh");
     });
-    // An element that is moved in the document loses the focus: give it back.
+    // An element that is moved in the document loses the focus, so give it back.
     if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
     if (anchor?.element.isConnected) scrollBy(0, anchor.element.getBoundingClientRect().top - anchorTop);
     if (!isFirst) this.#animate(before);
@@ -87,7 +87,7 @@ export class CardList {
     return new Map([...this.cards].map(([id, card]) => [id, card.element.getBoundingClientRect().top + scrollY]));
   }
 
-  /** First, last, invert, play: cards glide from where they were. */
+  /** Let cards glide from their old places (the FLIP technique: first, last, invert, play). */
   #animate(before) {
     if (calm()) return;
     for (const [id, card] of this.cards) {

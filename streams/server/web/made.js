@@ -1,4 +1,4 @@
-// The panel that says how the whole feed was made: version, request, time by stage, and what was dropped.
+// The panel about how the feed was made: version, request, time by stage, and dropped candidates.
 
 import { age, bar, h, integer, milliseconds, shortId, words } from "./dom.js";
 

@@ -1,11 +1,11 @@
-// The list of people whose feed can be tried.
+// The list of people whose feeds visitors can try.
 
 import { byId, h } from "./dom.js";
 
 const LISTED = 24;
 const AGAIN_MS = 2000;
 
-/** The chooser; `begin` picks the given viewer, or the first there is, waiting until there is one. */
+/** The chooser; `begin` picks the given viewer, or else the first of the list, waiting until the list has one. */
 export function showPeople({ onChoose, mark, person, plural }) {
   const place = byId("people-list");
   let selected = null;
@@ -15,12 +15,12 @@ export function showPeople({ onChoose, mark, person, plural }) {
     for (const button of place.children) button.setAttribute("aria-pressed", String(button.dataset.viewer === viewer));
   }
 
-  /** The list as the server has it now; null when it will not say. */
+  /** The server's current list; null if the server refuses to list people. */
   async function load() {
     let viewers;
     try {
       const response = await fetch(`/v1/users?limit=${LISTED}`);
-      // A server that wants tokens lists nobody.
+      // A server in token mode lists nobody.
       if ([401, 403, 404].includes(response.status)) byId("token-form").hidden = selected !== null;
       if (!response.ok) return null;
       viewers = await response.json();

@@ -1,11 +1,11 @@
-// An author's reputation, in words. It is asked for when somebody opens an explanation.
+// An author's reputation, in words. The page asks for it when somebody opens an explanation.
 
 import { bar, h, integer } from "./dom.js";
 
 /** Reputation changes a few times a day at most. */
 const KEPT_MS = 60_000;
 
-/** By account: `{askedMs, answer, waiting}`; `answer` is null until it has come, `waiting` the places it is for. */
+/** By account: `{askedMs, answer, waiting}`; `answer` is null until it comes, `waiting` has the places to show it in. */
 const asked = new Map();
 let headers = () => ({});
 
@@ -14,7 +14,7 @@ export function askWith(give) {
   headers = give;
 }
 
-/** A place that shows the account's reputation, now or as soon as the server has answered. */
+/** An element that shows the account's reputation, now or as soon as the server has answered. */
 export function reputation(account) {
   const place = h("div", { class: "reputation" });
   let known = asked.get(account);
@@ -34,7 +34,7 @@ async function load(account, known) {
     const response = await fetch(`/v1/users/${account}/reputation`, { headers: headers() });
     if (response.ok) known.answer = await response.json();
   } catch {
-    // The server is away; the next explanation that is opened asks again.
+    // The server is away; the next opened explanation asks again.
   }
   if (!known.answer) asked.delete(account);
   for (const place of known.waiting) show(place, known.answer);

@@ -1,4 +1,4 @@
-// Why an entry is in the feed: one line for readers, and everything for those who ask.
+// Why an entry is in the feed: one line for all readers, and the whole explanation for those who open it.
 
 import { bar, h, integer, person, score, words } from "./dom.js";
 import { mark } from "./flock.js";
@@ -31,7 +31,7 @@ export function reason(entry) {
   return first ? first[0].toUpperCase() + first.slice(1) : "";
 }
 
-/** Everything an entry's explanation says. `feed` gives the scales: the best score each source gave in it. */
+/** The whole explanation of an entry. `feed` gives the scale of each source: its best score in the feed. */
 export function whyPanel(entry, feed) {
   const why = entry.why;
   if (!why) return h("p", { class: "hint", text: "This feed came without explanations." });
