@@ -22,7 +22,7 @@ from streams.process.version import VERSION
 from streams.server.application import build_app, start_server
 from streams.server.auth import check_serving
 
-#: After the drain: the last snapshot on a slow disk, and the log closed with its broker away.
+#: Time for the end after the drain: a last snapshot on a slow disk, and closing the log while its broker is away.
 CLOSE_TIMEOUT_S = 120.0
 
 log = structlog.get_logger("murmuration.serve")
@@ -43,7 +43,7 @@ async def running(
     """Engine and server; leaving the block drains connections first, then ends the rest.
 
     Raises:
-        ConfigError: what cannot be served as configured (a busy port, open mode beyond loopback).
+        ConfigError: the configuration cannot be served (a busy port, open mode beyond loopback).
         LogUnavailableError: the log cannot be reached.
         LogGapError, LogBehindError, JournalError: see ``running_engine``.
     """

@@ -45,7 +45,7 @@ Start = Callable[[Callable[[], bytes], int], Computation]
 class ForkedComputation:
     """Work in a forked child, which sees the memory as of the fork; the result comes back through shared memory.
 
-    The shared memory holds one byte (whether a result or an error has come), eight bytes with its length, then its bytes.
+    The shared memory holds one byte (whether a result or an error came), eight bytes with its length, then its bytes.
     """
 
     def __init__(self, work: Callable[[], bytes], size_max: int) -> None:

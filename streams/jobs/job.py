@@ -30,7 +30,7 @@ class Job(Protocol):
     result_bytes_max: int
 
     def has_work(self, state: EngineState) -> bool:
-        """Whether the state has anything to compute from; until then the job waits. Quick: runs on the writer thread."""
+        """Whether the state has anything to compute from; until then the job waits. Quick, for the writer thread."""
 
     def compute(self, state: EngineState) -> Result:
         """Make the model, a function of the state alone; the state does not change meanwhile.

@@ -56,7 +56,7 @@ class JobRunner:
         call: Callable[[Callable[[], None]], Awaitable[None]],
         forks: asyncio.Lock,
     ) -> None:
-        """``live``: whether the backlog of the start is applied. ``call``: runs a function on the writer thread, between
+        """``live``: whether the backlog of the start is applied. ``call``: runs a function on the writer thread between
         two pieces. ``forks``: held while a forked child works, so that only one exists at a time."""
         self._jobs = [job for job in jobs if job.interval_ms]
         self._state, self._log, self._metrics = state, event_log, metrics

@@ -126,7 +126,7 @@ class Applier:
         return self._shown_version == self.state.version
 
     def show_rooms(self) -> None:
-        """Copy the rooms' gauges to the metrics. Only the writer may call this: it alone reads them without the lock."""
+        """Copy the rooms' gauges to the metrics. Only the writer may call this, as it reads them without the lock."""
         self._metrics.rooms.show(self.state.gauges())
         self._shown_version, self._shown_s = self.state.version, time.perf_counter()
 

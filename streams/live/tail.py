@@ -103,7 +103,7 @@ class Ingest:
             self.dead_letters_written += len(letters)
 
     async def close(self) -> None:
-        """Write the last dead letters, waiting at most ``CLOSE_TIMEOUT_S``. To be called after the writer thread ended."""
+        """Write the last dead letters, for at most ``CLOSE_TIMEOUT_S``. To be called after the writer thread ended."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self.flush_dead_letters()

@@ -18,15 +18,15 @@ log = structlog.get_logger("murmuration.ending")
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[Any]], *, timeout_s: float = END_TIMEOUT_S) -> None:
-    """Cancel tasks and wait until they have ended. A task that takes longer than ``timeout_s`` is logged, with the place
-    where it waits, and no longer waited for."""
+    """Cancel tasks and wait until they have ended. A task that takes longer than ``timeout_s`` is logged, with the
+    place where it waits, and no longer waited for."""
     for task in tasks:
         task.cancel()
     await wait_ended(tasks, timeout_s=timeout_s)
 
 
 async def wait_ended(tasks: Collection[asyncio.Task[Any]], *, timeout_s: float = END_TIMEOUT_S) -> None:
-    """Wait for tasks that are about to end. A task that takes longer than ``timeout_s`` is handled as in ``end_tasks``."""
+    """Wait for tasks that are about to end. One that takes longer than ``timeout_s`` is handled as in ``end_tasks``."""
     if not tasks:
         return
     _, left = await asyncio.wait(tasks, timeout=timeout_s)
@@ -47,8 +47,8 @@ def standing(task: asyncio.Task[Any]) -> list[str]:
 
 
 def force_end_after(timeout_s: float) -> None:
-    """Make this process end within ``timeout_s``. If it has not ended by itself then, the stacks of its tasks and threads
-    are written to standard error and it exits with code 1. Call it on the event loop; it cannot be undone."""
+    """Make this process end within ``timeout_s``. If it has not ended by itself then, the stacks of its tasks and
+    threads are written to standard error and it exits with code 1. Call it on the event loop; it cannot be undone."""
     asyncio.get_running_loop().call_later(max(0.0, timeout_s - _TELL_S), _tell)
     # faulthandler's C thread works even while something holds the interpreter, and during its shutdown.
     faulthandler.dump_traceback_later(timeout_s, exit=True, file=sys.__stderr__ or 2)

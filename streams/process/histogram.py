@@ -14,7 +14,7 @@ STAGE_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 
 
 class BatchHistogram(Collector):
-    """A histogram fed with arrays: a million observations per second cost one sorting into buckets, not a million calls."""
+    """A histogram fed with arrays: a million observations cost one sorting into buckets, not a million calls."""
 
     def __init__(self, name: str, documentation: str, bounds: Sequence[float]) -> None:
         self.name, self.documentation = name, documentation

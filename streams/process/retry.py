@@ -16,10 +16,10 @@ _log = structlog.get_logger("murmuration.retry")
 class Retries:
     """The tries of one operation that may fail for a while. For one thread or event loop.
 
-    ``outage``: the message logged once, at ``level``, when the first try fails ("" logs nothing); another line is logged
-    once a try succeeds again. Waits double from ``wait_s_min`` to ``wait_s_max``; each is shortened at random by up to
-    half, so that processes that wait for the same thing do not all retry at once. ``sleep`` and ``uniform`` are
-    asyncio's and random's; a simulation gives others.
+    ``outage``: the message logged once, at ``level``, when the first try fails ("" logs nothing). Another line is
+    logged once a try succeeds again. Waits double from ``wait_s_min`` to ``wait_s_max``; each is shortened at random by
+    up to half, so that processes that wait for the same thing do not all retry at once. ``sleep`` and ``uniform`` are
+    asyncio's and random's functions, unless a test gives others.
     """
 
     def __init__(

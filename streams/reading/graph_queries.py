@@ -79,7 +79,7 @@ class GraphService:
             looked = time.perf_counter()
         answer = shape()
         timings = {"wait": entered - asked, "look": looked - entered, "total": time.perf_counter() - asked}
-        # Large answers take milliseconds to build and encode. This thread does it, so that the event loop does not wait.
+        # Large answers take milliseconds to build and encode: this thread does it, so that the event loop need not.
         return orjson.dumps(
             {
                 "query": query.name,

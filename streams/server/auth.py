@@ -29,7 +29,7 @@ _WRONG_VIEWER: Final = "the token is for another viewer"
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A verified token. ``viewer_id`` is None for a token that has scopes and no viewer; ``expires_s``: Unix seconds."""
+    """A verified token. ``viewer_id`` is None if the token has scopes and no viewer; ``expires_s``: Unix seconds."""
 
     viewer_id: int | None
     expires_s: float

@@ -1,4 +1,4 @@
-"""The named errors of the protocol (docs/protocol.md), their close codes and HTTP statuses, and each exception's name."""
+"""The named errors of the protocol (docs/protocol.md), their close codes and HTTP statuses, and exceptions' names."""
 
 from typing import Final
 

@@ -30,7 +30,7 @@ class TokenBucket:
 
 
 class KeyedBuckets:
-    """One bucket per key, for the ``keys_max`` most recently used keys; an idle key's bucket would be full again anyway."""
+    """One bucket per key, for the ``keys_max`` most recently used keys (an idle key's bucket would be full anyway)."""
 
     def __init__(self, *, rate_per_s: float, burst: float, keys_max: int, clock: Clock) -> None:
         self._rate_per_s = rate_per_s

@@ -65,7 +65,7 @@ class Subscription:
         return tuple(entry.tweet_id for entry in feed.entries) != self._sent
 
     def render(self, pushed: PushedFeed) -> bytes | None:
-        """The push for a feed, compared with what was really sent; None if nothing changed or the subscription ended."""
+        """The push for a feed, compared with what was really sent; None if nothing changed or all has ended."""
         ids = tuple(entry.tweet_id for entry in pushed.encoded.feed.entries)
         if self.ended or ids == self._sent:
             return None
