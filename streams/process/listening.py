@@ -8,10 +8,10 @@ from engine.errors import ConfigError
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, *, setting: str, backlog: int = 128) -> int:
-    """Set the runner up and listen; returns the port (that which was found, for port 0).
+    """Set the runner up and listen; returns the port (for port 0, the free port that was found).
 
-    ``setting`` is what the names of the two settings begin with: "serving." for serving.host and serving.port. If the
-    address cannot be used, the runner is cleaned up.
+    ``setting`` is the prefix of the two settings' names: "serving." for serving.host and serving.port. If the address
+    cannot be used, the runner is cleaned up.
 
     Raises:
         ConfigError: the address cannot be used; the message names the setting.

@@ -1,4 +1,4 @@
-"""What readers see of the engagement with an author's tweets, and how it is looked up."""
+"""Counts of the engagement with an author's tweets, as readers look them up."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ class AuthorAggregates(msgspec.Struct, frozen=True):
 
 
 def aggregates_of(state: EngineState, user_id: int, time_ms: int) -> AuthorAggregates:
-    """An author's counts; zeros for one that is not known. The caller holds the read side of the state lock."""
+    """An author's counts; zeros for an unknown author. The caller holds the read side of the state lock."""
     room = state.engagement_aggregates
     counts = room.of_authors(np.array([user_id], np.uint64), time_ms)[0]
     short, long = (

@@ -75,7 +75,7 @@ async def reputation(request: web.Request) -> web.Response:
 
 
 async def aggregates(request: web.Request) -> web.Response:
-    """``GET /v1/users/{id}/aggregates``; in token mode for any valid token."""
+    """``GET /v1/users/{id}/aggregates``; in token mode any valid token may ask."""
     context, user_id = _asked_about(request)
     found = await context.service.aggregates(user_id)
     fields = {
