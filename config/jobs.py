@@ -14,7 +14,7 @@ class ReputationJobConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     interval_h: Annotated[float, Meta(ge=0, le=8760)] = 6.0
     #: A computation that takes longer is killed; the job runs again at its next due time.
     seconds_max: Seconds = 300.0
-    #: Probability that the random walk jumps to an account drawn from the prior, instead of following a follow.
+    #: Probability that the random walk jumps to an account drawn from the prior, instead of going along a follow.
     jump: Annotated[float, Meta(gt=0, le=1)] = 0.1
     iterations_max: Positive = 20
     #: The rounds end when a round changes the ranks by at most this, summed over all accounts.

@@ -159,10 +159,10 @@ class User(Event, kw_only=True, frozen=True):
 
 
 class ServedEntry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True, gc=False):
-    """An entry of a served feed. ``why`` stands where the viewer was told it.
+    """An entry of a served feed, with ``why`` if that was sent to the viewer.
 
-    ``digest`` tells which part of an entry differs from another: the CRC-32 of when and where from (``created_ms``,
-    ``in_network``), of the text and of the counts, in this order. The text itself is not kept here.
+    ``digest`` shows which part of an entry differs from another: it is the CRC-32 of its origin (``created_ms``,
+    ``in_network``), of its text and of its counts, in this order. The text is not kept here.
     """
 
     tweet_id: Id
@@ -174,12 +174,12 @@ class ServedEntry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
 
 
 class ServedFeed(Event, kw_only=True, frozen=True):
-    """A feed as a person was shown it: all it takes to compute it again and to tell whether it came out the same.
+    """A feed that a person was shown, with everything that is needed to compute the feed again and to compare.
 
-    ``request`` has every term that was asked; ``timestamp_ms`` is its time, ``user_id`` its viewer. ``history`` and
+    ``request`` has every term of the request; ``timestamp_ms`` is its time, ``user_id`` its viewer. ``history`` and
     ``version`` name the state, ``incarnation`` the start of the process, ``models`` the versions in force of the models
     that came through the log, ``degraded`` the sources that failed or were skipped. ``digest`` is the SHA-256 of the
-    feed; ``cursor_digest`` and ``dropped_digest`` are the CRC-32 of these parts of it.
+    feed; ``cursor_digest`` and ``dropped_digest`` are the CRC-32 of the feed's cursor and dropped candidates.
     """
 
     type: Literal["served_feed"]
@@ -211,7 +211,7 @@ class Promote(Event, kw_only=True, frozen=True, tag_field="type", tag="promote")
 
 
 class Withdraw(Event, kw_only=True, frozen=True, tag_field="type", tag="withdraw"):
-    """A paid tweet is not to be shown any more."""
+    """A paid tweet must not be shown any more."""
 
     tweet_id: Id
     author_id: Id
@@ -246,10 +246,10 @@ class ModelPart(_OfModel, kw_only=True, frozen=True, tag="model_part"):
 
 
 class ModelCommit(_OfModel, kw_only=True, frozen=True, tag="model_commit"):
-    """A version of a model is whole, and to be in force from here on.
+    """A version of a model is complete, and in force from this event on.
 
-    ``schema`` says what its bytes mean; ``sha256`` is over the digests of its parts (32 bytes each), in order;
-    ``evaluation`` is what its maker measured.
+    ``schema`` says what the model's bytes mean; ``sha256`` is over the digests of its parts (32 bytes each), in order;
+    ``evaluation`` has measured figures of the model.
     """
 
     schema: Annotated[str, Meta(min_length=16, max_length=16, pattern="^[0-9a-f]{16}$")]
@@ -261,7 +261,7 @@ class ModelCommit(_OfModel, kw_only=True, frozen=True, tag="model_commit"):
 
 
 class Notification(Event, kw_only=True, frozen=True):
-    """A tweet to be pushed to a person; it has passed the caps."""
+    """A tweet to be pushed to a person, after all limits on notifications were checked."""
 
     type: Literal["notification"]
     user_id: Id
@@ -274,8 +274,8 @@ class Notification(Event, kw_only=True, frozen=True):
 class DeadLetterEvent(Event, kw_only=True, frozen=True):
     """A record (or a ``row`` of a packed record) that could not be used. ``timestamp_ms`` is its append time.
 
-    ``value`` has the original bytes (base64); when they were too many, their beginning, with ``truncated``,
-    their number and their SHA-256.
+    ``value`` has the original bytes (base64); of too many bytes it has the beginning, with ``truncated``, their number
+    and their SHA-256.
     """
 
     type: Literal["dead_letter"]

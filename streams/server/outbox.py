@@ -91,7 +91,7 @@ class Outbox:
 
     @property
     def backlogged(self) -> bool:
-        """Whether so many answers wait that reading another request would only add to them."""
+        """Whether enough answers wait already, so that no further request should be read."""
         return self._full
 
     async def run(self) -> None:
