@@ -1,8 +1,8 @@
-"""What is in the window, in order of time: a calendar queue of exact seconds, O(1) an entry however late it comes.
+"""The entries of a time window in order of time: a calendar queue, exact to the second, O(1) per entry, late or not.
 
-Entries live in a pool and are linked, in order of arrival, into pages of 256 seconds. The page that is being
-evicted is opened: its entries are dealt to one list a second. So eviction is exact to the second and stable by
-arrival, an entry late by a day costs what one in time does, and empty time costs nothing to speak of.
+Entries live in a pool and are linked, in order of arrival, into pages of 256 seconds. Eviction opens one page at a
+time: it moves the page's entries to one list per second. So eviction is exact to the second, and in order of arrival
+within a second; an entry that is late by a day costs the same as one in time, and empty pages cost almost nothing.
 (Brown, "Calendar queues", CACM 31(10), 1988; Varghese and Lauck's hierarchical wheels, 1987.)
 
 An entry carries 56 bits of payload; with the 8 bits of its second within the page it is one int64.
@@ -25,12 +25,12 @@ PAYLOAD_MASK = (1 << 56) - 1
 
 
 class CalendarLog(NamedTuple):
-    """The arrays of a log; all of its state.
+    """The arrays of a log: its complete state.
 
     ``entries``: (capacity,) payload · 256 + second within its page. ``after``: (capacity,) the next entry + 1.
-    ``pages``: (2·pages,) first and last entry + 1 of each page (a ring by page number). ``seconds``: (512,) the
-    same for each second of the open page. ``header``: count, free list, entries ever used, open page + 1 (0 = none),
-    first second that may have entries in the open page, first page that may have entries (a lower bound).
+    ``pages``: (2·pages,) first and last entry + 1 of each page (a ring by page number). ``seconds``: (512,) first and
+    last entry + 1 of each second of the open page. ``header``: count, free list, entries ever used, open page + 1 (0 =
+    none), first second that may have entries in the open page, first page that may have entries (a lower bound).
     """
 
     entries: NDArray[np.int64]
@@ -45,12 +45,12 @@ def _page_count(span_s: int) -> int:
 
 
 def calendar_bytes(capacity: int, span_s: int) -> int:
-    """Bytes of all arrays: 12 an entry, 8 a page, 8 a second of the open page."""
+    """Bytes of all arrays: 12 per entry, 8 per page, 8 per second of the open page."""
     return 12 * capacity + 8 * _page_count(span_s) + 8 * PAGE_S + 8 * _FIELDS
 
 
 def make_calendar_log(capacity: int, span_s: int) -> CalendarLog:
-    """An empty log for ``capacity`` entries whose times never spread over more than ``span_s`` seconds.
+    """An empty log for ``capacity`` entries whose times never span more than ``span_s`` seconds.
 
     Raises:
         ValueError: capacity not in 1 … 2^31 − 2, or a span outside 1 … 2^32.
@@ -80,7 +80,7 @@ def _link_last(lists: Any, i: Any, after: Any, slot: Any) -> None:
 
 @kernel
 def _open(log: Any, page: Any) -> None:
-    """Deal a page's entries to its seconds."""
+    """Move a page's entries to one list per second."""
     i = page & (log.pages.shape[0] // 2 - 1)
     slot = np.int64(log.pages[2 * i]) - 1
     log.pages[2 * i] = 0
@@ -95,7 +95,7 @@ def _open(log: Any, page: Any) -> None:
 
 @kernel
 def _close(log: Any) -> None:
-    """Join the open page's seconds to a page again; the order within a second is kept."""
+    """Join the lists of the open page's seconds to one page again; the order within a second is kept."""
     page = log.header[OPEN_PAGE] - 1
     i = page & (log.pages.shape[0] // 2 - 1)
     seconds = log.seconds
@@ -115,8 +115,8 @@ def _close(log: Any) -> None:
 def append(log: Any, second: Any, payload: Any) -> None:
     """Add an entry; the log must not be full. ``second`` int64 ≥ 0, ``payload`` int64 below 2^56.
 
-    Pages are a ring: before a newer second is appended, everything that it leaves outside the span must have been
-    evicted, down to an ``oldest`` (or ``oldest_at_least``) inside it.
+    Pages are a ring: before a newer second is appended, entries that would then be outside the span must be evicted,
+    until ``oldest`` (or ``oldest_at_least``) lies inside it.
     """
     header = log.header
     if header[FREE]:
@@ -144,7 +144,7 @@ def append(log: Any, second: Any, payload: Any) -> None:
 
 @inlined
 def oldest_at_least(log: Any) -> Any:
-    """A second before which there is no entry: cheap, for deciding whether to look at all (log not empty)."""
+    """A lower bound of the oldest entry's second (log not empty): a cheap test for whether to call ``oldest``."""
     header = log.header
     if header[OPEN_PAGE]:
         return ((header[OPEN_PAGE] - 1) << PAGE_BITS) + header[OPEN_SECOND]
@@ -153,7 +153,7 @@ def oldest_at_least(log: Any) -> Any:
 
 @inlined
 def oldest(log: Any) -> Any:
-    """The second of the oldest entry, -1 when the log is empty. Moves the search position (a writer's call)."""
+    """The second of the oldest entry, -1 when the log is empty. Moves the search position: only the writer calls it."""
     header = log.header
     if header[COUNT] == 0:
         return np.int64(-1)
@@ -175,7 +175,7 @@ def oldest(log: Any) -> Any:
 
 @inlined
 def pop_oldest(log: Any) -> Any:
-    """Remove the oldest entry, which ``oldest`` has just found; returns its slot, still readable until an append."""
+    """Remove the entry that ``oldest`` has just found; returns its slot, which is readable until the next append."""
     header = log.header
     second = header[OPEN_SECOND]
     slot = np.int64(log.seconds[2 * second]) - 1
@@ -213,7 +213,7 @@ def dump(log: Any, seconds: Any, payloads: Any) -> Any:
             payloads[n] = (log.entries[slot] >> PAGE_BITS) & PAYLOAD_MASK
             n += 1
             slot = np.int64(log.after[slot]) - 1
-        # A page is in order of arrival: sort it by second, keeping that order among equals.
+        # A page is in order of arrival: sort it by second, and keep the order of arrival within a second.
         order = np.argsort(seconds[first:n], kind="mergesort")
         seconds[first:n] = seconds[first:n][order]
         payloads[first:n] = payloads[first:n][order]
@@ -221,7 +221,7 @@ def dump(log: Any, seconds: Any, payloads: Any) -> Any:
 
 
 def warm() -> None:
-    """Compile the kernels that ingest uses on the real types (``dump`` is for checks, and slow to compile)."""
+    """Compile the kernels of ingest on the real types (not ``dump``: only checks use it, and it is slow to compile)."""
     log = make_calendar_log(4, 1000)
     append(log, np.int64(700), np.int64(1))
     oldest(log)

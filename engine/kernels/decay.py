@@ -1,7 +1,7 @@
-"""The decayed sum with a continuous half-life: a value and the time it was last brought to.
+"""Decayed sums with a continuous half-life: a value, and the time for which it holds.
 
-State (v, t) stands for Σ x_i · 2^(−(t − t_i) / H). Merging is commutative and associative, so events may come
-in any order as long as event time is used: a late event adds its decayed share and leaves the time alone.
+State (v, t) stands for Σ x_i · 2^(−(t − t_i) / H). Merging is commutative and associative, so events may come in any
+order, provided that event time is used: a late event adds its decayed share and leaves the time unchanged.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def factor(elapsed_ms: Any, half_life_ms: Any) -> Any:
 
 @kernel
 def value_at(value: Any, time_ms: Any, at_ms: Any, half_life_ms: Any) -> Any:
-    """The sum's value at ``at_ms``; before its own time (a request slightly in the past) it is not grown."""
+    """The sum's value at ``at_ms``; the value as it is for a time before the sum's (a request slightly in the past)."""
     if at_ms <= time_ms:
         return value
     return value * factor(at_ms - time_ms, half_life_ms)
@@ -30,7 +30,7 @@ def value_at(value: Any, time_ms: Any, at_ms: Any, half_life_ms: Any) -> Any:
 def add(values: Any, times_ms: Any, i: Any, amount: Any, at_ms: Any, half_life_ms: Any) -> None:
     """Add ``amount`` at event time ``at_ms`` to sum i, in place.
 
-    ``values`` float64 (n,), ``times_ms`` int64 (n,); an empty sum has value 0, and then takes the event's time.
+    ``values`` float64 (n,), ``times_ms`` int64 (n,); an empty sum has value 0 and takes the event's time.
     """
     held_ms = times_ms[i]
     if values[i] == 0.0:

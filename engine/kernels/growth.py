@@ -1,7 +1,7 @@
-"""Filling larger arrays with what smaller ones hold: the steps that rooms take when a capacity has grown.
+"""Copies the contents of smaller arrays into larger ones: the steps that rooms take when a capacity has grown.
 
-Used only when a configuration has changed, so nothing here is compiled before it is needed. The targets are arrays
-as their room made them: empty, and at least as large as the sources.
+Used only after a change of configuration, so warm-up does not compile anything here. The targets are newly made: empty,
+and at least as large as the sources.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ def copy_rows(target: NDArray[Any], source: NDArray[Any], first: int = 0) -> Non
 
 
 def grow_id_map(target: IdMap, source: IdMap, first: int = 0) -> None:
-    """Enter all ids with the indices that they have; ``first``: the index that becomes 0, in a full map."""
+    """Enter all ids under their indices; ``first``: the index that becomes 0 (in a full map)."""
     copy_rows(target.keys, source.keys, first)
     target.free[: len(source.free)] = source.free
     capacity = target.header[CAPACITY]
@@ -52,7 +52,7 @@ def _enter(slots: Any, keys: Any, count: Any) -> None:
 
 
 def grow_arena(target: SliceArena, source: SliceArena) -> None:
-    """Keep every slice where it is; the slots beyond the source's are free."""
+    """Keep every slice in its place; the slots beyond the source's are free."""
     end, slots = len(source.entries), len(target.entries)
     target.entries[:end] = source.entries
     target.marks[:] = 0
@@ -66,7 +66,7 @@ def grow_arena(target: SliceArena, source: SliceArena) -> None:
 
 
 def grow_calendar_log(target: CalendarLog, source: CalendarLog) -> None:
-    """Keep every entry; the ring of pages may be larger, for a longer span."""
+    """Keep every entry; the target's ring of pages may be larger, for a longer span."""
     target.entries[: len(source.entries)] = source.entries
     target.after[: len(source.after)] = source.after
     target.seconds[:] = source.seconds
@@ -79,7 +79,7 @@ def grow_calendar_log(target: CalendarLog, source: CalendarLog) -> None:
 
 
 def grow_text(target: NDArray[np.uint8], source: NDArray[np.uint8], written: int) -> None:
-    """Keep the ring's bytes at the places that their offsets since the beginning have in the larger ring."""
+    """Copy the ring's bytes to their places in the larger ring; ``written``: bytes written since the beginning."""
     for start in range(max(0, written - len(source)), written, _TEXT_STEP):
         offsets = np.arange(start, min(start + _TEXT_STEP, written))
         target[offsets % len(target)] = source[offsets % len(source)]

@@ -1,11 +1,10 @@
-"""Outside ids (uint64) to dense indices (int32): one open-addressing table, linear probing, fixed capacity.
+"""Maps external ids (uint64) to dense indices (int32): one open-addressing table, linear probing, fixed capacity.
 
-Keys and values lie side by side, so a look-up is one cache line at the load of at most one half. Deletion
-shifts the following entries back instead of leaving marks, so a table that lives for ever does not silt up.
-Freed indices are reused last in, first out: the same operations give the same indices, always.
+Keys and values lie side by side, so a look-up usually touches one cache line (the load is at most one half). Deletion
+shifts the following entries back instead of leaving marks, so the table never slows down with age. Freed indices are
+reused last in, first out: the same operations always give the same indices.
 
-Id 0 means "none" everywhere and is never stored. Writers need the write side of the state lock, like everything
-that changes state; look-ups only read.
+Id 0 means "none" everywhere and is never stored. Writers need the write side of the state lock; look-ups only read.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ _ONE = np.uint64(1)
 
 
 class IdMap(NamedTuple):
-    """The arrays of a map; all of its state.
+    """The arrays of a map: its complete state.
 
     ``slots``: (2·table,) key and index alternating, key 0 = empty, table a power of two ≥ 2·capacity.
     ``keys``: (capacity,) index → id, 0 = unused. ``free``: (capacity,) stack of freed indices.
@@ -43,7 +42,7 @@ def table_size(capacity: int) -> int:
 
 
 def id_map_bytes(capacity: int) -> int:
-    """Bytes of all arrays: 16 a slot, 12 an index, 32."""
+    """Bytes of all arrays: 16 per slot, 12 per index, and 32."""
     return 16 * table_size(capacity) + 12 * capacity + 32
 
 
@@ -66,13 +65,13 @@ def make_id_map(capacity: int) -> IdMap:
 
 
 def lookup(m: IdMap, node_id: int) -> int:
-    """``find`` for a Python integer: the index, or -1 when absent or no 64-bit id."""
+    """``find`` for a Python integer: the index; -1 when the id is absent or not a 64-bit id."""
     return int(find(m, np.uint64(node_id))) if 0 < node_id < 1 << 64 else -1
 
 
 @inlined
 def find_in(slots: Any, node_id: Any) -> Any:
-    """``find`` in a map's ``slots`` alone, for readers that carry no more of it."""
+    """``find`` in a map's ``slots``, for readers that do not carry the rest of the map."""
     if node_id == _ZERO:
         return np.int32(-1)
     mask = np.uint64(slots.shape[0] // 2 - 1)
@@ -94,7 +93,7 @@ def find(m: Any, node_id: Any) -> Any:
 
 @inlined
 def find_or_add(m: Any, node_id: Any) -> Any:
-    """The id's index (int32), given now if it is new; -1 when the map is full or the id is 0."""
+    """The id's index (int32), assigned now if the id is new; -1 when the map is full or the id is 0."""
     if node_id == _ZERO:
         return np.int32(-1)
     slots = m.slots
@@ -125,10 +124,10 @@ def find_or_add(m: Any, node_id: Any) -> Any:
 
 @kernel
 def remove(m: Any, node_id: Any) -> Any:
-    """Forget the id; returns the index it had (int32), -1 when absent. The index is the next one given out.
+    """Remove the id; returns its former index (int32), -1 when absent. That index is the next to be assigned.
 
-    Backward-shift deletion (Knuth, TAOCP 3, 6.4 algorithm R): every later entry of the run that may move
-    towards its home slot does.
+    Backward-shift deletion (Knuth, TAOCP 3, 6.4 algorithm R): every later entry of the run moves toward its home slot
+    where it can.
     """
     if node_id == _ZERO:
         return np.int32(-1)

@@ -1,8 +1,8 @@
-"""How kernels are compiled: the one place for the options.
+"""How kernels are compiled: the only place for the options.
 
-Numba counts references to every array taken out of a NamedTuple, with atomic operations; that made graph ingest ten
-times slower. Kernels are therefore compiled without it, and so may neither allocate arrays nor return them: they
-work on what they are given.
+By default numba counts references to every array that is taken out of a NamedTuple, with atomic operations; that made
+graph ingest ten times slower. Kernels are therefore compiled without reference counts. So they can neither allocate
+arrays nor return them; they write into arrays that the caller passes.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from typing import Any
 
 from numba import njit
 
-#: Nothing outside of numba calls a kernel: without an entry for C a tenth less is compiled.
+#: No C code calls a kernel; without the wrapper for C, compilation takes a tenth less time.
 _ALLOCATING: dict[str, Any] = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}
 _KERNEL: dict[str, Any] = {**_ALLOCATING, "_nrt": False}
 _INLINED: dict[str, Any] = {**_KERNEL, "forceinline": True}
 
 
 def _compiled(function: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """Without a cache where numba finds no folder for it that it may write: every start then compiles."""
+    """Compile with a cache on disk, or without it if numba finds no writable folder: then every start compiles."""
     try:
         return njit(**options)(function)
     except RuntimeError as error:
@@ -34,11 +34,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 def inlined(function: Callable[..., Any]) -> Any:
     """A kernel that LLVM always inlines into its caller.
 
-    For small functions, and for those that take a whole state: a call copies the header of each of its arrays.
+    For small functions, and for functions that take a whole state: a call would copy the header of every array.
     """
     return _compiled(function, _INLINED)
 
 
 def allocating(function: Callable[..., Any]) -> Any:
-    """With reference counts, for the few functions of checks and tools that must allocate."""
+    """Compile with reference counts, for the few functions of checks and tools that must allocate."""
     return _compiled(function, _ALLOCATING)

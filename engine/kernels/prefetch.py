@@ -1,7 +1,7 @@
 """A cache-line prefetch for kernels: ``prefetch(array, index)``.
 
-Walks and ingest are bound by cache misses, not by arithmetic: telling the CPU a few dozen steps ahead what will
-be read lets it fetch many lines at once. A prefetch never faults and changes no result.
+Cache misses, not arithmetic, limit walks and ingest. Prefetches a few dozen steps ahead let the CPU fetch many lines at
+once. A prefetch never faults and changes no result.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 
 def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of ``array[index]`` (1-d, C-contiguous; the index is not checked)."""
+    """Prefetch the cache line of ``array[index]`` (1-d, C-contiguous; the index is not checked)."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data

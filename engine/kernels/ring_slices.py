@@ -5,12 +5,12 @@ A node's list is a ring of 2^c slots (c ≥ 2) in an arena that all nodes share.
     slot of the oldest entry (32 bits, below 2^31) | c (5 bits) | count (27 bits)          0 = no slice
 
 Slices are aligned to their size, so the low c bits of the oldest entry's slot are the ring's head, and a random
-neighbor costs two loads: the record, then the slot. The arena is a buddy allocator: a freed slice joins its free
-buddy at once, so memory that small lists leave serves long ones; a list that shrinks gives back its upper half.
-Free slices are linked through their own first two slots; ``marks`` says where they begin.
+neighbor costs two loads: the record, then the slot. The arena is a buddy allocator: a freed slice joins its free buddy
+at once, so long lists can use the memory of former small ones; a list that shrinks gives back its upper half. Free
+slices are linked through their first two slots; ``marks`` says where they begin.
 
-An entry is an int64 whose upper 32 bits (unsigned) are its time; a list is ordered by it, equal times in the order
-of arrival. Readers must hold the read side of the state lock: a slice given back may be in use again at once.
+An entry is an int64 whose upper 32 bits (unsigned) are its time; lists are in order of time, equal times in order of
+arrival. Readers must hold the read side of the state lock: a freed slice may be in use again at once.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engine.kernels.jit import inlined, kernel
 
-#: log2 of the smallest slice (4 entries, half a cache line) and how many classes of size there are.
+#: log2 of the smallest slice (4 entries, half a cache line), and the number of size classes.
 CLASS_MIN = 2
 CLASSES = 32
 #: Fields of ``SliceArena.header`` after the heads of the free lists (slot + 1, 0 = empty).
@@ -30,12 +30,12 @@ ARENA_SLOTS_MAX = 1 << 31
 _COUNT_MASK = (1 << 27) - 1
 _TIME_MASK = 0xFFFFFFFF
 
-#: What ``push`` did.
+#: Results of ``push``.
 STORED, STORED_DROPPING_OLDEST, NOT_STORED, STORED_ARENA_FULL, NOT_STORED_ARENA_FULL = 0, 1, 2, 3, 4
 
 
 class SliceArena(NamedTuple):
-    """The memory of all lists; all of the allocator's state.
+    """The memory of all lists, and the allocator's complete state.
 
     ``entries``: (slots,) int64. ``header``: (33,) heads of the free lists by class, then free slots.
     ``marks``: (slots / 4,) class + 1 where a free slice begins, else 0.
@@ -80,7 +80,7 @@ def _push_free(arena: Any, start: Any, c: Any) -> None:
     entries[start] = head
     entries[start + 1] = 0
     if head:
-        entries[head] = start + 1  # (head - 1) + 1: the link back of the old head
+        entries[head] = start + 1  # the second slot of the old head (at head - 1): its back link
     header[c] = start + 1
     header[FREE_SLOTS] += 1 << c
     arena.marks[start >> CLASS_MIN] = c + 1
@@ -105,7 +105,7 @@ def _unlink_free(arena: Any, start: Any, c: Any) -> None:
 
 @kernel
 def allocate(arena: Any, c: Any) -> Any:
-    """The first slot of a free slice of 2^c slots, -1 when there is none. Splits the smallest that is large enough."""
+    """The first slot of a free slice of 2^c slots, -1 when there is none. Splits the smallest slice that fits."""
     header = arena.header
     found = c
     while header[found] == 0:
@@ -122,7 +122,7 @@ def allocate(arena: Any, c: Any) -> Any:
 
 @kernel
 def release(arena: Any, start: Any, c: Any) -> None:
-    """Give a slice back; it joins its buddy for as long as that is free."""
+    """Free a slice; it joins its buddy, and the result joins its own buddy, while the buddy is free."""
     slots = arena.entries.shape[0]
     while True:
         buddy = start ^ (np.int64(1) << c)
@@ -162,7 +162,7 @@ def time_of(entry: Any) -> Any:
 
 @kernel
 def upper_bound(arena: Any, record: Any, time: Any) -> Any:
-    """How many entries have a time ≤ ``time``: where a new entry of this time goes. O(log degree)."""
+    """How many entries have a time ≤ ``time``: the position for a new entry of this time. O(log degree)."""
     low = np.int64(0)
     high = degree(record)
     while low < high:
@@ -176,7 +176,7 @@ def upper_bound(arena: Any, record: Any, time: Any) -> Any:
 
 @inlined
 def _insert(arena: Any, record: Any, at: Any, entry: Any) -> Any:
-    """Put an entry at position ``at`` of a list with room, moving the shorter side; returns the new record."""
+    """Insert an entry at position ``at`` of a list with room, moving the shorter side; returns the new record."""
     entries = arena.entries
     count = degree(record)
     c = (record >> 27) & 31
@@ -225,9 +225,9 @@ def ensure_slice(records: Any, n: Any, arena: Any) -> Any:
 def push(records: Any, n: Any, arena: Any, entry: Any, degree_max: Any) -> Any:
     """Add an entry to node n's list (which has a slice) in its place by time.
 
-    A list at ``degree_max``, or one that cannot grow because the arena is full, keeps its newest: the oldest entry
-    leaves, or, if the new one is older than all, the new one is not stored. Returns which of these it was. O(1) for
-    the newest entry, else O(degree / 2) moves.
+    A list at ``degree_max``, or a list that cannot grow because the arena is full, keeps its newest entries: the oldest
+    entry leaves, or the new entry is not stored if it is older than all others. Returns ``STORED`` or another of these
+    results. O(1) for the newest entry, else O(degree / 2) moves.
     """
     record = records[n]
     count = degree(record)
@@ -255,7 +255,7 @@ def push(records: Any, n: Any, arena: Any, entry: Any, degree_max: Any) -> Any:
 
 @inlined
 def _settle(records: Any, n: Any, arena: Any, record: Any) -> None:
-    """Store a record after its list became shorter: an empty slice and an unused upper half go back."""
+    """Store a record after its list became shorter; free an empty slice, or half of a slice at most a quarter full."""
     c = (record >> 27) & 31
     count = degree(record)
     slot = record >> 32
@@ -264,7 +264,7 @@ def _settle(records: Any, n: Any, arena: Any, record: Any) -> None:
         records[n] = 0
         return
     if c > CLASS_MIN and count * 4 <= np.int64(1) << c:
-        # Entries of the upper half move down by half the size: positions modulo the half stay distinct.
+        # Entries of the upper half move down by half the size. Their positions modulo the half stay distinct.
         entries = arena.entries
         half = np.int64(1) << (c - 1)
         start = (slot >> c) << c
@@ -279,7 +279,7 @@ def _settle(records: Any, n: Any, arena: Any, record: Any) -> None:
 
 @inlined
 def pop_oldest(records: Any, n: Any, arena: Any) -> None:
-    """Remove node n's oldest entry (there must be one)."""
+    """Remove node n's oldest entry (the list must not be empty)."""
     record = records[n]
     _settle(records, n, arena, pack(slot_of(record, 1), (record >> 27) & 31, degree(record) - 1))
 

@@ -1,8 +1,8 @@
 """Counter-based random numbers: splitmix64 over (seed, stream, counter).
 
-Stateless: the n-th number of a stream is a pure function of the seed and n, so walkers draw in any order, or
-in several threads, and the same request gives the same bytes. Steele, Lea and Flood, "Fast splittable
-pseudorandom number generators" (OOPSLA 2014); the finaliser is Stafford's mix 13.
+Stateless: the n-th number of a stream is a pure function of the seed and n, so walkers may draw in any order, or in
+several threads, and the same request gives the same bytes. Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators" (OOPSLA 2014); the finalizer is Stafford's mix 13.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ _TO_UNIT = 1.0 / 9007199254740992.0  # 2**-53
 
 @inlined
 def mix64(x: Any) -> Any:
-    """The splitmix64 finaliser: a bijection of 64 bits (uint64 → uint64)."""
+    """The splitmix64 finalizer: a bijection of 64 bits (uint64 → uint64)."""
     x = (x ^ (x >> _S30)) * _MIX_1
     x = (x ^ (x >> _S27)) * _MIX_2
     return x ^ (x >> _S31)
@@ -33,9 +33,9 @@ def mix64(x: Any) -> Any:
 
 @kernel
 def stream(seed: Any, i: Any) -> Any:
-    """The start of the i-th stream of a seed (both uint64 → uint64): add counters times ``GOLDEN`` and mix.
+    """The start of the i-th stream of a seed (both uint64 → uint64), for ``draw64``.
 
-    Streams of one seed start at mixed, unrelated points of the counter's cycle.
+    The streams of one seed start at unrelated points of the counter's cycle.
     """
     return mix64(seed + mix64((i + _ONE) * GOLDEN))
 
@@ -50,8 +50,8 @@ def draw64(start: Any, counter: Any) -> Any:
 def bounded(bits: Any, n: Any) -> Any:
     """An integer in [0, n) as int64 from 64 random bits (uint64), 0 < n < 2**32, by multiply-shift (Lemire 2019).
 
-    Uses the upper 32 bits; the bias of one value is at most n / 2**32 of its probability: not to be seen in
-    fewer than (2**32 / n)**2 draws.
+    Uses the upper 32 bits. The bias of a value is at most n / 2**32 of its probability: fewer than (2**32 / n)**2 draws
+    cannot show it.
     """
     return np.int64(((bits >> _S32) * np.uint64(n)) >> _S32)
 

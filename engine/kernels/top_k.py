@@ -1,6 +1,6 @@
 """Exact top-k with a total order: greater score first, among equal scores the smaller id first.
 
-A bounded heap with the worst kept element at the root; most rows are refused by one comparison.
+A bounded heap with the worst kept element at the root; one comparison refuses most rows.
 """
 
 from typing import Any
@@ -36,10 +36,10 @@ def _sift_down(scores: Any, ids: Any, heap: Any, at: Any, size: Any) -> None:
 
 @kernel
 def top_k(scores: Any, ids: Any, n: Any, k: Any, out: Any) -> Any:
-    """Write the rows of the k best of the first n, best first, into ``out``; returns how many (min(n, k)).
+    """Write the k best of the first n rows, best first, into ``out``; returns how many (min(n, k)).
 
     ``scores`` float64 (≥ n,) without NaN, ``ids`` uint64 (≥ n,) distinct, ``out`` int32 (≥ min(n, k),).
-    O(n + m log k) with m the rows that enter the heap.
+    O(n + m log k) with m the number of rows that enter the heap.
     """
     size = min(n, k)
     if size <= 0:

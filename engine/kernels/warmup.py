@@ -1,13 +1,13 @@
-"""Which modules of the engine have kernels: each offers ``warm()``, which calls them on tiny arrays of the real types.
+"""The modules of the engine that have kernels: each has a ``warm()`` that calls them on tiny arrays of the real types.
 
-A process that serves warms them all before the first event and the first request (``streams/live/compilation.py``).
+A serving process calls all of them before its first event and its first request (``streams/live/compilation.py``).
 """
 
 from importlib import import_module
 
 from engine.rooms import room_classes
 
-#: Below ``engine``, in the order of compilation: what rooms use, the rooms, what reads rooms.
+#: Module names below ``engine``, in the order of compilation: modules that rooms use, rooms, modules that read rooms.
 MODULES = (
     "exact_math",
     "kernels.rng",
