@@ -2,10 +2,10 @@
 
 1. *Observe*: observers read the state as of the version before the piece. Nothing changes, so no lock is needed.
 2. *Resolve*: the tweet store goes first. It fills, row by row, the columns that say which tweet a row is about.
-3. *Base rooms* read the batch only: the same state, however the log is cut into pieces.
-4. *Derived rooms* read the batch, and the rooms that they name, as of the end of the piece.
+3. *Base rooms* read the batch only, so their state does not depend on how the log is cut into pieces.
+4. *Derived rooms* read the batch, and the rooms named in their ``reads``, as of the end of the piece.
 
-Duplicates are left out before step 2. Rooms return effects; their rows are given back as rows of the whole batch.
+Duplicates are left out before step 2. Rooms return effects; here their rows become rows of the whole batch.
 """
 
 from typing import Any, NamedTuple
@@ -21,14 +21,14 @@ from engine.rooms import Rooms
 
 
 class Observed(NamedTuple):
-    """What the observers found before a piece, in the order of the rooms; only for the very next ``apply``."""
+    """The observers' findings before a piece, in the order of the rooms; valid only for the next ``apply``."""
 
     version: int
     findings: tuple[Any, ...]
 
 
 class Applied(NamedTuple):
-    """What applying a batch of n rows gave. ``keep``: bool (n,), False for duplicates; ``effects`` name rows of it."""
+    """The result of applying a batch of n rows. ``keep``: bool (n,), False for duplicates; ``effects``: by its rows."""
 
     keep: NDArray[np.bool_]
     effects: Effects
@@ -49,11 +49,11 @@ class Steps:
         ]
 
     def observe(self, batch: EventBatch, events: int) -> tuple[Any, ...]:
-        """Step 1; ``events``: how many were applied so far. Reads the state and changes nothing."""
+        """Step 1; ``events``: how many events were applied so far. Reads the state and changes nothing."""
         return tuple(room.observe(batch, events) for room in self._observers)
 
     def apply(self, batch: EventBatch, findings: tuple[Any, ...]) -> tuple[EventBatch, Applied]:
-        """Steps 2 to 4; returns the rows that were kept, too."""
+        """Steps 2 to 4; returns the batch without duplicates, and the result."""
         kept, keep = kept_rows(self._deduplication, batch)
         for room, finding in zip(self._observers, findings, strict=True):
             room.learn(finding)
@@ -64,11 +64,11 @@ class Steps:
 
 
 def kept_rows(deduplication: Deduplication, batch: EventBatch) -> tuple[EventBatch, NDArray[np.bool_]]:
-    """The batch without duplicates, its resolved columns yet to be filled; and which rows of it are kept."""
+    """The batch without duplicates, its resolved columns not yet filled; and which rows of the batch were kept."""
     keep = deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
     whole = bool(keep.all())
     kept = batch if whole else batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
-    # The store writes these columns: they must not be the caller's.
+    # The tweet store writes these columns, so they must be copies: the caller's batch stays unchanged.
     kept = kept._replace(
         author_id=kept.author_id.copy() if whole else kept.author_id,
         **{name: np.empty(kept.size, dtype) for name, dtype in RESOLVED_COLUMNS.items()},

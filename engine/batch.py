@@ -1,8 +1,8 @@
 """The values that flow through the engine: ids, event kinds, batches of events.
 
 Ids are unsigned 64-bit outside (``user_id``, ``tweet_id``; 0 means "none") and dense int32 inside a room
-(``user_index``, ``tweet_index``); an index never leaves the room that gave it.
-Times are event times in milliseconds since the Unix epoch (int64).
+(``user_index``, ``tweet_index``); an index never leaves its room. Times are event times in milliseconds since the Unix
+epoch (int64).
 """
 
 from enum import IntEnum
@@ -20,7 +20,7 @@ MS_PER_HOUR = 3_600_000
 
 
 class Kind(IntEnum):
-    """What happened. The codes are part of the packed wire format: add, never renumber."""
+    """The kinds of events. The codes are part of the packed wire format: add codes, never change one."""
 
     FAVORITE = 1
     UNFAVORITE = 2
@@ -45,7 +45,7 @@ class Kind(IntEnum):
     DELETE = 66
     LABEL = 67
     UNLABEL = 68
-    # Derived while decoding a create: one row each, right after it, with the create's id.
+    # Derived while a create is decoded: one row each, right after the create's row and with the create's id.
     MENTION = 72
     MEDIA_TAG = 73
     HASHTAG = 74
@@ -67,7 +67,7 @@ class Kind(IntEnum):
     MODEL_COMMIT = 193
 
 
-#: Kinds by the topic that carries them.
+#: Kinds by topic.
 ENGAGEMENT_KINDS = tuple(k for k in Kind if k < 64)
 DERIVED_KINDS = tuple(k for k in Kind if 72 <= k < 96)
 RELATIONSHIP_KINDS = tuple(k for k in Kind if 96 <= k < 128)
@@ -88,10 +88,9 @@ class EventBatch(NamedTuple):
     """Decoded events in log order, as columns: what every room's ``apply`` receives.
 
     All arrays are C-contiguous, writable and of exactly these dtypes (one numba signature per kernel).
-    The first nine and the three after them have one entry per event (n); the ``tweet_*`` columns one entry per
-    CREATE or EDIT that carries content, HASHTAG or URL that carries its name, or MODEL_PART or MODEL_COMMIT (p),
-    reached through ``payload``; ``text`` is their UTF-8 (of models: ``engine/models/content.py``), end to end
-    (m bytes).
+    The first twelve have one entry per event (n). The ``tweet_*`` columns have one entry (p) per CREATE or EDIT with
+    content, HASHTAG or URL with its name, MODEL_PART or MODEL_COMMIT; ``payload`` is the index of that entry, -1 for
+    none. ``text`` holds the UTF-8 of these entries (of models: ``engine/models/content.py``) end to end (m bytes).
 
     ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD and USER 0; for MODEL_PART
     and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
@@ -101,10 +100,10 @@ class EventBatch(NamedTuple):
     HASHTAG, URL, LABEL, UNLABEL and MUTE_WORD the 64-bit hash of the text; for USER the profile bits; else 0.
     ``value``: seconds for DWELL, score for SERVED, position for IMPRESSION, else 0.
 
-    ``original_id``, ``original_author_id`` and ``created_ms`` are 0 as decoded. The tweet store fills them, and the
-    author where it knows better, before any other room sees the batch, in every row that names a tweet
-    (``TweetStore.apply``): the tweet that the named one stands for (itself, unless it retweets another), that
-    tweet's author, and when the named tweet was created. 0 is "not known".
+    ``original_id``, ``original_author_id`` and ``created_ms`` are 0 as decoded. Before any other room sees the batch,
+    the tweet store fills them in every row that names a tweet, and corrects ``author_id`` (``TweetStore.apply``): the
+    tweet that the named tweet stands for (itself, unless it retweets another), that tweet's author, and the named
+    tweet's creation time. 0 is "not known".
     """
 
     kind: NDArray[np.uint8]
@@ -137,7 +136,7 @@ class EventBatch(NamedTuple):
         return int(self.kind.shape[0])
 
 
-#: dtypes of ``EventBatch``, by field, in the order of the fields: what decoding gives …
+#: dtypes of ``EventBatch`` by field, in the order of the fields. First the columns of events, which decoding fills.
 EVENT_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "kind": np.dtype(np.uint8),
     "id": np.dtype(np.uint64),
@@ -149,13 +148,13 @@ EVENT_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "value": np.dtype(np.float32),
     "payload": np.dtype(np.int32),
 }
-#: … what the tweet store fills …
+#: Columns that the tweet store fills.
 RESOLVED_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "original_id": np.dtype(np.uint64),
     "original_author_id": np.dtype(np.uint64),
     "created_ms": np.dtype(np.int64),
 }
-#: … and the content of tweets, which decoding gives too.
+#: Columns of tweets' content, which decoding fills.
 TWEET_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "tweet_reply_to_id": np.dtype(np.uint64),
     "tweet_conversation_id": np.dtype(np.uint64),
@@ -171,7 +170,7 @@ TWEET_COLUMNS: dict[str, np.dtype[np.generic]] = {
 def make_batch(text: bytes = b"", **columns: object) -> EventBatch:
     """Build a batch from sequences by column name; missing columns are zero (``payload`` −1).
 
-    For tests, tools and single events; the decoder builds its arrays itself.
+    For tests, tools and single events; the decoder does not use it.
 
     Raises:
         ValueError: columns of unequal length, or an unknown column.

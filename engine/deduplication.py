@@ -1,12 +1,12 @@
 """Exact de-duplication of events by id over the last ``events_max`` events.
 
 A ring holds the ids in arrival order; an open-addressing table over the ring's positions answers "seen before?"
-in about one cache miss. An id lives in its topic's namespace (the families below): the same number may name a
-tweet event and an engagement. Distinct ids are never taken for duplicates.
+in about one cache miss. Each topic has its own namespace of ids (the families below): a tweet event and an engagement
+may have the same id. Distinct ids are never taken for duplicates.
 
-Rules: a duplicate is dropped and does not renew the first one's place; id 0 (an event without id) is never a
-duplicate and takes no place; rows derived from a create or edit (mentions, hashtags …) follow the row before
-them, also over a batch's border.
+Rules: a duplicate is dropped and does not renew the first event's place; id 0 (an event without id) is never a
+duplicate and takes no place; rows derived from a create or edit (mentions, hashtags …) share the fate of the row before
+them, even if a batch ends in between.
 
 Memory: ``17 B · events_max + 8 B · table``, table = the power of two at or above ``2 · events_max``.
 """
@@ -29,13 +29,13 @@ from engine.room import Bounded, only_grew
 POSITION, SIZE, LAST_FATE, KEPT, DUPLICATES, EXPIRED, WITHOUT_ID = range(7)
 HEADER_SIZE = 8
 
-#: Rows whose table slots are fetched ahead together, so that their cache misses overlap.
+#: How many rows' table slots are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 64
 LOW_32 = np.uint64(0xFFFFFFFF)
 
 
 class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How far back duplicates are recognised, in events of all topics together."""
+    """How far back duplicates are recognized, in events of all topics together."""
 
     events_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
 
@@ -58,7 +58,7 @@ def _family(kind: Any) -> Any:
 
 @inlined
 def _hash(event_id: Any, family: Any) -> Any:
-    """A mix of id and family. The top bits are the home slot, the top 32 the fingerprint."""
+    """A mix of id and family. Its top bits are the home slot, its top 32 bits the fingerprint."""
     return mix64(event_id + np.uint64(family + 1) * GOLDEN)
 
 
@@ -83,7 +83,7 @@ def _ring_home(ids: Any, position: Any, shift: Any) -> Any:
 
 @kernel
 def _forget(ids: Any, position: Any, shift: Any) -> Any:
-    """Take the ring's ``position`` out of the table, closing the gap (backward shift: no tombstones)."""
+    """Remove the ring's ``position`` from the table and close the gap (backward shift: no marks are left)."""
     table = ids.table
     mask = table.shape[0] - 1
     hole = _ring_home(ids, position, shift)
@@ -104,7 +104,7 @@ def _forget(ids: Any, position: Any, shift: Any) -> Any:
 
 @kernel
 def _prefetch(ids: Any, kind: Any, event_id: Any, start: Any, end: Any, shift: Any) -> Any:
-    """Ask for the slots that rows ``start`` to ``end`` and the entries they push out will need."""
+    """Prefetch the slots of rows ``start`` to ``end``, and of the entries that these rows will evict."""
     capacity = ids.ring_id.shape[0]
     for row in range(start, end):
         prefetch(ids.table, np.int64(_hash(event_id[row], _family(np.int64(kind[row]))) >> shift))
@@ -120,7 +120,7 @@ def _prefetch(ids: Any, kind: Any, event_id: Any, start: Any, end: Any, shift: A
 
 @kernel
 def _enter(ids: Any, event_id: Any, family: Any, time_ms: Any, shift: Any) -> Any:
-    """Enter an id unless it is there; True when it was new. The oldest entry makes room."""
+    """Enter an id unless it is there; True when it was new. A full ring evicts its oldest entry."""
     table = ids.table
     capacity = ids.ring_id.shape[0]
     mask = table.shape[0] - 1
@@ -153,7 +153,7 @@ def _enter(ids: Any, event_id: Any, family: Any, time_ms: Any, shift: Any) -> An
 
 @kernel
 def _keep(ids: Any, kind: Any, event_id: Any, timestamp_ms: Any, shift: Any, out: Any) -> Any:
-    """Decide row by row; ``out`` (bool, n) is written. O(n) expected."""
+    """Decide row by row which rows to keep: writes ``out`` (bool, n). O(n) expected."""
     header = ids.header
     for start in range(0, kind.shape[0], AHEAD_ROWS):
         end = min(start + AHEAD_ROWS, kind.shape[0])
@@ -175,7 +175,7 @@ def _keep(ids: Any, kind: Any, event_id: Any, timestamp_ms: Any, shift: Any, out
 
 @kernel
 def _known(ids: Any, kind: Any, event_id: Any, shift: Any, out: Any) -> Any:
-    """Which ids are in the table now: ``out`` (bool, n) is written, nothing else. O(n) expected."""
+    """Which ids are in the table now: writes ``out`` (bool, n) and nothing else. O(n) expected."""
     table = ids.table
     mask = table.shape[0] - 1
     for row in range(kind.shape[0]):
@@ -208,9 +208,9 @@ def _enter_ring(ids: Any, size: Any, shift: Any) -> None:
 
 
 class Deduplication(Bounded):
-    """A set of recent event ids. ``keep`` stands for a room's ``apply``: one writer, who alone asks what is ``known``.
+    """A set of recent event ids. ``keep`` takes the place of ``apply``; only the writer calls it and ``known``.
 
-    Scalars are in ``header``: ring position, size, fate of the last primary row (1 = dropped), then counters.
+    Scalars are in ``header``: ring position, size, fate of the last row that was not derived (1 = dropped), counters.
     """
 
     name: ClassVar[str] = "deduplication"
@@ -265,7 +265,7 @@ class Deduplication(Bounded):
 
     @property
     def horizon_ms(self) -> int:
-        """Event time between the newest and the oldest id held: how far back duplicates are recognised now."""
+        """Event time between the newest and the oldest id held: how far back duplicates are recognized now."""
         size, position, capacity = int(self._header[SIZE]), int(self._header[POSITION]), self.config.events_max
         if size == 0:
             return 0
@@ -273,7 +273,7 @@ class Deduplication(Bounded):
         return max(0, int(self._ids.ring_ms[position - 1]) - int(self._ids.ring_ms[oldest]))
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
-        """The ring: full once ``events_max`` events were seen, and from then on."""
+        """The ring's fill; it stays full after ``events_max`` events."""
         return {"events": (int(self._header[SIZE]), self.config.events_max)}
 
     def check(self) -> None:
@@ -297,7 +297,7 @@ class Deduplication(Bounded):
                 probe = (probe + 1) % len(ids.table)
 
     def grow_from(self, smaller: "Deduplication") -> bool:
-        """Know the same ids, the oldest of which leave later (``Bounded.grow_from``)."""
+        """Copy the smaller room's ids (``Bounded.grow_from``); they now leave later."""
         if not only_grew(smaller.config, self.config, capacities=("events_max",)):
             return False
         held = smaller._ids

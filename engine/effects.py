@@ -1,7 +1,7 @@
-"""Effects: what applying a piece asks the outside to do. Columns, one row per effect; `streams` carries them out.
+"""Effects: records that applying a piece asks ``streams`` to append to the log. Columns, one row per effect.
 
-The engine does no I/O, so a room that has something to say returns effects from ``apply`` (docs/architecture.md).
-They are carried out once per piece of the log, never for a replay, under ids that follow from the piece.
+The engine does no I/O, so a room returns effects from ``apply`` instead of writing (docs/architecture.md). ``streams``
+carries them out once per piece of the log, never in a replay; their ids follow from the piece.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 
 class EffectKind(IntEnum):
-    """What is to be done.
+    """The kinds of effects.
 
-    REFUSED: the event in ``row`` could not be used; it becomes a dead letter. ``text`` is the reason's name, a line
+    REFUSED: the event in ``row`` could not be used and becomes a dead letter. ``text`` is the reason's name, a line
     break, and a detail for people.
     """
 
@@ -23,10 +23,11 @@ class EffectKind(IntEnum):
 
 
 class Effects(NamedTuple):
-    """k effects. ``row``: the row of the applied batch that caused it. ``text``: UTF-8 of all effects, end to end.
+    """k effects.
 
-    ``kind``: uint8 (k,), ``EffectKind``. ``row``: int64 (k,). ``user_id``, ``subject_id``: uint64 (k,), 0 where the
-    kind needs none. ``text_start``: int64 (k,), ``text_bytes``: int32 (k,), ``text``: uint8 (m,).
+    ``kind``: uint8 (k,), ``EffectKind``. ``row``: int64 (k,), the row of the applied batch that caused the effect.
+    ``user_id``, ``subject_id``: uint64 (k,), 0 where the kind needs none. ``text_start``: int64 (k,), ``text_bytes``:
+    int32 (k,): where each effect's text is in ``text``, uint8 (m,), UTF-8.
     """
 
     kind: NDArray[np.uint8]
@@ -49,7 +50,7 @@ class Effects(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """One effect, for the few that are made one by one."""
+    """One effect, for effects that are made one by one."""
 
     kind: EffectKind
     row: int
@@ -73,12 +74,12 @@ def make_effects(effects: Sequence[Effect]) -> Effects:
     )
 
 
-#: What most pieces cause.
+#: No effects: the result of most pieces.
 NO_EFFECTS = make_effects([])
 
 
 def joined(parts: Sequence[Effects]) -> Effects:
-    """The effects of several rooms as one: by row, the rooms' order kept within a row."""
+    """The effects of several rooms together, in order of rows; within a row, in the order of the rooms."""
     parts = [part for part in parts if part.size]
     if not parts:
         return NO_EFFECTS

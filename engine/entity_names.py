@@ -1,8 +1,8 @@
-"""What hashtags and URLs are called: from the 64-bit hash that the engine counts by to the name somebody wrote.
+"""Names of hashtags and URLs: maps the 64-bit hash that the engine counts by to the name that somebody wrote.
 
-Names come with the tweets that were published as JSON; packed events have only the hash. The last ``names_max`` names
-by first sight are kept, and of their text the last ``text_bytes_max`` bytes; a name that was lost, whole or its text,
-is there again as soon as another tweet carries it.
+Names come with tweets that were published as JSON; packed events have only the hash. The room keeps the last
+``names_max`` names by first sight, and of their text the last ``text_bytes_max`` bytes. A name whose entry or text was
+evicted is stored again when another tweet carries it.
 
 Memory: ``12 B · names_max``, the id map, and the text.
 """
@@ -22,7 +22,7 @@ from engine.kernels.id_map import IdMap, find, find_many, find_or_add, lookup, m
 from engine.kernels.jit import inlined, kernel
 from engine.room import Room, only_grew
 
-#: Indices of ``Names.header``. ``WRITTEN``: bytes of text ever written; its place in the ring is that modulo the size.
+#: Indices of ``Names.header``. ``WRITTEN``: bytes of text ever written; modulo the ring's size it is the next place.
 POSITION, WRITTEN, NAMES, REWRITTEN, EVICTED, TOO_LONG = range(6)
 HEADER_SIZE = 8
 
@@ -30,17 +30,17 @@ _HASHTAG, _URL = int(Kind.HASHTAG), int(Kind.URL)
 
 
 class EntityNamesConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How many names of hashtags and URLs are kept, and how many bytes of them."""
+    """How many names of hashtags and URLs are kept, and how many bytes of text."""
 
     names_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 16
     text_bytes_max: Annotated[int, Meta(ge=1, le=1 << 40)] = 1 << 22
 
 
 class Names(NamedTuple):
-    """The arrays; all of the state. n = ``names_max``.
+    """The arrays: the complete state. n = ``names_max``.
 
-    ``ids``: hash → place; places are a ring by first sight. ``start``: int64 (n,), what ``WRITTEN`` was. ``size``:
-    int32 (n,), bytes of UTF-8. ``text``: the ring of bytes. ``header``: int64.
+    ``ids``: hash → place; places are a ring by first sight. ``start``: int64 (n,), ``WRITTEN`` when the text was
+    stored. ``size``: int32 (n,), bytes of UTF-8. ``text``: the ring of bytes. ``header``: int64.
     """
 
     ids: IdMap
@@ -52,7 +52,7 @@ class Names(NamedTuple):
 
 @inlined
 def _has_text(names: Any, at: Any) -> Any:
-    """Whether a name's text has not been written over."""
+    """Whether a name's text is still in the ring, not overwritten."""
     return names.header[WRITTEN] - names.start[at] <= names.text.shape[0]
 
 
@@ -69,7 +69,7 @@ def _put(names: Any, name_hash: Any, text: Any, start: Any, size: Any) -> None:
             return
         header[REWRITTEN] += 1
     else:
-        # The map gives out 0, 1, 2 … and, once full, the place of the one just removed: the ring's own order.
+        # The map hands out 0, 1, 2 …, and when full the place of the name just removed: the same order as the ring.
         at = header[POSITION]
         if header[NAMES] - header[EVICTED] == names.size.shape[0]:
             remove(names.ids, names.ids.keys[at])
@@ -88,7 +88,7 @@ def _put(names: Any, name_hash: Any, text: Any, start: Any, size: Any) -> None:
 
 @kernel
 def _apply(names: Any, batch: Any) -> None:
-    """Keep the names that a batch's hashtags and URLs carry; other rows are passed over."""
+    """Keep the names that a batch's hashtags and URLs carry; other rows are ignored."""
     for row in range(batch.kind.shape[0]):
         at = batch.payload[row]
         if at >= 0 and batch.kind[row] in (_HASHTAG, _URL):
@@ -97,7 +97,7 @@ def _apply(names: Any, batch: Any) -> None:
 
 
 class EntityNames(Room):
-    """Names by hash. ``apply`` is the writer's; readers hold the read side of the state lock."""
+    """Names by hash. Only the writer calls ``apply``; readers hold the read side of the state lock."""
 
     name: ClassVar[str] = "entity_names"
     counted: ClassVar[Mapping[str, int]] = {
@@ -120,12 +120,12 @@ class EntityNames(Room):
 
     def apply(self, batch: EventBatch) -> None:
         """Keep the names of a batch's hashtags and URLs (``Room.apply``)."""
-        # Packed events carry no text: nothing to look for.
+        # Packed events carry no text, so they have no names.
         if batch.text.size:
             _apply(self._names, batch)
 
     def names_of(self, hashes: NDArray[np.uint64]) -> list[str | None]:
-        """The names (n) as they were first written, or first again after they were lost; None where not known."""
+        """The names (n) as first written (after an eviction: as first written since); None where not known."""
         names, size = self._names, len(self._names.text)
         places = np.empty(len(hashes), np.int32)
         find_many(names.ids, np.ascontiguousarray(hashes, np.uint64), places)
@@ -140,7 +140,7 @@ class EntityNames(Room):
         return found
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
-        """The names and their text; both stay full once they were."""
+        """Names and bytes of text; both stay full once they are full."""
         return {
             "names": (int(self._names.ids.header[id_map.SIZE]), self.config.names_max),
             "text": (int(self._names.header[WRITTEN]), self.config.text_bytes_max),
@@ -165,7 +165,7 @@ class EntityNames(Room):
             raise InvariantError("entity_names: a text ends behind what was written")
 
     def grow_from(self, smaller: "EntityNames") -> bool:
-        """Know the same names, and the same of their text (``Bounded.grow_from``)."""
+        """Copy the smaller room's names and their text (``Bounded.grow_from``)."""
         if not only_grew(smaller.config, self.config, capacities=("names_max", "text_bytes_max")):
             return False
         names, held = self._names, smaller._names
@@ -179,7 +179,7 @@ class EntityNames(Room):
             names.header[POSITION] = len(held.size)
         written = int(held.header[WRITTEN])
         grow_text(names.text, held.text, written)
-        # What the smaller ring has written over must not look as if the larger one still had it.
+        # Text that the smaller ring has overwritten must not look as if the larger ring still had it.
         names.start[: len(held.start)][written - names.start[: len(held.start)] > len(held.text)] = (
             written - len(names.text) - 1
         )

@@ -1,13 +1,13 @@
-"""The error tree. Programmer errors are assertions; what operation can meet is here.
+"""The error tree: failures that can happen in operation. Programmer errors are assertions.
 
-``code`` is the name a client, a dead letter or a metric label carries; it never changes once released.
+``code`` is the error's name for clients, dead letters and metric labels; it never changes once released.
 """
 
 from typing import ClassVar
 
 
 class MurmurationError(Exception):
-    """Root of everything this project raises on purpose."""
+    """Root of all errors that this project raises on purpose."""
 
     code: ClassVar[str] = "internal"
 
@@ -36,19 +36,19 @@ class RequestError(MurmurationError):
 
 
 class BadCursorError(RequestError):
-    """The cursor is damaged, of another product or of another viewer."""
+    """The cursor is damaged, or belongs to another product or viewer."""
 
     code = "bad_cursor"
 
 
 class SafetyError(MurmurationError):
-    """A safety stage failed: the request fails, nothing is let through (design invariant 5)."""
+    """A safety stage failed, so the request fails and no tweet is shown (docs/architecture.md, invariant 5)."""
 
     code = "safety_unavailable"
 
 
 class CapacityError(MurmurationError):
-    """A bounded structure was asked for more than it was built for."""
+    """A request exceeds the capacity of a bounded structure."""
 
     code = "over_capacity"
 

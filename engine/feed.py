@@ -1,4 +1,4 @@
-"""A feed request and its answer: the engine's outer values (docs/protocol.md gives their JSON)."""
+"""A feed request and its answer, as clients see them (docs/protocol.md has their JSON)."""
 
 from enum import StrEnum
 
@@ -6,14 +6,14 @@ import msgspec
 
 
 class Product(StrEnum):
-    """The feeds that can be asked for."""
+    """The feeds that a viewer can request."""
 
     FOR_YOU = "for_you"
     FOLLOWING = "following"
 
 
 class Explain(StrEnum):
-    """How much of its reasons a feed carries."""
+    """How much explanation a feed carries."""
 
     NONE = "none"
     ENTRIES = "entries"
@@ -21,11 +21,11 @@ class Explain(StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a viewer asks. With the state version, the configuration hash and the model versions it determines the feed.
+    """A viewer's request. Together with state version, configuration hash and model versions it determines the feed.
 
-    ``time_ms`` is the request's own time; ``seed`` (64-bit) drives every random draw; ``sources_skipped`` names
-    sources (and hydrators that safety does not rest on) that are not to be asked: with what an answer names as
-    ``degraded`` skipped, the same feed comes out again.
+    ``time_ms``: the time for which the feed is computed; ``seed`` (64-bit) drives every random draw;
+    ``sources_skipped``: sources (and hydrators that safety does not depend on) that are not run. To compute a degraded
+    feed again, skip the sources that its answer names in ``degraded``.
     """
 
     viewer_id: int
@@ -41,7 +41,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
 
 
 class SourceHit(msgspec.Struct, frozen=True):
-    """Where a candidate came from: the source's own score and the rank within it (0 = best)."""
+    """The source of a candidate, with the source's score and the candidate's rank within the source (0 = best)."""
 
     name: str
     score: float
@@ -49,7 +49,7 @@ class SourceHit(msgspec.Struct, frozen=True):
 
 
 class Factor(msgspec.Struct, frozen=True):
-    """A multiplier applied to the score, by the component's name."""
+    """A multiplier of the score, with the name of the component that applied it."""
 
     name: str
     factor: float
@@ -58,8 +58,8 @@ class Factor(msgspec.Struct, frozen=True):
 class Why(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why an entry is in the feed.
 
-    ``social_proof`` lists followees who engaged, by kind; ``scores`` are the weighted parts, whose sum times
-    the product of ``factors`` is the entry's score; ``filters_passed`` is in the order they ran.
+    ``social_proof`` lists followees who engaged, by kind. ``scores`` are weighted parts: the entry's score is their sum
+    times the product of ``factors``. ``filters_passed`` is in the order in which the filters ran.
     """
 
     sources: tuple[SourceHit, ...]
@@ -84,7 +84,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """A candidate that did not make it: the filter (or selector) that dropped it and the sources that brought it."""
+    """A candidate that is not in the feed, with the filter (or selector) that dropped it, and its sources."""
 
     tweet_id: int
     filter: str
@@ -94,12 +94,12 @@ class Dropped(msgspec.Struct, frozen=True):
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
     """An answer.
 
-    ``model_version`` is the product's own; ``models``: the versions in force of the models that came through the log,
-    by name, as of ``version``. ``degraded`` names sources that failed or were skipped; ``gap_records`` counts the log's
-    records that were lost before the state could apply them (0 unless a gap was accepted); ``late_rooms`` names the
-    rooms that do not know the whole history, each with the event time since when it knows. ``timings_ms`` and
-    ``cpu_ms`` (by stage: on the wall's clock, of the thread's CPU) are not part of what must be reproducible.
-    ``cursor`` is None at the end.
+    ``model_version`` names the product's scoring; ``models``: current versions, by name, of the models that came
+    through the log, as of ``version``. ``degraded`` names sources that failed or were skipped; ``gap_records``
+    counts log records that were lost before the state could apply them (0 unless a gap was accepted); ``late_rooms``
+    names the rooms that do not know the whole history, each with the event time from which on it knows everything.
+    ``timings_ms`` (wall clock) and ``cpu_ms`` (the thread's CPU time) are by stage, and need not be reproducible.
+    ``cursor`` is None at the end of the feed.
     """
 
     request_id: int

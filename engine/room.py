@@ -1,10 +1,10 @@
-"""What every room of state is: bounded arrays that change only by applying batches.
+"""The base classes of rooms. A room is bounded arrays that change only when a batch is applied.
 
-``Bounded`` holds what all rooms repeat; ``Room``, ``Observer`` and ``DerivedRoom`` say in which step of ``apply`` a
-room takes part, and what it may read there (engine/apply.py).
+``Bounded`` has the code that all rooms share. ``Room``, ``Observer`` and ``DerivedRoom`` say in which step of ``apply``
+a room takes part, and what the room may read then (engine/apply.py).
 
-Concurrency contract: ``apply`` is called by one thread, under the write side of the state lock; everything
-else by readers that hold the read side (docs/architecture.md, invariant 2).
+Concurrency contract: one thread calls ``apply``, under the write side of the state lock; readers call everything else,
+under the read side (docs/architecture.md, invariant 2).
 """
 
 from abc import ABC, abstractmethod
@@ -23,25 +23,25 @@ from engine.errors import InvariantError
 class Bounded(ABC):
     """A bounded piece of engine state.
 
-    All mutable state lives in preallocated arrays, scalars included (a small int64 array), so that the
-    arrays of ``arrays()`` *are* the state: equal arrays mean equal behavior, and a snapshot is their bytes.
+    All mutable state is in preallocated arrays, including scalars (a small int64 array). So the arrays of ``arrays()``
+    *are* the state: equal arrays mean equal behavior, and a snapshot is their bytes.
     """
 
     #: The room's name in configuration, metrics and snapshots.
     name: ClassVar[str]
-    #: Raised when the same arrays come to mean something else: what an older program saved is then not loaded.
+    #: Raise this number when the meaning of the arrays changes: snapshots of other layouts are not loaded.
     layout: ClassVar[int] = 1
-    #: Fields of the storage that follow from the configuration; they are no state.
+    #: Fields of the storage that follow from the configuration; they are not part of the state.
     constants: ClassVar[frozenset[str]] = frozenset()
-    #: Cumulative counters by name: their places in the array of counts.
+    #: Cumulative counters: name → place in the array of counts.
     counted: ClassVar[Mapping[str, int]] = {}
-    #: Arrays, by how their names begin, that get memory only when they are written: few writes, of many pages each.
+    #: Prefixes of the names of arrays that ``EngineState.touch`` skips: they are written rarely, many pages at a time.
     untouched: ClassVar[tuple[str, ...]] = ()
-    #: Rooms that this one reads while a piece is applied, by name; they are passed to its constructor.
+    #: Names of the rooms that this room reads while a piece is applied; they are passed to its constructor.
     reads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, storage: Any, counts: NDArray[np.int64]) -> None:
-        """Take the room's storage and the array (one of the storage) in which ``counted`` has its places.
+        """Take the room's storage, and the array of the storage that ``counted`` points into.
 
         Args:
             storage: a NamedTuple of arrays, or of NamedTuples of arrays.
@@ -61,21 +61,21 @@ class Bounded(ABC):
 
     @abstractmethod
     def usage(self) -> Mapping[str, tuple[int, int]]:
-        """Each bounded thing by name: how much of it is in use, and how much there is."""
+        """Each bounded resource by name: the amount in use, and the capacity."""
 
     def fill(self) -> Mapping[str, float]:
-        """Share in use (0 … 1) of each bounded thing, by name."""
+        """Share in use (0 … 1) of each bounded resource, by name."""
         return {name: min(1.0, used / most) for name, (used, most) in self.usage().items()}
 
     def counters(self) -> Mapping[str, int]:
-        """Cumulative counts since the state was empty: what was added, evicted, dropped and why."""
+        """Cumulative counts since the state was empty: additions, evictions, and drops by reason."""
         return {name: int(self._counts[at]) for name, at in self.counted.items()}
 
     def grow_from(self, smaller: Any) -> bool:
-        """Fill this room, which is empty, with what a room of its class and of another configuration holds.
+        """Fill this room, which is empty, with the contents of a room of the same class and another configuration.
 
-        False, and nothing done, unless this room can hold all of it: the configurations may differ by larger
-        capacities, and by rules that concern later events alone. Here: unless they are equal.
+        Returns False and changes nothing unless this room can hold all of it: the configurations may differ by larger
+        capacities, and by rules that apply to later events only. This default requires equal configurations.
         """
         own: Any = self
         if smaller.config != own.config or not fits(self, smaller.arrays()):
@@ -93,22 +93,22 @@ class Bounded(ABC):
 
 
 class Room(Bounded):
-    """A base room: it changes by what batches say, and by nothing else."""
+    """A base room: its state depends on the batches only."""
 
     @abstractmethod
     def apply(self, batch: EventBatch) -> Effects | None:
-        """Apply the batch's events in order; returns what is to be done outside.
+        """Apply the batch's events in order; returns the effects that ``streams`` carries out.
 
         Splitting a batch anywhere gives the same state and the same effects.
         """
 
 
 class Observer(Room):
-    """A room that looks at the state just before a piece, and keeps what it learns from that."""
+    """A room that looks at the state just before a piece is applied, and keeps what it learns."""
 
     @abstractmethod
     def observe(self, batch: EventBatch, events: int) -> Any:
-        """What the batch teaches about the state before it. Changes nothing; called without any lock.
+        """What the batch teaches about the state before the batch. Changes nothing; called without any lock.
 
         Args:
             batch: as decoded, duplicates included.
@@ -117,11 +117,11 @@ class Observer(Room):
 
     @abstractmethod
     def learn(self, observed: Any) -> None:
-        """Keep what ``observe`` returned for the piece that is being applied. Bounded by a small constant."""
+        """Keep what ``observe`` returned for the piece that is being applied. Bounded by a small constant of work."""
 
 
 class DerivedRoom(Bounded):
-    """A room that follows from batches and from other rooms.
+    """A room whose state depends on the batches and on other rooms.
 
     Its constructor takes its configuration and, by keyword, the rooms that ``reads`` names: base rooms, or derived
     rooms that come before it in the list of rooms.
@@ -129,7 +129,7 @@ class DerivedRoom(Bounded):
 
     @abstractmethod
     def apply(self, batch: EventBatch) -> Effects | None:
-        """Apply the batch; the rooms of ``reads`` are as of the end of the piece. Where pieces end may matter."""
+        """Apply the batch; the rooms of ``reads`` are as of the end of the piece. The result may depend on the cuts."""
 
 
 def _flat(storage: Any, constants: frozenset[str], prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
@@ -155,7 +155,7 @@ def only_grew(
 
 
 def fits(room: Bounded, saved: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether saved arrays are the room's by name, shape and dtype."""
+    """Whether saved arrays have the names, shapes and dtypes of the room's arrays."""
     live = room.arrays()
     return live.keys() == saved.keys() and all(
         (array.shape, array.dtype) == (saved[name].shape, saved[name].dtype) for name, array in live.items()

@@ -1,7 +1,7 @@
-"""The list of rooms: what the state is made of, in one place.
+"""The list of all rooms of the state.
 
-A room is added here twice: its class in ``Rooms``, its configuration in ``RoomsConfig``, under the room's name and in
-the same order. State, configuration, warm-up and the import contract read this list.
+To add a room, add its class to ``Rooms`` and its configuration to ``RoomsConfig``, under the room's name and in the
+same order. State, configuration, warm-up and the import contract read this list.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ from engine.tweet_store.state import TweetStore, TweetStoreConfig
 
 
 class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Capacities and rules of every room; what the state's bytes depend on."""
+    """Capacities and rules of every room. The state's bytes depend on all of them."""
 
     deduplication: DeduplicationConfig = DeduplicationConfig()
     tweet_store: TweetStoreConfig = TweetStoreConfig()
@@ -43,7 +43,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Rooms:
-    """Every room, made from its configuration; the order is that of the arrays and of ``apply``.
+    """Every room, made from its configuration; arrays and ``apply`` follow this order.
 
     Base rooms come before derived ones, and a room comes after those that it reads.
     """
@@ -95,7 +95,7 @@ def room_classes(rooms: type[Rooms] = Rooms) -> Mapping[str, type[Bounded]]:
 
 
 def small_rooms(size: int = 1 << 10) -> RoomsConfig:
-    """Rooms for about ``size`` people and as many tweets (at least 64): made in no time, and soon full."""
+    """Rooms for about ``size`` people and tweets (at least 64), for tests: made quickly, and soon full."""
     return RoomsConfig(
         deduplication=DeduplicationConfig(events_max=4 * size),
         tweet_store=TweetStoreConfig(tweets_max=size, text_bytes_max=64 * size),

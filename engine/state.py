@@ -1,8 +1,8 @@
-"""EngineState owns every room: the whole of what the engine knows, and the one place it changes.
+"""EngineState owns every room: everything that the engine knows, and the only code that changes it.
 
-Concurrency contract: a single writer calls ``apply`` under the write side of the state lock; readers hold the
-read side for as long as they look (docs/architecture.md, invariants 1 and 2). ``observe`` is called by the writer
-too, without the lock: it only reads, and nobody else writes.
+Concurrency contract: a single writer calls ``apply`` under the write side of the state lock; readers hold the read side
+while they read (docs/architecture.md, invariants 1 and 2). The writer also calls ``observe``, without the lock:
+``observe`` only reads, and no other thread writes.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from engine.rooms import Rooms, RoomsConfig
 __all__ = ["HEADER_LAYOUT", "EngineState", "RoomsConfig", "Since"]
 
 PAGE_BYTES = 4096
-#: As ``Bounded.layout``, of the header and of ``Since``.
+#: As ``Bounded.layout``, for the header and for ``Since``.
 HEADER_LAYOUT = 1
 VERSION, CLOCK_MS, EVENTS, DUPLICATES, GAP_RECORDS = range(5)
 
 
 class Since(NamedTuple):
-    """From where on a room knows everything: after which version, and the event time then; zeros: from the first."""
+    """The version, and its event time, after which a room knows everything that was applied; zeros: from the start."""
 
     version: int
     time_ms: int
@@ -64,38 +64,38 @@ class EngineState(Rooms):
 
     @property
     def gap_records(self) -> int:
-        """Log records that were lost before they were applied (0 in a whole history)."""
+        """Log records that were lost before they were applied (0 in a complete history)."""
         return int(self._header[GAP_RECORDS])
 
     def note_gap(self, records: int) -> None:
-        """Remember that ``records`` records of the log will never be applied; feeds say so from now on."""
+        """Count ``records`` log records that will never be applied; feeds report the number from now on."""
         self._header[GAP_RECORDS] += records
 
     @property
     def late_rooms(self) -> dict[str, int]:
-        """The rooms that do not know the whole history, by name: the event time since when each knows, in ms."""
+        """The rooms that do not know the whole history: name → event time (ms) from which on the room is complete."""
         return {name: since.time_ms for name in self._since if (since := self.since(name)).version}
 
     def since(self, room: str) -> Since:
-        """From where on the room of this name knows everything that was applied."""
+        """From where on this room knows everything that was applied."""
         version, time_ms = self._since[room].tolist()
         return Since(version, time_ms)
 
     def begin_late(self, room: str, since: Since) -> None:
-        """Say that the room of this name knows only what was applied after ``since``."""
+        """Note that this room knows only what was applied after ``since``."""
         self._since[room][:] = since
 
     def skip(self, records: int) -> None:
-        """Pass over a piece of ``records`` log records: a version that changes no room."""
+        """Skip a piece of ``records`` log records: the version rises, and no room changes."""
         self._header[VERSION] += 1
         self.note_gap(records)
 
     def go_on_at(self, other: "EngineState") -> None:
-        """Take over version, clock and counts of another state."""
+        """Copy version, clock and counts of another state."""
         self._header[:] = other._header
 
     def observe(self, batch: EventBatch) -> Observed:
-        """What the next piece teaches about the state as it is. Reads only; to be given to ``apply`` with the piece."""
+        """What the next piece teaches about the present state, for ``apply`` of that piece. Only reads."""
         return Observed(self.version, self._steps.observe(batch, self.events))
 
     def apply(self, batch: EventBatch, observed: Observed | None = None) -> Applied:
@@ -103,10 +103,10 @@ class EngineState(Rooms):
 
         Args:
             batch: as decoded; it is not changed.
-            observed: what ``observe`` gave for this batch; None observes here, under the caller's lock.
+            observed: the result of ``observe`` for this batch; None observes here, under the caller's lock.
 
         Returns:
-            Which rows were kept (not duplicates), and what is to be done outside.
+            Which rows were kept (not duplicates), and the effects that ``streams`` carries out.
 
         Raises:
             InvariantError: ``observed`` is of another version; nothing has changed.
@@ -123,7 +123,7 @@ class EngineState(Rooms):
         return applied
 
     def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Every array of the state by qualified name, in a fixed order: their bytes are the state's bytes."""
+        """Every array of the state with its qualified name, in a fixed order: the complete state."""
         yield "engine.header", self._header
         for room in self.parts:
             yield f"{room.name}.since", self._since[room.name]
@@ -140,11 +140,11 @@ class EngineState(Rooms):
         return sha.hexdigest()
 
     def touch(self) -> None:
-        """Make the system back every array with memory now, values unchanged: to be called once, before serving.
+        """Make the operating system back every array with memory now; values stay. Called once, before serving.
 
-        Otherwise the first write to each page waits for one to be found and zeroed, under the write lock: single
-        batches were seen to hold it for 300 ms. And a machine too small for its configuration fails at the start.
-        What a room leaves ``untouched`` is passed over.
+        Otherwise the first write to each page waits, under the write lock, until the system has found and zeroed a
+        page: single batches held the lock for 300 ms. Also, a machine too small for its configuration then fails at the
+        start. Arrays that a room lists as ``untouched`` are skipped.
         """
         for room in self.parts:
             for name, array in room.arrays().items():
@@ -163,5 +163,5 @@ class EngineState(Rooms):
             room.check()
 
     def gauges(self) -> Mapping[str, tuple[int, Mapping[str, float], Mapping[str, int]]]:
-        """By room: bytes, fill of each bounded thing, cumulative counters."""
+        """By room: bytes, fill of each bounded resource, cumulative counters."""
         return {room.name: (room.bytes_max, room.fill(), room.counters()) for room in self.parts}
