@@ -1,10 +1,10 @@
 """``exp2``, ``exp``, ``log`` and ``pow`` whose results are the same bytes on every machine.
 
-NumPy and the C library choose an implementation by the processor, and these differ in the last bit. Learner weights,
-decayed counters and scores would then differ between two machines that applied the same events. The functions here
-have one algorithm, one order of operations and no table but their own. Every operation is an IEEE 754 addition,
-multiplication or bit operation on float64, which every processor rounds alike; the compiler may run several arguments
-side by side, and is never allowed to fuse or reorder (``kernels/jit.py`` sets no fast-math flag).
+NumPy and the C library choose an implementation by the processor, and the implementations differ in the last bit. Then
+learned weights, decayed counters and scores would differ between two machines that applied the same events. The
+functions here have one algorithm, one order of operations, and tables computed in this file. Every operation is an IEEE
+754 addition, multiplication or bit operation on float64, which every processor rounds alike. The compiler may process
+several arguments in parallel, but never fuses or reorders operations (``kernels/jit.py`` sets no fast-math flag).
 
 Method: Tang, "Table-driven implementation of the exponential function in IEEE floating-point arithmetic", ACM TOMS 15,
 1989, and its sequel for the logarithm (TOMS 16, 1990), with 128 entries in each table. ``pow`` carries the logarithm as
@@ -26,26 +26,26 @@ _DIGITS = 50
 
 
 def _split(value: Decimal, step: Decimal | None = None) -> tuple[float, float]:
-    """A number as a float64 and what that leaves out; with ``step`` the first is a multiple of it."""
+    """A number as a float64 and the remainder; with ``step`` the first part is a multiple of the step."""
     high = float(value if step is None else (value / step).to_integral_value() * step)
     return high, float(value - Decimal(high))
 
 
-#: Sums of ``k · ln 2`` and a logarithm of the table are exact: both are multiples of this, and k has 11 bits.
+#: A sum of ``k · ln 2`` and a logarithm of the table is exact: both are multiples of this step, and k has 11 bits.
 _STEP = Decimal(1) / (1 << 42)
-#: Where the interval of arguments for a logarithm's table begins; 1 lies in the middle of an entry's part of it.
+#: Bits of the smallest argument of the logarithm's table; 1 lies in the middle of an entry's interval.
 _LOG_ORIGIN_BITS = 0x3FE6000000000000 - (1 << 44)
 _ORIGIN = np.int64(_LOG_ORIGIN_BITS)
 
 
 def _exp_tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """2^(j / 128) as float64, and what it leaves out (128,)."""
+    """2^(j / 128) as float64, and the remainders (128,)."""
     pairs = [_split((Decimal(j) / _SIZE * Decimal(2).ln()).exp()) for j in range(_SIZE)]
     return np.array([high for high, _ in pairs]), np.array([low for _, low in pairs])
 
 
 def _log_tables() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """By part j: 1 / c for a c in its middle, a multiple of 2^-9; ln c, and what that leaves out (128,)."""
+    """By interval j: 1 / c, a multiple of 2^-9, for a c near its middle; ln c, and the remainder of ln c (128,)."""
     rows = []
     for j in range(_SIZE):
         edges = np.array([_LOG_ORIGIN_BITS + (j << 45), _LOG_ORIGIN_BITS + ((j + 1) << 45)], np.int64).view(np.float64)
@@ -70,20 +70,20 @@ with localcontext(Context(prec=_DIGITS)):
     _LN2 = Decimal(2).ln()
     _EXP_HIGH, _EXP_LOW = _exp_tables()
     _INVERSE, _LOG_HIGH, _LOG_LOW = _log_tables()
-    #: ln 2 and its powers over factorials: the series of 2^r.
+    #: Powers of ln 2 over factorials: the series of 2^r.
     _C1, _C2, _C3, _C4, _C5 = _series(_LN2)
-    #: ln 2 for ``log``, and a 128th of it for ``exp``, whose first parts have trailing zeros.
+    #: ln 2 for ``log``, and ln 2 / 128 for ``exp``, each in two parts; the first parts have trailing zeros.
     _LN2_HIGH, _LN2_LOW = _split(_LN2, _STEP)
     _PART_HIGH, _PART_LOW = _split(_LN2 / _SIZE, _STEP)
     _PARTS_PER_UNIT = float(_SIZE / _LN2)
 
-#: Adding and subtracting it rounds to an integer, which its lower bits then hold; and the same for 128ths.
+#: Adding this number rounds to an integer, which the lower bits of the sum hold; ``_SHIFT_128`` rounds to a 128th.
 _SHIFT = 6755399441055744.0
 _SHIFT_128 = _SHIFT / _SIZE
 _MANTISSA = np.int64((1 << 52) - 1)
 _EXPONENT = np.int64(~_MANTISSA)
 _BIAS = np.int64(1023)
-#: Clears the lower 27 bits: a product of two numbers so cut is exact. And 32 bits, for the logarithm's argument.
+#: Clears the lower 27 bits: the product of two such numbers is exact. ``_CUT_32``: 32 bits, for ``log``'s argument.
 _CUT_27 = np.int64(-(1 << 27))
 _CUT_32 = np.int64(-(1 << 32))
 _HALF_32 = np.int64(1 << 31)
@@ -114,7 +114,7 @@ def _scaled(j: Any, tail: Any) -> Any:
 
 @inlined
 def _exp_of_sum(x: Any, tail: Any) -> Any:
-    """exp(x + tail) for |x| < 760 and a tail that is small beside x."""
+    """exp(x + tail) for |x| < 760 and a tail that is small compared with x."""
     shifted = x * _PARTS_PER_UNIT + _SHIFT
     j = _bits(shifted) - _bits(_SHIFT)
     parts = shifted - _SHIFT
@@ -151,7 +151,7 @@ def exp(x: Any) -> Any:
 
 @inlined
 def _log_parts(x: Any) -> Any:
-    """ln x of a positive finite x as a float64 and the (small) rest."""
+    """ln x of a positive finite x as the sum of two float64, the second one small."""
     bits = _bits(x) if x >= _MIN_NORMAL else _bits(x * _TWO_52) - (np.int64(52) << 52)
     offset = bits - _ORIGIN
     at = (offset >> 45) & (_SIZE - 1)
@@ -166,7 +166,7 @@ def _log_parts(x: Any) -> Any:
     rl = zl * inverse
     r = rh + rl
     rest = rl - (r - rh)
-    # Powers of two and the table's logarithm add up exactly; then r; then -r²/2: each with what rounding leaves out.
+    # The power of two and the table's logarithm add up exactly. Then r and -r²/2 are added, with their rounding errors.
     whole = power * _LN2_HIGH + _LOG_HIGH[at]
     first = whole + r
     low = power * _LN2_LOW + _LOG_LOW[at] + (whole - first + r) + rest
@@ -208,7 +208,7 @@ def _is_integer(y: Any) -> Any:
 
 @inlined
 def _pow_edges(x: Any, y: Any) -> Any:
-    """x^y where one of them is 0, infinite or NaN, or x is 1 (Annex F of C99)."""
+    """x^y where x or y is 0, infinite or NaN, or x is 1 (Annex F of C99)."""
     if y == 0.0 or x == 1.0:
         return 1.0
     if x != x or y != y:
@@ -224,7 +224,7 @@ def _pow_edges(x: Any, y: Any) -> Any:
 
 @kernel
 def pow(x: Any, y: Any) -> Any:
-    """x^y as float64; NaN for a negative x and a y that is no whole number."""
+    """x^y as float64; NaN for a negative x with a y that is not a whole number."""
     x, y = np.float64(x), np.float64(y)
     size = abs(x)
     if not (0.0 < size < np.inf and abs(y) < np.inf and y != 0.0 and x != 1.0):
@@ -239,7 +239,7 @@ def pow(x: Any, y: Any) -> Any:
     rough = y * high
     if abs(rough) >= 760.0:
         return sign * (np.inf if rough > 0.0 else 0.0)
-    # y · (high + low), the product of the upper halves exact. (A y beyond 2^1000 would overflow before here.)
+    # y · (high + low); the product of the upper halves is exact. (A y beyond 2^1000 has returned above.)
     yh = _float(_bits(y) & _CUT_27)
     hh = _float(_bits(high) & _CUT_27)
     product = yh * hh

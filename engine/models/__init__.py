@@ -1,1 +1,1 @@
-"""Models that came through the log: two halves of preallocated bytes each, swapped when a version is committed."""
+"""Models that came through the log: two preallocated halves per model, swapped when a version is committed."""

@@ -1,6 +1,6 @@
-"""What a row of a model carries in ``EventBatch.text``: a fixed little-endian head, then bytes.
+"""The content of a model's row in ``EventBatch.text``: a fixed little-endian head, then bytes.
 
-The decoder has checked the fields' ranges and, of a part, that the digest is that of its bytes.
+The decoder has checked the ranges of the fields, and each part's bytes against the part's digest.
 """
 
 import struct
@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A version is whole. ``digest``: SHA-256 over the digests of its parts, in order. ``evaluation``: JSON."""
+    """Ends a version. ``digest``: SHA-256 over the digests of its parts, in order. ``evaluation``: JSON."""
 
     version: int
     schema: int

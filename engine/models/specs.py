@@ -1,4 +1,4 @@
-"""Which models the engine knows: their names, what their bytes mean, and how many bytes they may take."""
+"""The models that the engine knows: their names, the meaning of their bytes, and their capacities."""
 
 from collections.abc import Callable
 from hashlib import blake2b
@@ -8,15 +8,15 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-#: Every part but a version's last has exactly this many bytes: 512 KiB, 700 KB as base64 in a record.
+#: Every part except a version's last has exactly this many bytes: 512 KiB, 700 KB as base64 in a record.
 PART_BYTES = 1 << 19
 PARTS_MAX = 4096
-#: Bytes of a commit's evaluation, JSON.
+#: The most bytes of a commit's evaluation (JSON).
 EVALUATION_BYTES_MAX = 4096
 
 
 class ModelsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How large a model may be; ``parts_max`` × 512 KiB is the most that the wire carries (2 GiB)."""
+    """How large a model may be. A version has at most 4,096 parts of 512 KiB (2 GiB)."""
 
     #: People in a version of ``reputation``; ``rooms.social_graph.users_max`` is enough for everybody.
     reputation_users_max: Annotated[int, Meta(ge=1, le=1 << 27)] = 1 << 18
@@ -25,8 +25,9 @@ class ModelsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class ModelSpec(NamedTuple):
     """A model that the engine knows.
 
-    ``schema`` describes the bytes, in words; versions with another schema are refused. ``bytes_max`` gives the
-    capacity of one half. ``well_formed`` (uint8, size) tells in constant time whether the size fits the content.
+    ``schema`` describes the bytes in words; versions with another schema are refused. ``bytes_max`` returns the
+    capacity of one half. ``well_formed`` takes the bytes (uint8, size) and returns, in constant time, whether their
+    number fits their content.
     """
 
     name: str
@@ -36,12 +37,12 @@ class ModelSpec(NamedTuple):
 
     @property
     def name_hash(self) -> int:
-        """What events name the model by (``EventBatch.subject_id``)."""
+        """The hash that stands for the model's name in events (``EventBatch.subject_id``)."""
         return stable_hash(self.name)
 
     @property
     def schema_hash(self) -> int:
-        """64 bits that stand for ``schema`` on the wire."""
+        """The hash that stands for ``schema`` on the wire."""
         return stable_hash(self.schema)
 
 
@@ -55,7 +56,7 @@ REPUTATION_USER_BYTES = 13
 
 
 def reputation_bytes(users: int) -> int:
-    """Bytes of a version of ``reputation`` with so many people."""
+    """Bytes of a version of ``reputation`` with ``users`` people."""
     return REPUTATION_HEAD_BYTES + REPUTATION_USER_BYTES * users
 
 
@@ -68,7 +69,7 @@ def _reputation_well_formed(payload: NDArray[np.uint8]) -> bool:
 
 REPUTATION = ModelSpec(
     "reputation",
-    # In this order every column begins where its type may begin.
+    # In this order every column is aligned for its type.
     "little endian: n uint64; user_id uint64[n], ascending; pagerank float32[n]; score uint8[n]",
     lambda config: reputation_bytes(config.reputation_users_max),
     _reputation_well_formed,

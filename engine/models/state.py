@@ -1,13 +1,14 @@
-"""Models: the bytes of each model's version in force, and of the version that is arriving.
+"""Models: the bytes of each model's current version, and of the version that is arriving.
 
-Each model has two halves. Parts of a newer version are written into the standby half; its commit, if everything is
-there and its digest is right, swaps the halves. So a feed that holds the read lock sees one version, whole; and what
-is in force is a function of the log, which snapshots, replays and other nodes share.
+Each model has two halves: the active half holds the current version, and parts of a newer version are written into the
+standby half. A commit swaps the halves if all parts have arrived and the digest is right. So a feed that holds the read
+lock sees one complete version, and the current version is a function of the log, the same in replays and on other
+nodes.
 
-Of versions that arrive at the same time the highest number has the standby half. What cannot be used is refused with
-a reason: counted by model, and returned as an effect that becomes a dead letter.
+If several versions arrive at the same time, the highest number gets the standby half. A part or commit that cannot be
+used is refused with a reason: it is counted by model, and returned as an effect that becomes a dead letter.
 
-Memory: ``2 · bytes_max + 8,448 B + 40 B · parts`` per model, ``parts`` being those of the largest model.
+Memory: ``2 · bytes_max + 8,448 B + 40 B · parts`` per model, with ``parts`` those of the largest model.
 """
 
 from collections import namedtuple
@@ -30,14 +31,14 @@ _MODEL_PART, _MODEL_COMMIT = int(Kind.MODEL_PART), int(Kind.MODEL_COMMIT)
 DIGEST_BYTES = 32
 #: Halves begin at multiples of this, so that columns in them are aligned.
 _ALIGNMENT = 64
-#: Of the times of a version, the first.
+#: The first of a version's times.
 BEGAN = 0
-#: Before the names of the models' arrays.
+#: Prefix of the names of the halves' arrays.
 _HALVES = "halves."
 
 
 class Refusal(IntEnum):
-    """Why a part or a commit is not used; columns of ``Models``'s counts. Codes are state: add, never renumber."""
+    """Why a part or a commit is not used; columns of the counts. Codes are state: add codes, never change one."""
 
     UNKNOWN_MODEL = 0
     FOREIGN_SCHEMA = 1
@@ -65,10 +66,10 @@ _DETAILS = {
 
 
 class ModelInForce(NamedTuple):
-    """A model's version in force.
+    """A model's current version.
 
-    ``began_ms``: the least event time of its parts; ``created_ms``: by its maker; ``committed_ms``: event time of its
-    commit.
+    ``began_ms``: the least event time of its parts; ``created_ms``: when its maker made it; ``committed_ms``: event
+    time of its commit.
     """
 
     name: str
@@ -82,7 +83,7 @@ class ModelInForce(NamedTuple):
 
 
 def models_in(arrays: Mapping[str, NDArray[Any]]) -> list[ModelInForce]:
-    """What is in force according to a room's arrays (``Models.arrays``), live ones or those of a snapshot."""
+    """The current versions according to a room's arrays (``Models.arrays``), live or from a snapshot."""
     found = []
     names = [name.removeprefix(_HALVES) for name in arrays if name.startswith(_HALVES)]
     for place, name in enumerate(names):
@@ -107,15 +108,14 @@ def models_in(arrays: Mapping[str, NDArray[Any]]) -> list[ModelInForce]:
 
 
 class Arrays(NamedTuple):
-    """All of the state; m models, p parts that the largest may have. By model and half, unless said otherwise.
+    """The complete state; m models, p the most parts of the largest. By model and half, unless noted otherwise.
 
-    ``active``: int64 (m,), the half in force (0, 1); the other is the standby half. ``version``: uint64 (m, 2), 0 for
-    none. ``size``: int64 (m, 2). ``digest``: uint8 (m, 2, 32). ``times_ms``: int64 (m, 2, 3): begun, created,
-    committed.
-    ``evaluation``: uint8 (m, 2, 4096), and its length ``evaluation_bytes``: int64 (m, 2).
-    ``part_bytes``: int64 (m, p), of the standby half's parts, 0 for one that is not there; ``part_digest``: uint8
-    (m, p, 32). ``counts``: int64 (m + 1, columns), by model (the last row: names without a spec), ``Refusal`` and
-    what stands after it. ``halves``: by name, uint8 (2, capacity).
+    ``active``: int64 (m,), the half with the current version (0, 1); the other is the standby half. ``version``: uint64
+    (m, 2), 0 for none. ``size``: int64 (m, 2). ``digest``: uint8 (m, 2, 32). ``times_ms``: int64 (m, 2, 3): begun,
+    created, committed. ``evaluation``: uint8 (m, 2, 4096), and its length ``evaluation_bytes``: int64 (m, 2).
+    ``part_bytes``: int64 (m, p), of the standby half's parts, 0 for a missing part; ``part_digest``: uint8 (m, p, 32).
+    ``counts``: int64 (m + 1, columns), by model (the last row: names without a spec); columns are ``Refusal``, then
+    ``PARTS`` … ``SUPERSEDED``. ``halves``: by name, uint8 (2, capacity).
     """
 
     active: NDArray[np.int64]
@@ -151,10 +151,10 @@ def _make_arrays(names: Sequence[str], bytes_max: Sequence[int]) -> Arrays:
 
 
 class Models(Room):
-    """The models' bytes and versions. ``apply`` is the writer's; readers hold the read side of the state lock."""
+    """The models' bytes and versions. Only the writer calls ``apply``; readers hold the read side of the state lock."""
 
     name: ClassVar[str] = "models"
-    #: A part is 128 pages; to find and zero them takes about as long as to copy it.
+    #: A part fills 128 pages; the system takes about as long to find and zero them as the copy takes.
     untouched: ClassVar[tuple[str, ...]] = (_HALVES,)
 
     def __init__(self, config: ModelsConfig, specs: Sequence[ModelSpec] = SPECS) -> None:
@@ -166,7 +166,7 @@ class Models(Room):
         super().__init__(self._arrays, self._arrays.counts)
 
     def grow_from(self, smaller: "Models") -> bool:
-        """Hold the same versions and parts (``Bounded.grow_from``)."""
+        """Copy the smaller room's versions and parts (``Bounded.grow_from``)."""
         if self.specs != smaller.specs or not only_grew(
             smaller.config, self.config, capacities=type(self.config).__struct_fields__
         ):
@@ -179,7 +179,7 @@ class Models(Room):
     # Writing
 
     def apply(self, batch: EventBatch) -> Effects | None:
-        """Take parts and commits in the order of their rows; what is refused becomes an effect (``Room.apply``)."""
+        """Apply parts and commits in the order of their rows; refusals are returned as effects (``Room.apply``)."""
         refused: list[Effect] = []
         for row in np.flatnonzero((batch.kind == _MODEL_PART) | (batch.kind == _MODEL_COMMIT)).tolist():
             place = self._places.get(int(batch.subject_id[row]))
@@ -196,7 +196,7 @@ class Models(Room):
         return make_effects(refused) if refused else None
 
     def _put(self, place: int, part: Part, time_ms: int) -> Refusal | None:
-        """Write a part into the standby half, which goes to the highest version that arrives."""
+        """Write a part into the standby half, which belongs to the highest version that is arriving."""
         start, size = part.part * PART_BYTES, len(part.content)
         if start + size > self._bytes_max[place]:
             return Refusal.MODEL_TOO_LARGE
@@ -217,7 +217,7 @@ class Models(Room):
         return None
 
     def _commit(self, place: int, commit: Commit, time_ms: int) -> Refusal | None:
-        """Put the standby half in force, if it is the version that the commit names, whole."""
+        """Make the standby half the active one, if it holds the complete version that the commit names."""
         active = int(self._arrays.active[place])
         if commit.schema != self.specs[place].schema_hash:
             return Refusal.FOREIGN_SCHEMA
@@ -243,7 +243,7 @@ class Models(Room):
         return None
 
     def _fault(self, place: int, standby: int, commit: Commit) -> Refusal | None:
-        """What is wrong with the standby half as the version that a commit names."""
+        """Why the standby half is not the complete version that a commit names; None if it is."""
         arriving = int(self._arrays.version[place, standby])
         if commit.version != arriving:
             return Refusal.OLDER_VERSION if commit.version < arriving else Refusal.MISSING_PART
@@ -252,7 +252,7 @@ class Models(Room):
         whole[-1] = commit.size - (commit.parts - 1) * PART_BYTES
         if not np.array_equal(sizes, whole):
             return Refusal.MISSING_PART
-        # Each part's bytes were held against its own digest when it was decoded: little is left to be hashed here.
+        # Decoding compared each part's bytes with its digest, so only the digests are hashed here.
         if sha256(self._arrays.part_digest[place, : commit.parts].tobytes()).digest() != commit.digest:
             return Refusal.WRONG_DIGEST
         if not self.specs[place].well_formed(self._halves(place)[standby, : commit.size]):
@@ -260,7 +260,7 @@ class Models(Room):
         return None
 
     def _clear(self, place: int, standby: int, version: int) -> None:
-        """Make a half the standby half of a version (0: of none). Its bytes stay until they are written over."""
+        """Make a half the standby half of a version (0: of no version). Its bytes stay until they are overwritten."""
         self._arrays.version[place, standby] = version
         self._arrays.size[place, standby] = 0
         self._arrays.digest[place, standby] = 0
@@ -273,7 +273,7 @@ class Models(Room):
     # Reading
 
     def versions(self) -> dict[str, str]:
-        """The versions in force, by name; models that nothing was committed of are left out."""
+        """The current versions by name; models without a committed version are left out."""
         found = {}
         for place, spec in enumerate(self.specs):
             if version := int(self._arrays.version[place, self._arrays.active[place]]):
@@ -281,7 +281,9 @@ class Models(Room):
         return found
 
     def payload(self, name: str) -> NDArray[np.uint8]:
-        """The bytes in force (uint8, size; 64-byte steps between halves), a view: empty before the first commit.
+        """The current version's bytes (uint8, size), a view that begins at a multiple of 64 bytes from the first half.
+
+        Empty before the first commit.
 
         Raises:
             KeyError: no such model.
@@ -291,7 +293,7 @@ class Models(Room):
         return self._halves(place)[active, : int(self._arrays.size[place, active])]
 
     def in_force(self) -> list[ModelInForce]:
-        """What is in force, in the order of the specs."""
+        """The current versions, in the order of the specs."""
         return models_in(self.arrays())
 
     def refusals(self) -> dict[str, dict[str, int]]:
@@ -316,14 +318,14 @@ class Models(Room):
     # Bounded
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
-        """Bytes in force, and capacity of a half, by model."""
+        """By model: bytes of the current version, and capacity of a half."""
         sizes = self._arrays.size[np.arange(len(self.specs)), self._arrays.active].tolist()
         names = [spec.name for spec in self.specs]
         return dict(zip(names, zip(sizes, self._bytes_max, strict=True), strict=True))
 
     def counters(self) -> Mapping[str, int]:
-        """Over all models: parts taken, commits, commits of what was in force already, versions that another one
-        pushed out of the standby half, and events refused by reason."""
+        """Over all models: parts stored, commits, repeated commits of the current version, uncommitted versions that a
+        higher one replaced in the standby half, and refused events by reason."""
         totals = self._arrays.counts.sum(axis=0, dtype=np.int64).tolist()
         taken = {"parts": PARTS, "commits": COMMITS, "repeated": REPEATED, "superseded": SUPERSEDED}
         return {name: totals[at] for name, at in taken.items()} | {
@@ -331,10 +333,10 @@ class Models(Room):
         }
 
     def check(self) -> None:
-        """Verify that what is in force is what was committed, and that the standby half holds a later version.
+        """Verify that the active half holds what was committed, and that the standby half holds a later version.
 
         Raises:
-            InvariantError: it is not.
+            InvariantError: names the first invariant that does not hold.
         """
         for place, spec in enumerate(self.specs):
             active = int(self._arrays.active[place])

@@ -1,4 +1,4 @@
-"""What is known of accounts, and from it the prior: how likely the random reader is to jump to each of them.
+"""Facts about accounts, and the prior that follows from them: how likely the random reader jumps to each account.
 
 Formulas: X's ``UserMass.scala`` (docs/reputation.md).
 """
@@ -18,11 +18,11 @@ RESTRICTED_FACTOR = 0.1
 #: Accounts older than this have their full mass.
 YOUNG_DAYS_MAX = 30.0
 AGE_SCALE_DAYS = 15.0
-#: More followings than this, with more than ``RATIO_MAX`` of them per follower, lower the mass.
+#: More followings than this, at more than ``RATIO_MAX`` followings per follower, lower the mass.
 FOLLOWINGS_MAX = 500
 RATIO_MAX = 0.6
 RATIO_SLOPE = 5.0
-#: e to this is near the largest float64: a ratio may be so great that its penalty would be infinite.
+#: e to this power is near the largest float64: it keeps the penalty of a very great ratio finite.
 EXPONENT_MAX = 700.0
 
 
@@ -40,7 +40,7 @@ class Accounts(NamedTuple):
     age_days: NDArray[np.float64]
 
     def take(self, which: NDArray[np.bool_]) -> "Accounts":
-        """Those of a mask, bool (n)."""
+        """The accounts of a mask, bool (n)."""
         return Accounts(
             self.suspended[which],
             self.deactivated[which],
@@ -52,10 +52,10 @@ class Accounts(NamedTuple):
 
 
 def known_accounts(ids: NDArray[np.uint64]) -> Accounts:
-    """What the state knows of these accounts: today nothing, because no room keeps profiles.
+    """Facts about these accounts: so far none are known, because no room keeps profiles.
 
-    This is the one place where profiles come in. What is unknown has the value that changes nothing: in use, not
-    verified, not restricted, with a device, and of full age.
+    This is the only place where profiles will come in. Unknown facts have neutral values: not suspended, not
+    deactivated, not verified, not restricted, with a device, and of full age.
     """
     none = np.zeros(ids.size, np.bool_)
     return Accounts(
@@ -70,7 +70,7 @@ def known_accounts(ids: NDArray[np.uint64]) -> Accounts:
 
 @inlined
 def mass_of(suspended: Any, verified: Any, restricted: Any, has_device: Any, age_days: Any) -> Any:
-    """Mass of one account, 0 to 100, before its followings are looked at."""
+    """Mass of one account, 0 to 100, before the penalty for many followings."""
     if suspended:
         return 0.0
     if verified:
@@ -86,13 +86,13 @@ def mass_of(suspended: Any, verified: Any, restricted: Any, has_device: Any, age
 
 @inlined
 def ratio_of(followings: Any, followers: Any) -> Any:
-    """Followings per follower, both counted from one."""
+    """Followings per follower, each number increased by one."""
     return (1.0 + followings) / (1.0 + followers)
 
 
 @kernel
 def _masses(accounts: Any, followings: Any, starts: Any, out: Any) -> Any:
-    """Mass of every account into ``out`` (float64, n); returns their sum, added in order."""
+    """Write every account's mass into ``out`` (float64, n); returns the sum, added in order."""
     total = 0.0
     for i in range(out.shape[0]):
         mass = mass_of(
@@ -111,7 +111,7 @@ def _masses(accounts: Any, followings: Any, starts: Any, out: Any) -> Any:
 
 
 def prior_of(accounts: Accounts, followings: NDArray[np.int32], starts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Every account's share of the mass: float64 (n), sum 1; equal shares where nobody has any.
+    """Every account's share of the mass: float64 (n), sum 1; equal shares if no account has mass.
 
     ``followings`` and ``starts`` as in ``Follows``.
     """

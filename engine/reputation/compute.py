@@ -13,7 +13,7 @@ from engine.social_graph.arrays import Graph, make_graph
 
 
 class Computed(NamedTuple):
-    """``evaluation``: accounts, follows, iterations and the last change; the same wherever it is computed."""
+    """``evaluation``: accounts, follows, iterations and the last change; the same on every machine."""
 
     payload: bytes
     evaluation: dict[str, float]
@@ -27,10 +27,11 @@ def compute(
     iterations_max: int,
     change_max: float,
 ) -> Computed:
-    """Reputations of all accounts that follow or are followed; the model of before shortens the way (``last``).
+    """Reputations of all accounts that follow or are followed.
 
-    ``graph``: the social graph's arrays, which nobody changes meanwhile. ``jump``, ``iterations_max``, ``change_max``:
-    see ``page_rank``.
+    ``graph``: the social graph's arrays, which must not change meanwhile. ``last``: the previous model, whose ranks are
+    the starting point, so that fewer iterations are needed. ``jump``, ``iterations_max``, ``change_max``: see
+    ``page_rank``.
     """
     follows = follows_of(graph)
     accounts = known_accounts(follows.ids)

@@ -1,7 +1,7 @@
-"""The follow graph in one canonical form: accounts by ascending id, each with its followers in that same order.
+"""The follow graph in a canonical form: accounts by ascending id, each with its followers in that same order.
 
-So what is computed from it depends on who follows whom alone, and not on the order in which the follows arrived or
-on the places that the social graph's room gave them: sums over followers have one order.
+Sums over followers then have one order, so results depend only on who follows whom, not on the order in which follows
+arrived, nor on the indices that the social graph assigned.
 """
 
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ class Follows(NamedTuple):
     """Accounts that follow or are followed, and their followers, as compressed rows.
 
     ``ids``: uint64 (n), ascending. ``starts``: int64 (n + 1). ``followers``: int32 (m), positions in ``ids``;
-    account i's are ``followers[starts[i]:starts[i + 1]]``, ascending. ``followings``: int32 (n), how many accounts
-    each one follows.
+    account i's followers are ``followers[starts[i]:starts[i + 1]]``, ascending. ``followings``: int32 (n), how many
+    accounts each account follows.
     """
 
     ids: NDArray[np.uint64]
@@ -29,7 +29,7 @@ class Follows(NamedTuple):
 
 @kernel
 def _accounts(g: Any, out: Any) -> Any:
-    """Indices of all users with a follow in either direction into ``out`` (int32, users); returns how many."""
+    """Write the indices of all users who follow or are followed into ``out`` (int32, users); returns how many."""
     count = 0
     for user in range(g.users.shape[0]):
         if g.users[user, FOLLOWEES_AT + LIVE] > 0 or g.users[user, FOLLOWERS_AT + LIVE] > 0:
@@ -40,7 +40,7 @@ def _accounts(g: Any, out: Any) -> Any:
 
 @kernel
 def _count(g: Any, indices: Any, positions: Any, starts: Any, followings: Any) -> Any:
-    """Followers per account into ``starts`` (as offsets), followings, and each account's position by index.
+    """Write followers per account into ``starts`` (as offsets), ``followings``, and each account's position by index.
 
     ``indices`` int32 (n) in order of id; ``positions`` int32 (users).
     """
@@ -54,9 +54,9 @@ def _count(g: Any, indices: Any, positions: Any, starts: Any, followings: Any) -
 
 @kernel
 def _fill(g: Any, indices: Any, positions: Any, ends: Any, followers: Any) -> Any:
-    """Append every account, in order of id, to the followers of those whom it follows.
+    """Append every account, in order of id, to the followers of the accounts that it follows.
 
-    ``ends`` int64 (n): where each account's next follower goes; the starts before, the ends afterwards.
+    ``ends`` int64 (n): where each account's next follower goes; at first the starts, at last the ends.
     """
     for i in range(indices.shape[0]):
         record = g.users[indices[i]]
@@ -70,7 +70,7 @@ def _fill(g: Any, indices: Any, positions: Any, ends: Any, followers: Any) -> An
 
 
 def follows_of(graph: Graph) -> Follows:
-    """The follows that a social graph's arrays hold. O(users log users + follows)."""
+    """The follows in a social graph's arrays. O(users log users + follows)."""
     users = graph.users.shape[0]
     indices = np.empty(users, np.int32)
     indices = indices[: _accounts(graph, indices)]
@@ -86,7 +86,7 @@ def follows_of(graph: Graph) -> Follows:
 
 
 def without(follows: Follows, removed: NDArray[np.bool_]) -> Follows:
-    """The follows among the accounts that stay; ``removed``: bool (n). Nothing is copied when everybody stays."""
+    """The follows among the accounts that remain; ``removed``: bool (n). If none is removed, ``follows`` itself."""
     if not removed.any():
         return follows
     kept = ~removed

@@ -14,8 +14,8 @@ from engine.reputation.score import GOODWILL, SCORE_MAX
 class Reputations(NamedTuple):
     """Views of a model's bytes. ``ids``: uint64 (n), ascending; ``ranks``: float32 (n); ``scores``: uint8 (n).
 
-    Whoever may append to the log can publish a model, so nothing is taken on trust: scores above the greatest count as
-    it, ranks that are no shares count as unknown, and ids in disorder are not found.
+    Anyone who may append to the log can publish a model, so readers do not trust its bytes: scores above ``SCORE_MAX``
+    count as ``SCORE_MAX``, ranks outside 0 … 1 count as unknown, and ids out of order may not be found.
     """
 
     ids: NDArray[np.uint64]
@@ -29,16 +29,19 @@ class Reputations(NamedTuple):
         return out
 
     def rank_at(self, position: int) -> float:
-        """The rank at a position of the arrays; 0 where it is no share."""
+        """The rank at a position of the arrays; 0 if it is not in 0 … 1."""
         rank = float(self.ranks[position])
         return rank if 0.0 <= rank <= 1.0 else 0.0
 
     def position(self, user_id: int) -> int:
-        """Where an account stands in the arrays; -1 when it has no reputation."""
+        """The position of an account in the arrays; -1 when the account has no reputation."""
         return int(_position(self.ids, np.uint64(user_id)))
 
     def ranks_of(self, user_ids: NDArray[np.uint64], otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Ranks of accounts (float64, n), for those without one the given; scaled to sum 1 in the order given."""
+        """Ranks of accounts (float64, n), ``otherwise`` for accounts without one; scaled to sum 1.
+
+        ``user_ids``: uint64 (n), ascending. The sum is added in their order.
+        """
         out = otherwise.copy()
         total = _ranks(self.ids, self.ranks, user_ids, out)
         if total <= 0.0:
@@ -62,7 +65,7 @@ def _position(ids: Any, user_id: Any) -> Any:
 
 @kernel
 def _look_up(ids: Any, scores: Any, user_ids: Any, out: Any) -> Any:
-    """Scores of ``user_ids`` (uint64, n) into ``out`` (uint8, n)."""
+    """Write the scores of ``user_ids`` (uint64, n) into ``out`` (uint8, n)."""
     for i in range(user_ids.shape[0]):
         position = _position(ids, user_ids[i])
         out[i] = min(scores[position], SCORE_MAX) if position >= 0 else GOODWILL
@@ -70,14 +73,15 @@ def _look_up(ids: Any, scores: Any, user_ids: Any, out: Any) -> Any:
 
 @kernel
 def _ranks(ids: Any, ranks: Any, user_ids: Any, out: Any) -> Any:
-    """Known ranks of ascending ``user_ids`` into ``out`` (float64, n), others stay; returns the sum, in order."""
+    """Write the known ranks of ascending ``user_ids`` into ``out`` (float64, n); other rows stay. Returns the sum of
+    ``out``, added in order."""
     total, position = 0.0, 0
     for i in range(user_ids.shape[0]):
         while position < ids.shape[0] and ids[position] < user_ids[i]:
             position += 1
         if position < ids.shape[0] and ids[position] == user_ids[i]:
             rank = np.float64(ranks[position])
-            # False for what is no number.
+            # False for NaN.
             if 0.0 <= rank <= 1.0:
                 out[i] = rank
         total += out[i]
@@ -85,7 +89,7 @@ def _ranks(ids: Any, ranks: Any, user_ids: Any, out: Any) -> Any:
 
 
 def encode(reputations: Reputations) -> bytes:
-    """The model's bytes: how many accounts, then their ids, ranks and scores."""
+    """The model's bytes: the number of accounts, then their ids, ranks and scores."""
     count = reputations.ids.size.to_bytes(REPUTATION_HEAD_BYTES, "little")
     columns = (np.ascontiguousarray(column, column.dtype.newbyteorder("<")) for column in reputations)
     return b"".join((count, *(column.tobytes() for column in columns)))
@@ -95,7 +99,7 @@ def decode(payload: NDArray[np.uint8]) -> Reputations:
     """Views of the model's bytes, nothing copied. ``payload`` begins at a multiple of 8 bytes in memory.
 
     Raises:
-        InvariantError: these are no bytes of ``encode``.
+        InvariantError: the bytes are not in the format of ``encode``.
     """
     count = int.from_bytes(payload[:REPUTATION_HEAD_BYTES].tobytes(), "little")
     if payload.size < REPUTATION_HEAD_BYTES or payload.size != reputation_bytes(count):

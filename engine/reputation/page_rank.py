@@ -1,4 +1,4 @@
-"""PageRank over follows by power iteration: every account passes its rank on to those whom it follows.
+"""PageRank over follows by power iteration: every account passes its rank on to the accounts that it follows.
 
 Formula: X's ``WeightedPageRank.scala`` (docs/reputation.md). All sums are added in one stated order, so the same
 follows give the same bytes on every machine.
@@ -23,9 +23,9 @@ class PageRank(NamedTuple):
 
 @kernel
 def _spread(followers: Any, weights: Any, followings: Any, inverse: Any) -> Any:
-    """Into ``inverse`` (float64, n): 1 over the sum of an account's outgoing weights; 0 where it follows nobody.
+    """Write 1 over the sum of each account's outgoing weights into ``inverse`` (float64, n); 0 if it follows nobody.
 
-    ``weights``: float32 (m), those of ``followers``' edges, or (0) when all weigh 1.
+    ``weights``: float32 (m), of the edges in ``followers``; empty when all weigh 1.
     """
     for i in range(inverse.shape[0]):
         inverse[i] = np.float64(followings[i])
@@ -40,7 +40,7 @@ def _spread(followers: Any, weights: Any, followings: Any, inverse: Any) -> Any:
 
 @kernel
 def _gather(starts: Any, followers: Any, weights: Any, outflow: Any, inflow: Any) -> Any:
-    """What every account gets from its followers into ``inflow`` (float64, n); returns the sum over accounts."""
+    """Write the rank that each account receives from its followers into ``inflow`` (float64, n); returns the sum."""
     total = 0.0
     for i in range(inflow.shape[0]):
         got = 0.0
@@ -69,9 +69,10 @@ def _iterate(
     iterations_max: Any,
     change_max: Any,
 ) -> Any:
-    """Rounds on ``rank`` in place; returns how many, and the last one's change. The other float64 (n) are scratch.
+    """Run iterations on ``rank`` in place; returns how many, and the last one's change. ``outflow`` and ``inflow``
+    (float64, n) are scratch.
 
-    Rank that dangling accounts cannot pass on is shared out equally, not by the prior.
+    The rank of accounts that follow nobody is distributed equally over all accounts, not by the prior.
     """
     n = rank.shape[0]
     iterations, change = 0, np.inf
@@ -100,8 +101,9 @@ def page_rank(
 ) -> PageRank:
     """Rank of every account.
 
-    ``prior`` and ``start``: float64 (n), each of sum 1. ``jump``: how often the reader goes on by the prior instead of
-    by a follow. ``weights``: float32 (m), positive, one per entry of ``follows.followers``; None: all weigh the same.
+    ``prior`` and ``start``: float64 (n), each of sum 1. ``jump``: the probability that the reader jumps by the prior
+    instead of going along a follow. ``weights``: float32 (m), positive, one per entry of ``follows.followers``; None:
+    all weigh the same. Stops after ``iterations_max``, or when the ranks changed by at most ``change_max`` in sum.
     """
     rank = start.copy()
     if not rank.size:

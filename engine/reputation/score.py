@@ -12,23 +12,23 @@ from engine.exact_math import exp, log
 from engine.kernels.jit import inlined, kernel
 from engine.reputation.accounts import EXPONENT_MAX, RATIO_MAX, ratio_of
 
-#: More followings than this divide the rank, by at most ``DIVISOR_MAX``.
+#: The rank of an account with more followings than this is divided, by at most ``DIVISOR_MAX``.
 FOLLOWINGS_MAX = 2500
 DIVISOR_MAX = 50.0
 RATIO_SLOPE = 3.0
 #: Ranks below this score 0.
 RANK_MIN = 1e-20
 SCORE_BASE, SCORE_SLOPE, SCORE_MAX = 130.0, 5.21, 100.0
-#: What stands for the score of an account that has none.
+#: The score of an account without a reputation.
 GOODWILL = 17
-#: Accounts of the network that ``SCORE_BASE`` and ``SCORE_SLOPE`` were fitted to. The source does not say. With this
-#: many, an account of usual prior that nobody follows scores 16, next to the goodwill of 17 for an unknown one.
+#: Accounts of the network that ``SCORE_BASE`` and ``SCORE_SLOPE`` were fitted to. X's source does not state it; with
+#: this number an account of usual prior that nobody follows scores 16, close to ``GOODWILL``.
 ACCOUNTS_REFERENCE = 300_000_000.0
 
 
 @inlined
 def divisor_of(followings: Any, followers: Any) -> Any:
-    """What the rank of an account that follows very many is divided by: 1 to 50."""
+    """The divisor of an account's rank, 1 to 50; above 1 only for accounts that follow very many."""
     if followings <= FOLLOWINGS_MAX:
         return 1.0
     exponent = RATIO_SLOPE * (ratio_of(followings, followers) - RATIO_MAX) * log(log(np.float64(followings)))
@@ -37,7 +37,7 @@ def divisor_of(followings: Any, followers: Any) -> Any:
 
 @inlined
 def score_of(rank: Any, shift: Any) -> Any:
-    """Score of a rank; halves round to the even neighbor. ``shift`` is ``shift_of`` the network's size."""
+    """Score of a rank; halves round to even. ``shift`` is ``shift_of`` the number of accounts."""
     if rank < RANK_MIN:
         return 0.0
     return min(max(np.rint(SCORE_BASE + SCORE_SLOPE * log(rank) + shift), 0.0), SCORE_MAX)
@@ -45,13 +45,13 @@ def score_of(rank: Any, shift: Any) -> Any:
 
 @inlined
 def shift_of(accounts: Any) -> Any:
-    """What makes scores of a network of another size comparable: a mean rank, 1/N, has one score whatever N is."""
+    """The term that makes scores independent of the network's size N: the mean rank, 1/N, has one score for all N."""
     return SCORE_SLOPE * log(accounts / ACCOUNTS_REFERENCE)
 
 
 @kernel
 def _scores(rank: Any, followings: Any, starts: Any, out: Any) -> Any:
-    """Score of every account into ``out`` (uint8, n)."""
+    """Write every account's score into ``out`` (uint8, n)."""
     n = rank.shape[0]
     shift = shift_of(np.float64(n))
     for i in range(n):

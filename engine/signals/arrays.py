@@ -1,12 +1,12 @@
 """The arrays of the room signals: viewers, their lists as chains of blocks, and the order of their activity.
 
 A viewer has five lists, each in the order of the log, oldest first. A list is a chain of blocks of 128 bytes (two
-cache lines) that all viewers share: 5 acts (tweet, time and kind, author) or 7 looks (tweet, time and kind). Blocks
-of one size cannot fragment: any free block serves any list, the oldest entries leave a block at a time, and an
-evicted viewer's chains join the free chain whole, in O(1).
+cache lines) from a pool that all viewers share. A block holds 5 acts (tweet, time and kind, author) or 7 looks (tweet,
+time and kind). All blocks have one size, so memory does not fragment: any list can use any free block, a list frees its
+oldest block when all the block's entries have left, and the chains of an evicted viewer join the free chain in O(1).
 
-A second list, linked through all viewers, is the exact order of their last activity: when viewers or blocks run
-out, the one idle for longest gives up its place.
+A linked list through all viewers is the exact order of their last activity: when viewers or blocks run out, the viewer
+idle for longest is evicted.
 """
 
 from typing import Any, NamedTuple
@@ -24,13 +24,13 @@ LOOKS_FROM = 3
 ACTS_PER_BLOCK, ACT_WORDS = 5, 3
 LOOKS_PER_BLOCK, LOOK_WORDS = 7, 2
 
-#: Columns of ``Store.viewers``: three for each list, then the count of engagements ever.
+#: Columns of ``Store.viewers``: three per list, then the number of engagements ever.
 FIRST, LAST, SPAN, LIST_COLUMNS = 0, 1, 2, 3
 ACTIVITY = 15
 VIEWER_COLUMNS = 16
 ACTIVITY_MAX = (1 << 31) - 1
 
-#: ``SPAN``: count << 6 | entries of the last block in use << 3 | place of the oldest entry in the first block.
+#: ``SPAN``: count << 6 | used places of the last block << 3 | place of the oldest entry in the first block.
 COUNT_SHIFT, TAIL_SHIFT, PLACE_MASK = 6, 3, 7
 LIST_ENTRIES_MAX = 1 << 20
 
@@ -65,9 +65,10 @@ NEWER, OLDER = 0, 1
 class Store(NamedTuple):
     """All arrays of the room.
 
-    ``ids``: viewer ids to indices. ``viewers``: int32 (users, 16), a cache line each, zero when unused. ``order``:
-    int32 (users, 2), who was active next after and next before, index + 1. ``blocks``: int64 (blocks, 16).
-    ``header``: int64 scalars. ``entries_max``: int64 (5), not state: the longest a list may be.
+    ``ids``: viewer ids to indices. ``viewers``: int32 (users, 16), one cache line each, zero when unused. ``order``:
+    int32 (users, 2), index + 1 of the viewers whose last activity comes next after and next before this viewer's.
+    ``blocks``: int64 (blocks, 16). ``header``: int64 scalars. ``entries_max``: int64 (5), not state: the most entries
+    of each list.
     """
 
     ids: IdMap
@@ -79,17 +80,17 @@ class Store(NamedTuple):
 
 
 def per_block(which: int) -> int:
-    """Entries of a block of this list."""
+    """How many entries a block of this list holds."""
     return ACTS_PER_BLOCK if which < LOOKS_FROM else LOOKS_PER_BLOCK
 
 
 def blocks_of_one_viewer(entries_max: NDArray[np.int64]) -> int:
-    """Blocks that a viewer with five full lists may take (the oldest entry may be the last of its block)."""
+    """The most blocks of a viewer with five full lists (the oldest entry may be the last in its block)."""
     return sum(-(-(int(n) + per_block(k) - 1) // per_block(k)) for k, n in enumerate(entries_max))
 
 
 def _aligned(shape: tuple[int, int], dtype: type[np.int32 | np.int64]) -> NDArray[Any]:
-    """Zeros that begin at a cache line, so that rows of 64 or 128 bytes take one or two lines."""
+    """Zeros that begin at a cache line, so that a row of 64 or 128 bytes is exactly one or two lines."""
     size = shape[0] * shape[1]
     item = np.dtype(dtype).itemsize
     raw = np.zeros(size + 64 // item, dtype)
@@ -114,7 +115,7 @@ def make_store(users_max: int, blocks_max: int, entries_max: NDArray[np.int64]) 
 
 @inlined
 def _unlink(s: Any, v: Any) -> None:
-    """Take a viewer out of the order of activity."""
+    """Remove a viewer from the order of activity."""
     newer, older = s.order[v, NEWER], s.order[v, OLDER]
     if newer:
         s.order[newer - 1, OLDER] = older
@@ -141,7 +142,7 @@ def _link_newest(s: Any, v: Any) -> None:
 
 @inlined
 def touch(s: Any, v: Any) -> None:
-    """The viewer was active just now."""
+    """Make the viewer the most recently active one."""
     if s.header[NEWEST] != v + 1:
         _unlink(s, v)
         _link_newest(s, v)
@@ -164,7 +165,7 @@ def last_block(s: Any, v: Any, which: Any) -> Any:
 
 @inlined
 def span(s: Any, v: Any, which: Any) -> Any:
-    """A list's length, entries of its last block in use, and place of its oldest entry in the first (int64 each)."""
+    """A list's length, used places of its last block, and place of its oldest entry in the first block (int64 each)."""
     packed = np.int64(s.viewers[v, which * LIST_COLUMNS + SPAN])
     return packed >> COUNT_SHIFT, (packed >> TAIL_SHIFT) & PLACE_MASK, packed & PLACE_MASK
 
@@ -176,7 +177,7 @@ def _set_span(s: Any, v: Any, which: Any, count: Any, tail: Any, head: Any) -> N
 
 @inlined
 def settle(s: Any, block: Any, place: Any, per: Any) -> Any:
-    """Where the entry at ``place`` of ``block`` (+ 1) really is: behind the last place the next block begins."""
+    """The block (index + 1) and place of an entry; a place past the end of ``block`` is the next block's first."""
     if place == per:
         return s.blocks[block - 1, 0], np.int64(0)
     return block, place
@@ -184,7 +185,7 @@ def settle(s: Any, block: Any, place: Any, per: Any) -> Any:
 
 @inlined
 def _blocks_for(head: Any, count: Any, per: Any) -> Any:
-    """Blocks of a list that has some: it keeps its first, even empty."""
+    """Number of blocks of a list that has any: an empty list keeps its first block."""
     return max(np.int64(1), (head + count + per - 1) // per)
 
 
@@ -193,7 +194,7 @@ def _blocks_for(head: Any, count: Any, per: Any) -> Any:
 
 @inlined
 def _free_chain(s: Any, first: Any, last: Any, count: Any) -> None:
-    """Give back a chain of ``count`` blocks (``first`` and ``last`` as index + 1)."""
+    """Free a chain of ``count`` blocks (``first`` and ``last`` as index + 1)."""
     s.blocks[last - 1, 0] = s.header[FREE_BLOCK]
     s.header[FREE_BLOCK] = first
     s.header[BLOCKS_USED] -= count
@@ -201,7 +202,7 @@ def _free_chain(s: Any, first: Any, last: Any, count: Any) -> None:
 
 @kernel
 def evict_oldest(s: Any) -> None:
-    """Forget the viewer idle for longest (there must be one) with all its entries."""
+    """Forget the viewer idle for longest (at least one must exist), with all entries."""
     v = np.int64(s.header[OLDEST]) - 1
     for which in range(LISTS):
         first = first_block(s, v, which)
@@ -220,10 +221,10 @@ def evict_oldest(s: Any) -> None:
 
 @inlined
 def _take_block(s: Any) -> Any:
-    """A block with no successor (index + 1), from the viewer idle for longest if none is free.
+    """A block with no successor (index + 1); if none is free, the viewer idle for longest is evicted.
 
-    Every viewer has a block and the acting one is the newest; the room is configured to hold more blocks than one
-    viewer can fill: so there always is one.
+    That always frees a block: every viewer has one, the acting viewer is the newest in the order, and the pool is large
+    enough for one viewer with full lists, so another viewer exists.
     """
     if s.header[FREE_BLOCK] == 0:
         if s.header[BLOCKS_HIGH] < s.blocks.shape[0]:
@@ -244,7 +245,7 @@ def _take_block(s: Any) -> Any:
 
 @inlined
 def add_viewer(s: Any, viewer_id: Any) -> Any:
-    """The index of a viewer not known yet; the one idle for longest makes room."""
+    """Add a viewer; returns the index. When the room is full, the viewer idle for longest is evicted."""
     if s.ids.header[0] == s.viewers.shape[0]:
         evict_oldest(s)
         s.header[EVICTED_USERS_FULL] += 1
@@ -255,7 +256,7 @@ def add_viewer(s: Any, viewer_id: Any) -> Any:
 
 @inlined
 def push(s: Any, v: Any, which: Any, tweet: Any, stamp: Any, author: Any) -> None:
-    """Append an entry to a viewer's list; the oldest leaves a full one. The viewer is the newest in the order.
+    """Append an entry to a viewer's list; a full list drops its oldest entry. The viewer is the newest in the order.
 
     ``tweet`` and ``author`` are ids as int64, ``stamp`` time_ms << 8 | kind. O(1).
     """
@@ -297,7 +298,7 @@ def push(s: Any, v: Any, which: Any, tweet: Any, stamp: Any, author: Any) -> Non
 def take_back(s: Any, v: Any, tweet: Any, kind: Any) -> Any:
     """Remove every engagement of this kind with this tweet; returns how many. O(engagements of the viewer).
 
-    Later entries move up in the order they have; blocks left over are given back, but the first.
+    Later entries move up and keep their order; blocks that become empty are freed, except the first.
     """
     count, _, head = span(s, v, ENGAGEMENTS)
     if count == 0:

@@ -1,4 +1,4 @@
-"""The invariants of the room signals, in plain Python (slow)."""
+"""Checks the invariants of the room signals, in plain Python (slow)."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def check(store: s.Store) -> None:
     """Verify the arrays against each other.
 
     Raises:
-        InvariantError: the first thing found that must not be.
+        InvariantError: names the first invariant that does not hold.
     """
     known = [v for v in range(len(store.viewers)) if store.ids.keys[v]]
     _require(sorted(_order(store)) == known, "the order of activity does not name exactly the known viewers")
@@ -64,7 +64,7 @@ def _chain(store: s.Store, first: int, blocks_max: int) -> list[int]:
 
 
 def _check_list(store: s.Store, v: int, which: int) -> list[int]:
-    """The blocks of one list, after comparing their number with the list's length and places."""
+    """The blocks of one list; checks that their number fits the list's length and places."""
     at = which * s.LIST_COLUMNS
     first, last, span = store.viewers[v, at : at + s.LIST_COLUMNS].tolist()
     count, tail, head = span >> s.COUNT_SHIFT, (span >> s.TAIL_SHIFT) & s.PLACE_MASK, span & s.PLACE_MASK

@@ -1,4 +1,4 @@
-"""The readers' kernels of the room signals: flags of candidates, and copies of a viewer's lists."""
+"""Reading kernels of the room signals: flags of candidates, and copies of a viewer's lists."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def _home(node_id: Any, table: Any) -> Any:
 
 @inlined
 def _row_of(node_id: Any, ids: Any, table: Any) -> Any:
-    """The first row that has this id, -1 when none has."""
+    """The first row with this id, -1 when there is none."""
     at = _home(node_id, table)
     while table[at] > 0:
         row = np.int64(table[at]) - 1
@@ -52,7 +52,7 @@ def _row_of(node_id: Any, ids: Any, table: Any) -> Any:
 
 @kernel
 def _enter(ids: Any, table: Any, first: Any) -> None:
-    """Fill the table (row + 1, 0 = empty) with the ids and ``first`` with the first row of the same id; skip 0."""
+    """Fill ``table`` (row + 1, 0 = empty) with the ids' rows, and ``first`` with each id's first row; skip id 0."""
     for at in range(table.shape[0]):
         table[at] = 0
     for row in range(ids.shape[0]):
@@ -72,7 +72,7 @@ def _enter(ids: Any, table: Any, first: Any) -> None:
 
 @kernel
 def _mark(s: Any, v: Any, which: Any, since_ms: Any, bit: Any, ids: Any, table: Any, out: Any) -> None:
-    """Set ``bit`` at the first row of every tweet in a viewer's list that is not older than ``since_ms``."""
+    """Set ``bit`` at the first row of every tweet whose entry in the viewer's list is not older than ``since_ms``."""
     per = np.int64(ACTS_PER_BLOCK if which < LOOKS_FROM else LOOKS_PER_BLOCK)
     words = np.int64(ACT_WORDS if which < LOOKS_FROM else LOOK_WORDS)
     count, _, place = span(s, v, which)
@@ -105,11 +105,11 @@ def _mark_authors(s: Any, v: Any, since_ms: Any, ids: Any, table: Any, out: Any)
 
 @kernel
 def flags(s: Any, v: Any, tweet_ids: Any, author_ids: Any, since_ms: Any, table: Any, first: Any, out: Any) -> None:
-    """Flags of viewer index ``v`` for each (tweet, author), into ``out``. O(n + the viewer's entries) expected.
+    """Write the flags of viewer index ``v`` for each (tweet, author). O(n + the viewer's entries) expected.
 
-    ``tweet_ids``, ``author_ids`` uint64 (n); ``since_ms`` int64 (3): oldest time that counts for seen, served and
-    authors; scratch: ``table`` int32 (power of two ≥ 2n), ``first`` int32 (n); ``out`` uint16 (2, n), zero: row 0 is
-    the result, row 1 scratch.
+    ``tweet_ids``, ``author_ids`` uint64 (n); ``since_ms`` int64 (3): oldest times that count for seen, served and
+    authors; ``out`` uint16 (2, n), zeroed: row 0 receives the flags, row 1 is scratch. Scratch: ``table`` int32 (power
+    of two ≥ 2n), ``first`` int32 (n).
     """
     ever = np.int64(-1 << 62)
     marks, author_marks = out[0], out[1]
@@ -129,7 +129,7 @@ def flags(s: Any, v: Any, tweet_ids: Any, author_ids: Any, since_ms: Any, table:
 
 @kernel
 def entries(s: Any, v: Any, which: Any, tweet_ids: Any, kinds: Any, times_ms: Any, author_ids: Any) -> None:
-    """Copy a viewer's list of acts, oldest of the log first, into arrays of its length.
+    """Copy a viewer's list of acts, in the order of the log, into arrays of the list's length.
 
     ``tweet_ids`` and ``author_ids`` uint64, ``kinds`` uint8, ``times_ms`` int64.
     """

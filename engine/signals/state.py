@@ -29,8 +29,8 @@ AgeMs = Annotated[int, Meta(ge=0, le=1 << 48)]
 class SignalsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities, and which acts are kept.
 
-    A list keeps its newest ``…_per_user`` entries. ``blocks_max`` blocks of 128 bytes (5 acts or 7 looks) are shared
-    by all viewers. A dwell shorter than ``dwell_s_min`` is no sign of interest and is not kept.
+    A list keeps its newest ``…_per_user`` entries. All viewers share ``blocks_max`` blocks of 128 bytes (5 acts or 7
+    looks). A dwell shorter than ``dwell_s_min`` is no sign of interest and is not kept.
     """
 
     users_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 18
@@ -44,7 +44,7 @@ class SignalsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class SignalAges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How far back readers look: how long an impression, a served tweet and a rejection of an author count."""
+    """How long an impression, a served tweet and a rejection of an author count."""
 
     seen_age_ms_max: AgeMs = 48 * MS_PER_HOUR
     served_age_ms_max: AgeMs = 10 * 60_000
@@ -52,7 +52,7 @@ class SignalAges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ViewerFlag(IntFlag):
-    """Bits of ``Signals.flags``: of the tweet, then of its author."""
+    """Bits of ``Signals.flags``: four about the tweet, then two about its author."""
 
     SEEN = 1
     SERVED = 2
@@ -63,7 +63,7 @@ class ViewerFlag(IntFlag):
 
 
 class Acts(NamedTuple):
-    """What a viewer did, newest first: uint64, uint8 (``Kind``), int64, uint64 (0 = unknown), all (n)."""
+    """A viewer's acts, newest first: uint64, uint8 (``Kind``), int64, uint64 (0 = unknown), all (n)."""
 
     tweet_ids: Ids
     kinds: NDArray[np.uint8]
@@ -91,22 +91,22 @@ COUNTERS = {
 
 
 def signals_bytes(config: SignalsConfig) -> int:
-    """Bytes of all arrays: 72 a viewer and the id map, 128 a block."""
+    """Bytes of all arrays: 72 per viewer, the id map, 128 per block."""
     users = (4 * arrays.VIEWER_COLUMNS + 8) * config.users_max + id_map_bytes(config.users_max)
     return users + 8 * arrays.BLOCK_WORDS * config.blocks_max + 8 * arrays.HEADER_SIZE
 
 
 def _one_signature(ids: Ids) -> Ids:
-    """Ids as kernels know them, uint64, C-contiguous and writable: themselves if they are, else a copy."""
+    """Ids as uint64, C-contiguous and writable, so that kernels have one signature; a copy only if necessary."""
     flags = ids.flags
     return ids if ids.dtype == np.uint64 and flags.c_contiguous and flags.writeable else np.array(ids, np.uint64)
 
 
 class Signals(Room):
-    """Per viewer: engagements, implicit interest, negatives, what was seen and what was served.
+    """Per viewer: engagements, implicit interest, negatives, seen tweets and served tweets.
 
     Writers: ``apply``, one thread. Readers hold the read side of the state lock. When viewers or blocks are full, the
-    viewer idle for longest, in the order of the log, is forgotten whole.
+    viewer idle for longest, in the order of the log, is forgotten with all lists.
     """
 
     name: ClassVar[str] = "signals"
@@ -148,16 +148,16 @@ class Signals(Room):
     def recent_engagements(self, user_id: int, limit: int) -> Acts:
         """Favorites, retweets, replies, quotes, shares and bookmarks not taken back; newest event time first.
 
-        At most ``limit``; of equal times the later in the log comes first.
+        At most ``limit``; among equal times, the later act in the log comes first.
         """
         return self._newest(user_id, arrays.ENGAGEMENTS, limit)
 
     def recent_implicit(self, user_id: int, limit: int) -> Acts:
-        """Clicks, photo expansions, half-watched videos, profile clicks and long dwells; order as above."""
+        """Clicks, photo expansions, half-watched videos, profile clicks, long dwells; as ``recent_engagements``."""
         return self._newest(user_id, arrays.IMPLICIT, limit)
 
     def recent_negatives(self, user_id: int, limit: int) -> Acts:
-        """Not-interested, see-fewer, reports, and REPORT_USER with tweet 0; order as above."""
+        """Not-interested, see-fewer, reports, and REPORT_USER with tweet 0; as ``recent_engagements``."""
         return self._newest(user_id, arrays.NEGATIVES, limit)
 
     def flags(
@@ -169,8 +169,8 @@ class Signals(Room):
             user_id: the viewer; an unknown one gives zeros.
             tweet_ids: uint64 (n); duplicates are fine, 0 has no flags.
             author_ids: uint64 (n), 0 where unknown.
-            time_ms: the request's time; what is later than it counts too.
-            ages: how long what was seen, served and rejected counts.
+            time_ms: the request's time; entries later than it also count.
+            ages: how long impressions, served tweets and rejections count.
 
         Returns:
             uint16 (n).
@@ -193,9 +193,9 @@ class Signals(Room):
         return marks
 
     def activity(self, limit: int) -> tuple[Ids, NDArray[np.int64]]:
-        """The most active viewers: user ids (uint64) and how often each engaged, most first, then by id.
+        """The most active viewers: user ids (uint64) and how often each viewer engaged, most first, then by id.
 
-        Engagements and implicit interest since the room has known the viewer; O(viewers).
+        Counts engagements and implicit interest since the room has known the viewer; O(viewers).
         """
         known = np.flatnonzero(self._store.ids.keys)
         users = self._store.ids.keys[known]
@@ -216,7 +216,7 @@ class Signals(Room):
         return Acts(tweet_ids[newest], kinds[newest], times_ms[newest], author_ids[newest])
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
-        """Viewers and blocks. When either is full, the viewers idle for longest are being forgotten."""
+        """Viewers and blocks. When either is full, the viewers idle for longest are forgotten."""
         return {
             "users": (int(self._store.ids.header[0]), self.config.users_max),
             "blocks": (int(self._store.header[arrays.BLOCKS_USED]), self.config.blocks_max),
@@ -231,7 +231,7 @@ class Signals(Room):
         check(self._store)
 
     def grow_from(self, smaller: "Signals") -> bool:
-        """Know the same viewers and lists (``Bounded.grow_from``)."""
+        """Copy the smaller room's viewers and lists (``Bounded.grow_from``)."""
         lists = ("engagements", "implicit", "negatives", "seen", "served")
         capacities = ("users_max", "blocks_max", *(f"{name}_per_user" for name in lists))
         if not only_grew(smaller.config, self.config, capacities=capacities, rules=("dwell_s_min",)):

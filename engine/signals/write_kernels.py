@@ -1,4 +1,4 @@
-"""The writer of the room signals: events onto the arrays of ``storage``."""
+"""The writer of the room signals: applies events to the arrays of ``Store``."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ from engine.signals.arrays import (
     touch,
 )
 
-#: Rows whose viewers are fetched ahead together, so that their cache misses overlap.
+#: How many rows' viewers are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 64
 
 ZERO = np.uint64(0)
@@ -47,7 +47,7 @@ KIND_DWELL, KIND_REPORT_USER = int(Kind.DWELL), int(Kind.REPORT_USER)
 
 
 def _make_rules() -> NDArray[np.uint8]:
-    """By kind: 0 = not ours, list + 1, or 128 + the kind that is taken back."""
+    """By kind: 0 = ignored; list + 1; or 128 + the kind that is taken back."""
     rules = np.zeros(256, np.uint8)
     for which, kinds in {
         ENGAGEMENTS: (Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE, Kind.SHARE, Kind.BOOKMARK),
@@ -67,7 +67,7 @@ RULES = _make_rules()
 
 @kernel
 def _prefetch(s: Any, kind: Any, user_id: Any, start: Any, end: Any) -> None:
-    """Ask for what the rows will need, step by step: id slots; viewers; list ends and neighbors. Changes nothing."""
+    """Prefetch what the rows will touch, step by step: id slots; viewers; list ends and neighbors. Changes nothing."""
     slots = s.ids.slots
     mask = np.uint64(slots.shape[0] // 2 - 1)
     for row in range(start, end):
@@ -98,7 +98,7 @@ def _prefetch(s: Any, kind: Any, user_id: Any, start: Any, end: Any) -> None:
 
 @kernel
 def _take_back(s: Any, user_id: Any, subject_id: Any, kind: Any) -> None:
-    """UNFAVORITE or UNRETWEET: activity of a known viewer, even when there is nothing to take back."""
+    """UNFAVORITE or UNRETWEET. It counts as activity of a known viewer even if there is nothing to take back."""
     v = np.int64(find(s.ids, user_id))
     taken = 0
     if v >= 0:

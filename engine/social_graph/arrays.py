@@ -1,13 +1,13 @@
 """The social graph's arrays: slices, edges and lists, and the operations that keep them consistent.
 
 Lists: a user's followees (direction 0) and followers (direction 1) are slices of one int32 arena, oldest first.
-An entry is the neighbor's index; an entry taken out becomes a mark ``-1 - sequence`` until the slice is next
-compacted. ``sequence`` counts what was ever appended to that list, is kept with the edge, and grows along the
-list: so the place of an edge in a list of millions is found by binary search (the edges of the entries on the
-way give their sequences), and following, unfollowing and re-following cost O(log) whatever the degree.
+An entry is the neighbor's index; a removed entry becomes a mark ``-1 - sequence`` until the slice is next compacted.
+``sequence`` numbers the entries ever appended to that list; the edge stores it, and it increases along the list. So a
+binary search finds an edge's place in a list of millions (each probed entry's edge tells its sequence), and follow,
+unfollow and re-follow cost O(log degree).
 
-Edges: one open-addressing table, (source, target) → flags, 8 bytes a slot, probed linearly; deletion shifts
-the following entries back.
+Edges: one open-addressing table, (source, target) → flags, 8 bytes per slot, linear probing; deletion shifts the
+following entries back.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from engine.kernels.rng import mix64
 #: (Typed, because a bare constant would make numba compile a kernel once for every value.)
 FOLLOW, BLOCK, MUTE = np.int64(1), np.int64(2), np.int64(4)
 
-#: Columns of ``Graph.users``: those of a list, from ``FOLLOWEES_AT`` and again from ``FOLLOWERS_AT``; then the rest.
+#: Columns of ``Graph.users``: five per list, from ``FOLLOWEES_AT`` and from ``FOLLOWERS_AT`` on; then ``INCIDENT``.
 START, CLASS, ENTRIES, LIVE, SEQUENCE = range(5)
 FOLLOWEES_AT, FOLLOWERS_AT = np.int64(0), np.int64(5)
 INCIDENT = 10
@@ -61,7 +61,7 @@ SLICE_MIN = 4
 CLASSES = 28
 SEQUENCE_MAX = (1 << 31) - 2
 
-#: Bits a user index takes in a packed pair.
+#: Bits of a user index in a packed pair.
 INDEX_BITS = np.uint64(28)
 FLAG_BITS = np.uint64(3)
 FLAG_MASK = np.uint64(7)
@@ -71,10 +71,10 @@ ZERO = np.uint64(0)
 class Graph(NamedTuple):
     """All arrays of the room.
 
-    ``ids``: user ids to indices. ``users``: int32 (users, 16), a user's two lists and how many edges name it; zero
-    when unused. ``edges``: uint64 (table), ``pair << 3 | flags``, 0 empty. ``sequences``: int32 (table, 2), an
-    edge's place in its source's and its target's list. ``arena``: int32 list entries. ``free``: int64 (28) by slice
-    size, start + 1 of the first free slice, which holds the next; 0 none. ``header``: int64 scalars.
+    ``ids``: user ids to indices. ``users``: int32 (users, 16), a user's two lists and the number of edges that name the
+    user; zero when unused. ``edges``: uint64 (table), ``pair << 3 | flags``, 0 empty. ``sequences``: int32 (table, 2),
+    an edge's sequence in its source's and its target's list. ``arena``: int32 list entries. ``free``: int64 (28) by
+    slice size, start + 1 of the first free slice (0 none), whose first entry names the next. ``header``: int64 scalars.
     ``limits``: int64 (4), not state: the most users and edges for follows, then for blocks and mutes.
     """
 
@@ -93,7 +93,8 @@ class Graph(NamedTuple):
 
 @kernel
 def _take_slice(g: Any, size_class: Any) -> Any:
-    """A slice of ``4 << size_class`` entries: a freed one, else new arena, else a split larger one; -1 when none."""
+    """A slice of ``4 << size_class`` entries: a freed slice, else unused arena, else part of a larger freed slice; -1
+    when there is none."""
     size = SLICE_MIN << size_class
     start = -1
     if g.free[size_class] > 0:
@@ -119,7 +120,7 @@ def _take_slice(g: Any, size_class: Any) -> Any:
 
 @kernel
 def _put_slice(g: Any, start: Any, size_class: Any) -> Any:
-    """Chain a slice into its free list (does not count it)."""
+    """Add a slice to its free list (does not change ``ARENA_USED``)."""
     g.arena[start] = g.free[size_class]
     g.free[size_class] = start + 1
 
@@ -139,14 +140,14 @@ def home(g: Any, pair: Any) -> Any:
 
 @inlined
 def prefetch_id(g: Any, user_id: Any) -> Any:
-    """Ask for the id map's slot where a search for the id starts."""
+    """Prefetch the id map's slot where a search for the id starts."""
     slots = g.ids.slots
     prefetch(slots, np.int64((mix64(user_id) & np.uint64(slots.shape[0] // 2 - 1)) << np.uint64(1)))
 
 
 @inlined
 def prefetch_edge(g: Any, source: Any, target: Any) -> Any:
-    """Ask for the table slot where a search for the edge starts."""
+    """Prefetch the table slot where a search for the edge starts."""
     prefetch(g.edges, home(g, pack(source, target)))
 
 
@@ -172,7 +173,7 @@ def edge_flags(g: Any, source: Any, target: Any) -> Any:
 
 @inlined
 def add_flag(g: Any, source: Any, target: Any, flag: Any) -> Any:
-    """Set a flag, entering the edge when it is new; the caller has made sure of room. Returns the slot."""
+    """Set a flag, and enter the edge if it is new; the table must have room. Returns the slot."""
     pair = pack(source, target)
     mask = g.edges.shape[0] - 1
     at = home(g, pair)
@@ -190,7 +191,7 @@ def add_flag(g: Any, source: Any, target: Any, flag: Any) -> Any:
 
 @kernel
 def clear_flag(g: Any, source: Any, target: Any, flag: Any) -> Any:
-    """Clear a flag of an edge that has it; an edge without flags goes, and users without edges with it."""
+    """Clear a flag of an edge that has it; removes an edge without flags, and users without edges."""
     hole = find_edge(g, source, target)
     g.edges[hole] &= ~np.uint64(flag)
     if g.edges[hole] & FLAG_MASK != ZERO:
@@ -219,7 +220,7 @@ def clear_flag(g: Any, source: Any, target: Any, flag: Any) -> Any:
 
 @kernel
 def release(g: Any, user: Any) -> Any:
-    """Forget a user that no edge names; its index is used again."""
+    """Forget a user that no edge names; another user can then get the index."""
     if g.users[user, INCIDENT] > 0:
         return
     trim(g, user, FOLLOWEES_AT)
@@ -232,7 +233,7 @@ def release(g: Any, user: Any) -> Any:
 
 @kernel
 def trim(g: Any, user: Any, at: Any) -> Any:
-    """Give back the slice of a list without live entries."""
+    """Free the slice of a list without live entries."""
     record = g.users[user]
     if record[at + CLASS] > 0 and record[at + LIVE] == 0:
         size_class = np.int64(record[at + CLASS]) - 1
@@ -244,7 +245,7 @@ def trim(g: Any, user: Any, at: Any) -> Any:
 
 @kernel
 def _compact(g: Any, user: Any, at: Any, start: Any) -> Any:
-    """Move the live entries, in order, to the slice at ``start`` (the same one or another)."""
+    """Move the live entries, in order, to the slice at ``start`` (the list's present slice or another)."""
     record = g.users[user]
     source = np.int64(record[at + START])
     count = 0
@@ -258,7 +259,7 @@ def _compact(g: Any, user: Any, at: Any, start: Any) -> Any:
 
 @kernel
 def _resize(g: Any, user: Any, at: Any, size_class: Any) -> Any:
-    """Move a list into a slice of another size; False (and nothing changed) when the arena has none."""
+    """Move a list into a slice of another size; False, with nothing changed, when the arena has no such slice."""
     start = _take_slice(g, size_class)
     if start < 0:
         return False
@@ -275,7 +276,7 @@ def _resize(g: Any, user: Any, at: Any, size_class: Any) -> Any:
 
 @inlined
 def make_room(g: Any, user: Any, at: Any) -> Any:
-    """See to it that one more entry fits; False when the arena is full."""
+    """Make sure that one more entry fits; False when the arena is full."""
     size_class, sequence = g.users[user, at + CLASS], g.users[user, at + SEQUENCE]
     if size_class > 0 and g.users[user, at + ENTRIES] < SLICE_MIN << (size_class - 1) and sequence < SEQUENCE_MAX:
         return True
@@ -284,7 +285,7 @@ def make_room(g: Any, user: Any, at: Any) -> Any:
 
 @kernel
 def _enlarge(g: Any, user: Any, at: Any) -> Any:
-    """``make_room`` of a full list: it grows, unless a quarter are marks, which are swept out instead."""
+    """``make_room`` for a full list: the list grows; if at least a quarter are marks, they are removed instead."""
     record = g.users[user]
     if record[at + SEQUENCE] >= SEQUENCE_MAX:
         return False
@@ -315,7 +316,7 @@ def append(g: Any, user: Any, at: Any, neighbor: Any) -> Any:
 
 @kernel
 def _sequence_of(g: Any, user: Any, at: Any, entry: Any) -> Any:
-    """Sequence of a list entry: its mark's, or its edge's."""
+    """Sequence of a list entry: from its mark, or from its edge."""
     if entry < 0:
         return -1 - entry
     if at == FOLLOWEES_AT:
@@ -325,10 +326,10 @@ def _sequence_of(g: Any, user: Any, at: Any, entry: Any) -> Any:
 
 @kernel
 def detach(g: Any, user: Any, at: Any, sequence: Any) -> Any:
-    """Take the entry of this sequence out of a list. O(log entries) probes, amortised O(1) moves."""
+    """Remove the entry of this sequence from a list. O(log entries) probes, amortized O(1) moves."""
     record = g.users[user]
     start, entries = np.int64(record[at + START]), np.int64(record[at + ENTRIES])
-    # With no gap behind it the entry is exactly here; gaps can only put it further on.
+    # Without gaps after it the entry is exactly here; gaps can only move it further toward the end.
     low = max(0, entries - (np.int64(record[at + SEQUENCE]) - sequence))
     high = min(entries - 1, sequence)
     middle = low
@@ -365,7 +366,8 @@ def table_size(edges_max: int) -> int:
 
 
 def make_graph(users_max: int, edges_max: int, entries_max: int) -> Graph:
-    """Empty arrays. One eighth of users and edges is kept for blocks and mutes: safety is the last to be dropped."""
+    """Empty arrays. One eighth of users and edges is reserved for blocks and mutes, so that follows cannot crowd them
+    out."""
     table = table_size(edges_max)
     return Graph(
         ids=make_id_map(users_max),

@@ -1,4 +1,4 @@
-"""The social graph's invariants, in plain Python (slow)."""
+"""Checks the social graph's invariants, in plain Python (slow)."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ def check(graph: s.Graph) -> None:
     """Verify the arrays against each other.
 
     Raises:
-        InvariantError: the first thing found that must not be.
+        InvariantError: names the first invariant that does not hold.
     """
     follows, incident = _check_edges(graph)
     spans = _free_spans(graph)
@@ -70,7 +70,7 @@ def _check_edges(graph: s.Graph) -> tuple[dict[tuple[int, int], tuple[int, int]]
 
 
 def _check_list(graph: s.Graph, user: int, at: int, follows: dict[tuple[int, int], tuple[int, int]]) -> None:
-    """Entries and marks of one list: in the order of their sequences, live ones exactly the user's edges."""
+    """Check that one list's entries and marks are in order of sequence, and its live entries are the user's edges."""
     start, size_class, entries, live, following = graph.users[user, at : at + 5].tolist()
     room = s.SLICE_MIN << (size_class - 1) if size_class else 0
     _require(live <= entries <= room and (live > 0) == (size_class > 0), f"user {user}: list of {entries} in {room}")

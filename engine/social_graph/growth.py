@@ -1,4 +1,4 @@
-"""A larger social graph with what a smaller one holds."""
+"""Copies a smaller social graph's users, edges and lists into a larger graph."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from engine.social_graph.arrays import FLAG_BITS, ZERO, Graph, home
 
 
 def grow(target: Graph, source: Graph) -> None:
-    """Fill the empty ``target``, none of whose arrays is smaller: users and lists keep their places."""
+    """Fill the empty ``target``, whose arrays are at least as large: users and lists keep their places."""
     grow_id_map(target.ids, source.ids)
     copy_rows(target.users, source.users)
     copy_rows(target.arena, source.arena)

@@ -21,7 +21,7 @@ from engine.social_graph.arrays import (
 
 @kernel
 def newest(g: Any, user_id: Any, at: Any, out: Any) -> Any:
-    """Ids of a list's newest live entries into ``out`` (uint64), newest first; returns how many."""
+    """Write the ids of a list's newest live entries into ``out`` (uint64), newest first; returns how many."""
     user = find(g.ids, user_id)
     if user < 0:
         return 0
@@ -39,14 +39,15 @@ def newest(g: Any, user_id: Any, at: Any, out: Any) -> Any:
 
 @kernel
 def live_count(g: Any, user_id: Any, at: Any) -> Any:
-    """How many people a list holds."""
+    """How many people a list has."""
     user = find(g.ids, user_id)
     return np.int64(g.users[user, at + LIVE]) if user >= 0 else 0
 
 
 @inlined
 def _bits(g: Any, viewer: Any, other: Any) -> Any:
-    """FOLLOWS 1, FOLLOWED_BY 2, BLOCKS 4, BLOCKED_BY 8, MUTES 16, MUTED_BY 32; 0 for an unknown user and oneself."""
+    """Relation bits: FOLLOWS 1, FOLLOWED_BY 2, BLOCKS 4, BLOCKED_BY 8, MUTES 16, MUTED_BY 32; 0 for an unknown user and
+    for the viewer."""
     if other < 0 or other == viewer:
         return np.int64(0)
     to = edge_flags(g, viewer, other)
@@ -57,9 +58,9 @@ def _bits(g: Any, viewer: Any, other: Any) -> Any:
 
 @kernel
 def relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) -> Any:
-    """Relation bits between a viewer and others into ``out`` (uint8, n); ``indices`` is int32 (n) scratch.
+    """Write the relation bits between a viewer and others into ``out`` (uint8, n); ``indices`` is int32 (n) scratch.
 
-    Table slots are fetched ahead in loops of their own, so that the cache misses overlap.
+    Separate loops prefetch the table slots, so that the cache misses overlap.
     """
     out[:] = 0
     viewer = np.int64(find(g.ids, viewer_id))
@@ -79,8 +80,8 @@ def relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) -> 
 
 @kernel
 def relations(g: Any, viewer_id: Any, other_ids: Any, more_ids: Any, indices: Any, out: Any) -> None:
-    """Relation bits between a viewer and two columns of others (uint64, n) into ``out`` (uint8, (2, n)). Where both
-    columns name the same user, it is looked up once; ``indices`` is int32 (n) scratch."""
+    """Write the relation bits between a viewer and two columns of others (uint64, n) into ``out`` (uint8, (2, n)). A
+    user that both columns name in one row is looked up once; ``indices`` is int32 (n) scratch."""
     relation(g, viewer_id, other_ids, indices, out[0])
     viewer = np.int64(find(g.ids, viewer_id))
     for i in range(other_ids.shape[0]):

@@ -22,10 +22,10 @@ Ids = NDArray[np.uint64]
 
 
 class SocialGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Capacities. One eighth of users and edges is kept for blocks and mutes.
+    """Capacities. One eighth of users and edges is reserved for blocks and mutes.
 
     ``edges_max`` counts pairs (who, whom) with any of follow, block, mute. ``list_entries_max`` bounds the arena of
-    the lists: every follow is in two lists, whose slices are powers of two; five a follow is plenty.
+    the lists: every follow is in two lists, whose slices are powers of two; five entries per follow are plenty.
     """
 
     users_max: Annotated[int, Meta(ge=2, le=1 << 28)] = 1 << 18
@@ -34,7 +34,7 @@ class SocialGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Relation(IntEnum):
-    """Bits of ``SocialGraph.relation``, seen from the viewer."""
+    """Bits of ``SocialGraph.relation``, from the viewer's side."""
 
     FOLLOWS = 1
     FOLLOWED_BY = 2
@@ -64,7 +64,7 @@ COUNTERS = {
 
 
 def social_graph_bytes(config: SocialGraphConfig) -> int:
-    """Bytes of all arrays: 16 a table slot, 64 a user and the id map, 4 a list entry."""
+    """Bytes of all arrays: 16 per table slot, 64 per user, the id map, 4 per list entry."""
     users = 4 * arrays.USER_COLUMNS * config.users_max + id_map_bytes(config.users_max)
     scalars = 8 * (arrays.CLASSES + arrays.HEADER_SIZE)
     return 16 * arrays.table_size(config.edges_max) + users + 4 * config.list_entries_max + scalars
@@ -73,7 +73,7 @@ def social_graph_bytes(config: SocialGraphConfig) -> int:
 class SocialGraph(Room):
     """Follow, block and mute edges between users.
 
-    Writers: ``apply``, one thread. Readers hold the read side of the state lock. Nothing is ever evicted: what
+    Writers: ``apply``, one thread. Readers hold the read side of the state lock. Nothing is ever evicted: an edge that
     does not fit is dropped and counted.
     """
 
@@ -154,7 +154,7 @@ class SocialGraph(Room):
         check(self._graph)
 
     def grow_from(self, smaller: "SocialGraph") -> bool:
-        """Hold the same edges and lists (``Bounded.grow_from``)."""
+        """Copy the smaller graph's edges and lists (``Bounded.grow_from``)."""
         if not only_grew(smaller.config, self.config, capacities=("users_max", "edges_max", "list_entries_max")):
             return False
         growth.grow(self._graph, smaller._graph)

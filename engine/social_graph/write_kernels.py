@@ -1,4 +1,4 @@
-"""The social graph's writer: relationship events onto the arrays of ``storage``."""
+"""The social graph's writer: applies relationship events to the arrays of ``Graph``."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ from engine.social_graph.arrays import (
     trim,
 )
 
-#: Rows whose users and edges are fetched ahead together, so that their cache misses overlap.
+#: How many rows' users and edges are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
 
 KIND_FOLLOW, KIND_MUTE, KIND_UNMUTE = int(Kind.FOLLOW), int(Kind.MUTE), int(Kind.UNMUTE)
@@ -72,7 +72,7 @@ def _add(g: Any, user_id: Any) -> Any:
 
 @inlined
 def _fits(g: Any, source: Any, target: Any, users_max: Any, edges_max: Any) -> Any:
-    """Whether both people (-1: unknown yet) and the edge between them fit; counts what does not."""
+    """Whether both people (-1: not known yet) and the edge between them fit; counts a drop if not."""
     new_users = (1 if source < 0 else 0) + (1 if target < 0 else 0)
     if new_users > 0 and g.ids.header[0] + new_users > users_max:
         g.header[DROPPED_USERS] += 1
@@ -85,7 +85,7 @@ def _fits(g: Any, source: Any, target: Any, users_max: Any, edges_max: Any) -> A
 
 @kernel
 def _follow(g: Any, user_id: Any, other_id: Any) -> Any:
-    """FOLLOW: a new edge at the end of both lists."""
+    """FOLLOW: add a new edge at the end of both lists."""
     source, target = _index(g, user_id), _index(g, other_id)
     if source >= 0 and target >= 0:
         flags = edge_flags(g, source, target)
@@ -171,7 +171,7 @@ def _both(g: Any, kind: Any, user_id: Any, subject_id: Any) -> Any:
 
 @kernel
 def _prefetch(g: Any, kind: Any, user_id: Any, subject_id: Any, start: Any, end: Any) -> Any:
-    """Ask for what the rows will need, step by step: id slots; records and edges; list ends. Changes nothing."""
+    """Prefetch what the rows will touch, step by step: id slots; records and edges; list ends. Changes nothing."""
     for row in range(start, end):
         prefetch_id(g, user_id[row])
         prefetch_id(g, subject_id[row])

@@ -1,11 +1,12 @@
-"""The tweet store's arrays: slots, author chains, decayed counters, text; and what keeps them consistent.
+"""The tweet store's arrays: slots, author chains, decayed counters, text; and the operations that keep them consistent.
 
-Slots are a ring by arrival. A tweet's slot is its index in the id map: the map gives out 0, 1, 2 … and, once full,
-the index of the one just evicted, so both run in step.
+Slots are a ring by arrival. A tweet's slot is its index in the id map: the map hands out 0, 1, 2 … and, when full, the
+index of the tweet just evicted, so slots and indices always agree.
 
 Counters decay forward: an event at time t adds 2^((t − L) / H), where L, the tweet's landmark, is a multiple of
-256 of the shorter half-lives. Nothing is decayed as time passes, late events need no care, and the value at T is
-the sum times 2^(−(T − L) / H). A tweet whose events outrun its landmark by two steps gets the newest one.
+256 of the shorter half-lives. So nothing needs to be decayed as time passes, late events need no special case, and the
+value at T is the sum times 2^(−(T − L) / H). When an event is two landmark steps ahead, the tweet moves to the event's
+landmark.
 """
 
 from typing import Any, NamedTuple
@@ -29,9 +30,9 @@ COUNTERS = 8
 EPOCH, OLDER, NEWER, TEXT_BYTES, LANG, FLAGS, STATE = range(8, 15)
 ROW = 16
 
-#: Half-lives a counter is kept for.
+#: Half-lives of each counter.
 HALF_LIVES = 2
-#: A landmark step, in half-lives of the shorter one: two steps stay far below what float64 can hold (2**1023).
+#: A landmark step, in units of the shorter half-life: two steps (2**512) stay far below float64's maximum (2**1023).
 EPOCH_HALF_LIVES = 256
 
 #: Columns of ``Tweets.refs``.
@@ -64,9 +65,9 @@ REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
 ) = range(22)
 HEADER_SIZE = 24
 
-#: The flag of tweets that retweet another (``Tweets.row[:, FLAGS]``): set exactly where ``refs`` names it.
+#: The flag of tweets that retweet another (``Tweets.row[:, FLAGS]``): set exactly where ``refs`` names the other tweet.
 RETWEET_FLAG = np.int64(TweetFlag.RETWEET)
-#: A retweet of a retweet … is followed over this many links; a chain that has not ended then has no original.
+#: Chains of retweets are followed over at most this many links; a longer chain has no original.
 CHAIN_MAX = 16
 
 NONE = np.int64(-1)
@@ -76,10 +77,11 @@ ZERO = np.uint64(0)
 class Tweets(NamedTuple):
     """All arrays of the room; n = ``tweets_max``.
 
-    ``row``: int32 (n, 16), one cache line a tweet. ``refs``: uint64 (n, 4), reply-to, conversation, quoted,
-    retweeted. ``text_start``: int64 (n), offset since the beginning in the ring ``text``. ``decayed``: float64
-    (n, 16), sums by half-life, then counter, relative to the landmark ``row[:, EPOCH]``. ``weight``: float64 (n, 2),
-    their weighted total by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
+    ``row``: int32 (n, 16), one cache line per tweet. ``refs``: uint64 (n, 4), reply-to, conversation, quoted,
+    retweeted. ``text_start``: int64 (n), bytes of text ever written before this text; modulo the ring's size it is the
+    place in ``text``. ``decayed``: float64 (n, 16), sums by half-life, then counter, relative to the landmark
+    ``row[:, EPOCH]``. ``weight``: float64 (n, 2), weighted totals of these sums by half-life. ``heads``: int32 (table),
+    an author's newest tweet + 1, 0 empty.
     Not state: ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64 (1): most steps of a late link.
     """
 
@@ -110,7 +112,7 @@ def head_home(s: Any, author_id: Any) -> Any:
 
 @inlined
 def find_head(s: Any, author_id: Any) -> Any:
-    """Position in ``heads`` of an author's entry, or of the empty place where it would go."""
+    """Position in ``heads`` of an author's entry, or of the empty place where it belongs."""
     mask = s.heads.shape[0] - 1
     at = head_home(s, author_id)
     while s.heads[at] > 0 and s.author_id[s.heads[at] - 1] != author_id:
@@ -139,8 +141,8 @@ def _drop_head(s: Any, hole: Any) -> Any:
 def link(s: Any, slot: Any) -> Any:
     """Enter a created tweet into its author's chain, which runs from the newest creation to the oldest.
 
-    A tweet that comes late passes over the newer ones, at most ``limits[0]``; beyond that it stays out of the
-    chain: nobody asks for so many of one author, and the time of a batch stays bounded.
+    The search for a late tweet's place passes at most ``limits[0]`` newer tweets; if there are more, the tweet stays
+    out of the chain. That bounds the time of a batch, and no feed reads that many tweets of one author.
     """
     author_id, created_ms, tweet_id = s.author_id[slot], s.created_ms[slot], s.ids.keys[slot]
     at = find_head(s, author_id)
@@ -168,7 +170,7 @@ def link(s: Any, slot: Any) -> Any:
 
 @kernel
 def unlink(s: Any, slot: Any) -> Any:
-    """Take a tweet out of its author's chain; nothing when it is not in it."""
+    """Remove a tweet from its author's chain; does nothing when it is not in the chain."""
     if s.row[slot, STATE] & LISTED == 0:
         return
     older, newer = np.int64(s.row[slot, OLDER]), np.int64(s.row[slot, NEWER])
@@ -191,7 +193,7 @@ def unlink(s: Any, slot: Any) -> Any:
 
 @inlined
 def prefetch_id(s: Any, tweet_id: Any) -> Any:
-    """Ask for the id map's slot where a search for the tweet starts."""
+    """Prefetch the id map's slot where a search for the tweet starts."""
     slots = s.ids.slots
     prefetch(slots, np.int64((mix64(tweet_id) & np.uint64(slots.shape[0] // 2 - 1)) << np.uint64(1)))
 
@@ -204,7 +206,7 @@ def epoch_ms(s: Any) -> Any:
 
 @kernel
 def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -> Any:
-    """A cleared slot for a new tweet; the oldest arrival makes room."""
+    """A cleared slot for a new tweet; a full ring evicts the oldest arrival."""
     slot = s.header[POSITION]
     count = s.created_ms.shape[0]
     if s.header[SIZE] == count:
@@ -236,10 +238,10 @@ def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -
 
 @inlined
 def original_of(s: Any, slot: Any, tweet_id: Any) -> Any:
-    """Which tweet a held one (its slot and id) stands for: itself, or what it retweets, over all links.
+    """The original of a held tweet (its slot and id): the tweet itself, or the end of its chain of retweets.
 
-    Returns (slot, id): slot -1 when the last tweet named is not held; (-1, 0) when there is no original, because the
-    links run in a circle or are more than ``CHAIN_MAX``.
+    Returns (slot, id): slot -1 when the original is not held; (-1, 0) when there is no original, because the chain is a
+    circle or has more than ``CHAIN_MAX`` links.
     """
     links = 0
     while slot >= 0 and s.row[slot, FLAGS] & RETWEET_FLAG != 0:
@@ -268,7 +270,7 @@ def _move_landmark(s: Any, slot: Any, epoch: Any) -> Any:
 
 @inlined
 def count(s: Any, slot: Any, counter: Any, time_ms: Any, sign: Any) -> Any:
-    """Add (+1) or take back (−1) one event of a counter; nothing goes below zero."""
+    """Add (+1) or take back (−1) one event of a counter; totals and sums stay at or above zero."""
     step_ms = epoch_ms(s)
     epoch = np.int64(np.floor(time_ms / step_ms))
     if epoch > s.row[slot, EPOCH] + 1:
@@ -284,7 +286,7 @@ def count(s: Any, slot: Any, counter: Any, time_ms: Any, sign: Any) -> Any:
 
 @inlined
 def weigh(s: Any, slot: Any) -> Any:
-    """Set a tweet's weights to the weighted sums of its counters (from two partial sums: the adds overlap)."""
+    """Set a tweet's weights to the weighted sums of its counters (two partial sums, so that additions overlap)."""
     for h in range(HALF_LIVES):
         low, high = 0.0, 0.0
         for c in range(COUNTERS // 2):
@@ -304,7 +306,7 @@ def has_text(s: Any, slot: Any) -> Any:
 
 @kernel
 def forget_text(s: Any, slot: Any) -> Any:
-    """Overwrite a deleted tweet's text with zeros, unless the ring already has."""
+    """Overwrite a deleted tweet's text with zeros, unless newer text has overwritten it."""
     if has_text(s, slot):
         size = s.text.shape[0]
         for i in range(s.row[slot, TEXT_BYTES]):
@@ -314,7 +316,7 @@ def forget_text(s: Any, slot: Any) -> Any:
 
 @kernel
 def put_text(s: Any, slot: Any, source: Any, start: Any, length: Any) -> Any:
-    """Append a text to the ring; one larger than the ring is not kept."""
+    """Append a text to the ring; a text larger than the ring is not kept."""
     size = s.text.shape[0]
     s.row[slot, TEXT_BYTES] = 0
     if length > size:
@@ -333,7 +335,7 @@ def put_text(s: Any, slot: Any, source: Any, start: Any, length: Any) -> Any:
 
 
 def heads_size(tweets_max: int) -> int:
-    """Slots of the table of authors: the power of two at or above twice the tweets."""
+    """Slots of the table of authors: the power of two at or above 2 · ``tweets_max``."""
     return 1 << max(1, (2 * tweets_max - 1).bit_length())
 
 

@@ -1,4 +1,4 @@
-"""The tweet store's invariants, in plain Python (slow)."""
+"""Checks the tweet store's invariants, in plain Python (slow)."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def check(s: t.Tweets) -> None:
     """Verify the arrays against each other.
 
     Raises:
-        InvariantError: the first thing found that must not be.
+        InvariantError: names the first invariant that does not hold.
     """
     size, count = int(s.header[t.SIZE]), len(s.created_ms)
     _require(int(s.ids.header[0]) == size, f"{size} slots in use, {s.ids.header[0]} ids mapped")
@@ -37,7 +37,7 @@ def check(s: t.Tweets) -> None:
 
 
 def _check_chains(s: t.Tweets, listed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
-    """Every listed tweet is in exactly its author's chain, in order, linked both ways."""
+    """Check that every listed tweet is in its author's chain and no other, in order, linked both ways."""
     heads = np.flatnonzero(s.heads)
     _require(len(heads) == s.header[t.AUTHORS], f"{len(heads)} authors in the table")
     reached = 0

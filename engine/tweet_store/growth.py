@@ -1,4 +1,4 @@
-"""A larger tweet store with what a smaller one holds."""
+"""Copies a smaller tweet store's tweets into a larger store."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ _COLUMNS = ("author_id", "created_ms", "row", "refs", "text_start", "decayed", "
 
 
 def grow(target: Tweets, source: Tweets) -> None:
-    """Fill the empty ``target``, none of whose arrays is smaller.
+    """Fill the empty ``target``, whose arrays are at least as large.
 
-    Slots are a ring by arrival: in a full one that becomes larger, the oldest arrival moves to slot 0, so that slots
-    go on in the order in which they are to be evicted.
+    Slots are a ring by arrival: when a full ring becomes larger, its oldest arrival moves to slot 0, so that slots stay
+    in the order of eviction.
     """
     size, slots = int(source.header[SIZE]), len(source.created_ms)
     turned = size == slots < len(target.created_ms)
@@ -41,7 +41,7 @@ def grow(target: Tweets, source: Tweets) -> None:
         target.row[:size, [OLDER, NEWER]] = np.where(links >= 0, (links - first) % size, links)
     written = int(source.header[TEXT_HEAD])
     grow_text(target.text, source.text, written)
-    # What the smaller ring has written over must not look as if the larger one still had it.
+    # Text that the smaller ring has overwritten must not look as if the larger ring still had it.
     lost = written - target.text_start[:size] > len(source.text)
     target.row[:size, TEXT_BYTES][lost] = 0
     _enter_heads(target)

@@ -1,6 +1,6 @@
-"""A bounded heap that keeps the best k rows offered: exact top-k over a stream, without a row for each offer.
+"""A bounded heap that keeps the best k of the rows offered to it: exact top-k over a stream, in O(k) memory.
 
-Order: greater key first, among equal keys the smaller tie. The worst kept row is at the root.
+Order: greater key first, among equal keys the smaller tie first. The worst kept row is at the root.
 """
 
 from typing import Any
@@ -57,7 +57,7 @@ def offer(keys: Any, ties: Any, slots: Any, size: Any, key: Any, tie: Any, slot:
 
 @kernel
 def sort(keys: Any, ties: Any, slots: Any, size: Any) -> Any:
-    """Turn the heap into a list, best first."""
+    """Turn the heap into a sorted list, best first."""
     for end in range(size - 1, 0, -1):
         _swap(keys, ties, slots, 0, end)
         _sink(keys, ties, slots, end)

@@ -33,14 +33,14 @@ from engine.tweet_store.arrays import (
     prefetch_id,
 )
 
-#: Bytes that one prefetch brings.
+#: Bytes that one prefetch fetches.
 CACHE_LINE = 64
 
 
 class TweetColumns(NamedTuple):
-    """Gathered columns of k tweets; zeros for slot -1. ``totals``: int32 (k, 8) by ``Counter``.
+    """Columns of k tweets; zeros for slot -1. ``totals``: int32 (k, 8) by ``Counter``.
 
-    ``servable``: created and not deleted. ``state``: bits CREATED 1, STUB 2, DELETED 4, LISTED 8 of ``storage``.
+    ``servable``: created and not deleted. ``state``: bits CREATED 1, STUB 2, DELETED 4, LISTED 8 of ``arrays.py``.
     """
 
     servable: NDArray[np.bool_]
@@ -58,7 +58,7 @@ class TweetColumns(NamedTuple):
 
 
 def make_columns(k: int) -> TweetColumns:
-    """Uninitialised columns of k rows."""
+    """Uninitialized columns of k rows."""
     ids = [np.empty(k, np.uint64) for _ in range(6)]
     return TweetColumns(
         servable=np.empty(k, np.bool_),
@@ -92,7 +92,7 @@ def lookup(s: Any, tweet_ids: Any, slots: Any) -> Any:
 
 @kernel
 def gather(s: Any, slots: Any, out: Any) -> Any:
-    """Columns of the slots into ``out`` (a ``TweetColumns`` of n rows); slot -1 gives zeros."""
+    """Write the slots' columns into ``out`` (a ``TweetColumns`` of n rows); slot -1 gives zeros."""
     for i in range(slots.shape[0]):
         if slots[i] >= 0:
             slot = np.int64(slots[i])
@@ -122,9 +122,9 @@ def gather(s: Any, slots: Any, out: Any) -> Any:
 
 @kernel
 def judge(s: Any, tweet_ids: Any, slots: Any, servable: Any, created_ms: Any, ids: Any) -> Any:
-    """What decides whether tweets (uint64, n) may be shown: ``slots`` int32 (-1 unknown), ``servable`` bool,
-    ``created_ms`` int64, and ``ids`` uint64 (3, n): author, original (of a retweet what it carries, else the tweet) and
-    the original's author; 0 where unknown."""
+    """The facts that decide whether tweets (uint64, n) may be shown: ``slots`` int32 (-1 unknown), ``servable`` bool,
+    ``created_ms`` int64, and ``ids`` uint64 (3, n): author, original (the tweet that a retweet names, else the tweet
+    itself), the original's author; 0 where unknown."""
     for i in range(tweet_ids.shape[0]):
         prefetch_id(s, tweet_ids[i])
     for i in range(tweet_ids.shape[0]):
@@ -153,7 +153,7 @@ def judge(s: Any, tweet_ids: Any, slots: Any, servable: Any, created_ms: Any, id
 
 @kernel
 def show(s: Any, slots: Any, flags: Any, totals: Any) -> None:
-    """``flags`` (uint16, n) and ``totals`` (int32, (n, 8)) of slots; slot -1 gives zeros."""
+    """Write ``flags`` (uint16, n) and ``totals`` (int32, (n, 8)) of slots; slot -1 gives zeros."""
     for i in range(slots.shape[0]):
         slot = np.int64(slots[i])
         flags[i] = s.row[slot, FLAGS] if slot >= 0 else 0
@@ -163,13 +163,13 @@ def show(s: Any, slots: Any, flags: Any, totals: Any) -> None:
 
 @inlined
 def _factor(s: Any, epoch: Any, time_ms: Any, h: Any) -> Any:
-    """What turns sums relative to a landmark into values at a time."""
+    """The factor that turns sums relative to a landmark into values at ``time_ms``."""
     return exp2((epoch * epoch_ms(s) - time_ms) / s.half_lives_ms[h])
 
 
 @kernel
 def decayed(s: Any, slots: Any, time_ms: Any, out: Any) -> Any:
-    """Decayed counters at ``time_ms`` into ``out`` (float64, (n, 8, 2)); slot -1 gives zeros."""
+    """Write the decayed counters at ``time_ms`` into ``out`` (float64, (n, 8, 2)); slot -1 gives zeros."""
     for i in range(slots.shape[0]):
         slot = np.int64(slots[i])
         for h in range(HALF_LIVES):
@@ -180,7 +180,7 @@ def decayed(s: Any, slots: Any, time_ms: Any, out: Any) -> Any:
 
 @kernel
 def popularity(s: Any, slots: Any, time_ms: Any, h: Any, out: Any) -> Any:
-    """Weighted decayed engagement at ``time_ms`` into ``out`` (float64, n); slot -1 gives 0."""
+    """Write the weighted decayed engagement at ``time_ms`` into ``out`` (float64, n); slot -1 gives 0."""
     for i in range(slots.shape[0]):
         slot = np.int64(slots[i])
         out[i] = s.weight[slot, h] * _factor(s, np.int64(s.row[slot, EPOCH]), time_ms, h) if slot >= 0 else 0.0
@@ -188,10 +188,11 @@ def popularity(s: Any, slots: Any, time_ms: Any, h: Any, out: Any) -> Any:
 
 @kernel
 def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, keys: Any, ties: Any, slots: Any) -> Any:
-    """The most popular servable tweets created since a time, best first, into the three arrays (k); returns how many.
+    """Write the most popular servable tweets created since a time, best first, into the three arrays (k); returns how
+    many.
 
-    One pass over the weights. No tweet's score exceeds its weight times the newest landmark's factor: nearly all
-    are refused by that, without a look at the rest of their columns.
+    One pass over the weights. No tweet's score exceeds its weight times the newest landmark's factor; that bound alone
+    refuses nearly all tweets, so their other columns are not read.
     """
     most = _factor(s, s.header[EPOCH_MAX], time_ms, h)
     size, k = np.int64(0), keys.shape[0]
@@ -214,10 +215,10 @@ def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, keys: Any, ties: Any, s
 
 @kernel
 def recent(s: Any, author_ids: Any, since_ms: Any, per_author_max: Any, keys: Any, ties: Any, slots: Any) -> Any:
-    """The newest listed tweets of the authors, newest first, into the three arrays (k); returns how many.
+    """Write the authors' newest listed tweets, newest first, into the three arrays (k); returns how many.
 
-    Keys are creation times (exact in float64), ties the complement of the id, so that the greater id comes first.
-    A chain is left at the first tweet that is too old or would not be kept.
+    Keys are creation times (exact in float64), ties are complements of ids, so that the greater id comes first. The
+    walk along a chain stops at the first tweet that is too old or would not be kept.
     """
     size, k = np.int64(0), keys.shape[0]
     for i in range(author_ids.shape[0]):
@@ -244,7 +245,7 @@ def recent(s: Any, author_ids: Any, since_ms: Any, per_author_max: Any, keys: An
 
 @kernel
 def text_sizes(s: Any, slots: Any, starts: Any, sizes: Any) -> Any:
-    """Where each slot's text goes (int64, n) when all are put end to end, its bytes (int32, n); returns the total."""
+    """Write each text's start (int64, n) if all texts are put end to end, and its bytes (int32, n); returns the sum."""
     total = np.int64(0)
     for i in range(slots.shape[0]):
         slot = np.int64(slots[i])
@@ -256,7 +257,7 @@ def text_sizes(s: Any, slots: Any, starts: Any, sizes: Any) -> Any:
 
 @kernel
 def copy_texts(s: Any, slots: Any, starts: Any, sizes: Any, out: Any) -> Any:
-    """Copy the texts to their places in ``out`` (uint8). Each is elsewhere in the ring: they are asked for ahead."""
+    """Copy the texts to their places in ``out`` (uint8). Texts are scattered over the ring, so they are prefetched."""
     ring = s.text.shape[0]
     for i in range(slots.shape[0]):
         if sizes[i] > 0:
@@ -269,7 +270,7 @@ def copy_texts(s: Any, slots: Any, starts: Any, sizes: Any, out: Any) -> Any:
     for i in range(slots.shape[0]):
         if sizes[i] > 0:
             at = s.text_start[slots[i]] % ring
-            # In two pieces where the ring ends, so that each loop is a plain copy.
+            # A text that wraps around the ring's end is copied in two loops, each a plain copy.
             first = min(np.int64(sizes[i]), ring - at)
             for j in range(first):
                 out[starts[i] + j] = s.text[at + j]

@@ -1,4 +1,4 @@
-"""The tweet store: what tweets say, who wrote them, what they answer, and how people engage with them.
+"""The tweet store: tweets' text, authors and references, and how people engage with them.
 
 A room of state (docs/tweet_store.md). ``apply`` is called by one thread under the write side of the state lock,
 everything else by readers under the read side.
@@ -44,7 +44,7 @@ class Counter(IntEnum):
 
 
 class EngagementWeights(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What one event of each counter adds to a tweet's popularity."""
+    """The weight of one event of each counter in a tweet's popularity."""
 
     favorite: Weight = 1.0
     retweet: Weight = 2.0
@@ -59,8 +59,8 @@ class EngagementWeights(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities, half-lives and weights.
 
-    ``author_late_tweets_max``: a tweet that arrives when its author has more newer ones than this stays out of the
-    author's list (it can be looked up and be popular).
+    ``author_late_tweets_max``: a tweet that arrives when its author has more newer tweets than this stays out of the
+    author's list (it can still be looked up and be popular).
     """
 
     tweets_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 18
@@ -94,7 +94,7 @@ COUNTERS = {
 
 
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
-    """Bytes of all arrays: 264 a tweet, the id map, 4 a slot of the author table, and the text."""
+    """Bytes of all arrays: 264 per tweet, the id map, 4 per slot of the author table, and the text."""
     per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
     tables = id_map_bytes(config.tweets_max) + 4 * arrays.heads_size(config.tweets_max)
     return per_tweet + tables + config.text_bytes_max + 8 * arrays.HEADER_SIZE
@@ -103,7 +103,7 @@ def tweet_store_bytes(config: TweetStoreConfig) -> int:
 class TweetStore(Room):
     """The newest ``tweets_max`` tweets by arrival, with counters and authors' lists; the oldest arrival is evicted.
 
-    Writers: ``apply``, one thread. Readers hold the read side of the state lock; a slot is good only for so long.
+    Writers: ``apply``, one thread. Readers hold the read side of the state lock; a slot is valid while they hold it.
     """
 
     name: ClassVar[str] = "tweet_store"
@@ -126,8 +126,8 @@ class TweetStore(Room):
     def apply(self, batch: EventBatch) -> None:
         """Apply tweet and engagement rows in order, and resolve every row that names a tweet (docs/tweet_store.md).
 
-        Writes the batch's ``author_id``, ``original_id``, ``original_author_id`` and ``created_ms``: as of right after
-        the row, so that they do not depend on where batches are cut.
+        Writes the batch's ``author_id``, ``original_id``, ``original_author_id`` and ``created_ms`` as of right after
+        the row, so they do not depend on where batches are cut.
         """
         write_kernels.apply(self._tweets, batch)
 
@@ -138,15 +138,15 @@ class TweetStore(Room):
         return slots
 
     def columns(self, slots: Slots) -> TweetColumns:
-        """Everything but text and decayed counters, of slots (int32, k)."""
+        """All columns of slots (int32, k) except text and decayed counters."""
         out = make_columns(len(slots))
         read_kernels.gather(self._tweets, slots, out)
         return out
 
     def judge(self, tweet_ids: Ids) -> tuple[Slots, NDArray[np.bool_], NDArray[np.int64], Ids]:
-        """What decides whether tweets (uint64, k) may be shown: slots (int32, -1 unknown), servable (bool), creation
-        times (int64, ms), and ids (uint64, (3, k)): author, original and its author; 0 where unknown. The original of
-        a retweet is the tweet that it carries, of any other tweet itself."""
+        """The facts that decide whether tweets (uint64, k) may be shown: slots (int32, -1 unknown), servable (bool),
+        creation times (int64, ms), and ids (uint64, (3, k)): author, original, the original's author; 0 where unknown.
+        Here the original of a retweet is the tweet that it names; any other tweet is its own original."""
         k = len(tweet_ids)
         out = (np.empty(k, np.int32), np.empty(k, np.bool_), np.empty(k, np.int64), np.empty((3, k), np.uint64))
         read_kernels.judge(self._tweets, tweet_ids, *out)
@@ -173,7 +173,7 @@ class TweetStore(Room):
     def popular(self, time_ms: int, half_life: int, count: int, since_ms: int) -> tuple[Ids, NDArray[np.float64]]:
         """The ``count`` most popular servable tweets created at or after ``since_ms``: ids and scores, best first.
 
-        Exact over all tweets; scores are ``popularity``, only positive ones; equal scores by smaller id. One scan.
+        Exact over all tweets, in one scan. Scores are ``popularity``, and positive; equal scores by smaller id.
         """
         keys, ties, slots = self._heap(count)
         size = len(keys) and int(
@@ -188,7 +188,7 @@ class TweetStore(Room):
     ) -> tuple[Ids, NDArray[np.float64], Slots]:
         """The authors' newest servable tweets created at or after ``since_ms``, newest first over all.
 
-        At most ``per_author_max`` an author, then ``total_max`` in all; equal times by greater id. Exact, but for
+        At most ``per_author_max`` per author, then ``total_max`` in all; equal times by greater id. Exact, except for
         tweets that came too late to be listed (``author_late_tweets_max``).
 
         Args:
@@ -205,11 +205,11 @@ class TweetStore(Room):
         return ~ties[:size], keys[:size], slots[:size]
 
     def text(self, slot: int) -> str:
-        """The tweet's text; empty when it has none, was deleted, or newer text has overwritten it."""
+        """The tweet's text; empty when the tweet has none or was deleted, or newer text has overwritten it."""
         return self.texts(np.array([slot], np.int32))[0].tobytes().decode("utf-8", "replace")
 
     def texts(self, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]]:
-        """Texts of slots (int32, k): UTF-8 end to end, and each one's start (int64) and bytes (int32) therein."""
+        """Texts of slots (int32, k): UTF-8 end to end, and each text's start (int64) and bytes (int32)."""
         starts, sizes = np.empty(len(slots), np.int64), np.empty(len(slots), np.int32)
         text = np.empty(int(read_kernels.text_sizes(self._tweets, slots, starts, sizes)), np.uint8)
         read_kernels.copy_texts(self._tweets, slots, starts, sizes, text)
@@ -220,7 +220,7 @@ class TweetStore(Room):
         return np.empty(k), np.empty(k, np.uint64), np.empty(k, np.int32)
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
-        """Slots and text; both are rings and stay full once they were."""
+        """Slots and text; both are rings and stay full once they are full."""
         header = self._tweets.header
         return {
             "tweets": (int(header[arrays.SIZE]), self.config.tweets_max),
@@ -236,7 +236,7 @@ class TweetStore(Room):
         check(self._tweets)
 
     def grow_from(self, smaller: "TweetStore") -> bool:
-        """Know the same tweets, and the same of their text (``Bounded.grow_from``)."""
+        """Copy the smaller store's tweets and their text (``Bounded.grow_from``)."""
         capacities = ("tweets_max", "text_bytes_max")
         if not only_grew(smaller.config, self.config, capacities=capacities, rules=("author_late_tweets_max",)):
             return False

@@ -1,4 +1,4 @@
-"""The tweet store's writer: tweet and engagement events onto the arrays of ``storage``."""
+"""The tweet store's writer: applies tweet and engagement events to the arrays of ``Tweets``."""
 
 from typing import Any
 
@@ -52,12 +52,12 @@ from engine.tweet_store.arrays import (
     unlink,
 )
 
-#: Rows whose tweets are fetched ahead together, so that their cache misses overlap.
+#: How many rows' tweets are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
 
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
 UNLABEL, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.FOLLOW), int(Kind.SERVED)
-#: What an edit cannot change.
+#: Flags that an edit cannot change.
 KEPT_FLAGS = int(TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET)
 
 FAVORITE, RETWEET, REPLY, QUOTE, CLICK, SHARE, IMPRESSION, NEGATIVE = range(8)
@@ -88,7 +88,7 @@ SIGN_OF[[Kind.UNFAVORITE, Kind.UNRETWEET]] = -1
 
 @inlined
 def _engage(s: Any, code: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
-    """Count an engagement; one with an unknown tweet makes a stub, unless it takes something back. Returns the slot."""
+    """Count an engagement; with an unknown tweet it makes a stub, unless it is an undo. Returns the slot."""
     sign = SIGN_OF[code]
     slot = np.int64(find(s.ids, tweet_id))
     if sign == 0:
@@ -140,7 +140,7 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
 
 @inlined
 def _edit(s: Any, batch: Any, row: Any) -> Any:
-    """EDIT: replace text, language and media flags of a tweet that is there."""
+    """EDIT: replace text, language and media flags of a tweet that was created and not deleted."""
     slot, at = np.int64(find(s.ids, batch.subject_id[row])), batch.payload[row]
     if slot < 0 or at < 0 or s.row[slot, STATE] & CREATED == 0 or s.row[slot, STATE] & DELETED != 0:
         s.header[EDITS_UNKNOWN] += 1
@@ -154,7 +154,7 @@ def _edit(s: Any, batch: Any, row: Any) -> Any:
 
 @kernel
 def _delete(s: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
-    """DELETE: for good, also when the create comes later; the text is wiped."""
+    """DELETE: permanent, even when the create comes later; the text is wiped."""
     slot = np.int64(find(s.ids, tweet_id))
     if slot < 0:
         take_slot(s, tweet_id, author_id, time_ms, STUB | DELETED)
@@ -174,14 +174,14 @@ def _names_a_tweet(code: Any) -> Any:
 
 @inlined
 def _resolve(s: Any, batch: Any, row: Any, slot: Any) -> Any:
-    """Say in the batch which tweet a row is about; ``slot`` is that of the tweet that it names, -1 when not held."""
+    """Write into the batch which tweet a row is about; ``slot``: of the tweet that the row names, -1 when not held."""
     code, tweet_id, author_id = np.int64(batch.kind[row]), batch.subject_id[row], batch.author_id[row]
     created_ms, original_id = np.int64(0), tweet_id
     if slot >= 0:
         created_ms = s.created_ms[slot]
         if author_id == ZERO or s.row[slot, STATE] & CREATED != 0:
             author_id = s.author_id[slot]
-        # What says something about its own tweet keeps the author that it names.
+        # Events of topic tweets (create, edit, delete …) keep the author that they name.
         if batch.author_id[row] == ZERO or code < CREATE or code == SERVED:
             batch.author_id[row] = author_id
         if s.row[slot, FLAGS] & RETWEET_FLAG != 0:
@@ -194,7 +194,7 @@ def _resolve(s: Any, batch: Any, row: Any, slot: Any) -> Any:
 
 @inlined
 def _same_tweet(batch: Any, row: Any) -> Any:
-    """Whether a row names the same tweet and the same author as the row before it, as that was resolved."""
+    """Whether a row names the same tweet and author as the row before it, whose author is already resolved."""
     return (
         batch.subject_id[row] == batch.subject_id[row - 1]
         and batch.author_id[row] == batch.author_id[row - 1]
@@ -212,7 +212,7 @@ def _resolve_as_before(batch: Any, row: Any) -> Any:
 
 @kernel
 def _prefetch(s: Any, kind: Any, tweet_id: Any, author_id: Any, start: Any, end: Any) -> Any:
-    """Ask for what the rows will need, step by step: id slots and chain heads; then the tweets' rows."""
+    """Prefetch what the rows will touch, step by step: id slots and chain heads; then the tweets' rows."""
     creates = 0
     for row in range(start, end):
         if _names_a_tweet(kind[row]):
@@ -236,7 +236,7 @@ def _prefetch(s: Any, kind: Any, tweet_id: Any, author_id: Any, start: Any, end:
                     prefetch(s.author_id, head)
                     prefetch(s.created_ms, head)
                     prefetch(s.row, head * ROW)
-    # What will be evicted: its id's slot, its author's entry.
+    # Tweets that will be evicted: the id's slot, the author's entry.
     for at in range(s.header[POSITION], min(s.header[POSITION] + creates, s.header[SIZE])):
         prefetch_id(s, s.ids.keys[at])
         prefetch(s.heads, head_home(s, s.author_id[at]))
@@ -249,7 +249,7 @@ def _prefetch(s: Any, kind: Any, tweet_id: Any, author_id: Any, start: Any, end:
 def apply(s: Any, batch: Any) -> Any:
     """Apply a batch's tweet and engagement rows in order, and resolve each row right after it was applied.
 
-    Writes every array of ``s``; of the batch, ``author_id`` (where the store knows better) and the resolved columns.
+    Writes every array of ``s``, the batch's resolved columns, and ``author_id`` where the store knows the author.
     """
     rows = batch.kind.shape[0]
     for row in range(rows):
