@@ -156,13 +156,13 @@ class EntityNames(Room):
         held = int(header[NAMES] - header[EVICTED])
         used = np.flatnonzero(names.ids.keys)
         if held != int(names.ids.header[id_map.SIZE]) or not np.array_equal(used, np.arange(held)):
-            raise InvariantError(f"entity_names: {held} names, but the map has others")
+            raise InvariantError(f"entity_names: {held} names are counted, but the map has others")
         if held < self.config.names_max and header[POSITION] != held:
             raise InvariantError("entity_names: the ring's position is not where the next name goes")
         if any(lookup(names.ids, int(names.ids.keys[at])) != at for at in used.tolist()):
             raise InvariantError("entity_names: a name cannot be found")
         if (names.start[used] + names.size[used] > header[WRITTEN]).any():
-            raise InvariantError("entity_names: a text ends behind what was written")
+            raise InvariantError("entity_names: a text ends after the last byte written")
 
     def grow_from(self, smaller: "EntityNames") -> bool:
         """Copy the smaller room's names and their text (``Bounded.grow_from``)."""

@@ -40,7 +40,7 @@ def check(state: GraphArrays, limits: Int64s) -> None:
         counts = np.bincount(own, minlength=len(records))
         degrees = records & _COUNT_MASK
         _require((counts == degrees + skips).all(), f"{side} degree + skips is not the number of log entries")
-        _require(((ids.keys != 0) == (counts > 0)).all(), f"a {side} index is held without need, or missing")
+        _require(((ids.keys != 0) == (counts > 0)).all(), f"a {side} index is held without log entries, or missing")
         _require((degrees <= degree_max).all(), f"a {side} degree is over its maximum")
         _require(((degrees > 0) == (records != 0)).all(), f"a {side} holds a slice without entries")
         _check_lists(state.arena, records, used, side, (own, other, seconds))
@@ -74,8 +74,11 @@ def _check_ids(ids: IdMap, side: str) -> None:
 def _check_undone(state: GraphArrays) -> None:
     _check_ids(state.undone, "undone")
     size, places = int(state.undone.header[id_map.SIZE]), len(state.undone_seconds)
-    _require(state.undone_seconds.max() <= max(0, int(state.scalars[Scalar.WATERMARK_S])), "an undo is of the future")
-    _require(0 <= state.undone_next[0] < places, "the next place for an undo is none")
+    _require(
+        state.undone_seconds.max() <= max(0, int(state.scalars[Scalar.WATERMARK_S])),
+        "an undo is newer than the watermark",
+    )
+    _require(0 <= state.undone_next[0] < places, "the next place for an undo is outside the table")
     _require(size == places or state.undone_next[0] == size, "undos are not in order of arrival")
 
 
@@ -97,7 +100,7 @@ def _check_free_lists(arena: SliceArena, used: NDArray[np.uint8]) -> None:
             total += 1 << c
             before, link = link, int(arena.entries[start])
     _require(total == arena.header[ring_slices.FREE_SLOTS], "free slots do not add up")
-    _require(np.count_nonzero(arena.marks > 0) == _free_count(arena), "a mark is left over")
+    _require(np.count_nonzero(arena.marks > 0) == _free_count(arena), "a mark belongs to no free slice")
 
 
 def _free_count(arena: SliceArena) -> int:
@@ -134,4 +137,4 @@ def _check_lists(
         for other, second in zip((entries & NODE_MASK).tolist(), seconds.tolist(), strict=True):
             key = (node, other, second)
             left[key] = left.get(key, 0) - 1
-            _require(left[key] >= 0, f"a {side} list has an edge that the log has not")
+            _require(left[key] >= 0, f"a {side} list has an edge that is not in the log")

@@ -15,7 +15,7 @@ PROOF_CELLS_MAX = 1_000_000
 
 
 class ProofLimitError(RequestError):
-    """More proofs were asked for than a request may have."""
+    """The request wants more proofs than a request may have."""
 
     code = "too_many_proofs"
 
@@ -47,7 +47,7 @@ def social_proof(
     """
     n = len(tweet_ids)
     if per_tweet_max < 1 or n * per_tweet_max > PROOF_CELLS_MAX:
-        raise ProofLimitError(f"{per_tweet_max} proofs for each of {n} tweets are not within 1 … {PROOF_CELLS_MAX}")
+        raise ProofLimitError(f"{n} tweets with {per_tweet_max} proofs each are not in 1 … {PROOF_CELLS_MAX} proofs")
     proof = SocialProof(
         np.zeros(n, np.int32),
         np.zeros((n, per_tweet_max), np.uint64),

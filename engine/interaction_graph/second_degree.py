@@ -117,7 +117,7 @@ def validate(request: SecondDegreeRequest) -> None:
     weights = request.seed_weights
     seeds = len(request.seed_user_ids)
     if not seeds or seeds != len(weights) or len(np.unique(request.seed_user_ids)) != seeds:
-        raise SeedsError(f"{seeds} seeds and {len(weights)} weights: there must be one for each, and seeds distinct")
+        raise SeedsError(f"{seeds} seeds and {len(weights)} weights: seeds are distinct, with one weight each")
     if not (weights.min() >= 0.0 and weights.max() < np.inf):
         raise SeedsError("weights are finite and not negative")
     if not 1 <= request.edges_per_seed_max <= EDGES_PER_SEED_MAX:
@@ -130,7 +130,9 @@ def validate(request: SecondDegreeRequest) -> None:
         raise CountOptionError("minima and ages are not negative, types are 0 … 15")
     lists = seeds + len(request.exclude_author_ids) + len(request.author_ids)
     if lists * request.edges_per_seed_max + len(request.exclude_tweet_ids) > EDGES_MAX:
-        raise CountBudgetError(f"{lists} seeds and authors with {request.edges_per_seed_max} edges each are too many")
+        raise CountBudgetError(
+            f"{lists} seeds and authors with {request.edges_per_seed_max} edges each are over {EDGES_MAX} edges"
+        )
 
 
 def needs_of(request: SecondDegreeRequest, who: int = BUT_AUTHORS) -> tuple[Any, ...]:

@@ -88,7 +88,7 @@ def second_degree_entities(
     k, p, t = request.results_max, request.proofs_max, tweets_per_proof_max
     if not 0 <= t <= TWEETS_PER_PROOF_MAX or k * p * t > PROOF_TWEETS_MAX:
         raise CountOptionError(
-            f"tweets_per_proof_max is 0 … {TWEETS_PER_PROOF_MAX}, and {PROOF_TWEETS_MAX} over all results and proofs"
+            f"tweets_per_proof_max is 0 … {TWEETS_PER_PROOF_MAX}, at most {PROOF_TWEETS_MAX} over all proofs"
         )
     first, second = scratch
     sizes = sizes_of(graph, request)
@@ -98,7 +98,7 @@ def second_degree_entities(
     kind = np.int64(entity_type)
     pairs = int(entity_kernels.plan_entities(g, e, first.ints, sizes, seeds, weights, *terms, kind))
     if pairs > PAIRS_MAX:
-        raise CountBudgetError(f"{pairs} pairs of an engagement and what its tweet carries are over {PAIRS_MAX}")
+        raise CountBudgetError(f"{pairs} pairs of an engagement and an entity of its tweet are over {PAIRS_MAX}")
     rows = max(1, min(pairs, entities.config.users_max))
     more = Sizes(1 << max(4, (2 * rows - 1).bit_length()), rows, max(1, pairs), k, p)
     second.reserve(tally_size(more) + ranking_size(more) + 2 * (more.rows + more.proofs), more.rows)

@@ -103,7 +103,7 @@ def decode(payload: NDArray[np.uint8]) -> Reputations:
     """
     count = int.from_bytes(payload[:REPUTATION_HEAD_BYTES].tobytes(), "little")
     if payload.size < REPUTATION_HEAD_BYTES or payload.size != reputation_bytes(count):
-        raise InvariantError(f"a reputation model of {count} accounts has not {payload.size} bytes")
+        raise InvariantError(f"a reputation model of {count} accounts cannot have {payload.size} bytes")
     ranks_at = REPUTATION_HEAD_BYTES + 8 * count
     scores_at = ranks_at + 4 * count
     return Reputations(

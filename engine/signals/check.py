@@ -50,7 +50,7 @@ def _order(store: s.Store) -> list[int]:
         order.append(at - 1)
         _require(len(order) <= len(store.viewers), "the order of activity has a cycle")
         before, at = at, int(store.order[at - 1, s.OLDER])
-    _require(store.header[s.OLDEST] == before, "the order of activity ends elsewhere")
+    _require(store.header[s.OLDEST] == before, "the order of activity does not end at the oldest viewer")
     return order
 
 
@@ -71,7 +71,7 @@ def _check_list(store: s.Store, v: int, which: int) -> list[int]:
     per = s.per_block(which)
     name = f"viewer {v}, list {which}"
     if not first:
-        _require(last == 0 and span == 0, f"{name}: no block but a length")
+        _require(last == 0 and span == 0, f"{name}: a length, but no block")
         return []
     chain = _chain(store, first, len(store.blocks))
     _require(chain[-1] == last, f"{name}: ends at {chain[-1]}, not at {last}")

@@ -26,7 +26,7 @@ def check(graph: s.Graph) -> None:
     for user in range(len(graph.users)):
         record = graph.users[user].tolist()
         known = graph.ids.keys[user] != 0
-        _require(known == (incident[user] > 0), f"user {user} is mapped but has no edge, or the other way round")
+        _require(known == (incident[user] > 0), f"user {user}: mapped without edges, or not mapped with edges")
         _require(record[s.INCIDENT] == incident[user], f"user {user}: incident count {record[s.INCIDENT]}")
         _require(known or not any(record), f"user {user}: unused but not zero")
         for at in (0, int(s.FOLLOWERS_AT)):
@@ -64,8 +64,8 @@ def _check_edges(graph: s.Graph) -> tuple[dict[tuple[int, int], tuple[int, int]]
         if flags & s.FOLLOW:
             follows[source, target] = sequences
         else:
-            _require(sequences == (0, 0), f"edge {source}→{target} follows nobody but has a place")
-    _require(not graph.sequences[graph.edges == 0].any(), "an empty table slot has a place in a list")
+            _require(sequences == (0, 0), f"edge {source}→{target} is no follow but has a sequence")
+    _require(not graph.sequences[graph.edges == 0].any(), "an empty table slot has a sequence")
     return follows, incident
 
 
