@@ -1,1 +1,1 @@
-"""Made-up traffic: events, viewers, servers as processes of their own."""
+"""Synthetic traffic: events, viewers, and servers in separate processes."""

@@ -1,8 +1,9 @@
-"""An open-loop load of feed requests from a process of its own, with as little work a feed as a client can do.
+"""An open-loop load of feed requests from a separate process, with as little work per feed as a client can do.
 
-Requests are sent when they are due, answered or not, and a latency counts from when the request was due: a server
-that stalls is charged for everybody who would have come meanwhile. The client speaks websocket frames itself: it
-masks with zeros, finds the request's id at its place in the answer and decodes nothing else, about 30 µs of CPU a feed.
+Each request is sent when it is due, whether or not earlier ones are answered, and its latency counts from when it was
+due: a stalled server is charged for every request that came due meanwhile. The client speaks websocket frames itself:
+it masks with zeros, finds the request's id at a fixed place in the answer and decodes nothing else. This takes about
+30 µs of CPU per feed.
 """
 
 import asyncio
@@ -17,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SUBPROTOCOL: Final = "murmuration.v1.json"
-#: Connections that are opened at a time.
+#: Connections opened at the same time.
 OPENING_MAX: Final = 64
 OPEN_TIMEOUT_S: Final = 60.0
-#: How long the answers of one load are waited for after its last request.
+#: How long to wait for the answers of a load after its last request.
 SETTLE_S: Final = 5.0
 #: Entries are counted in the first answer of a load, and in every ``COUNTED_EVERY``-th after it.
 COUNTED_EVERY: Final = 16
@@ -38,8 +39,8 @@ class Load(NamedTuple):
 
 
 class LoadResult(NamedTuple):
-    """What a load met. ``latency_ms`` (answered) is from due to answered; ``late_ms_max`` is how late the client sent
-    at worst; ``cpu_s`` is the client's own."""
+    """Figures of a load. ``latency_ms`` (float64, one per answer) is the time from due to answered; ``late_ms_max`` is
+    the longest delay with which the client sent a request; ``cpu_s`` is the client's own CPU time."""
 
     sent: int
     latency_ms: NDArray[np.float64]
@@ -67,7 +68,7 @@ class _Viewer(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is not one by its class
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transport does not subclass it
         key = base64.b64encode(self._viewer_id.to_bytes(16, "little")).decode()
         self.transport.write(
             f"GET /v1/feed?viewer={self._viewer_id} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
@@ -97,7 +98,7 @@ class _Viewer(asyncio.Protocol):
             self.ready.set_exception(error)
 
     def _take_frame(self) -> bool:
-        """Handle the first frame of the buffer; False when it is not whole yet."""
+        """Handle the first frame of the buffer; False if the frame is not complete yet."""
         buffer = self._buffer
         if len(buffer) < 2:
             return False
@@ -129,7 +130,7 @@ class _Viewer(asyncio.Protocol):
 
 
 class _Client:
-    """The connections, and the load that runs at present."""
+    """The connections, and the load that is running."""
 
     def __init__(self) -> None:
         self.viewers: list[_Viewer] = []
@@ -175,14 +176,14 @@ class _Client:
         self._latency_s, self._errors, self._entries = [], 0, []
         cpu_s, began_s, late_s = time.process_time(), time.perf_counter(), 0.0
         for number, (at_s, viewer) in enumerate(zip(due, who, strict=True)):
-            while (wait_s := began_s + at_s - time.perf_counter()) > 0:  # noqa: ASYNC110 (time is what is waited for)
+            while (wait_s := began_s + at_s - time.perf_counter()) > 0:  # noqa: ASYNC110 (waits for a time)
                 await asyncio.sleep(wait_s)
             late_s = max(late_s, -wait_s)
             request_id = b"%d" % (self._first_id + number)
             self._due[request_id] = began_s + at_s
             self.viewers[viewer].send(_TEXT, _FEED + request_id + b'"}')
             if number % 8 == 0:
-                await asyncio.sleep(0)  # answers are read even while the sending lags
+                await asyncio.sleep(0)  # read answers even while sending lags
         self._first_id += count
         ended_s = time.perf_counter()
         while len(self._latency_s) + self._errors < count and time.perf_counter() < ended_s + SETTLE_S:  # noqa: ASYNC110
@@ -206,7 +207,7 @@ async def _serve(pipe: Connection, host: str, port: int, viewer_ids: Sequence[in
         pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send(None)
-    # In a thread: pings are answered while nothing is asked for.
+    # ``recv`` runs in a thread, so that pings are answered between loads.
     while (load := await asyncio.to_thread(pipe.recv)) is not None:
         pipe.send(await client.run(load))
 
@@ -218,7 +219,7 @@ def _main(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> 
 
 
 class LoadProcess:
-    """The client's process: ``open``, any number of ``run``, ``close``. All of them block."""
+    """The client's process: call ``open``, ``run`` any number of times, ``close``. All of them block."""
 
     def __init__(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -226,10 +227,10 @@ class LoadProcess:
         self._process = context.Process(target=_main, args=(theirs, host, port, list(viewer_ids)), daemon=True)
 
     def open(self) -> None:
-        """Start it and connect every viewer.
+        """Start the process and connect every viewer.
 
         Raises:
-            ConnectionError: the server would not have them.
+            ConnectionError: the server refused a connection.
         """
         self._process.start()
         problem = self._receive()
@@ -250,7 +251,7 @@ class LoadProcess:
         return self._pipe.recv()
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         if self._process.is_alive():
             self._pipe.send(None)
             self._process.join(5)

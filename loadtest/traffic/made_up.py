@@ -1,7 +1,7 @@
-"""Made-up traffic at full speed: what a busy product's log looks like, without a society behind it.
+"""Synthetic traffic for full speed: events like those in a busy product's log, without a society.
 
-Benchmarks need millions of events that look right to the engine (kinds in real proportions, power-law people and
-tweets, ids that collide in no cache-friendly way), not events that make sense to a reader.
+Benchmarks need millions of events that look right to the engine (kinds in realistic proportions, power-law people and
+tweets, ids without a cache-friendly pattern), not events that make sense to a reader.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.batch import SNOWFLAKE_EPOCH_MS, Kind
 
-#: Shares of kinds: mostly looks, as in any feed.
+#: Shares of kinds: mostly impressions, as in any feed.
 MIX = {
     Kind.IMPRESSION: 0.40,
     Kind.FAVORITE: 0.20,
@@ -69,7 +69,7 @@ def make_traffic(
 ) -> Traffic:
     """``count`` events spread evenly over ``span_ms``; people and tweets are drawn by power laws.
 
-    The first event about a tweet may come before its create does; that happens in real logs too.
+    The first event about a tweet may come before the tweet's create, as in real logs.
     """
     rng = np.random.default_rng(seed)
     kinds = np.array(list(MIX), np.uint8)
@@ -84,7 +84,7 @@ def make_traffic(
     author_id = (tweet % people).astype(np.uint64) * np.uint64(2_654_435_761) + np.uint64(1)
     created = kind == Kind.CREATE
     follow = kind == Kind.FOLLOW
-    # Every create is of a new tweet: a serial number above those that engagements speak of.
+    # Every create is of a new tweet, with an id that no engagement has.
     fresh = ((timestamp_ms - SNOWFLAKE_EPOCH_MS) << 22).astype(np.uint64) | (
         np.arange(count, dtype=np.uint64) & np.uint64(0x3FFFFF)
     )

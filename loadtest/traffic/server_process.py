@@ -1,4 +1,4 @@
-"""A ``murmuration serve`` of its own: started, waited for, ended or killed. For benchmarks and crash tests."""
+"""A ``murmuration serve`` process to start, wait for, end or kill. For benchmarks and crash tests."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ import aiohttp
 from engine.errors import MurmurationError
 
 START_TIMEOUT_S = 120.0
-#: Of a process's standard error so much is remembered, to be told when it fails.
+#: The last lines of standard error that are kept for the message when a process fails.
 _LINES_MAX = 200
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses at this moment."""
+    """A TCP port that is unused at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -39,7 +39,7 @@ class ServerProcess:
 
     @classmethod
     async def spawn(cls, environment: Mapping[str, str], *words: str, port: int | None = None) -> "ServerProcess":
-        """Start ``murmuration serve`` with these variables (MURMURATION__…) and further words."""
+        """Start ``murmuration serve`` with these variables (MURMURATION__…) and further arguments."""
         port = free_port() if port is None else port
         variables = os.environ | dict(environment) | {"MURMURATION__SERVING__PORT": str(port)}
         process = await asyncio.create_subprocess_exec(
@@ -54,19 +54,19 @@ class ServerProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self._process.returncode is not None
 
     @property
     def output(self) -> str:
-        """The last lines of its standard error."""
+        """The last lines of the process's standard error."""
         return "".join(self._lines)
 
     async def until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until ``/readyz`` says so.
+        """Wait until ``/readyz`` answers 200.
 
         Raises:
-            MurmurationError: the process ended, or is not ready in time; with its last words.
+            MurmurationError: the process ended or was not ready in time; the message has its last lines of output.
         """
         deadline = time.monotonic() + timeout_s
         async with aiohttp.ClientSession() as session:
@@ -82,7 +82,7 @@ class ServerProcess:
         raise MurmurationError(f"the server was not ready within {timeout_s:.0f} s: {self.output[-4000:]}")
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal (SIGKILL: no farewell), wait, and return the exit code."""
+        """Send a signal, wait for the end of the process, and return the exit code."""
         if not self.ended:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
@@ -93,7 +93,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(environment: Mapping[str, str]) -> AsyncIterator[ServerProcess]:
-    """A ready server that is told to stop when the block ends."""
+    """A ready server; it gets SIGTERM when the block ends."""
     server = await ServerProcess.spawn(environment)
     try:
         await server.until_ready()

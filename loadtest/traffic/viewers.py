@@ -1,7 +1,7 @@
-"""Viewers who read real feeds over websockets and answer them: an open-loop load.
+"""Viewers who read real feeds over websockets and react to them: an open-loop load.
 
-Arrivals do not wait for responses, and a latency is counted from the moment the request was due, not from when it
-could be sent: a server that stalls is charged for everybody who would have come meanwhile (no coordinated omission).
+Arrivals do not wait for responses, and a latency counts from when the request was due, not from when it could be sent:
+a stalled server is charged for every request that came due meanwhile (no coordinated omission).
 """
 
 import asyncio
@@ -28,12 +28,13 @@ Publish = Callable[[list[Event]], Awaitable[None]]
 
 
 class ViewersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``in_flight_max`` bounds the requests that wait at once, over all connections: an arrival beyond it is counted
-    as ``shed``, not sent.
+    """``in_flight_max`` bounds the requests that wait at once, over all connections; a request beyond this is not sent
+    and counts as ``shed``.
 
-    A connection is one person's. The ``spared`` most active people get none where there are enough others: they are
-    whom the page offers, and a feed whose viewer also reads it elsewhere changes at every reading (what was seen
-    there is gone here). For the same reason a person should read rarely: many connections, not few.
+    Each connection belongs to one person. The ``spared`` most active people get no connection if there are enough
+    others. The demo page offers these people to visitors, and if a simulated viewer read the same feed too, tweets it
+    had seen would vanish from the visitor's page. For the same reason each person should read rarely, so use many
+    connections.
     """
 
     connections: int = 256
@@ -47,8 +48,8 @@ class ViewersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class ViewerStats:
-    """What the viewers met; readable while they run. ``errors`` counts by name (the protocol's error names, and
-    ``timeout``, ``disconnected``, ``shed``, ``publish``)."""
+    """Figures of the viewers; readable while they run. ``errors`` counts by name: the protocol's error names, and
+    ``timeout``, ``disconnected``, ``shed``, ``publish``."""
 
     def __init__(self) -> None:
         self.feeds_served = 0
@@ -89,7 +90,7 @@ class _FeedError(Exception):
 
 
 class _Connection:
-    """One viewer's websocket, opened when first needed and again after it was lost."""
+    """One viewer's websocket, opened at the first request and reopened after it was lost."""
 
     def __init__(
         self, session: aiohttp.ClientSession, url: str, viewer_id: int, stats: ViewerStats, token: str | None
@@ -144,7 +145,7 @@ class _Connection:
                     timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S_MAX),
                 )
             except (aiohttp.ClientError, OSError) as error:
-                # Back off, spread by viewer, so that a server that comes back is not met by everybody at once.
+                # Back off for a time that differs by viewer, so that a restarted server is not flooded.
                 self._failures += 1
                 spread = 0.5 + (self.viewer_id % 64) / 64.0
                 self._retry_at_s = loop.time() + spread * min(_RECONNECT_S_MAX, 0.1 * 2.0**self._failures)
@@ -185,7 +186,7 @@ class _Connection:
 
 
 class _Load:
-    """What one run of viewers shares."""
+    """Everything that the visits of one run share."""
 
     def __init__(
         self,
@@ -202,7 +203,7 @@ class _Load:
         self.now_ms = now_ms
 
     async def visit(self, connection: _Connection, request_id: int, due_s: float) -> None:
-        """One feed, from the moment it was due to the reactions to it."""
+        """Ask for one feed, count it, and publish the reactions to it."""
         loop = asyncio.get_running_loop()
         frame = {"type": "feed", "limit": self.config.limit, "explain": self.config.explain}
         try:
@@ -222,7 +223,7 @@ class _Load:
             return
         try:
             await self.publish(reactions)
-        except Exception:  # whatever the log raises is the log's to explain; the viewers go on and count it
+        except Exception:  # whatever the log raises, the viewers count it and go on
             self.stats.errors["publish"] += 1
         else:
             self.stats.reactions += len(reactions)
@@ -241,11 +242,11 @@ async def run_viewers(
     token: Callable[[int], str] | None = None,
     viewer_ids: Sequence[int] | None = None,
 ) -> ViewerStats:
-    """Let viewers ask for feeds, ``feeds_per_s`` of them a second, and react, until ``stop`` is set.
+    """Let viewers ask for ``feeds_per_s`` feeds per second and react to them, until ``stop`` is set.
 
-    ``url`` is the websocket's (``ws://host:port/v1/feed``); ``publish`` takes what the viewers do to the log;
-    ``now_ms`` gives the events their time; ``token`` makes a viewer's token where the server wants one. ``stats`` may
-    be handed in to be watched. Server errors, time-outs and lost connections are counted, never raised.
+    ``url`` is the websocket's (``ws://host:port/v1/feed``); ``publish`` appends the reactions to the log; ``now_ms``
+    gives the events their time; ``token`` makes a viewer's token if the server wants one. Pass ``stats`` to watch
+    the figures during the run. Server errors, time-outs and lost connections are counted, never raised.
     """
     config = config or ViewersConfig()
     stats = stats or ViewerStats()
@@ -254,10 +255,10 @@ async def run_viewers(
     rng = np.random.default_rng(config.seed)
     loop = asyncio.get_running_loop()
     visits: set[asyncio.Task[None]] = set()
-    # Every connection stays open: aiohttp's own limit of 100 would leave the others waiting for ever.
+    # Every connection stays open: with aiohttp's default limit of 100, the others would wait for ever.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         connections = [_Connection(session, url, v, stats, token(v) if token else None) for v in people]
-        # 42 bits of the clock and 22 of a counter, as snowflakes: unique over restarts too.
+        # 42 bits of the clock and 22 of a counter, as in snowflake ids: unique across restarts, too.
         first_id = (now_ms() << 22) & 0x7FFF_FFFF_FFFF_FFFF
         try:
             number = 0
@@ -279,7 +280,7 @@ async def run_viewers(
 
 
 def _readers(society: Society, config: ViewersConfig) -> list[int]:
-    """The most active people after those who are spared."""
+    """The most active people after the ``spared`` ones."""
     spared = max(0, min(config.spared, society.config.people - config.connections))
     return society.viewer_ids(spared + config.connections)[spared:]
 
@@ -287,7 +288,7 @@ def _readers(society: Society, config: ViewersConfig) -> list[int]:
 async def _arrivals(
     clock: Callable[[], float], per_s: float, stop: asyncio.Event, rng: np.random.Generator, kind: str
 ) -> AsyncIterator[float]:
-    """The times at which requests are due, each yielded when it has come (or late, but never skipped)."""
+    """The times at which requests are due; each is yielded when it has come (perhaps late, but never skipped)."""
     due_s = clock()
     while True:
         due_s += float(rng.exponential(1.0 / per_s)) if kind == "poisson" else 1.0 / per_s
