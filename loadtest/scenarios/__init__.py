@@ -1,1 +1,1 @@
-"""Whole runs: the demo, and servers that are killed under load."""
+"""Whole runs: the demo, and a server that is killed under load."""

@@ -1,9 +1,9 @@
-"""Real processes killed at random moments under load, and a check that nothing was lost, doubled or told wrong.
+"""Real processes killed at random moments under load, and a check that nothing was lost, doubled or wrong.
 
-A server process is fed over HTTP and asked for feeds; SIGKILL ends it at a moment drawn from the seed (while it
-starts, while it works, while it writes snapshots), and the next one goes on. At the end everything that was
-acknowledged must have been applied exactly once, the state must be the one that the whole log gives, every feed must
-audit as identical, and nobody may have been shown again what they had reported as seen.
+A server process gets events over HTTP and requests for feeds. SIGKILL ends it at a moment drawn from the seed (while it
+starts, works, or writes snapshots), and the next process goes on. At the end, every acknowledged event must have been
+applied exactly once, the state must equal the one that the whole log gives, every feed must audit as identical, and
+no viewer may have been shown a tweet again after reporting it as seen.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ from streams.log.interface import EventLog, Format, TopicPartition
 
 PEOPLE: Final = 40
 READERS: Final = 2
-#: What was reported as seen so long ago must not be shown again by the same server; by the next one, never.
+#: Seconds after which a server must not show a tweet that was reported to it as seen. The next server never may.
 FRESH_S: Final = 5.0
-#: A kill comes so long after the process was started, or after it was ready.
+#: Seconds from the start of the process to an early kill, and from its readiness to any other kill.
 STARTING_S: Final = (0.0, 3.0)
 WORKING_S: Final = (0.3, 2.0)
-#: Share of kills that do not wait for the process to be ready.
+#: Share of early kills, which do not wait for the process to be ready.
 EARLY: Final = 0.25
 
 Disturb = Callable[[int], Awaitable[None]]
@@ -50,7 +50,7 @@ async def _nothing(kill: int) -> None:
 
 
 def environment_of(config: Config, port: int) -> dict[str, str]:
-    """What makes ``serve`` run this configuration's log, folder and rooms, with snapshots all the time."""
+    """The environment variables that make ``serve`` run this configuration."""
     return {
         **_variables("MURMURATION", msgspec.to_builtins(config)),
         "MURMURATION__SERVING__PORT": str(port),
@@ -72,13 +72,13 @@ def _variables(prefix: str, section: Mapping[str, Any]) -> dict[str, str]:
 
 
 class _RefusedError(Exception):
-    """The server has said no (not ready, the log away): the person comes back."""
+    """The server refused (it is not ready, or cannot reach the log); the person comes back later."""
 
 
 class Crowd:
     """People who publish events, read feeds and report what they saw; they outlive every server.
 
-    What the server acknowledged is remembered here: ``favorites`` and ``followed`` by event id, ``seen`` by viewer.
+    Remembers everything that the server acknowledged: ``favorites`` by event id, ``seen`` by viewer.
     """
 
     def __init__(self, seed: int) -> None:
@@ -87,7 +87,7 @@ class Crowd:
         self.tweets: list[int] = []
         #: Event id → tweet.
         self.favorites: dict[int, int] = {}
-        #: By viewer: tweet → when the report was acknowledged (monotonic s), -inf once the server was gone.
+        #: By viewer: tweet → when the report was acknowledged (monotonic s), or -inf if a server that is gone did it.
         self.seen: dict[int, dict[int, float]] = defaultdict(dict)
         self.acknowledged = 0
         self.feeds = 0
@@ -162,7 +162,7 @@ class Crowd:
         self.shown_again += [(viewer, tweet) for tweet in shown if seen.get(tweet, math.inf) < asked - FRESH_S]
         few = shown[: self._random.randint(0, 3)]
         if few:
-            # The answer to this request says that the report is in the log.
+            # An answer to this request means that the report is in the log.
             await self._ask(ws, type="feed", limit=1, seen=[str(tweet) for tweet in few])
             seen.update(dict.fromkeys(few, time.monotonic()))
 
@@ -189,9 +189,9 @@ async def run(
     disturb: Disturb = _nothing,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Kill the server so many times, then check; ``disturb`` is called before each kill, under load, with its number.
+    """Kill the server ``kills`` times, then check. ``disturb`` is called under load with the kill's number before it.
 
-    Returns what was done and what the checks found; ``failed`` lists what must not be (empty: all is well).
+    Returns counts and the results of the checks; ``failed`` lists all violations (empty: all is well).
 
     Raises:
         MurmurationError: a server did not start again.
@@ -236,9 +236,9 @@ async def _one_life(
 
 
 async def check(config: Config, crowd: Crowd, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that must hold when all servers are gone."""
+    """Check everything that must hold when all servers are gone; the results by name."""
     failed: list[str] = []
-    # What was appended after the last server stopped reading is applied by the next: this one.
+    # This engine applies the events that were appended after the last server stopped reading.
     async with running_engine(config) as (engine, event_log):
         await wait_applied(engine, event_log, timeout_s=60)
         engine.state.check()
@@ -255,7 +255,7 @@ async def check(config: Config, crowd: Crowd, environment: Mapping[str, str]) ->
 
 
 def _applied_once(state: EngineState, crowd: Crowd, written: dict[int, int]) -> list[str]:
-    """Favorites: acknowledged ones are in the log, and each in the log counts once in its tweet's total."""
+    """Check favorites: each acknowledged one is in the log, and each in the log counts once in its tweet's total."""
     failed = [f"event {event} was acknowledged, and is not in the log" for event in crowd.favorites.keys() - written]
     counts = Counter(written.values())
     tweets = np.array(crowd.tweets, np.uint64)
@@ -281,7 +281,7 @@ async def _favorites(event_log: EventLog) -> dict[int, int]:
             for run in await tail.poll(records_max=4000, timeout_s=1.0):
                 for value, form in zip(run.values, run.formats, strict=True):
                     if form is not Format.JSON:
-                        continue  # what was seen
+                        continue  # reports of seen tweets are packed
                     event = json.loads(value)
                     if event["type"] == "favorite":
                         found[int(event["id"])] = int(event["tweet_id"])

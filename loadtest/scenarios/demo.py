@@ -1,7 +1,7 @@
 """``murmuration demo``: a society, the log, the engine and the page in one process.
 
-The society lives by itself (``tick``), and some of its people read real feeds over real websockets and react to
-what they are shown; everything goes through the log like anybody else's events.
+The society acts by itself (``tick``), and some of its people read real feeds over real websockets and react to
+them. All their events go through the log, as any publisher's do.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ READY_TIMEOUT_S = 120.0
 
 
 class DemoOptions(NamedTuple):
-    """What ``murmuration demo`` was told."""
+    """The options of ``murmuration demo``."""
 
     seconds: float | None = None
     json: bool = False
@@ -51,7 +51,7 @@ def now_ms() -> int:
 
 
 async def publish_events(event_log: EventLog, events: list[Event]) -> None:
-    """Append what the society did, each event to its topic."""
+    """Append the society's events, each to its topic."""
     records: dict[str, list[NewRecord]] = {}
     for event in events:
         records.setdefault(event.topic, []).append(NewRecord(value=encode(event), key=event.key))
@@ -59,7 +59,7 @@ async def publish_events(event_log: EventLog, events: list[Event]) -> None:
 
 
 async def live(society: Society, event_log: EventLog, from_ms: int) -> None:
-    """Let the society's time pass with the clock, for ever; a log that is away is waited for."""
+    """Let the society's time pass with the clock, for ever; events that the log cannot take are lost."""
     while True:
         await asyncio.sleep(TICK_S)
         until_ms = now_ms()
@@ -71,7 +71,7 @@ async def live(society: Society, event_log: EventLog, from_ms: int) -> None:
 
 
 class Meter:
-    """Counts between two looks, for the status line and the summary."""
+    """Figures for the status line and the summary."""
 
     def __init__(self, instance: Running, stats: ViewerStats) -> None:
         self.instance, self.stats = instance, stats
@@ -81,7 +81,7 @@ class Meter:
         self.first_buckets = self.last_buckets = instance.engine.metrics.append_freshness.snapshot()
 
     def line(self) -> str:
-        """One status line; figures since the last one."""
+        """One status line, with figures since the last line."""
         now_s, events, feeds = time.monotonic(), self.instance.engine.state.events, self.stats.feeds_served
         buckets = self.instance.engine.metrics.append_freshness.snapshot()
         seconds = max(now_s - self.last_s, 1e-9)
@@ -108,7 +108,7 @@ class Meter:
 
 @asynccontextmanager
 async def _log_url(options: DemoOptions) -> AsyncIterator[str]:
-    """The demo's log: the one it was given, or a fresh one that goes with the demo."""
+    """The demo's log: the given one, or a new one that is deleted when the demo ends."""
     if options.log is not None:
         yield options.log
         return
@@ -117,7 +117,7 @@ async def _log_url(options: DemoOptions) -> AsyncIterator[str]:
 
 
 async def run_demo(config: Config, options: DemoOptions) -> None:
-    """Run until ``options.seconds`` are over, or Ctrl-C."""
+    """Run until ``options.seconds`` are over or Ctrl-C is pressed."""
     configure_logging()
 
     def say(line: str) -> None:
