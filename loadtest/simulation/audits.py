@@ -1,4 +1,4 @@
-"""Every served feed on record, audited by the engine's own means from the files and the log that are left."""
+"""Audits every recorded feed with the engine's own auditor, from the files and the log that are left after a run."""
 
 from collections import Counter
 
@@ -16,13 +16,14 @@ from streams.events.served_records import decode_served
 async def check_audits(
     config: Config, broker: Broker, platter: Platter, lineage: Lineage, *, log_lost: bool, chance: Chance
 ) -> Counter[str]:
-    """Audit all; returns how many came to which outcome. ``log_lost``: retention may have taken what an audit needs.
+    """Audit all feeds; returns the count of each outcome. ``log_lost``: retention may have taken records that audits
+    need.
 
-    A feed of a version that is still part of the history must be identical, and one that went with the power must be
-    recognised as such (or be the same by chance). None may ever be different.
+    A feed of a version that is still part of the history must be identical. A feed of a version that a power cut took
+    back must be recognized as such (or be the same by chance). No feed may be different.
 
     Raises:
-        CheckError: an audit came to what it may not.
+        CheckError: an audit had an outcome that is not allowed.
     """
     disk = reading_disk(platter, chance)
     store = Store.open(disk, segment_bytes=config.durable.journal_segment_bytes, snapshots_keep=1, writable=False)

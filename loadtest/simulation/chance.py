@@ -1,8 +1,8 @@
-"""Where a simulation's faults come from: named streams of draws from one seed, and the trace of what happened.
+"""The source of a simulation's faults: named random streams from one seed, and the trace of a run.
 
-Each part of the world draws from a stream of its own, so that a change of one part moves the others' faults as little
-as possible. Everything drawn that matters is noted with its virtual time: a trace is what a failing seed is read by,
-and two runs of one seed must give the same one.
+Each part of the world draws from its own stream, so that changing one part changes the faults of the others as little
+as possible. Every draw that matters is noted with its virtual time. People read the trace to understand a failing seed,
+and two runs of one seed must give the same trace.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class Trace:
-    """What happened in a run, line by line, in virtual time."""
+    """The events of a run, one line each, with their virtual times."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        #: The virtual time, set by whoever makes the loop.
+        #: The virtual time; the code that makes the loop sets it.
         self.time_s: Callable[[], float] = lambda: 0.0
 
     def note(self, what: str) -> None:
@@ -26,7 +26,7 @@ class Trace:
         self.lines.append(f"{self.time_s():10.3f} {what}")
 
     def digest(self) -> str:
-        """SHA-256 of all lines: equal digests mean that the same things happened."""
+        """SHA-256 of all lines: equal digests mean equal runs."""
         return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()
 
 
@@ -40,7 +40,7 @@ class Chance:
         self._random = random.Random(f"{seed}/{name}")
 
     def stream(self, name: str) -> "Chance":
-        """A stream of its own, by name."""
+        """An independent stream with this name."""
         return Chance(self._seed, f"{self.name}/{name}", self.trace)
 
     def note(self, what: str) -> None:
@@ -56,7 +56,7 @@ class Chance:
         return self._random.randint(low, high)
 
     def seconds(self, low: float, high: float) -> float:
-        """A time between the two, mostly nearer to ``low``."""
+        """A time from ``low`` to ``high``, mostly nearer to ``low``."""
         return low + (high - low) * self._random.random() ** 2
 
     def choice(self, items: Sequence[T]) -> T:
@@ -70,7 +70,7 @@ class Chance:
         return picked
 
     def sample(self, items: Sequence[T], count: int) -> list[T]:
-        """So many different items, or all when there are fewer, in drawn order."""
+        """``count`` different items in drawn order; all items if there are fewer."""
         return self._random.sample(items, min(count, len(items)))
 
     def bytes(self, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What must hold when a run is over, judged from outside: by the log's records, plain Python and an empty state."""
+"""The checks at the end of a run, made from outside: with the log's records, plain Python and an empty state."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ from streams.events.models import TOPIC as MODELS
 from streams.log.interface import Records, TopicPartition
 from streams.ordering.pieces import Piece
 
-#: Where a refused record, or a row of it, stood.
+#: Topic, partition and offset of a refused record, and its row if only one row was refused.
 Place = tuple[str, int, int, int | None]
 
 
 class Reader:
-    """Every record that ever was in the log, those that retention has removed included."""
+    """Every record that was ever in the log, including those that retention has removed."""
 
     def __init__(self, broker: Broker) -> None:
         self.records: dict[TopicPartition, dict[int, Stored]] = {
@@ -39,7 +39,7 @@ class Reader:
         """The records of a run.
 
         Raises:
-            CheckError: they are not so many.
+            CheckError: the log had other records there.
         """
         partition = self.records[run.partition]
         found = [partition[offset] for offset in range(run.first, run.last + 1) if offset in partition]
@@ -49,7 +49,7 @@ class Reader:
 
 
 class Horizon:
-    """Which events are kept, by a model as plain as can be: an id is a duplicate while it is among the last ones."""
+    """Which events are kept, by a simple model: an id is a duplicate while it is among the last ``events_max`` ids."""
 
     def __init__(self, events_max: int) -> None:
         self.events_max = events_max
@@ -62,7 +62,7 @@ class Horizon:
         """Which rows of a batch are to be applied."""
         keep = []
         for kind, event_id in zip(batch.kind.tolist(), batch.id.tolist(), strict=True):
-            if not 72 <= kind < 96:  # those rows follow the tweet they are of
+            if not 72 <= kind < 96:  # rows of these kinds belong to the create before them, and share its fate
                 self._last_kept = self._enter((sum(kind >= border for border in (64, 96, 128, 160, 192)), event_id))
             keep.append(self._last_kept)
         return np.array(keep, np.bool_)
@@ -78,10 +78,10 @@ class Horizon:
 
 
 class Checks:
-    """The checks of a run; ``run`` makes them all."""
+    """The checks of a run; ``run`` makes all of them."""
 
     def __init__(self, configs: Sequence[Config], broker: Broker) -> None:
-        """``configs``: all that there were, the first one first."""
+        """``configs``: all configurations of the run, in order."""
         self._configs, self._config, self._broker = configs, configs[0], broker
         self._reader = Reader(broker)
         self.models = ModelsInForce(self._config.rooms.models)
@@ -93,7 +93,7 @@ class Checks:
         """Check everything; returns the digest of the state that the whole lineage gives.
 
         Raises:
-            CheckError: something is not as it must be.
+            CheckError: a check fails.
         """
         passed_over = self._check_coverage(lineage)
         horizon = Horizon(self._config.rooms.deduplication.events_max)
@@ -118,7 +118,7 @@ class Checks:
         return digest
 
     def _check_lost(self, lost: Lineage) -> set[Place]:
-        """Hold what was observed of lost versions against them; returns what could not be used there."""
+        """Check the observations of versions that were lost; returns the places of those versions' dead letters."""
         asking = Asking(self._configs)
         letters: set[Place] = set()
         for at in replay(lost, self._reader.read, max(lost.observed, default=(0, 0))[0]):
@@ -127,7 +127,8 @@ class Checks:
         return letters
 
     def _check_coverage(self, lineage: Lineage) -> list[Run]:
-        """Each record was applied exactly once, in order, unless it was gone before; returns what was passed over."""
+        """Check that each record was applied exactly once and in order, unless it was lost before; returns the runs
+        that were passed over."""
         passed_over: list[Run] = []
         applied: dict[TopicPartition, list[int]] = {}
         for where in self._reader.records:
@@ -147,7 +148,7 @@ class Checks:
         return passed_over
 
     def _pass_over(self, where: TopicPartition, first: int, end: int, passed_over: list[Run]) -> list[int]:
-        """Offsets that there were in the range; noted as passed over."""
+        """The offsets of all records in the range, which are added to ``passed_over``."""
         offsets = [offset for offset in sorted(self._reader.records[where]) if first <= offset < end]
         if offsets:
             passed_over.append(Run(where, offsets[0], offsets[-1], len(offsets)))
@@ -166,7 +167,7 @@ class Checks:
 
     def _check_acknowledged(self, acknowledged: Mapping[int, int], horizon: Horizon, passed_over: list[Run]) -> None:
         gone = {event_id for run in passed_over for event_id in self._decode(run).batch.id.tolist()}
-        # With a horizon wider than the run, exactly once; else a duplicate may come when its first is forgotten.
+        # If the horizon is wider than the run: exactly once. Otherwise a duplicate may come once its first is forgotten.
         wide = len(horizon.kept) < self._config.rooms.deduplication.events_max
         for event_id in acknowledged:
             times = horizon.kept[event_id]
@@ -174,11 +175,11 @@ class Checks:
                 raise CheckError(f"event {event_id} was acknowledged and applied {times} times")
 
     def _check_dead_letters(self, letters: set[Place], once: set[Place], passed_over: list[Run]) -> None:
-        """Every letter is there, and no other, but for records that were applied before they were passed over, and
-        those that a lost version could not use (``once``).
+        """Check that every expected letter is there, and no other. Allowed in addition are letters of records that were
+        applied before they were passed over, and of records that a lost version could not use (``once``).
 
-        A model's record that is there twice is a duplicate or not, and refused or not, by how many events of other
-        topics came between: this may have been different in versions that were lost.
+        If a model's record is in the log twice, the number of events of other topics in between decides whether the
+        second is a duplicate, and so whether it is refused. Lost versions may have had another number of such events.
         """
         written = set()
         for partition in self._broker.topics[DEAD_LETTERS]:
@@ -192,7 +193,7 @@ class Checks:
             raise CheckError(f"dead letters are missing for {missing[:3]}, and {more[:3]} are none")
 
     def _model_places(self, run: Run) -> list[Place]:
-        """Where the records of a run stand, if it is of models."""
+        """The places of a run's records if the run is of topic ``models``; else empty."""
         topic, number = run.partition
         return [(topic, number, offset, None) for offset in self._reader.read(run).offsets] if topic == MODELS else []
 
@@ -208,7 +209,7 @@ class Checks:
 
 
 def _places(piece: Piece, decoded: Decoded, rows: list[int]) -> set[Place]:
-    """Where the records of these rows stand."""
+    """The places of the records that these rows come from."""
     places: list[Place] = [(run.topic, run.partition, offset, None) for run in piece for offset in run.offsets]
     record_of_row = np.repeat(np.arange(len(places)), decoded.record_row_counts)
     return {places[int(record_of_row[row])] for row in rows}

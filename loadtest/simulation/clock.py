@@ -1,7 +1,7 @@
 """An event loop whose time is virtual: when nothing is ready, the clock jumps to the next timer.
 
-A run of minutes takes milliseconds, and the order in which callbacks run depends on nothing but the program. There
-are no threads: what would go to an executor runs on the loop, after a delay that ``executor_delay_s`` draws.
+A run of minutes takes milliseconds, and the order of callbacks depends only on the program. There are no threads: a
+function given to an executor runs on the loop, after a delay that ``executor_delay_s`` draws.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from engine.errors import MurmurationError
 
 Ts = TypeVarTuple("Ts")
 
-#: So many rounds of callbacks without any time passing are a loop that waits for itself.
+#: If no time passes in this many rounds of callbacks, the loop is considered stuck.
 ROUNDS_AT_ONE_TIME_MAX = 1_000_000
 
 
 class StuckError(MurmurationError):
-    """Nothing will ever happen again: every task waits for another, or there are no more timers."""
+    """Nothing more can happen: every task waits for another and no timer is set, or no time passes any more."""
 
     code = "simulation_stuck"
 
 
 class _NoWaiting(selectors.BaseSelector):
-    """Knows the loop's own wake-up socket (which nobody writes to) and turns waiting into passing of time."""
+    """A selector that never waits: it moves the virtual time forward instead. No registered socket is ever ready."""
 
     def __init__(self) -> None:
         self._keys: dict[int, selectors.SelectorKey] = {}
@@ -59,7 +59,7 @@ class _NoWaiting(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The loop of a simulation; its time starts at 0. Raises ``StuckError`` where a real one would wait for ever."""
+    """The loop of a simulation; its time starts at 0. Raises ``StuckError`` where a real loop would wait for ever."""
 
     def __init__(self, executor_delay_s: Callable[[], float] = lambda: 0.0) -> None:
         self._waiting = _NoWaiting()
@@ -70,11 +70,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._waiting.now_s
 
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], Any], *args: *Ts) -> asyncio.Future[Any]:
-        """Run ``func`` on the loop, after the drawn delay; ``executor`` is not looked at."""
+        """Run ``func`` on the loop, after the drawn delay; ``executor`` is ignored."""
         done: asyncio.Future[Any] = self.create_future()
 
         def run() -> None:
-            if done.cancelled():  # a thread would not have heard of it either, had it begun already
+            if done.cancelled():  # cancelled before it began, as an executor's queued work can be
                 return
             try:
                 result = func(*args)
@@ -91,5 +91,5 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Any = None
     ) -> asyncio.Handle:
-        """There is one thread: no wake-up is needed."""
+        """As ``call_soon``: there is only one thread, so no wake-up is needed."""
         return self.call_soon(callback, *args, context=context)

@@ -1,4 +1,4 @@
-"""A viewer's connection: the server's own ``Outbox``, in front of a client that reads fast, slowly or not at all."""
+"""A viewer's connection: the server's own ``Outbox``, with a client that reads fast, slowly or not at all."""
 
 import asyncio
 from typing import Any, cast
@@ -14,12 +14,12 @@ from streams.server.outbox import Outbox, SlowConsumerError
 
 BUFFER_BYTES_MAX = 20_000
 SEND_TIMEOUT_S = 5.0
-#: How long a client that takes nothing may stay after the first frame it did not take.
+#: Longest time that a client may stay connected after the first frame that it did not read.
 CUT_S_MAX = 2 * SEND_TIMEOUT_S
 
 
 class _Wire:
-    """Socket, transport and stream writer at once, as far as an outbox needs them."""
+    """Stands for socket, transport and stream writer, as far as an outbox uses them."""
 
     def __init__(self, bytes_per_s: float) -> None:
         self._bytes_per_s = bytes_per_s
@@ -58,21 +58,21 @@ class _Wire:
 
 
 class Connection:
-    """One connection after the other: a client that is cut comes back, as another reader perhaps."""
+    """A client that connects again after it was cut; it may then read at another speed."""
 
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
         self._wire: _Wire | None = None
         self._outbox: Outbox | None = None
         self._writing: asyncio.Task[None] | None = None
-        #: How often a client was cut for not reading.
+        #: How often the client was cut for not reading.
         self.cuts = 0
 
     async def send(self, frame: bytes) -> None:
-        """Give the outbox an answer, on a new connection when there is none.
+        """Give the outbox an answer; connects first if there is no connection.
 
         Raises:
-            CheckError: a client that takes nothing is still connected, or its buffers are over their bounds.
+            CheckError: a client that does not read is still connected, or its buffers exceed their bounds.
         """
         if self._writing is not None and self._writing.done():
             await self._buried(self._writing)

@@ -1,7 +1,8 @@
-"""What goes wrong in a run: bad weather for everybody, and each client's and process's own bad luck.
+"""The faults of a run: bad weather for everybody, and bad luck for single clients and processes.
 
-Weather is drawn before the run: when the log is away (refusing, or never answering) and when the disk is full. Luck is
-drawn as the run goes. Once the weather is ``calm`` nothing fails any more: what then does not come to rest is a bug.
+Weather is drawn before the run: when the log is away (it refuses, or never answers) and when the disk is full. Luck is
+drawn during the run. Once the weather is ``calm``, nothing fails any more; a run that then does not come to rest has
+found a bug.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from streams.log.interface import LogUnavailableError, TopicPartition
 
 
 class Rates(NamedTuple):
-    """How often what goes wrong, drawn once a run: some runs have no faults of a sort, some have many."""
+    """How often each kind of fault happens, drawn once per run: a run may have none of a kind, or many."""
 
     log_absences: int
     disk_full_times: int
@@ -26,7 +27,7 @@ class Rates(NamedTuple):
     power_cuts: float
     executor_delay_s: float
     failing_jobs: float
-    #: How often a life has another configuration than the one before it.
+    #: The chance that a life has another configuration than the life before.
     changes: float
 
     @classmethod
@@ -72,11 +73,11 @@ class Weather:
         return _Spell(begin_s, begin_s + chance.seconds(0.1, longest_s), chance.happens(0.4))
 
     def log_away(self) -> _Spell | None:
-        """The absence of the log that it is now, if any."""
+        """The current absence of the log; None if the log is there."""
         return None if self.calm else self._now(self._absences)
 
     def disk_full(self) -> bool:
-        """Whether there is no room on the disk now."""
+        """Whether the disk is full now."""
         return not self.calm and self._now(self._full) is not None
 
     def _now(self, spells: Sequence[_Spell]) -> _Spell | None:
@@ -85,7 +86,7 @@ class Weather:
 
 
 class ClientFaults:
-    """A client's way to the log (``LogFaults``), as long as its process lives."""
+    """The faults between one client and the log (``LogFaults``); raises Crash once the client's process is dead."""
 
     def __init__(self, weather: Weather, rates: Rates, chance: Chance, life: Life) -> None:
         self._weather, self._rates, self._chance, self._life = weather, rates, chance, life
@@ -146,11 +147,11 @@ class ClientFaults:
 
 
 class ProcessFaults:
-    """Where one life of the process ends by its disk (``DiskFaults``); one that is not ``mortal`` does not."""
+    """The disk faults of one life of the process (``DiskFaults``). Only a ``mortal`` life dies in a disk operation."""
 
     def __init__(self, weather: Weather, chance: Chance, *, mortal: bool) -> None:
         self._weather = weather
-        #: Some die before they serve (a start takes a few operations), most later, some never.
+        #: Some lives die before they serve (a start takes a few operations), most die later, some never.
         operations = chance.choice([20, 100, 100, 400, 0])
         self._left = chance.integer(1, operations) if mortal and operations else 0
 

@@ -1,4 +1,4 @@
-"""Jobs in a run: there is no fork, so the work is done at once, and what becomes of its child is drawn."""
+"""Jobs in a run: there is no fork, so the work is done at once, and the fate of the imagined child is drawn."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from loadtest.simulation.faults import Rates, Weather
 from loadtest.simulation.lineage import Lineage
 from streams.jobs.computation import ResultTooLargeError
 
-#: How long a child may work; longer than a job may take (``draw_config``), now and then.
+#: Longest time that a child works; sometimes longer than a job may take (``draw_config``).
 CHILD_S_MAX = 8.0
 
 
 class DrawnComputation:
-    """A result that comes after a while, unless the child is killed, hangs, or makes too much."""
+    """A result that comes after a while, unless the child is killed, hangs, or its result is too large."""
 
     pause_s = 0.0
 
@@ -40,7 +40,7 @@ class DrawnComputation:
 
 
 class DrawnJobs:
-    """Starts computations in one life of the process; what they make is observed, to be made again in the end."""
+    """Starts computations in one life of the process, and notes their results; the final checks compute them again."""
 
     def __init__(
         self, state: Callable[[], EngineState], lineage: Lineage, weather: Weather, rates: Rates, chance: Chance
@@ -49,10 +49,10 @@ class DrawnJobs:
         self._chance = chance
 
     def start(self, work: Callable[[], bytes], size_max: int) -> DrawnComputation:
-        """Do the work, and draw what becomes of it.
+        """Do the work, and draw the fate of the child.
 
         Raises:
-            OSError: there is no child.
+            OSError: the child could not be started.
         """
         fate = "well"
         if not self._weather.calm and self._chance.happens(self._rates.failing_jobs):

@@ -1,26 +1,26 @@
-"""One life of the process: from its start to its end, whatever that is."""
+"""One life of the process: from its start to its end, by whatever cause."""
 
 
 class Crash(BaseException):
-    """The process ends here. Not an Exception: nothing may catch it on its way out."""
+    """The process ends here. Not an Exception, so that no ``except Exception`` catches it on the way out."""
 
 
 class Life:
-    """Shared by everything through which a process touches the world: once dead, it touches nothing any more."""
+    """Shared by everything through which a process touches the world: a dead process must not touch it any more."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.dead = False
-        #: Why it ended, for the trace.
+        #: Why the life ended, for the trace.
         self.cause = ""
 
     def check(self) -> None:
-        """Raises Crash when this life is over."""
+        """Raise Crash if this life is over."""
         if self.dead:
             raise Crash(self.cause)
 
     def end(self, cause: str) -> None:
-        """End it here and now.
+        """End this life now, from inside.
 
         Raises:
             Crash: always.
@@ -29,6 +29,6 @@ class Life:
         raise Crash(cause)
 
     def kill(self, cause: str) -> None:
-        """End it from outside."""
+        """End this life from outside."""
         if not self.dead:
             self.dead, self.cause = True, cause

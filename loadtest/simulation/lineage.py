@@ -1,9 +1,9 @@
-"""What was applied, version by version, as seen from outside: the reference that every state and feed is held against.
+"""The pieces that were applied, version by version, as seen from outside: the reference for every state and feed.
 
-A lineage is written down while the run goes on: each piece that a state applied, each gap it passed over, each change
-of the rooms' configuration, and what was observed at each version (a state's digest, a feed). A power cut can take
-versions back; what was observed of those stays in a lineage of its own. At the end each lineage is applied to an empty
-state, piece by piece, by nothing but ``Decoder`` and ``EngineState.apply``: everything observed must come out again.
+A lineage is recorded during the run: each piece that a state applied, each gap that was passed over, each change of the
+rooms' configuration, and all observations at each version (digests of states, feeds). A power cut can take versions
+back; the observations of those versions are kept in a separate lineage. At the end, each lineage is applied to an empty
+state, piece by piece, with only ``Decoder`` and ``EngineState.apply``: every observation must come out again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,18 +34,18 @@ from streams.recovery.effects import dead_letters
 
 
 class CheckError(MurmurationError):
-    """Something is not as it must be: the run has failed."""
+    """A check failed, and with it the run."""
 
     code = "simulation_failed"
 
 
-#: A version, and how many gaps were passed over and configurations changed until then: after either, a state is
-#: another at the same version.
+#: A version, and how many gaps and changes of configuration came before: each of them changes the state without
+#: changing the version.
 Place = tuple[int, int]
 
 
 class Change(NamedTuple):
-    """After ``version`` the rooms are those of ``config``; ``began`` says what came over of each."""
+    """After ``version`` the rooms are those of ``config``; ``began`` says what became of each room."""
 
     version: int
     config: Config
@@ -53,8 +53,8 @@ class Change(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What was seen at a version: digests of the state, and where; feeds with the hash of their configuration and their
-    digest; results of graph queries; and models that jobs made (packed)."""
+    """The observations at a version: digests of the state, and where each was taken; feeds with the hash of their
+    configuration and their digest; results of graph queries; and models that jobs made (packed)."""
 
     digests: list[tuple[str, str]]
     feeds: list[tuple[Request, str, str]]
@@ -63,15 +63,15 @@ class Observed(NamedTuple):
 
 
 class Lineage:
-    """A line of versions from the empty state: what each applied, and the gaps passed over between them."""
+    """A sequence of versions from the empty state: the piece of each, and the gaps and changes between them."""
 
     def __init__(self, config: Config) -> None:
-        #: That of the beginning.
+        #: The configuration at the beginning.
         self.config = config
         self.versions: list[tuple[Run, ...]] = []
-        #: In the order in which they happened.
+        #: Gaps and changes, in the order in which they happened.
         self.marks: list[Gap | Change] = []
-        #: Where the log was when the history began, by partition: 0 where it does not say.
+        #: First offsets when the history began, by partition; a missing partition began at 0.
         self.start: dict[TopicPartition, int] = {}
         self.observed: dict[Place, Observed] = {}
 
@@ -81,7 +81,7 @@ class Lineage:
         return tuple(mark for mark in self.marks if isinstance(mark, Gap))
 
     def changed(self, change: Change) -> None:
-        """The rooms' configuration is another one from here on."""
+        """Note that the rooms' configuration changes here."""
         if change.version != self.version:
             raise CheckError(f"the configuration changes after version {change.version}, not after {self.version}")
         self.marks.append(change)
@@ -92,10 +92,10 @@ class Lineage:
         return len(self.versions)
 
     def applied(self, version: int, piece: Piece) -> None:
-        """A state has applied this piece as this version, for the first time or again.
+        """Note that a state has applied this piece as this version, for the first time or again.
 
         Raises:
-            CheckError: it does not follow, or is another piece than the first time.
+            CheckError: the version does not follow, or had another piece the first time.
         """
         runs = tuple(runs_of(piece))
         if version <= self.version:
@@ -107,23 +107,23 @@ class Lineage:
         self.versions.append(runs)
 
     def saw_state(self, version: int, digest: str, where: str) -> None:
-        """A state at this version has this digest."""
+        """Note that a state at this version has this digest."""
         self._at(version).digests.append((digest, where))
 
     def saw_feed(self, feed: Feed, request: Request) -> None:
-        """A feed was served."""
+        """Note a served feed."""
         self._at(feed.version).feeds.append((request, feed.config_hash, feed_digest(feed)))
 
     def saw_results(self, version: int, query: GraphQuery, results: bytes) -> None:
-        """A query of the interaction graph was answered (results as JSON)."""
+        """Note the results (JSON) of a query of the interaction graph."""
         self._at(version).queries.append((query, results))
 
     def saw_model(self, version: int, packed: bytes) -> None:
-        """The reputation job has made this of the state at a version."""
+        """Note the model that the reputation job made from the state at a version."""
         self._at(version).models.append(packed)
 
     def take_back(self, version: int, gaps: tuple[Gap, ...]) -> "Lineage | None":
-        """Go on from this version and with these gaps; what is lost is returned as a lineage of its own."""
+        """Go on from this version with these gaps; the lost versions are returned as a separate lineage."""
         lost = None
         if version < self.version:
             lost = Lineage(self.config)
@@ -140,9 +140,9 @@ class Lineage:
 
 
 class Replayed(NamedTuple):
-    """A place of the reference, the state there and its configuration; ``piece`` and ``decoded``: None after a mark.
+    """One place of the reference, with the state and its configuration. ``piece`` and ``decoded``: None after a mark.
 
-    ``dead``: what the piece had that could not be used, whether the decoder or the state refused it.
+    ``dead``: the piece's dead letters, of records that the decoder or the state refused.
     """
 
     version: int
@@ -178,7 +178,7 @@ def replay(lineage: Lineage, read: Callable[[Run], Records], upto: int) -> Itera
 
 
 def _carried_over(before: EngineState, change: Change, lineage: Lineage, read: Callable[[Run], Records]) -> EngineState:
-    """The state after a change of the configuration: what is not late is taken over, what is late built again."""
+    """The state after a change of the configuration: rooms that begin late are rebuilt or empty, others taken over."""
     config, began = change.config, change.began
     state = EngineState(config.rooms)
     late = carry_over(state, before, [room.name for room in before.parts if room.name not in began.since])
@@ -200,7 +200,7 @@ def _carried_over(before: EngineState, change: Change, lineage: Lineage, read: C
 
 
 class Asking:
-    """Asks states for feeds again, each at the version it is at, under the configurations they were served with."""
+    """Computes feeds, queries and models again from replayed states; feeds under the configuration of their time."""
 
     def __init__(self, configs: Iterable[Config]) -> None:
         self._configs = {feed_hash(config): config for config in configs}
@@ -209,7 +209,7 @@ class Asking:
         self._scratch = Scratch()
 
     def ask(self, request: Request, config_hash: str, state: EngineState) -> Feed:
-        """The feed at this version."""
+        """The feed that this state gives."""
         if state is not self._state:
             self._state, self._products = state, {}
         if config_hash not in self._products:
@@ -224,19 +224,19 @@ class Asking:
         )
 
     def model(self, state: EngineState, config: Config) -> bytes:
-        """The reputation model that this version's state gives, packed."""
+        """The reputation model that this state gives, packed."""
         return pack(ReputationJob(config.jobs.reputation, config.rooms.models).compute(state))
 
     def results(self, query: GraphQuery, state: EngineState) -> bytes:
-        """The results of a query at this version, as JSON."""
+        """The results of a query of this state, as JSON."""
         return orjson.dumps(query.look(state, self._scratch)().results)
 
 
 def check_observed(observed: Mapping[Place, Observed], at: Replayed, asking: Asking) -> int:
-    """Hold what was seen at a version against the reference; returns how many things were seen.
+    """Compare the observations at a version with the reference; returns how many there were.
 
     Raises:
-        CheckError: something differs.
+        CheckError: an observation differs.
     """
     seen = observed.get((at.version, at.marks))
     if seen is None:

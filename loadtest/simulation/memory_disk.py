@@ -1,12 +1,12 @@
 """A disk in memory that loses power, tears writes and fills up, as the seed says.
 
-``Platter`` is what outlives the process: files, and of each what has reached the disk for sure. ``FaultyDisk`` is one
-life's view of it, and where the process dies: at any operation, before, after or in the middle of it.
+``Platter`` outlives the process: it holds the files, and for each file the bytes that have surely reached the disk.
+``FaultyDisk`` is the view of one life, which may die at any operation: before, after or in the middle of it.
 
-What survives. A killed process leaves everything that was written, the last write perhaps in part. A power cut leaves
-what was synced; of what came after, a drawn part, perhaps with zeros at its end where the length reached the disk
-before the bytes. Names are made, replaced and removed on the disk in that order, as journaling file systems do, but
-how many of those since the last sync of a folder are there after a power cut is drawn.
+After a kill, everything written survives; the last write perhaps in part. After a power cut, synced bytes survive, and
+a drawn part of later bytes, perhaps with zeros at the end, as if the length had reached the disk before the bytes.
+Names are created, replaced and removed on the disk in the order of the calls, as in journaling file systems; how many
+of the changes since the last sync of a folder survive a power cut is drawn.
 """
 
 import errno
@@ -19,47 +19,47 @@ from streams.durable.disk import Buffer, Disk, File
 
 
 class Inode:
-    """A file: what a reader sees, and what is on the disk for sure."""
+    """A file: the bytes that a reader sees, and the bytes that are surely on the disk."""
 
     def __init__(self, content: bytes = b"") -> None:
         self.content = bytearray(content)
         self.synced = content
-        #: So many first bytes are the same in both: less than ``synced`` has once the file was cut short.
+        #: Length of the prefix that both share; shorter than ``synced`` after the file was cut.
         self.common = len(content)
 
     def cut(self, size: int) -> None:
-        """Cut the file short; the disk hears of it with the next sync."""
+        """Cut the file; the cut reaches the disk with the next sync."""
         del self.content[size:]
         self.common = min(self.common, size)
 
     def sync(self) -> None:
-        """Everything seen is on the disk."""
+        """Bring the whole content to the disk."""
         self.synced = bytes(self.content)
         self.common = len(self.synced)
 
 
 class Platter:
-    """Files by name, as seen; ``change`` and ``sync_names`` say what a power cut leaves of the names."""
+    """Files by name, as readers see them. ``change`` and ``sync_names`` decide which names survive a power cut."""
 
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
         self.names: dict[str, Inode] = {}
         self._synced_names: dict[str, Inode] = {}
-        #: Names given (or taken: None) since the last sync of a folder, together what happens at once.
+        #: Names given (or removed: None) since the last sync of a folder; each dict is one atomic change.
         self._unsynced: list[dict[str, Inode | None]] = []
 
     def change(self, changes: dict[str, Inode | None]) -> None:
-        """Give names to files, or take them away (None); all at once."""
+        """Give names to files, or remove them (None), in one atomic change."""
         self._unsynced.append(changes)
         _change(self.names, changes)
 
     def sync_names(self) -> None:
-        """All names are on the disk as they are."""
+        """Bring all names to the disk as they are."""
         self._synced_names = dict(self.names)
         self._unsynced.clear()
 
     def lose_power(self) -> None:
-        """Forget what was not synced, but for a drawn part of it."""
+        """Drop everything that was not synced, except a drawn part of it."""
         kept = self._chance.integer(0, len(self._unsynced))
         names = self._synced_names
         for changes in self._unsynced[:kept]:
@@ -94,14 +94,14 @@ class DiskFaults(Protocol):
     """When the disk of one life fails."""
 
     def full(self) -> bool:
-        """Whether there is no room now."""
+        """Whether the disk is full now."""
 
     def dies(self, operation: str) -> bool:
         """Whether the process ends in this operation."""
 
 
 class FaultyDisk(Disk):
-    """One life's disk. ``on_sync`` hears the name of every file that was brought to the disk."""
+    """The disk of one life. ``on_sync`` is called with the name of every file that was synced."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class FaultyDisk(Disk):
     # What open files do
 
     def write(self, name: str, inode: Inode, data: bytes) -> None:
-        """Append to a file: whole, or a part and then the end of the process or of the room."""
+        """Append to a file: all of ``data``, or a part before the process ends or the disk is full."""
         self._life.check()
         if self._faults.dies("write"):
             part = self._chance.integer(0, len(data))
@@ -172,7 +172,7 @@ class FaultyDisk(Disk):
         inode.content += data
 
     def sync(self, name: str, inode: Inode) -> None:
-        """Bring a file's bytes to the disk; a full one may say only now that it is."""
+        """Bring a file's bytes to the disk; a full disk may refuse only now."""
         self._step("sync", name)
         if self._faults.full() and inode.content != inode.synced and self._chance.happens(0.5):
             self._refuse_when_full(name)
@@ -181,7 +181,7 @@ class FaultyDisk(Disk):
         self._step("after the sync of", name)
 
     def _step(self, operation: str, name: str) -> None:
-        """An operation begins; the process may end before it does anything."""
+        """Begin an operation; the process may end here, before the operation does anything."""
         self._life.check()
         if self._faults.dies(operation):
             self._life.end(f"{operation} {name}")
@@ -225,5 +225,5 @@ class NoDiskFaults:
 
 
 def reading_disk(platter: Platter, chance: Chance) -> FaultyDisk:
-    """The files as they are now, for those who only look."""
+    """The files as they are now, for checks that only read."""
     return FaultyDisk(platter, NoDiskFaults(), chance, Life(0))

@@ -1,8 +1,8 @@
-"""An event log in memory that fails as real ones do: late, lost or doubled answers, absence, reads that return little.
+"""An event log in memory that fails like real logs: late, lost or doubled answers, absences, reads that return little.
 
-``Broker`` is what outlives a crash of the engine: the partitions. ``MemoryLog`` is one client's handle on it, an
-``EventLog`` like the others (it passes their contract tests); ``LogFaults`` says what goes wrong. Reads interleave
-partitions anew for each tail, as Kafka's do: what order a first run saw is known from its journal alone.
+``Broker`` holds the partitions and outlives a crash of the engine. ``MemoryLog`` is one client's handle on it, an
+``EventLog`` like the others (it passes their contract tests). ``LogFaults`` decides what fails. Each tail interleaves
+partitions anew, as Kafka's reads do, so only the journal knows the order that a first run saw.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from streams.log.placement import check_sizes, place
 
 
 class Stored(NamedTuple):
-    """A record in the broker."""
+    """A record as the broker stores it."""
 
     offset: int
     append_ms: int
@@ -36,7 +36,8 @@ class Stored(NamedTuple):
 
 
 class Partition:
-    """Records by offset, with gaps where ``skip`` left them. ``removed`` keeps what retention took, for checks."""
+    """Records by offset, with gaps where offsets were skipped. ``removed`` keeps the records that retention took, for
+    the checks."""
 
     def __init__(self) -> None:
         self.records: list[Stored] = []
@@ -53,7 +54,7 @@ class Partition:
         return offset
 
     def index(self, offset: int) -> int:
-        """Where the first record at or after the offset stands."""
+        """Index in ``records`` of the first record at or after the offset."""
         low, high = 0, len(self.records)
         while low < high:
             middle = (low + high) // 2
@@ -78,11 +79,11 @@ class Broker:
         self.time_ms = time_ms
         self.topics: dict[str, list[Partition]] = {}
         self.bells: list[asyncio.Event] = []
-        #: Whether retention has taken records that nobody was done with.
+        #: Whether retention has taken records that the engine still needed.
         self.careless = False
 
     def create_topics(self, partitions: Mapping[str, int]) -> None:
-        """Create those that do not exist yet, by full name."""
+        """Create the topics (full names) that do not exist yet."""
         for topic, count in partitions.items():
             self.topics.setdefault(topic, [Partition() for _ in range(count)])
 
@@ -100,40 +101,40 @@ class Broker:
             bell.set()
 
     def add_partition(self, topic: str) -> None:
-        """One more partition of a topic (full name), as an operator adds it."""
+        """Add a partition to a topic (full name), as an operator does."""
         self.topics[topic].append(Partition())
         self.ring()
 
 
 class LogFaults(Protocol):
-    """What goes wrong between a client and the broker. ``NoFaults`` is a good day."""
+    """The faults between a client and the broker. ``NoFaults`` has none."""
 
     async def reach(self, what: str) -> None:
-        """Called before each request; may take its time.
+        """Called before each request; may wait.
 
         Raises:
             LogUnavailableError: the request never arrived.
         """
 
     async def answer(self, what: str) -> None:
-        """Called after a request was carried out, before the client hears of it; may take its time.
+        """Called after a request was carried out, before the client gets the answer; may wait.
 
         Raises:
             LogUnavailableError: the answer was lost.
         """
 
     def written(self, partitions: Sequence[int]) -> Sequence[int]:
-        """Which of an append's partitions are written to; with others left out, no acknowledgement follows."""
+        """Which of an append's partitions are written; if any is left out, the append is not acknowledged."""
 
     def skipped(self) -> int:
         """How many offsets stay unused before the next record."""
 
     def poll_order(self, partitions: Sequence[TopicPartition], available: Sequence[int]) -> list[tuple[int, int]]:
-        """Which partitions (by index) to take how many records of, in order; at least one record in all."""
+        """(index of a partition, number of records) in the order in which to take them; at least one record in all."""
 
 
 class NoFaults:
-    """Everything works at once; runs come partition by partition."""
+    """Nothing fails and nothing waits; runs come partition by partition."""
 
     async def reach(self, what: str) -> None:
         pass
@@ -152,7 +153,7 @@ class NoFaults:
 
 
 class MemoryLog(EventLog):
-    """A client of a broker."""
+    """One client of a broker."""
 
     def __init__(
         self, broker: Broker, faults: LogFaults, *, topic_prefix: str = "", record_bytes_max: int = 1_000_000
@@ -240,12 +241,12 @@ class MemoryLog(EventLog):
     # What a tail needs
 
     def check_open(self) -> None:
-        """Raises LogUnavailableError when the handle is closed."""
+        """Raise LogUnavailableError if the handle is closed."""
         if not self._opened:
             raise LogUnavailableError("the log is not open")
 
     async def ask(self, what: str) -> None:
-        """Reach the broker, or fail to."""
+        """Reach the broker; raises LogUnavailableError if the faults say so."""
         self.check_open()
         await self._faults.reach(what)
         self.check_open()
@@ -258,7 +259,7 @@ class MemoryLog(EventLog):
         return partitions
 
     def forget(self, tail: "MemoryTail") -> None:
-        """A tail was closed."""
+        """Note that a tail was closed."""
         if tail in self._tails:
             self._tails.remove(tail)
 
@@ -313,7 +314,7 @@ class MemoryTail(Tail):
                 continue
 
     def _follow(self) -> None:
-        """Take in partitions that were not there before."""
+        """Add partitions that were created since."""
         for topic in self._followed:
             for number in range(len(self._log.topic(topic))):
                 self._positions.setdefault(TopicPartition(topic, number), 0)

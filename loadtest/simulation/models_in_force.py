@@ -1,4 +1,4 @@
-"""Which versions of models are in force, by rules as plain as can be: a model's parts are in one record here."""
+"""Which versions of models are current, by simple rules: in the simulation a model has a single part."""
 
 from hashlib import sha256
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class _Version(NamedTuple):
 
 
 class ModelsInForce:
-    """Holds a state's models against the events that were applied, from the first on."""
+    """Compares a state's models with the events that were applied, from the first event on."""
 
     def __init__(self, config: ModelsConfig) -> None:
         self._bytes_max = REPUTATION.bytes_max(config)
@@ -29,11 +29,11 @@ class ModelsInForce:
         self.refused = 0
 
     def configure(self, config: ModelsConfig) -> None:
-        """The room has this configuration from now on."""
+        """Use this configuration of the room from now on."""
         self._bytes_max = REPUTATION.bytes_max(config)
 
     def take(self, batch: EventBatch, keep: NDArray[np.bool_]) -> list[int]:
-        """Apply the rows of a batch that are kept; returns those that must be refused."""
+        """Apply the rows of a batch that are kept; returns the rows that the state must refuse."""
         refused = []
         for row in np.flatnonzero(keep & np.isin(batch.kind, [Kind.MODEL_PART, Kind.MODEL_COMMIT])).tolist():
             if batch.subject_id[row] != REPUTATION.name_hash:
@@ -48,10 +48,10 @@ class ModelsInForce:
         return refused
 
     def check(self, version: int, state: EngineState) -> None:
-        """Hold a state against what is in force.
+        """Compare a state with the rules.
 
         Raises:
-            CheckError: another version is, or other bytes are.
+            CheckError: the state has another version or other bytes.
         """
         number, payload = self._in_force
         names = {REPUTATION.name: str(number)} if number else {}

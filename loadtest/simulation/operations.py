@@ -1,4 +1,4 @@
-"""Who looks after the log in a run: partitions are added, old records removed, not always with care."""
+"""The operator of the log in a run: adds partitions and removes old records, not always with care."""
 
 import asyncio
 
@@ -15,15 +15,15 @@ _ADDED_TO = ("engagements", "tweets", "served")
 class Operator:
     """Changes the log while the engine follows it.
 
-    Careful retention takes only what the newest snapshot stands for. Careless retention takes anything: then a start
-    may have to pass over a gap.
+    Careful retention removes only records that the newest snapshot covers. Careless retention removes any records; a
+    start may then have to pass over a gap.
     """
 
     def __init__(self, broker: Broker, platter: Platter, chance: Chance) -> None:
         self._broker, self._platter, self._chance = broker, platter, chance
 
     async def work(self, seconds: float) -> None:
-        """What is done in a run, at drawn times."""
+        """Do the operator's work of a run, at drawn times."""
         acts = self._chance.choice([[], [], ["add"], ["careful"], ["careful", "careful", "add"], ["careless", "add"]])
         times = sorted(self._chance.seconds(0.0, seconds) for _ in acts)
         for time_s, act in zip(times, acts, strict=True):

@@ -1,4 +1,4 @@
-"""Who uses the engine in a run: producers that publish until they are heard, viewers who ask, look and react."""
+"""The users of the engine in a run: producers that publish until acknowledged, viewers who ask, look and react."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ RETRY_S = 0.7
 
 
 class Producer:
-    """Publishes to the log, again and again until it is acknowledged; so records may be there twice."""
+    """Publishes to the log and repeats until acknowledged, so records may be in the log twice."""
 
     def __init__(
         self, broker: Broker, weather: Weather, rates: Rates, chance: Chance, acknowledged: Counter[int]
@@ -37,7 +37,7 @@ class Producer:
         self.acknowledged = acknowledged
 
     async def publish(self, publication: Publication) -> None:
-        """Append until acknowledged; sometimes once more, as if nobody had known."""
+        """Append until acknowledged."""
         while True:
             try:
                 await self.log.append(publication.topic, publication.records)
@@ -47,7 +47,7 @@ class Producer:
         self.acknowledged.update(publication.event_ids)
 
     async def work(self, publications: Iterable[tuple[float, Publication]]) -> None:
-        """Publish at their times, mostly in their order; some twice, some after later ones."""
+        """Publish each at its time, mostly in order; some twice, some after later ones."""
         held: list[Publication] = []
         await _persistently(self.log, self._chance)
         for time_s, publication in publications:
@@ -65,7 +65,7 @@ class Producer:
 
 
 class Viewer:
-    """Asks for feeds as long as the run goes: both products, pages, ids left out; reacts to what comes."""
+    """Asks for feeds throughout the run (both products, pages, with excluded ids) and reacts to them."""
 
     def __init__(
         self, person: int, process: Process, producer: Producer, workload: Workload, chance: Chance, feeds: list[Feed]
@@ -73,12 +73,12 @@ class Viewer:
         self._person, self._process, self._producer, self._workload = person, process, producer, workload
         self._chance = chance
         self._asked = 0
-        #: Feeds that were served, of everybody.
+        #: All feeds that were served, of all viewers.
         self._feeds = feeds
         self.connection = Connection(chance.stream("connection"))
 
     async def look(self, every_s: float, until_s: float) -> None:
-        """Ask every so often."""
+        """Ask for a feed about every ``every_s`` seconds."""
         loop = asyncio.get_running_loop()
         await _persistently(self._producer.log, self._chance)
         feed: Feed | None = None
@@ -94,7 +94,7 @@ class Viewer:
         await self.connection.close()
 
     async def ask(self, before: Feed | None) -> Feed | None:
-        """One request; None when there was no answer (nobody serves, or too many ask)."""
+        """Make one request; None if there was no answer (no engine serves, or too many requests wait)."""
         process, life = self._process, self._process.life
         engine, served = process.engine, process.served
         if engine is None or served is None or not engine.readiness().ready:
@@ -105,14 +105,14 @@ class Viewer:
         except MurmurationError:
             return None
         if life.dead or process.engine is not engine:
-            return None  # it ended before the answer left it
+            return None  # the process ended before it sent the answer
         process.witness.lineage.saw_feed(feed, request)
         served.offer(part_of(EncodedFeed(feed), request, *engine.origin))
         self._feeds.append(feed)
         return feed
 
     async def _query(self) -> None:
-        """Ask the interaction graph something."""
+        """Make a query of the interaction graph."""
         process, life, engine = self._process, self._process.life, self._process.engine
         if engine is None:
             return
@@ -157,7 +157,7 @@ class Viewer:
 
 
 async def _persistently(log: MemoryLog, chance: Chance) -> None:
-    """Open the log, however often it takes."""
+    """Open the log; retry until it works."""
     while True:
         try:
             await log.open()

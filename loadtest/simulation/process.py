@@ -1,7 +1,7 @@
-"""The simulated process: the engine as a server wires it, on a faulty log and disk, through all its lives.
+"""The simulated process: the engine wired as in a server, on a faulty log and disk, through all its lives.
 
-What is not the real thing: the writer's work is a task of the loop and no thread, and so is what a server would give
-to its reader threads and to its pool.
+It differs from a real process in one way: the work of the writer thread, the reader threads and the thread pool runs on
+the loop.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ from streams.recovery.replay import LogGapError
 from streams.server.metrics import ServingMetrics
 from streams.server.served_log import ServedLog
 
-#: How long a life may take to come to its end once it is told to.
+#: Longest time that a life may take to end after it is asked to stop.
 STOP_S_MAX = 300.0
 SERVED_MAX = 64
 
 
 class Process:
-    """Starts the engine again and again. ``engine`` is the living one, when it serves."""
+    """Starts the engine again after each end. ``engine`` is the current one while it serves, else None."""
 
     def __init__(
         self, config: Config, broker: Broker, weather: Weather, rates: Rates, chance: Chance, platter: Platter
@@ -59,10 +59,10 @@ class Process:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Live until ``stop``; until ``calm`` each life ends as the seed says.
+        """Live until ``stop``; until ``calm``, each life ends as the seed says.
 
         Raises:
-            CheckError: a life ended as none may.
+            CheckError: a life ended by an error that is no injected fault.
         """
         while True:
             self.lives += 1
@@ -72,12 +72,12 @@ class Process:
             await asyncio.sleep(self._chance.seconds(0.1, 5.0))
 
     def calm(self) -> None:
-        """Nothing fails any more."""
+        """Stop injecting faults."""
         self._weather.calm = True
         self._calm.set()
 
     def stop(self) -> None:
-        """Let the life that runs be the last."""
+        """Make the current life the last."""
         self._stop.set()
 
     async def _live_and_die(self, life: Life) -> None:
@@ -113,10 +113,10 @@ class Process:
         self._bury(life, living, chance, stormy=stormy)
 
     def _bury(self, life: Life, living: asyncio.Task[None], chance: Chance, *, stormy: bool) -> None:
-        """What the end of a life means for the next. ``stormy``: it has seen bad weather.
+        """Judge the end of a life, and prepare the next. ``stormy``: the weather was not yet calm when it began.
 
         Raises:
-            CheckError: no life may end so.
+            CheckError: the life ended by an error that is no injected fault.
         """
         error = None if living.cancelled() else living.exception()
         causes = _causes(error)
@@ -199,14 +199,14 @@ async def _first(living: asyncio.Task[None], event: asyncio.Event, timeout_s: fl
 
 
 def _may_end(cause: BaseException, *, stormy: bool, careless: bool) -> bool:
-    """Whether a process may end by this: what the world did to it, nothing of its own."""
+    """True if the exception is an injected fault, so that the process may end by it. Anything else is a bug."""
     if isinstance(cause, OffsetOutOfRangeError | LogGapError):
         return careless
     return stormy and isinstance(cause, OSError | JournalError | LogUnavailableError)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """The errors in an exception, groups taken apart; Crash left out."""
+    """The errors in an exception, with groups flattened and without Crash."""
     if error is None:
         return []
     if isinstance(error, BaseExceptionGroup):

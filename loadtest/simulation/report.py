@@ -1,4 +1,4 @@
-"""Many seeds, one after the other: progress, the traces of those that fail, and the sum."""
+"""Runs many seeds one after the other: shows progress, traces of failing seeds, and totals."""
 
 import logging
 import sys
@@ -15,12 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from loadtest.simulation.run import Outcome, simulate
 from streams.live.compilation import compile_kernels
 
-#: Failing seeds whose traces are printed whole.
+#: At most this many failing seeds have their traces printed.
 TRACES_MAX = 3
 
 
 def run_seeds(seeds: Sequence[int], *, verbose: bool, json: bool) -> list[int]:
-    """Run seeds and print how it went; returns those that failed."""
+    """Run seeds and print the results; returns the seeds that failed."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     console = Console(stderr=True)
@@ -57,7 +57,7 @@ def run_seeds(seeds: Sequence[int], *, verbose: bool, json: bool) -> list[int]:
 
 
 def describe(outcome: Outcome) -> str:
-    """A run for people: everything that happened, how it ended, and how to see it again."""
+    """A run as text: its trace, its result, and the command that repeats it."""
     result = outcome.failure if outcome.failure is not None else "all is well"
     return "\n".join(
         [

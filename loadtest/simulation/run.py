@@ -1,4 +1,4 @@
-"""One seed, one run: the world is drawn, everybody does their part, the weather calms, and everything is checked."""
+"""One run per seed: the world is drawn, everybody acts, the weather calms, and everything is checked."""
 
 import asyncio
 import random
@@ -32,7 +32,7 @@ PRODUCERS = 3
 
 
 class Outcome(NamedTuple):
-    """How a seed's run went. ``failure`` is None when all is well; ``figures`` say how much was exercised."""
+    """The result of a seed's run. ``failure`` is None if all is well; ``figures`` say how much was exercised."""
 
     seed: int
     failure: str | None
@@ -74,10 +74,10 @@ class World:
         return loop
 
     async def run(self) -> None:
-        """The whole run.
+        """Do the whole run.
 
         Raises:
-            CheckError: something is not as it must be.
+            CheckError: a check fails.
         """
         chance, rates, loop = self._chance, self._rates, asyncio.get_running_loop()
         seconds = chance.choice([15.0, 30.0, 60.0])
@@ -136,7 +136,7 @@ class World:
         feeds: list[Feed],
         seconds: float,
     ) -> Iterator[Any]:
-        """What everybody does, as coroutines."""
+        """The work of all producers and viewers, as coroutines."""
         chance, broker = self._chance, process.broker
         producers = [
             Producer(broker, weather, self._rates, chance.stream(f"producer {i}"), acknowledged)
@@ -173,7 +173,7 @@ class World:
 
     @staticmethod
     async def _at_rest(process: Process, broker: Broker) -> bool:
-        """Whether everything is applied, and what follows from it is in the log."""
+        """Whether every record is applied, and every served feed is in the log."""
         engine, served = process.engine, process.served
         if engine is None or served is None or not engine.readiness().ready:
             return False
@@ -187,7 +187,7 @@ class World:
 
 
 async def _all(living: asyncio.Task[None], busy: list[asyncio.Task[Any]]) -> None:
-    """Wait until all who are busy are done; the process's failure ends the wait."""
+    """Wait until all busy tasks are done; a failure of the process ends the wait."""
     pending = set(busy) or {living}
     while pending:
         done, _ = await asyncio.wait({*pending, living}, return_when=asyncio.FIRST_COMPLETED)
@@ -200,7 +200,7 @@ async def _all(living: asyncio.Task[None], busy: list[asyncio.Task[Any]]) -> Non
 
 @contextmanager
 def _drawing(seed: int) -> Iterator[None]:
-    """Retries draw what they wait for from the process's own generator: from the seed, here."""
+    """Seed Python's global generator, from which retries draw their waiting times."""
     before = random.getstate()
     random.seed(seed)
     try:
@@ -211,7 +211,7 @@ def _drawing(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _quiet(trace: Trace) -> Iterator[None]:
-    """What the engine logs goes to the trace."""
+    """Send the engine's log lines to the trace."""
 
     def take(logger: Any, name: str, event: dict[str, Any]) -> Any:
         trace.note(f"log: {name} {event.get('event')}")

@@ -1,4 +1,4 @@
-"""The engine's configuration in a run: rooms so small that they evict, cuts and files so small that borders are met."""
+"""The engine's configuration in a run: small rooms that evict, small pieces and files, so that limits are reached."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ from engine.rooms import RoomsConfig, small_rooms
 from engine.signals.state import SignalsConfig
 from loadtest.simulation.chance import Chance
 
-#: Events of a run are fewer than the first; with the second the horizon is met.
+#: A run has fewer events than the larger horizon, and more than the smaller one.
 _HORIZONS = (1 << 12, 1 << 12, 1 << 6)
 
 
@@ -34,7 +34,7 @@ def draw_config(chance: Chance) -> Config:
             journal_sync_interval_s=chance.choice([0.2, 1.0, 4.0]),
             journal_segment_bytes=chance.choice([200, 1000, 1 << 20]),
         ),
-        # Sources are never skipped for time: real time must not matter.
+        # Sources are never skipped for lack of time, because real time must not influence a run.
         serving=ServingConfig(request_queue_max=chance.choice([2, 64]), source_deadline_s=1e9, clock="event"),
         rooms=draw_rooms(chance),
         # Every few seconds of event time, or never.
@@ -46,7 +46,7 @@ def draw_config(chance: Chance) -> Config:
 
 
 def draw_rooms(chance: Chance) -> RoomsConfig:
-    """Capacities: wide enough for a run, or not."""
+    """The rooms, with capacities that are large enough for a run, or too small."""
     return msgspec.structs.replace(
         small_rooms(chance.choice([1 << 6, 1 << 8])),
         deduplication=DeduplicationConfig(events_max=chance.choice(_HORIZONS)),
@@ -55,13 +55,13 @@ def draw_rooms(chance: Chance) -> RoomsConfig:
     )
 
 
-#: Rooms that a change of the configuration may have built again, or begun empty; the others go on with what they hold.
+#: Rooms that a change of the configuration may rebuild or begin empty; the others keep their content.
 LATE_ROOMS = frozenset({"tweet_store", "blend_learner", "lessons"})
 
 
 def change_config(config: Config, chance: Chance) -> Config:
-    """Another configuration for the next life: larger rooms, a rule that a room must be built again for, or a
-    parameter of readers alone."""
+    """Another configuration for the next life: larger rooms, a rule for which a room must be rebuilt, or a parameter
+    that only readers use."""
     act = chance.choice(["grow", "grow", "rebuild", "forget", "read"])
     chance.note(f"the configuration changes: {act}")
     rooms, replace = config.rooms, msgspec.structs.replace
@@ -79,7 +79,7 @@ def change_config(config: Config, chance: Chance) -> Config:
 
 
 def _larger(room: msgspec.Struct) -> msgspec.Struct:
-    """The room's configuration with half as much again of every capacity that is easily met."""
+    """The room's configuration with every capacity that a run can reach raised by half."""
     capacities = [name for name in room.__struct_fields__ if name.endswith(("s_max", "_per_user", "_bytes_max"))]
     grown = {name: int(getattr(room, name) * 1.5) + 1 for name in capacities if name not in ("candidates_max",)}
     return msgspec.structs.replace(room, **grown)

@@ -1,4 +1,4 @@
-"""What all lives of the process together do, seen from outside: what they apply, and what they may forget."""
+"""Observes all lives of the process from outside: what they apply, and which versions they may lose."""
 
 from config.schema import Config, with_rooms_settings
 from loadtest.simulation.chance import Chance
@@ -11,32 +11,32 @@ from streams.ordering.pieces import Piece
 
 
 class Witness:
-    """Follows what states are and apply, over all lives (``lineage``), and what they may forget."""
+    """Follows the states of all lives and the pieces they apply (``lineage``), and which versions they may lose."""
 
     def __init__(self, config: Config, chance: Chance) -> None:
         self.lineage = Lineage(config)
-        #: Every configuration that a life had, the first one first.
+        #: The configurations of all lives, in order.
         self.configs = [config]
-        #: A life since the last one that recovered was told to pass over what the log has lost. That begins at a
-        #: snapshot, and what was applied since is taken back.
+        #: Since the last recovery, a life was told to pass over records that the log has lost. Such a life begins at a
+        #: snapshot, and the versions after the snapshot are taken back.
         self.gap_accepted = False
         #: How often the rooms' configuration changed.
         self.changes = 0
         self._history = ""
-        #: Versions that power cuts and gaps took back, with what was observed of them.
+        #: Versions that power cuts and gaps took back, with their observations.
         self.lost: list[Lineage] = []
-        #: Even without power, no later start may be behind this version.
+        #: No later start may be at an earlier version than this, not even after a power cut.
         self.synced_version = 0
-        #: Whether the power has stayed since the last version was written: then nothing of the journal is lost.
+        #: Whether the power has stayed on since the last version was written; then the journal has lost nothing.
         self.powered = True
         self._sync_always = config.durable.journal_sync == "always"
         self._chance = chance
 
     def began(self, applier: Applier, store: Store) -> int:
-        """A life has recovered from this folder; returns the version up to which it will replay.
+        """Note that a life has recovered from this folder; returns the version up to which it will replay.
 
         Raises:
-            CheckError: it has lost what it had to keep.
+            CheckError: the life has lost versions that it had to keep.
         """
         state, journal = applier.state, applier.journal
         assert journal is not None
@@ -61,7 +61,7 @@ class Witness:
         return version
 
     def _note_changes(self, store: Store) -> None:
-        """Follow the histories from the one that was in force before to the one that is now."""
+        """Follow the histories from the previously current one to the current one."""
         info, new = store.current, []
         while info is not None and info.id != self._history:
             new.append(info)
@@ -80,19 +80,19 @@ class Witness:
             self._history = info.id
 
     def _catch_up(self, store: Store, began: Began) -> None:
-        """A life may have died with a piece in the journal that it did not apply; the change has applied it."""
+        """Add pieces that a life wrote to the journal but died before applying; the change has applied them."""
         journal = store.journal(store.history(began.history), cut=False)
         for entry in journal.entries(self.lineage.version, began.version):
             if isinstance(entry, Entry):
                 self.lineage.versions.append(entry.runs)
 
     def applied(self, applier: Applier, piece: Piece) -> None:
-        """A life has applied a piece."""
+        """Note that a life has applied a piece."""
         self.lineage.applied(applier.state.version, piece)
         if self._sync_always:
             self.synced_version = max(self.synced_version, applier.state.version)
 
     def synced(self, name: str) -> None:
-        """A file has reached the disk: with the journal, all versions so far."""
+        """Note that a file was synced; if it is the journal, all versions so far are safe."""
         if self.powered and "/journal-" in name and not name.endswith(".tmp"):
             self.synced_version = max(self.synced_version, self.lineage.version)

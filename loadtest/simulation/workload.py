@@ -1,6 +1,6 @@
-"""What happens in a simulated world: a small society's events, and what no society would do but the world does.
+"""The events of a simulated world: those of a small society, and others that occur in the real world but not there.
 
-Every kind of event in both formats, with duplicates, late and far-late times, and records that must become dead
+Contains every kind of event in both formats, duplicates, late and very late times, and records that must become dead
 letters. Everything follows from the seed.
 """
 
@@ -23,14 +23,14 @@ from streams.log.interface import Format, NewRecord
 #: Virtual time 0, in ms since the Unix epoch.
 EPOCH_MS = 1_760_000_000_000
 _HOUR_MS = 3_600_000
-#: Ids of events made here; the society's are snowflakes below.
+#: Ids of events made here begin at this number; the society's snowflake ids are below.
 _FIRST_ID = 1 << 63
 _ENGAGEMENTS = get_args(EngagementType)
 _PEOPLE_ACTS = ("follow", "follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "contact")
 
 
 class Publication(NamedTuple):
-    """Records that a producer appends to one topic in one go. ``event_ids``: of those that can be applied.
+    """Records that a producer appends to one topic in one call. ``event_ids``: ids of the events that can be applied.
 
     ``refused``: how many records (or rows of packed ones) must become dead letters.
     """
@@ -42,7 +42,7 @@ class Publication(NamedTuple):
 
 
 class WorkloadConfig(NamedTuple):
-    """How much happens: ``acts`` made-up events on top of the society's, over ``seconds`` of virtual time."""
+    """Size of a run: ``acts`` made-up events in addition to the society's, over ``seconds`` of virtual time."""
 
     seconds: float
     people: int
@@ -73,14 +73,14 @@ class Workload:
         self._model_version = 0
 
     def history(self) -> list[Publication]:
-        """What is in the log before the engine is ever started."""
+        """The content of the log before the engine's first start."""
         publications: list[Publication] = []
         for events in self._society.bootstrap(EPOCH_MS, 6 * _HOUR_MS):
             publications += self._publications(events)
         return publications
 
     def live(self) -> Iterator[tuple[float, Publication]]:
-        """Publications by the virtual second in which they are made."""
+        """Publications, each with the virtual second in which it is made."""
         edges = np.linspace(0.0, self.config.seconds, 12)
         acts = max(1, self.config.acts // 11)
         for begin_s, end_s in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
@@ -95,13 +95,13 @@ class Workload:
                 yield time_s, publication
 
     def reactions(self, viewer_id: int, entries: list[dict[str, Any]], now_ms: int, request_id: int) -> Publication:
-        """What a viewer does with a feed: looks, and sometimes more."""
+        """A viewer's reactions to a feed: impressions, and sometimes more."""
         events = self._society.react(viewer_id, entries, now_ms, request_id)
         engagements = [event for event in events if event.topic == "engagements"]
         return _publication("engagements", engagements)
 
     def _publications(self, events: list[Event]) -> Iterator[Publication]:
-        """Events in their order, neighbors of a topic together, a few at a time; some engagements packed."""
+        """Publications of the events in their order; each has a few consecutive events of one topic."""
         group: list[Event] = []
         size = self._chance.integer(1, 30)
         for event in events:
@@ -114,7 +114,7 @@ class Workload:
         if group:
             yield _publication(group[0].topic, group)
 
-    # What the society does not do
+    # Events that the society does not emit
 
     def _act(self, now_ms: int) -> Publication:
         make = self._chance.weighted(
@@ -132,7 +132,7 @@ class Workload:
         return make(self._happened_ms(now_ms))
 
     def _happened_ms(self, now_ms: int) -> int:
-        """Mostly now; sometimes late, by minutes or by more than any window."""
+        """Event time: mostly now; sometimes late, by at most three hours or by more than any window."""
         late = self._chance.weighted((("not", 0.85), ("late", 0.1), ("far", 0.05)))
         if late == "late":
             return now_ms - self._chance.integer(1000, 3 * _HOUR_MS)
@@ -210,7 +210,7 @@ class Workload:
         return self._json("users", "user_id", self._person(), time_ms, fields)
 
     def _refused(self, time_ms: int) -> Publication:
-        """Records that nobody can use, alone or among good ones."""
+        """A good record, and after it a record that cannot be used; sometimes a second bad one."""
         good = self._engagement(time_ms)
         body = orjson.loads(good.records[0].value)
         bad = self._chance.choice(
@@ -229,7 +229,7 @@ class Workload:
         return Publication("engagements", records, good.event_ids, len(records) - 1)
 
     def _model(self, time_ms: int) -> Publication:
-        """A version of a model: mostly newer than the last, mostly whole; or wrong in one of the ways there are."""
+        """A version of a model: mostly newer than the last and whole; else with one of several faults."""
         self._model_version += self._chance.choice([1, 1, 1, 2, 0, -1])
         people = self._chance.integer(0, self.config.people)
         payload = people.to_bytes(8, "little") + self._chance.bytes(13 * people)
@@ -243,7 +243,7 @@ class Workload:
         if fault == "lost":
             del records[0]
         elif fault == "digest":
-            # The bytes are another version's than those that the commit's digest is of.
+            # The part has other bytes than those that the commit's digest covers.
             records[0] = model_records(name, version, schema, payload[:-1] + b"!", {}, time_ms)[0]
         return Publication(MODELS, records, [int(orjson.loads(record.value)["id"]) for record in records], 0)
 
@@ -260,7 +260,7 @@ class Workload:
         return self._chance.integer(1, self.config.people)
 
     def _some_tweet(self) -> tuple[int, int]:
-        """A tweet and its author; now and then one that nobody wrote (yet)."""
+        """A tweet and its author; sometimes a tweet that does not exist."""
         if not self._tweets or self._chance.happens(0.03):
             return snowflake_id(EPOCH_MS, self._chance.integer(0, 1 << 22)), self._person()
         return self._chance.choice(self._tweets[-60:])

@@ -15,7 +15,7 @@ from streams.ordering.pieces import Piece
 
 
 class _Jobs(queue.SimpleQueue[Any]):
-    """A queue that rings."""
+    """A queue that sets ``bell`` at every put."""
 
     def __init__(self) -> None:
         self.bell = asyncio.Event()
@@ -39,7 +39,7 @@ class InlineStateThread(StateThread):
         **options: Any,
     ) -> None:
         super().__init__(applier, **options)
-        #: Reads that may wait, a snapshot, and the end.
+        #: Waiting reads, one snapshot, and the end.
         self._jobs_max = options["queue_max"] + 2
         self._jobs: _Jobs = _Jobs()
         self._witness, self._life, self._pause_s = witness, life, pause_s
