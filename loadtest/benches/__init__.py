@@ -1,1 +1,1 @@
-"""Benchmarks, one module a command of ``murmuration bench``."""
+"""Benchmarks: most modules are one command of ``murmuration bench``, the others help them."""

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from streams.live import kernel_cache
 from streams.live.compilation import cores
 
-#: CPU seconds that all kernels may take to compile, those of rooms to come too: two cores then start in 40 s.
+#: CPU seconds that all kernels may take to compile, including those of future rooms: two cores then start in 40 s.
 BUDGET_S = 70.0
 
 
 def run(*, progress: Callable[[str], None] = lambda line: None, cold_start: bool = True) -> dict[str, float]:
-    """Figures with an empty cache, which is then thrown away.
+    """Figures from temporary caches that are empty at first.
 
-    ``<module>_s``: CPU seconds of its ``warm()``, shared kernels counted where they are first needed, in the order of
-    ``MODULES``; ``compile_cpu_s``: their sum. ``cold_start_s``: wall time of ``compile_kernels`` in a new process,
-    on ``cores``; ``warm_start_s``: the same with the cache that it left.
+    ``<module>_s``: CPU seconds of the module's ``warm()``, in the order of ``MODULES``; a shared kernel counts for the
+    first module that needs it. ``compile_cpu_s``: the sum. ``cold_start_s``: wall time of ``compile_kernels`` in a new
+    process with an empty cache, on ``cores``; ``warm_start_s``: the same with the cache that the cold start filled.
     """
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +47,7 @@ def run(*, progress: Callable[[str], None] = lambda line: None, cold_start: bool
 
 
 def _process(module: str, cache: str, stdin: int | None = None) -> subprocess.Popen[str]:
-    """A process whose kernels are cached in a folder of their own: a worker, or one that compiles all."""
+    """A process that caches kernels in the folder ``cache``: a worker, or one that compiles all kernels."""
     start = "from streams.live.compilation import compile_kernels; compile_kernels()"
     return subprocess.Popen(
         [sys.executable, *(("-c", start) if module == "-" else ("-m", module))],

@@ -1,4 +1,4 @@
-"""What decoding costs: CPU time an event from log records to an ``EventBatch``, by format."""
+"""The cost of decoding: CPU time per event from log records to an ``EventBatch``, by format."""
 
 import time
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def _packed(random: np.random.Generator) -> list[bytes]:
 
 
 def _cpu_us(work: Callable[[], object], events: int) -> float:
-    """The best of some rounds, in µs an event: noise only ever adds."""
+    """The best of ``ROUNDS`` rounds, in µs per event: noise only adds time."""
     best = float("inf")
     for _ in range(ROUNDS):
         start = time.process_time_ns()
@@ -86,7 +86,7 @@ def _cpu_us(work: Callable[[], object], events: int) -> float:
 
 
 def run() -> dict[str, float]:
-    """CPU µs an event by format: JSON engagements (ids as numbers, as strings, 1 in 1000 bad), creates, packed."""
+    """CPU µs per event by format: JSON engagements (ids as numbers, as strings, 1 in 1000 bad), creates, packed."""
     random = np.random.default_rng(1)
     decoder = Decoder(future_ms_max=300_000)
     numbers = _engagements(random, as_strings=False)

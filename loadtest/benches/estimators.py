@@ -1,14 +1,15 @@
-"""The two unbiased estimators of a time-aware walk's last step, beside each other on one graph.
+"""Compares two unbiased estimators of a time-aware walk's last step on one graph.
 
 A walk of three edges from a user, whose last edge, of age a, counts 2^(-a / half-life): user u is reached with
 probability P(u), and tweet t's expected weight is Σ over u of P(u) / degree(u) · Σ over the edges (u, t) of 2^(-a / h).
 
-- **uniform** (the engine's): any of u's edges is drawn, and counts its own power. One draw serves all half-lives.
-- **proportional**: an edge is drawn with probability in proportion to its power, and counts the mean power of u's
-  edges. That mean is a pass over u's list, and the draw another, and each half-life needs a draw of its own.
+- **uniform** (the engine's): each of u's edges is equally likely to be drawn, and the drawn edge counts its own power.
+  One draw serves all half-lives.
+- **proportional**: an edge is drawn with a probability proportional to its power, and counts the mean power of u's
+  edges. The mean takes a pass over u's list, the draw takes another, and each half-life needs its own draw.
 
-Both are compared with the exact expectation, which is walked out over all edges. The steps before, counting and ranking
-are the engine's; lists are capped as the engine caps them by default.
+Both are compared with the exact expectation, computed over all edges. The earlier steps, counting and ranking are the
+engine's; lists are capped as the engine caps them by default.
 """
 
 import time
@@ -40,18 +41,18 @@ Mass = NDArray[np.float64]
 LANES = walk.LANES
 WALKS = 1000
 MADE_EDGES = 1_000_000
-#: What edges without times are spread over.
+#: Time span over which edges without times are spread.
 SPAN_MS = 48 * 3_600_000
 _RESULTS = 100
 _USERS = 40
 _RUNS = 20
-#: An exact answer has no error to compare: only one tweet can be reached, say.
+#: Smaller errors are not compared: an estimate can be exact, for example if only one tweet can be reached.
 _ERROR_MIN = 1e-18
 
 
 @kernel
 def _first_steps(g: Any, cut: Any, n: Any, seed: Any) -> Any:
-    """From the walkers' users to tweets and on to other users, as the engine steps; returns how many are left."""
+    """Step from users to tweets and on to other users, as the engine does; returns how many walkers are left."""
     types = np.int64(ALL_TYPES)
     moved, waiting = walk.step_left(g, cut, n, np.int64(-1), types, np.uint64(0), stream(seed, np.uint64(0)))
     return walk.step_right(g, cut, moved, waiting, types, stream(seed, np.uint64(1)))
@@ -87,8 +88,8 @@ def _power(entry: Any, timed: Any, lane: Any) -> Any:
 
 @kernel
 def _proportional(g: Any, users: Any, counted: Any, n: Any, timed: Any, weighed: Any, seed: Any, which: Any) -> Any:
-    """A draw in proportion to the power at each of some half-lives (``which``: the first, how many); returns the tweets
-    reached."""
+    """Draw in proportion to the power at each of some half-lives (``which``: first half-life, number of half-lives);
+    returns the tweets reached."""
     table, shift, nodes, visits, _ = counted
     weights, totals = weighed
     first, lanes = which
@@ -109,7 +110,7 @@ def _proportional(g: Any, users: Any, counted: Any, n: Any, timed: Any, weighed:
             if totals[lane] <= 0.0:
                 continue
             left = uniform01(draw64(start, np.uint64(LANES * w + lane))) * totals[lane]
-            # From the newest, the heaviest: the draw ends soon.
+            # Begin at the newest edge, which is the heaviest, so that the draw ends soon.
             at = count
             while left >= 0.0 and at > 0:
                 at -= 1
@@ -130,7 +131,7 @@ def _rank(g: Any, picked: Any, stats: Any, weights: Any, totals: Any, blend: Any
 
 @kernel
 def _expect(g: Any, user: Any, timed: Any, tweets: Any, users: Any, out: Any) -> None:
-    """Add up each tweet's expected weight at each half-life into ``out`` (LANES, tweets); all zeroed before."""
+    """Add each tweet's expected weight at each half-life to ``out`` (LANES, tweets); buffers must be zero before."""
     record = g.user_records[user]
     for i in range(degree(record)):
         tweets[g.entries[slot_of(record, i)] & NODE_MASK] += 1.0 / degree(record)
@@ -149,9 +150,9 @@ def _expect(g: Any, user: Any, timed: Any, tweets: Any, users: Any, out: Any) ->
 
 
 class Estimators(WalkBuffers):
-    """Both estimators and the expectation, from one user at a time at the time of the newest edge.
+    """Both estimators and the expectation, for one user at a time, at the time of the newest edge.
 
-    Shares are of all weight: float64 (4 half-lives, tweet indices), 0 at half-lives without any weight.
+    Results are shares of the total weight: float64 (4 half-lives, tweet indices), 0 at half-lives without any weight.
     """
 
     def __init__(self, graph: InteractionGraph, walks: int, half_lives_ms: tuple[float, ...] = HALF_LIVES_MS) -> None:
@@ -174,7 +175,7 @@ class Estimators(WalkBuffers):
         return result
 
     def walk(self, user: int, seed: int) -> None:
-        """The steps before the last one, shared by both; ``user`` is an index."""
+        """Walk all steps before the last one, which both estimators share; ``user`` is an index."""
         self.cut[0][:] = user
         n, draws = np.int64(len(self.cut[0])), np.uint64(seed)
         self._left = np.int64(self._clock("first_steps", lambda: _first_steps(self.g, self.cut, n, draws)))
@@ -187,7 +188,7 @@ class Estimators(WalkBuffers):
         return self._shares(int(self._clock("uniform", lambda: _uniform(*arguments))))
 
     def proportional(self, seed: int, first: int = 0, lanes: int = LANES) -> Mass:
-        """The other estimate, at ``lanes`` half-lives from the ``first``; it is timed by how many they are."""
+        """The proportional estimate at ``lanes`` half-lives from the ``first``; timed separately by ``lanes``."""
         self._reset()
         weighed, which = (self.weights, self.totals), (np.int64(first), np.int64(lanes))
         arguments = (self.g, self.cut[0], self.counted, self._left, self.timed, weighed, np.uint64(seed), which)
@@ -218,12 +219,12 @@ class Estimators(WalkBuffers):
 
 
 def edges_of(edges: Path | None, recording: Path | None, newest: int | None) -> tuple[Ids, Ids, Times]:
-    """Users, tweets and times, oldest first: of a recording, of an edge list, or of a made list of a million edges.
+    """Users, tweets and times, oldest first, from a recording, an edge list, or a synthetic list of a million edges.
 
     Raises:
         ValueError: both were given, or the file is not pairs of int64.
         CsvError: the recording cannot be read.
-        OSError: the file cannot.
+        OSError: the file cannot be read.
     """
     if edges and recording:
         raise ValueError("edges or recording: one of the two")
@@ -242,7 +243,7 @@ def edges_of(edges: Path | None, recording: Path | None, newest: int | None) -> 
 
 
 def graph_of(users: Ids, tweets: Ids, times_ms: Times) -> InteractionGraph:
-    """A graph of all these edges, in order of time, with the engine's default degree caps."""
+    """A graph of all these edges, applied in time order, with the engine's default degree caps."""
     span_ms = int(times_ms[-1] - times_ms[0])
     graph = InteractionGraph(
         InteractionGraphConfig(
@@ -286,7 +287,7 @@ def run(
     progress("a graph of the edges")
     graph = graph_of(users, tweets, times_ms)
     both = Estimators(graph, WALKS)
-    both.walk(0, 0)  # compilation is no walk
+    both.walk(0, 0)  # compiles the kernels, so that walks are timed alone
     both.uniform(0), both.proportional(0)
     both.spent.clear()
     errors, distances = [], []
@@ -297,7 +298,7 @@ def run(
         for seed in range(number * runs, (number + 1) * runs):
             both.walk(user, seed)
             one_by_one = [both.proportional(seed, lane, 1)[lane] for lane in range(LANES)]
-            both.proportional(seed)  # for its time
+            both.proportional(seed)  # only to time it
             for k, shares in enumerate((both.uniform(seed), np.stack(one_by_one))):
                 found[k, 0] += ((shares - exact) ** 2).sum(axis=1) / runs
                 found[k, 1] += abs(shares - exact).sum(axis=1) / 2 / runs
@@ -317,7 +318,7 @@ def _figures(spent: dict[str, float], requests: int, errors: Mass, distances: Ma
     us = {name: spent[name] * 1e6 / requests / count for name, count in calls.items()}
     shared = us["first_steps"] + us["ranking"]
     times = {count: (shared + us[f"proportional_{count}"]) / (shared + us["uniform"]) for count in (1, LANES)}
-    # Ratios are averaged as ratios: a user whose shares are few and large must not decide alone.
+    # Geometric mean over users, so that one user with few and large shares does not decide alone.
     ratios = np.exp(np.log(errors[:, 0] / errors[:, 1]).mean(axis=0))
     figures = {f"{name}_us": value for name, value in us.items()}
     figures |= {f"time_ratio_{count}": value for count, value in times.items()}

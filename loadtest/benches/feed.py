@@ -1,8 +1,8 @@
-"""What a feed costs: open loop over websockets against a real server process, and ``execute`` alone on one thread.
+"""The cost of a feed: open loop over websockets against a real server process, and ``execute`` alone on one thread.
 
-The server has a society of 20,000 people with a day of history (``feed_world``), records what it serves and can be
-audited. The client is one process beside it (``traffic.feed_load``), whose own CPU is reported: on two cores the
-server has what the client leaves.
+The server has a society of 20,000 people with a day of history (``feed_world``), records its feeds and can be audited.
+The client is a second process (``traffic.feed_load``). Its CPU time is reported, because on two cores the server only
+has what the client leaves.
 """
 
 import asyncio
@@ -35,16 +35,16 @@ from streams.durable.folder import opened_store
 from streams.events.open_topics import running_log
 from streams.live.compilation import compile_kernels
 
-#: A rate is good when the slowest hundredth is answered within this, and nobody goes without.
+#: A rate is good if the slowest hundredth is answered within this time, and every request is answered.
 P99_MS_MAX: Final = 100.0
-#: The first rate tried, the least, the steps between rates, and how near the greatest good and the least bad one come.
+#: The first rate tried, the least rate, the factor between rates, and the ratio of bad to good at which to stop.
 RATE_FIRST: Final = 150.0
 RATE_LEAST: Final = 10.0
 RATE_STEP: Final = 1.5
 RATE_PRECISION: Final = 1.05
-#: A client that sends later than this is what limits: the load says nothing about the server.
+#: If the client sends later than this, the client is the limit, and the load says nothing about the server.
 LATE_MS_MAX: Final = 50.0
-#: Figures are taken in slices of a second, so that one disturbance is one slice.
+#: Figures are taken in slices of a second, so that one disturbance spoils only one slice.
 SLICE_S: Final = 1.0
 ALONE_FEEDS: Final = 300
 AUDITED_FEEDS: Final = 20
@@ -53,7 +53,8 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 class FeedBench(NamedTuple):
-    """How much is measured. ``step_s``: a rate's trial; ``half_s``: the half load; ``connections``: a viewer each."""
+    """Size of the measurement. ``step_s``: length of a rate's trial; ``half_s``: length of the half load;
+    ``connections``: one viewer per connection."""
 
     world: WorldSize = WorldSize()
     connections: int = 2000
@@ -65,7 +66,7 @@ class FeedBench(NamedTuple):
 async def run(
     bench: FeedBench | None = None, *, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, float]:
-    """Measure; takes about two minutes, the first time about one more."""
+    """Measure; takes about two minutes, and the first time one minute more."""
     progress("an empty server")
     with tempfile.TemporaryDirectory() as folder:
         figures: dict[str, float] = {"resident_mb_empty": await resident_mb_empty(Path(folder))}
@@ -73,7 +74,7 @@ async def run(
 
 
 async def measure(bench: FeedBench, progress: Callable[[str], None]) -> dict[str, float]:
-    """Feeds of a world: alone, over websockets, and audited."""
+    """Measure feeds of a world: alone, over websockets, and audited."""
     await asyncio.to_thread(compile_kernels, progress)
     async with copied_world(bench.world, progress) as world:
         config = config_in(world)
@@ -91,14 +92,14 @@ async def measure(bench: FeedBench, progress: Callable[[str], None]) -> dict[str
 async def resident_mb_empty(folder: Path) -> float:
     """Resident memory (MB, 10⁶ bytes) of a ready server with default capacities and no data."""
     async with server_process(environment_in(folder)) as server:
-        await asyncio.sleep(1.0)  # the end of its start, after it is ready
+        await asyncio.sleep(1.0)  # a server finishes its start after it is ready
         return _resident_mb(server.pid)
 
 
 def alone(
     state: EngineState, config: Config, viewer_ids: Sequence[int], progress: Callable[[str], None]
 ) -> dict[str, float]:
-    """``execute`` on this thread, with nothing beside it: CPU a feed, and the kernels' share of it."""
+    """``execute`` on this thread, without other load: CPU per feed, and the kernels' share."""
     progress("feeds alone")
     pipeline = build_products(state, config.home_mixer, feed_hash(config))[Product.FOR_YOU]
     scratch = Scratch()
@@ -141,7 +142,7 @@ async def _beside_a_server(
     load = LoadProcess(address.hostname, address.port, viewer_ids)
     try:
         await asyncio.to_thread(load.open)
-        await asyncio.to_thread(load.run, Load(RATE_FIRST, bench.step_s, 0))  # caches, and the first of all
+        await asyncio.to_thread(load.run, Load(RATE_FIRST, bench.step_s, 0))  # warms caches and connections
         feeds_per_s = await asyncio.to_thread(greatest_rate, load, bench, progress)
         progress(f"half load: {feeds_per_s / 2:,.0f} feeds/s")
         async with aiohttp.ClientSession() as session:
@@ -152,11 +153,11 @@ async def _beside_a_server(
 
 
 def greatest_rate(load: LoadProcess, bench: FeedBench, progress: Callable[[str], None]) -> float:
-    """The greatest rate (feeds/s) that is good: up in steps to the first bad one, then between the two."""
+    """The greatest good rate (feeds/s): raise it in steps to the first bad rate, then search between the last two."""
     seeds = iter(range(1, 1000))
 
     def good(rate: float) -> bool:
-        # Twice: what disturbs the machine for a moment is not the server's.
+        # Two trials, because a moment's disturbance of the machine is not the server's fault.
         for _ in range(2):
             progress(f"{rate:,.0f} feeds/s")
             if is_good(load.run(Load(rate, bench.step_s, next(seeds)))):
@@ -177,7 +178,7 @@ def greatest_rate(load: LoadProcess, bench: FeedBench, progress: Callable[[str],
 
 
 def is_good(result: LoadResult) -> bool:
-    """Whether everybody was answered, the slowest hundredth in time, by a client that kept up."""
+    """Whether every request was answered, the slowest hundredth in time, and the client kept up."""
     if result.lost or not len(result.latency_ms) or result.late_ms_max > LATE_MS_MAX:
         return False
     return float(np.percentile(result.latency_ms, 99)) <= P99_MS_MAX
@@ -193,7 +194,7 @@ async def _half_load(
         result = await asyncio.to_thread(load.run, Load(rate, SLICE_S, 10_000 + number))
         results.append(result)
         server_cpu_ms.append((_cpu_s(server.pid) - began_s) / max(1, len(result.latency_ms)) * 1e3)
-    await asyncio.sleep(0.5)  # what was served reaches the log, and the state
+    await asyncio.sleep(0.5)  # records of served feeds reach the log and the state
     after, cpu_s = await _scrape(session, server.url), _cpu_s(server.pid) - cpu_before_s
     latency_ms = np.concatenate([result.latency_ms for result in results])
     feeds = len(latency_ms)
@@ -215,7 +216,7 @@ async def _half_load(
 
 
 def _metrics_figures(before: dict[str, float], after: dict[str, float], feeds: int) -> dict[str, float]:
-    """Per feed, of what the server's counters grew by: CPU ms of ``execute`` and of the rest, ms by stage."""
+    """Growth of the server's counters per feed: CPU ms of ``execute`` and of the rest, ms by stage."""
     grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
     figures = {
         f"stage_ms.{name.split('=')[1]}": round(seconds / feeds * 1e3, 4)
@@ -245,7 +246,7 @@ async def _scrape(session: aiohttp.ClientSession, url: str) -> dict[str, float]:
     return found
 
 
-#: The server's samples that are used, and the names they have here.
+#: The server's metrics that are used, and for each the key that it gets here.
 _KEYS: Final[dict[str, Callable[[dict[str, str]], str | None]]] = {
     "murmuration_feed_stage_seconds_sum": lambda labels: f"stage={labels['stage']}",
     "murmuration_feed_cpu_seconds_total": lambda labels: f"cpu={labels['stage']}",
@@ -256,7 +257,7 @@ _KEYS: Final[dict[str, Callable[[dict[str, str]], str | None]]] = {
 
 
 async def _audit(config: Config) -> dict[str, float]:
-    """Some of what was served, computed again."""
+    """Audit a sample of the served feeds."""
     async with running_log(config.log) as event_log:
         served = await sample_served(event_log, AUDITED_FEEDS, 1)
         with opened_store(config, writable=False) as store:

@@ -1,7 +1,7 @@
-"""The world that feeds are measured in: a society with a day of its past in an embedded log, and the state of it.
+"""The world for measuring feeds: a society with a day of history in an embedded log, and the state of that log.
 
-Making it takes about a minute, so it is kept in a temporary folder and copied for each run. Its time stands still
-(``serving.clock = "event"``): a copy made tomorrow gives the same feeds.
+Making the world takes about a minute, so it is kept in a temporary folder and copied for each run. Its time stands
+still (``serving.clock = "event"``): a copy made tomorrow gives the same feeds.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from streams.log.interface import EventLog, Format, NewRecord
 
 DAY_MS = 86_400_000
 STEPS = 24
-#: Raise it when the making changes: what was kept before is then of no use.
+#: Raise this when the way of making the world changes, so that worlds kept before are not used.
 FORMAT = 1
 
 
@@ -45,13 +45,13 @@ class WorldSize(NamedTuple):
 
 
 def config_in(folder: Path) -> Config:
-    """The configuration of a server in this folder: defaults, but for the place, and the time of the events."""
+    """The configuration of a server in this folder: defaults, except the log's path and the clock of the events."""
     config = Config(log=LogConfig(url=f"sqlite:///{folder / 'events.db'}"))
     return msgspec.structs.replace(config, serving=msgspec.structs.replace(config.serving, clock="event"))
 
 
 def environment_in(folder: Path) -> dict[str, str]:
-    """The same for a server process."""
+    """Environment variables with the same settings, for a server process."""
     return {
         "MURMURATION__LOG__URL": f"sqlite:///{folder / 'events.db'}",
         "MURMURATION__SERVING__CLOCK": "event",
@@ -76,9 +76,9 @@ def society_of(size: WorldSize) -> Society:
 
 @asynccontextmanager
 async def copied_world(size: WorldSize, progress: Callable[[str], None]) -> AsyncIterator[Path]:
-    """A folder with a copy of the world, removed after the block; made first where it is not kept yet.
+    """A folder with a copy of the world, removed after the block. If no world is kept yet, one is made first.
 
-    One run at a time: a state belongs to a log by the log's path, so that every copy has to lie at the same place.
+    Only one run at a time: a state belongs to a log by the log's path, so every copy has to be at the same path.
     """
     key = repr((FORMAT, size, rooms_hash(Config()))).encode()
     base = Path(tempfile.gettempdir()) / f"murmuration-bench-feed-{hashlib.sha256(key).hexdigest()[:16]}"
@@ -88,7 +88,7 @@ async def copied_world(size: WorldSize, progress: Callable[[str], None]) -> Asyn
         if not kept.is_dir():
             folder.mkdir(parents=True)
             await _make(size, folder, progress)
-            # In one step: what was half made is never found.
+            # Renamed in one step, so that a half-made world is never found.
             folder.rename(kept)
         progress("copying the world")
         await asyncio.to_thread(shutil.copytree, kept, folder)
@@ -102,7 +102,7 @@ async def _make(size: WorldSize, folder: Path, progress: Callable[[str], None]) 
     society = society_of(size)
     end_ms = int(time.time() * 1000) // DAY_MS * DAY_MS
     async with running_log(config_in(folder).log) as event_log:
-        # Profiles and follows; no events of the bootstrap's own.
+        # Profiles and follows only, without the bootstrap's other events.
         async with asyncio.TaskGroup() as appends:
             for events in society.found(end_ms - DAY_MS):
                 for topic in {event.topic for event in events}:
@@ -122,7 +122,7 @@ async def _make(size: WorldSize, folder: Path, progress: Callable[[str], None]) 
 
 
 async def _append(event_log: EventLog, columns: EventColumns) -> None:
-    """Tweets with their text as JSON, then who follows and blocks, then engagements; these packed."""
+    """Append tweets with their text as JSON, then relationships and engagements as packed records."""
     created = columns.kind == Kind.CREATE
     tweets = to_events(EventColumns(*(column[created] for column in columns)))
     await event_log.append("tweets", [NewRecord(value=encode(event), key=event.key) for event in tweets])

@@ -1,8 +1,8 @@
-"""Freshness, measured from outside: a server process, a publisher at a steady rate, viewers who read feeds, and
-probes: a tweet is appended to the log, and its follower asks for feeds until it is in one.
+"""Freshness, measured from outside: a server process, a publisher at a steady rate, viewers who read feeds, and probes.
 
-The server's own histogram (append → readable version) is reported beside the probes, which also pay for the
-request, the websocket and this process's scheduling.
+A probe appends a tweet to the log, and a follower of the author asks for feeds until one contains the tweet. The
+server's own histogram (append → readable version) is reported as well. The probes take longer, because they include
+the request, the websocket and this process's scheduling.
 """
 
 import asyncio
@@ -106,9 +106,9 @@ async def _follow(event_log: EventLog) -> None:
 
 
 async def publish_steadily(event_log: EventLog, events_per_s: int, *, first_id: int = 0) -> float:
-    """Append at a steady rate for ever (open loop); returns, when cancelled, how late it was at worst (s).
+    """Append at a steady rate for ever (open loop); when cancelled, returns the longest delay of an append (s).
 
-    ``first_id``: event ids begin there, so that a later call to the same log is no duplicate of an earlier one.
+    ``first_id``: event ids begin there, so that a later call on the same log appends no duplicates.
     """
     steps_per_s = round(1.0 / STEP_S)
     due, late_s, second = time.monotonic(), 0.0, 0
@@ -137,7 +137,7 @@ async def publish_steadily(event_log: EventLog, events_per_s: int, *, first_id: 
 
 
 async def _ask(session: aiohttp.ClientSession, url: str, feeds_per_s: int) -> list[float]:
-    """Ask for feeds at a steady rate (open loop, latency from when each was due); returns latencies in seconds."""
+    """Ask for feeds at a steady rate (open loop); returns latencies in seconds, counted from when each was due."""
     people = np.unique(make_traffic(1000, start_ms=10**12, span_ms=1000).user_id)
     latencies: list[float] = []
     running: set[asyncio.Task[None]] = set()
@@ -163,7 +163,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, feeds_per_s: int) -> li
 
 
 async def _probe(session: aiohttp.ClientSession, url: str, event_log: EventLog) -> list[float]:
-    """Append a tweet, ask for its follower's feed until it is there; returns seconds from append to answer."""
+    """Append tweets, ask for the follower's feed until each is in it; returns seconds from append to answer."""
     seen: list[float] = []
     address = url.replace("http", "ws", 1) + f"/v1/feed?viewer={PROBE_VIEWER}"
     async with session.ws_connect(address, protocols=("murmuration.v1.json",)) as ws:
@@ -181,7 +181,7 @@ async def _probe(session: aiohttp.ClientSession, url: str, event_log: EventLog) 
                 started = time.monotonic()
                 record = NewRecord(value=json.dumps(body).encode(), key=str(PROBE_AUTHOR).encode())
                 await event_log.append("tweets", [record])
-                while not await _shows(ws, tweet):  # noqa: ASYNC110  (asking is what is measured)
+                while not await _shows(ws, tweet):  # noqa: ASYNC110  (the asking is measured)
                     await asyncio.sleep(0.002)
                 seen.append(time.monotonic() - started)
                 await asyncio.sleep(1.0 / PROBES_PER_S)

@@ -1,8 +1,8 @@
-"""Benchmark of the interaction graph on an edge list: ingest, walks, both at once, and what the machine can do.
+"""Benchmark of the interaction graph on an edge list: ingest, walks, both at once, and the limits of the machine.
 
-The list is raw little-endian int64 pairs (user, tweet) in order of insertion. Everything is held: capacities fit the
-list, no degree is capped. Single-thread figures are per CPU second of the thread, so that neighbors on the machine
-disturb them less; figures with a reader beside a writer are by the wall clock.
+The list is raw little-endian int64 pairs (user, tweet) in order of insertion. The graph holds all edges: capacities fit
+the list, and no degree is capped. Single-thread figures are per CPU second of the thread, so that other work on the
+machine disturbs them less; figures of a reader beside a writer use the wall clock.
 """
 
 import threading
@@ -29,18 +29,18 @@ BATCH = 2048
 PACED_EDGES_PER_S = 200_000
 HALF_LIVES_MS = (1_800_000.0, 3_600_000.0, 21_600_000.0, 86_400_000.0)
 _GAP_MS = 10  # between edges: 10 M edges span 28 hours
-#: Random reads of an edge that enters (both sides' hash slot, record and end of the list), and of one that leaves
-#: (record and head); of a step (record and entry); of a seed that is counted (hash slot, record, list).
+#: Random reads per edge that enters (hash slot, record and end of the list, on both sides), per edge that leaves
+#: (record and head), per step (record and entry), and per counted seed (hash slot, record, list).
 _READS_IN, _READS_OUT, _READS_STEP, _READS_SEED = 6, 4, 2, 3
 #: Entries in a cache line.
 _LINE = 8
 
-#: The largest query set needs so many distinct users.
+#: The largest query set needs this many distinct users.
 USERS_MIN = 501
 
 
 class GraphBench:
-    """An edge list, a graph that holds all of it, and query sets drawn from it (or read from files beside it)."""
+    """An edge list, a graph that holds all of its edges, and query sets drawn from it or read from files beside it."""
 
     def __init__(self, users: Ids, tweets: Ids, seconds: float, edges_path: Path | None = None) -> None:
         self.seconds = seconds
@@ -61,19 +61,19 @@ class GraphBench:
                 tweet_degree_max=(1 << 26) - 1,
             )
         )
-        warm()  # compilation is no ingest
+        warm()  # compile now, so that ingest is measured alone
         self.at = 0
-        #: Random reads that a unit of each figure's work makes at least.
+        #: The least number of random reads per unit of each figure's work.
         self.reads: dict[str, float] = {}
         self.rng = np.random.default_rng(7)
         self.queries = self.query_set("query_single_4000.bin", 4000, 1)
 
     @classmethod
     def read(cls, edges_path: Path, seconds: float) -> "GraphBench":
-        """From a file.
+        """A bench of the edge list in a file.
 
         Raises:
-            ValueError: not pairs of int64, or fewer than ``USERS_MIN`` users.
+            ValueError: the file is not pairs of int64, or has fewer than ``USERS_MIN`` users.
         """
         pairs = np.fromfile(edges_path, "<i8").reshape(-1, 2).astype(np.uint64)
         if len(np.unique(pairs[:, 0])) < 2 * USERS_MIN:
@@ -81,7 +81,7 @@ class GraphBench:
         return cls(pairs[:, 0].copy(), pairs[:, 1].copy(), seconds, edges_path)
 
     def query_set(self, name: str, count: int, size: int) -> Ids:
-        """Users by activity, distinct within a set, (count, size): the file beside the edge list, or drawn anew."""
+        """User ids (count, size), drawn by activity, distinct within a row; or from a file beside the list."""
         path = self.edges_path.with_name(name) if self.edges_path else None
         if path is not None and path.exists():
             return np.fromfile(path, "<i8").reshape(-1, size).astype(np.uint64)
@@ -92,7 +92,7 @@ class GraphBench:
         return sets
 
     def ingest_batch(self) -> int:
-        """Apply the next batch of the list (which begins again at its end, later in time)."""
+        """Apply the next batch of the list; at its end the list begins again, at later times."""
         start = self.at % self.size
         end = min(start + BATCH, self.size)
         times_ms = np.arange(self.at, self.at + end - start, dtype=np.int64) * _GAP_MS
@@ -159,7 +159,7 @@ class GraphBench:
         return figures
 
     def second_degree(self) -> Figures:
-        """Requests/s with 100 and 500 seeds (a row of the set is a query user, then the seeds)."""
+        """Requests/s with 100 and 500 seeds (each row of the set is a query user, then the seeds)."""
         scratch = SalsaScratch()
         figures: Figures = {}
         for count in (100, 500):
@@ -228,14 +228,14 @@ class GraphBench:
 
 
 def _nothing(line: str) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 def run(edges_path: Path, seconds: float = 2.0, progress: Progress = _nothing) -> Figures:
     """All figures, by name; each part runs for about ``seconds``.
 
     Raises:
-        ValueError: the file is no edge list, or too small to draw queries from.
+        ValueError: the file is no edge list, or is too small to draw queries from.
     """
     progress("reading the edge list")
     bench = GraphBench.read(edges_path, seconds)

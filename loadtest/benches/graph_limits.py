@@ -1,7 +1,7 @@
-"""What the machine can do, measured beside the interaction graph, and how much of it each figure is.
+"""The limits of the machine, and each figure of the interaction graph as a share of them.
 
-Everything the graph does is bound by reads that miss the caches. So the limit is how many random reads a second one
-thread can make: one after another, each address out of the read before, or independent of each other.
+All work of the graph is bound by reads that miss the caches. So the limit is the number of random reads per second of
+one thread: dependent reads, where each address comes from the read before, or independent reads.
 """
 
 import time
@@ -28,7 +28,7 @@ def _fill_random(cells: Any) -> None:
 
 @kernel
 def _read_dependent(cells: Any, count: Any) -> Any:
-    """Each address comes out of the read before it."""
+    """Each address depends on the read before."""
     at = np.int64(0)
     for i in range(count):
         at = (cells[at] + i) & (cells.shape[0] - 1)
@@ -37,7 +37,7 @@ def _read_dependent(cells: Any, count: Any) -> Any:
 
 @kernel
 def _read_independent(cells: Any, count: Any) -> Any:
-    """Addresses are known beforehand: as many reads in flight as the CPU can hold."""
+    """Addresses are known beforehand, so the CPU keeps as many reads in flight as it can."""
     total = np.int64(0)
     for i in range(count):
         total += cells[np.int64(mix64(np.uint64(i)) & np.uint64(cells.shape[0] - 1))]
@@ -46,7 +46,7 @@ def _read_independent(cells: Any, count: Any) -> Any:
 
 @kernel
 def _chain(count: Any) -> Any:
-    """Multiplications and exclusive ors, each of which needs the one before."""
+    """A chain of multiplications and exclusive ors, each of which needs the result before."""
     x = np.uint64(1)
     for i in range(count):
         x = (x * np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(i)
@@ -64,7 +64,7 @@ def per_second(work: Callable[[], int], seconds: float) -> float:
 
 
 def machine(seconds: float) -> dict[str, float]:
-    """Random reads a second over 1 GiB, and the clock in cycles a nanosecond."""
+    """Random reads per second over 1 GiB, and the clock in cycles per nanosecond."""
     cells = np.empty(1 << _READ_BITS, np.int64)
     _fill_random(cells)
 
@@ -88,9 +88,9 @@ def machine(seconds: float) -> dict[str, float]:
 
 
 def shares(figures: Mapping[str, float], reads: Mapping[str, float]) -> dict[str, float]:
-    """Each figure's share of the limit, by the random reads that a unit of its work makes at least.
+    """Each figure's share of the limit. ``reads``: the least number of random reads per unit of the figure's work.
 
-    A share over 1 is no mistake: what is popular is in a cache.
+    A share can exceed 1, because popular data is in a cache.
     """
     return {f"{key}.share_of_limit": figures[key] * count / figures[LIMIT] for key, count in reads.items()}
 

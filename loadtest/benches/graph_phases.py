@@ -1,6 +1,6 @@
-"""Where a walk's time goes: its phases run one by one, on the real graph, with a clock between them.
+"""Where a walk's time goes: the phases run one by one on the real graph, with the clock read between them.
 
-The walk is one kernel; here its parts are kernels of their own, which costs some microseconds a call and nothing else.
+The engine's walk is one kernel. Here each part is a separate kernel, which only adds some microseconds per call.
 """
 
 import time
@@ -51,10 +51,10 @@ def _select(g: Any, cut: Any, stats: Any) -> None:
 
 
 class WalkBuffers:
-    """Buffers for one walk at a time, cut as the engine's walk cuts its own."""
+    """Buffers for one walk at a time, laid out like those of the engine's walk."""
 
     def __init__(self, walks: int, reached: int, results: int) -> None:
-        # The last is the budget of entries counted for rare types, which nothing here asks for.
+        # The last array is the budget for counting entries of rare types, which is not used here.
         self.cut = (*(np.zeros(walks, np.int64) for _ in range(4)), np.zeros(1, np.int64))
         self.nodes, self.visits, order, places, rows = (np.zeros(reached + 1, np.int64) for _ in range(5))
         self.table = np.zeros(1 << (2 * reached - 1).bit_length(), np.int64)
@@ -68,7 +68,7 @@ class WalkBuffers:
 
 
 class _Phases(WalkBuffers):
-    """A walk step by step, and the seconds each phase took."""
+    """A walk step by step, and the seconds that each phase took."""
 
     def __init__(self, graph: InteractionGraph) -> None:
         super().__init__(_WALKS, _WALKS * (_LENGTH + 1) // 2, _RESULTS)
@@ -101,7 +101,7 @@ class _Phases(WalkBuffers):
 
 
 def run(graph: InteractionGraph, queries: NDArray[np.uint64]) -> dict[str, float]:
-    """Nanoseconds a step and direction by phase, microseconds a request for the choice of results and for Python."""
+    """By phase: nanoseconds per walker and step, and microseconds per request for selecting results and for Python."""
     indices = [i for i in (lookup(graph.state.users, int(q)) for q in queries) if i >= 0]
     phases = _Phases(graph)
     phases.request(indices[0], 0)

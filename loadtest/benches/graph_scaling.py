@@ -1,7 +1,7 @@
-"""How the interaction graph's cost grows with its size: the same work on made lists of 1 M to 30 M edges.
+"""How the interaction graph's cost grows with its size: the same work on synthetic lists of 1 M to 30 M edges.
 
 The lists have the shape of the reference list: users drawn with P ~ (rank + 50)^-0.9, tweets with (rank + 10)^-1, one
-user for ten edges, one tweet for twenty-five; ids scattered.
+user per ten edges, one tweet per twenty-five; ids scattered.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,8 +42,8 @@ def made_list(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
 def run(
     sizes: Sequence[int] = SIZES, seconds: float = 2.0, progress: Callable[[str], Any] = lambda line: None
 ) -> dict[str, float]:
-    """The figures of each size (keys ``size.figure``) and ``slope.figure``: the exponent of the cost by size, 0 = the
-    cost of a unit of work does not grow."""
+    """The figures of each size (keys ``size.figure``), and ``slope.figure``: the exponent with which the cost of a unit
+    of work grows with the size (0: it does not grow)."""
     figures: dict[str, float] = {}
     for size in sizes:
         progress(f"{size:,} edges")

@@ -1,4 +1,4 @@
-"""How much of some Python code's time is spent inside numba's compiled kernels, and in how many calls."""
+"""How much of a block's time is spent inside numba's compiled kernels, and in how many calls."""
 
 import sys
 import time
@@ -14,8 +14,8 @@ _OURS = ("engine", "streams")
 class KernelTimes:
     """Counts every call of a compiled kernel from Python while its block runs.
 
-    Kernels are found where Python code names them, in the modules of the engine. They must be compiled before: while
-    the block runs a kernel that is still to be compiled would not find the kernels it calls.
+    Kernels are found by their names in the modules of the engine. They must be compiled before: inside the block, a
+    kernel that still has to be compiled would not find the kernels it calls.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""The state lock measured: a writer of edges beside readers that walk, under several locks and switch intervals.
+"""The state lock measured: a writer of edges beside readers that walk, with several locks and switch intervals.
 
-The naive lock is here only to be measured against: it is what one writes first, and it starves one side. Without a
-lock nothing can be measured: a reader that follows a list while it moves reads outside its arrays.
+The naive lock is here only for comparison: it is what one writes first, and it starves one side. A run without a lock
+is not possible: a reader that follows a list while the list moves reads outside its arrays.
 """
 
 import sys
@@ -19,7 +19,7 @@ from loadtest.traffic.made_up import make_traffic
 from streams.reading.state_lock import PhaseFairLock
 
 EDGES = 2_000_000
-#: Longer than the window, so that an edge that leaves is another one than the edge that comes.
+#: Twice the window, so that the edge being evicted is never identical to the edge being inserted.
 CYCLE = 2 * EDGES
 BATCH = 1000
 SPAN_MS = 3_600_000
@@ -80,13 +80,13 @@ class _Bench:
 
     def _write(self) -> None:
         part = self.traffic.take(slice(self.at % CYCLE, self.at % CYCLE + BATCH))
-        # Time goes on for ever, so that a full window stays full: one edge in, one out.
+        # Event time always moves on, so that the full window stays full: each new edge evicts one.
         times_ms = part.timestamp_ms + self.at // CYCLE * SPAN_MS
         self.graph.ingest(part.user_id, part.subject_id, self.types, times_ms)
         self.at += BATCH
 
     def writer(self, lock: _Lock, stop: threading.Event, counts: dict[str, float], pace: float | None) -> None:
-        """Write flat out, or ``pace`` edges a second."""
+        """Write at full speed, or ``pace`` edges per second."""
         due = time.perf_counter()
         while not stop.is_set():
             with lock.writing():
@@ -142,7 +142,7 @@ class _Bench:
 
 
 def run(*, seconds: float = 3.0, progress: Callable[[str], None] = lambda line: None) -> dict[str, float]:
-    """Every combination worth a look; keys are ``case.figure``."""
+    """All measured combinations; keys are ``case.figure``."""
     before = sys.getswitchinterval()
     bench = _Bench(seconds)
     bench.measure(PhaseFairLock(), readers=1, writer=True)  # compiles and warms
@@ -172,7 +172,7 @@ def run(*, seconds: float = 3.0, progress: Callable[[str], None] = lambda line: 
 
 
 def _beside_python(bench: _Bench) -> dict[str, float]:
-    """A reader beside a thread that only runs Python (as decoding does): what handing over the GIL costs."""
+    """A reader beside a thread that only runs Python (as decoding does): the cost of handing over the GIL."""
     stop, turns = threading.Event(), [0]
 
     def spin() -> None:

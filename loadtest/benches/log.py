@@ -1,4 +1,4 @@
-"""Append and tail rates of an event log: what the path from event to state starts from."""
+"""Append and tail rates of an event log, the first step on the path from event to state."""
 
 import asyncio
 import secrets
@@ -16,7 +16,7 @@ _PACKED_BYTES = 256 * 32
 
 
 def _json_records(count: int) -> Iterator[NewRecord]:
-    """Records as engagements look: about 150 bytes of JSON, keyed by user."""
+    """Records like engagements: about 150 bytes of JSON, keyed by user."""
     for i in range(count):
         user = 1_000_000_000 + i * 7919 % 50_000
         value = (
@@ -35,9 +35,9 @@ def _packed_records(count: int) -> Iterator[NewRecord]:
 async def run(
     url: str, *, json_records: int = 200_000, packed_records: int = 4000, partitions: int = 4
 ) -> dict[str, float]:
-    """Append, then tail, through one log; rates in records a second, CPU (whole process) in µs a record.
+    """Append, then tail, through one log; rates in records per second, CPU (whole process) in µs per record.
 
-    On Kafka the broker's work is not in the CPU figures. The topics are left behind: use a log of its own.
+    On Kafka the CPU figures do not include the broker's work. The topics stay in the log: use a separate log.
     """
     topics = {name: f"bench-{name}-{secrets.token_hex(4)}" for name in ("json", "packed")}
     figures: dict[str, float] = {}

@@ -1,8 +1,8 @@
 """How fast events get from the log into every room: JSON and packed, step by step and together.
 
-The rate is of a backlog that lies in the log, from the first read to the last event applied by all rooms, through the
-very tail and state thread that ``serve`` runs. The steps are measured one after the other in CPU time, so that none
-hides another. ``write_lock_ms_*`` are of the richest events that the wire allows (rich_pieces.py).
+The rate is measured on a backlog in the log, from the first read until all rooms have applied the last event, through
+the tail and state thread that ``serve`` runs. The steps are measured one after the other in CPU time, so that none
+hides another. ``write_lock_ms_*`` are for the richest events that the wire allows (rich_pieces.py).
 """
 
 import asyncio
@@ -47,7 +47,7 @@ async def run(
     packed_events: int = 4_000_000,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
-    """Measure both forms on the given log (default: an embedded one in a temporary folder)."""
+    """Measure both formats on the given log (default: an embedded log in a temporary folder)."""
     await asyncio.to_thread(compile_kernels)
     progress("the richest events: cutting and applying")
     result = await asyncio.to_thread(measure, Config(), int(time.time() * 1000) - AGE_MS)
@@ -86,7 +86,7 @@ def _packed_batches(traffic: Traffic, size: int = 65_536) -> Iterable[tuple[str,
 async def _empty_log(url: str | None, form: str) -> AsyncIterator[tuple[EventLog, Config]]:
     with tempfile.TemporaryDirectory() as folder:
         settings = Config(log=LogConfig(url=url or f"sqlite:///{Path(folder) / 'bench.db'}"))
-        # A prefix of its own each time: a broker keeps its topics.
+        # A new prefix each time, because a broker keeps its topics.
         prefix = f"bench-{form}-{time.time_ns()}-"
         settings = msgspec.structs.replace(settings, log=msgspec.structs.replace(settings.log, topic_prefix=prefix))
         async with open_log(settings.log) as event_log:

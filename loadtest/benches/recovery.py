@@ -1,9 +1,9 @@
-"""What durability costs, and how fast a process comes back: on a state of many edges, through real server processes.
+"""The cost of durability and the time to recover, on a state of many edges, with real server processes.
 
-One server applies the edges and a first snapshot is written. Then feeds are asked for at a steady rate, with events
-coming in, first without and then with snapshots being written one after the other. A tail of JSON events is applied,
-the process is killed, and the next one is timed from its start to ``/readyz``. One of the feeds served at the end is
-audited by the command that anybody would use.
+One server applies the edges, and a first snapshot is written. Then feeds are asked for at a steady rate while events
+come in: first without snapshots, then with snapshots written one after the other. A tail of JSON events is applied, the
+process is killed, and the next process is timed from its start to ``/readyz``. One of the feeds served at the end is
+audited with ``murmuration audit``.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ Progress = Callable[[str], None]
 
 #: The edges happened within this time before now.
 SPAN_MS: Final = 2_400_000
-#: So many of the most engaged tweets are known by their creates (the rest happened before the log began).
+#: How many of the most engaged tweets have creates in the log (the others were created before the log began).
 KNOWN_TWEETS: Final = 200_000
 #: The load of ``bench freshness``.
 FEEDS_PER_S: Final = 20
@@ -53,7 +53,7 @@ class _Bench:
         self.now_ms = int(time.time() * 1000)
         self.log = LogConfig(url=f"sqlite:///{folder / 'events.db'}")
         self.folder = folder / "state"
-        # Every tweet that is engaged with has counters, known or not.
+        # Every tweet with an engagement has counters, even if its create is not in the log.
         users_max, tweets_max = (1 << int(len(np.unique(ids)) + 300_000).bit_length() for ids in (users, tweets))
         self.environment = {
             "MURMURATION__LOG__URL": self.log.url,
@@ -66,12 +66,12 @@ class _Bench:
             "MURMURATION__ROOMS__INTERACTION_GRAPH__TWEETS_MAX": str(tweets_max),
             "MURMURATION__ROOMS__TWEET_STORE__TWEETS_MAX": str(tweets_max),
         }
-        #: Viewers by activity, as they would come.
+        #: Viewers, drawn by activity.
         self.viewers = np.random.default_rng(5).choice(users, 4000)
         self.latencies: list[float] = []
 
     async def fill(self, event_log: EventLog) -> None:
-        """The edges as packed favorites, and creates of the most engaged tweets."""
+        """Append the edges as packed favorites, and creates of the most engaged tweets."""
         known, counts = np.unique(self.tweets, return_counts=True)
         known = known[np.argsort(-counts, kind="stable")[:KNOWN_TWEETS]]
         creates = (
@@ -97,11 +97,11 @@ class _Bench:
             await event_log.append("engagements", records)
 
     async def tail(self, event_log: EventLog, events: int) -> None:
-        """The newest events, as JSON."""
+        """Append the newest events, as JSON."""
         await self.publish(event_log, events, first_id=1 << 41)
 
     async def publish(self, event_log: EventLog, events: int, *, first_id: int) -> None:
-        """JSON traffic, appended as fast as the log takes it."""
+        """Append JSON traffic as fast as the log takes it."""
         start_ms = int(time.time() * 1000) - 1000
         for start in range(0, events, 20_000):
             lines = to_json(
@@ -115,7 +115,7 @@ class _Bench:
             await append_all(event_log, records)
 
     async def snapshot(self) -> float:
-        """Have one written now; returns the seconds until it is in force."""
+        """Have a snapshot written now; returns the seconds until it is published."""
         began = time.monotonic()
         before = self._newest()
         os.kill(self.server.pid, signal.SIGUSR1)
@@ -126,13 +126,13 @@ class _Bench:
         return time.monotonic() - began
 
     def _newest(self) -> tuple[str, int]:
-        """Name and time of the newest snapshot's file: looking must cost nothing beside what is measured."""
+        """Name and time of the newest snapshot's file; cheap, so that looking does not disturb the measurement."""
         files = [entry for entry in os.scandir(self.history) if entry.name.startswith("snapshot-")]
         whole = [entry for entry in files if not entry.name.endswith(TEMPORARY)]
         return max(((entry.name, entry.stat().st_mtime_ns) for entry in whole), default=("", 0))
 
     async def start(self) -> float:
-        """A server; returns the seconds from its start to ready."""
+        """Start a server; returns the seconds from its start to ready."""
         began = time.monotonic()
         self.server = await ServerProcess.spawn(self.environment)
         await self.server.until_ready(READY_TIMEOUT_S)
@@ -171,7 +171,7 @@ class _Bench:
 async def run(
     users: NDArray[np.uint64], tweets: NDArray[np.uint64], *, tail_events: int, seconds: float, progress: Progress
 ) -> dict[str, float]:
-    """Measure on these edges (uint64 ids, n); ``seconds`` is how long feeds are asked for, each way."""
+    """Measure on these edges (uint64 ids, (n,)); ``seconds``: time with feeds, without and with snapshots."""
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(Path(folder), users, tweets, progress)
         async with running_log(bench.log) as event_log:
@@ -227,7 +227,7 @@ async def _measure(bench: _Bench, event_log: EventLog, tail_events: int, seconds
 
 
 async def _snapshots(bench: _Bench, seconds: float) -> list[float]:
-    """One after the other for so long."""
+    """Write snapshots one after the other for ``seconds``; the seconds that each took."""
     until, taken = time.monotonic() + seconds, []
     while time.monotonic() < until:
         taken.append(await bench.snapshot())
@@ -258,7 +258,7 @@ async def _served(bench: _Bench) -> int:
             async with session.get(f"{bench.server.url}/v1/users/{viewer}/feed?explain=all") as answer:
                 feed = msgspec.json.decode(await answer.read())
             if len(feed["entries"]) == 20:
-                await asyncio.sleep(1.0)  # its record goes to the log behind the answer
+                await asyncio.sleep(1.0)  # the record of the feed reaches the log after the answer
                 return int(feed["request_id"])
     raise MurmurationError("no viewer's feed is full")
 
@@ -280,7 +280,7 @@ def _parts(records: Sequence[NewRecord], size: int) -> Iterable[Sequence[NewReco
 
 
 def edges_of(path: Path | None, count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Users and tweets of an edge list (raw little-endian int64 pairs), or of one made up by power laws.
+    """Users and tweets of an edge list (raw little-endian int64 pairs), or of a synthetic power-law list.
 
     Raises:
         ValueError: the file is not pairs of int64.

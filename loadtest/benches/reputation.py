@@ -1,8 +1,9 @@
-"""Reputation measured: the computation by itself, and traffic beside a server that computes without pause.
+"""Reputation measured: the computation alone, and traffic on a server that computes without pause.
 
-The graph is made: who follows and who is followed are drawn by power laws. First the kernels, on one core, from nothing
-and from the model before 1 % of the follows changed. Then a server process applies the same follows from its log, and
-events come in at a steady rate, first with the job switched off, then with one due again as soon as one has ended.
+The graph is synthetic: followers and followees are drawn by power laws. First the kernels run on one core: from
+nothing, and again from that model after 1 % of the follows changed. Then a server process applies the same follows from
+its log, and events come in at a steady rate: first with the job switched off, then with a job due as soon as the last
+one has ended.
 """
 
 import asyncio
@@ -33,21 +34,21 @@ from streams.process.histogram import LATENCY_S, quantile
 Progress = Callable[[str], None]
 Ids = NDArray[np.uint64]
 
-#: Of the follows this share is other ones when the model is computed again.
+#: The share of the follows that is replaced before the model is computed again.
 CHANGED: Final = 0.01
 REPEATS: Final = 3
 EVENTS_PER_S: Final = 5000
-#: Event time between two computations of the server: shorter than one takes.
+#: Event time between two computations of the server: shorter than a computation takes.
 INTERVAL_S: Final = 1.0
-#: The server's follows are so much older than its traffic.
+#: How much older the server's follows are than its traffic.
 AGE_MS: Final = 3_600_000
 READY_TIMEOUT_S: Final = 300.0
 _BATCH: Final = 1 << 17
 
 
 def make_follows(follows: int, accounts: int, seed: int = 1) -> tuple[Ids, Ids]:
-    """Who follows whom: uint64 ids (n), pairs distinct and in drawn order. Few follow many, and few are followed by
-    many: density about rank^(-1/2) and rank^(-2/3)."""
+    """Followers and followees: uint64 ids (n,), pairs distinct and in drawn order. Few people follow many, and few are
+    followed by many: density about rank^(-1/2) and rank^(-2/3)."""
     rng = np.random.default_rng(seed)
     pairs = np.empty(0, np.int64)
     while pairs.size < follows:
@@ -78,7 +79,7 @@ def _apply(room: SocialGraph, kind: Kind, who: Ids, whom: Ids) -> None:
 
 
 def _timed(room: SocialGraph, last: Reputations | None) -> tuple[Computed, float]:
-    """The computation, and the least CPU seconds it took."""
+    """The result of the computation, and the least CPU seconds of ``REPEATS`` runs."""
     terms = ReputationJobConfig()
     best = np.inf
     for _ in range(REPEATS):
@@ -116,7 +117,7 @@ def _kernels(who: Ids, whom: Ids, accounts: int, progress: Progress) -> dict[str
 
 
 async def run(*, follows: int, accounts: int, seconds: float, progress: Progress) -> dict[str, float]:
-    """Measure; ``seconds`` is how long traffic is timed, each way."""
+    """Measure; ``seconds``: how long traffic is timed, without and with the job."""
     who, whom = make_follows(follows, accounts)
     figures = _kernels(who, whom, accounts, progress)
     if not seconds:
@@ -173,7 +174,7 @@ async def _traffic(
         load = asyncio.create_task(publish_steadily(event_log, EVENTS_PER_S, first_id=time.time_ns()))
         async with aiohttp.ClientSession() as session:
             progress(f"traffic {way.replace('_', ' ')}: running up")
-            # A first model is computed and published meanwhile.
+            # Meanwhile the first model is computed and published.
             await asyncio.sleep(10.0)
             before, jobs_before = await scrape(session, server.url), await _jobs(session, server.url)
             progress(f"traffic {way.replace('_', ' ')}: measuring for {seconds:.0f} s")
@@ -200,7 +201,7 @@ async def _traffic(
 
 
 async def _jobs(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """The job's metrics by the last part of their names, and how many models were committed."""
+    """The job's metrics by the last part of their names, and the number of committed models."""
     async with session.get(f"{url}/metrics") as answer:
         text = await answer.text()
     found: dict[str, Any] = {"commits": 0.0, "failures": 0.0, "seconds": 0.0, "pause_seconds": 0.0}

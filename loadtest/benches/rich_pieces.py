@@ -1,8 +1,8 @@
-"""How long one piece holds the write lock when it is made of the richest events that the wire allows.
+"""How long one piece holds the write lock when it consists of the richest events that the wire allows.
 
-Creates with as many mentions, media tags, hashtags and links as a create may have, all of them new, so that rooms fill
-up and evict; texts as long as a text may be; undos by one busy person, and deletes of tweets with full lists. They are
-cut into pieces as the tail does it.
+These are creates with the most mentions, media tags, hashtags and links allowed, all of them new, so that rooms fill up
+and evict; creates with the longest texts; undos by one busy person; and deletes of tweets with full lists. The events
+are cut into pieces by the function that the tail uses.
 """
 
 import time
@@ -28,12 +28,12 @@ CREATES = 2500
 _PEOPLE = 200_000
 _POPULAR = 120
 ENGAGEMENTS = 1_000_000
-#: Steps that give every person and tweet ids far apart.
+#: Distance between the ids of two people or tweets.
 _STRIDE = 2_654_435_761
 
 
 class Held(NamedTuple):
-    """How long the pieces of one kind held the lock, in ms of the writer's CPU time."""
+    """How long each piece of one kind held the lock, in ms of the writer's CPU time (float64, one per piece)."""
 
     name: str
     ms: NDArray[np.float64]
@@ -61,7 +61,7 @@ def measure(config: Config, start_ms: int) -> dict[str, float]:
 
 
 def _apply(state: EngineState, batch: EventBatch) -> float:
-    """Milliseconds of this thread under the lock: what others do on the machine does not count."""
+    """CPU milliseconds of this thread under the lock: other work on the machine does not count."""
     observed = state.observe(batch)
     started = time.thread_time()
     state.apply(batch, observed)
@@ -69,7 +69,7 @@ def _apply(state: EngineState, batch: EventBatch) -> float:
 
 
 def _runs(start_ms: int) -> Iterator[tuple[str, Records]]:
-    """Runs to be cut into pieces, by what they are of; the engagements make the lists for the undos and deletes."""
+    """Named runs to be cut into pieces; the engagements fill the lists for the undos and deletes."""
     creates = [_create(i, start_ms, text="") for i in range(CREATES)]
     yield "creates", _json("tweets", creates, start_ms)
     texts = [_create(i, start_ms, text="\N{BIRD}" * TEXT_CHARS_MAX) for i in range(CREATES, CREATES + CREATES // 4)]

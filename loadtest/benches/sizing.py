@@ -1,6 +1,6 @@
-"""What a number of daily users needs, by the rooms' own formulas: the table of docs/scaling.md.
+"""The memory and cores that a number of daily users needs, by the rooms' formulas: the table of docs/scaling.md.
 
-``murmuration bench sizing`` prints it. Figures that are measured come from docs/benchmarks.md.
+``murmuration bench sizing`` prints the table. Measured figures come from docs/benchmarks.md.
 """
 
 import math
@@ -14,14 +14,14 @@ from engine.state import EngineState, RoomsConfig
 from engine.tweet_store.state import TweetStoreConfig, tweet_store_bytes
 
 DAY_S: Final = 86_400
-#: What a room can index (the bounds of its configuration).
+#: The most entries that a room can index (the bounds of its configuration).
 FOLLOW_ENTRIES_MAX: Final = (1 << 31) - 1
 EDGES_MAX: Final = 1 << 29
 TWEETS_MAX: Final = 1 << 28
 
 
 class Habits(NamedTuple):
-    """What a daily user does and has, on average: assumed, not measured."""
+    """Averages per daily user: assumed, not measured."""
 
     accounts: float = 3.0
     follows_per_account: float = 100.0
@@ -34,7 +34,7 @@ class Habits(NamedTuple):
     events_a_day: float = 60.0
     feeds_a_day: float = 20.0
     peak: float = 3.0
-    #: Events of so long, at the peak, are recognised when they come twice.
+    #: Seconds, at the peak rate, within which a second arrival of an event is recognized.
     duplicates_s: float = 600.0
 
 
@@ -46,7 +46,7 @@ class Measured(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What so many daily users need. Bytes are of one node, which holds one of ``groups`` groups of viewers."""
+    """The needs of ``daily_users``. Bytes are for one node, which holds one of ``groups`` groups of viewers."""
 
     daily_users: int
     follows: int
@@ -63,9 +63,9 @@ class Plan(NamedTuple):
 
 
 def plan(daily_users: int, habits: Habits | None = None, measured: Measured | None = None) -> Plan:
-    """Capacities from habits, bytes from capacities; groups as many as the rooms' limits ask for at least.
+    """Capacities from habits, and bytes from capacities; ``groups`` is the least number that the rooms' limits allow.
 
-    A graph beyond what a room can index keeps a shorter window, a tweet store fewer tweets.
+    If a room cannot index enough, the graph keeps a shorter window and the tweet store fewer tweets.
     """
     habits, measured = habits or Habits(), measured or Measured()
     accounts = int(daily_users * habits.accounts)
@@ -103,7 +103,7 @@ def plan(daily_users: int, habits: Habits | None = None, measured: Measured | No
 
 
 def graph_bytes(users: int, tweets: int, edges: int) -> float:
-    """The interaction graph, and the graphs beside it in the proportion that they have by default."""
+    """Bytes of the interaction graph, and of the user and entity graphs in their default proportion to it."""
     defaults = EngineState(RoomsConfig())
     beside = (defaults.user_graph, defaults.entity_graph, defaults.entity_names)
     share = sum(room.bytes_max for room in beside) / defaults.interaction_graph.bytes_max

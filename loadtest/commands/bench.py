@@ -1,4 +1,4 @@
-"""``murmuration bench``: figures, each from one command."""
+"""``murmuration bench``: one command per benchmark."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ bench = typer.Typer(help="Measure: every command prints figures, with --json as 
 
 
 def show(figures: Mapping[str, float], *, json: bool) -> None:
-    """Print figures, one a line or as JSON."""
+    """Print figures, one per line or as JSON."""
     if json:
         import orjson
 
@@ -27,7 +27,7 @@ def show(figures: Mapping[str, float], *, json: bool) -> None:
 
 
 def with_status(work: Callable[[Callable[[str], None]], Any]) -> Any:
-    """Run with a line on standard error that says what is being measured."""
+    """Run ``work`` with a status line on standard error."""
     from rich.console import Console
 
     with Console(stderr=True).status("measuring") as status:
@@ -43,7 +43,7 @@ def path(
     json_events: Annotated[int, typer.Option(min=10_000)] = 400_000,
     packed_events: Annotated[int, typer.Option(min=100_000)] = 4_000_000,
 ) -> None:
-    """Events from the log into every room: rate, and CPU µs an event by step."""
+    """Events from the log into every room: rate, and CPU µs per event by step."""
     from loadtest.benches.path import run
 
     figures = with_status(
@@ -73,7 +73,7 @@ def freshness(
 
 @bench.command(name="compile")
 def compile_(json: Json = False) -> None:
-    """How long the kernels take to compile, by module, and a cold start beside a warm one (takes two minutes)."""
+    """Compile time of the kernels by module, and a cold and a warm start (takes two minutes)."""
     from loadtest.benches.compile import run
 
     show(with_status(lambda progress: run(progress=progress)), json=json)
@@ -81,9 +81,9 @@ def compile_(json: Json = False) -> None:
 
 @bench.command()
 def feed(json: Json = False) -> None:
-    """What a feed costs: over websockets at rising rates against a server with 20,000 people, and alone.
+    """The cost of a feed: over websockets at rising rates against a server with 20,000 people, and alone.
 
-    Takes two minutes on two cores, the first time one more (the people and their day are made, and kept).
+    Takes two minutes on two cores, and one minute more the first time (to make the people and their day).
     """
     from loadtest.benches.feed import run
 
@@ -92,7 +92,7 @@ def feed(json: Json = False) -> None:
 
 @bench.command()
 def lock(json: Json = False, seconds: Annotated[float, typer.Option(min=1)] = 3.0) -> None:
-    """The state lock and the interpreter's switch interval: a writer beside readers, several ways."""
+    """The state lock and the interpreter's switch interval: a writer beside readers, in several combinations."""
     from loadtest.benches.lock import run
 
     show(with_status(lambda progress: run(seconds=seconds, progress=progress)), json=json)
@@ -118,15 +118,16 @@ def graph(
 @bench.command()
 def estimators(
     edges: Annotated[
-        Path | None, typer.Option(help="As for graph; the edges are spread evenly over 48 hours. Default: a made list.")
+        Path | None,
+        typer.Option(help="As for graph; edges spread evenly over 48 hours. Default: a synthetic list."),
     ] = None,
     recording: Annotated[
-        Path | None, typer.Option(help="A folder with engagements.csv.gz, with the times it has.")
+        Path | None, typer.Option(help="A folder with engagements.csv.gz; its times are used.")
     ] = None,
-    newest: Annotated[int | None, typer.Option(min=1000, help="Only so many of the newest engagements.")] = None,
+    newest: Annotated[int | None, typer.Option(min=1000, help="Use only this many of the newest engagements.")] = None,
     json: Json = False,
 ) -> None:
-    """The two estimators of a time-aware walk's last step: variance and time, beside each other."""
+    """Two estimators of a time-aware walk's last step: their variance and time."""
     from loadtest.benches.estimators import edges_of, run
 
     try:
@@ -140,9 +141,9 @@ def estimators(
 @bench.command()
 def recovery(
     edges: Annotated[
-        Path | None, typer.Option(help="Raw little-endian int64 pairs (user, tweet); default: a made list.")
+        Path | None, typer.Option(help="Raw little-endian int64 pairs (user, tweet); default: a synthetic list.")
     ] = None,
-    made_edges: Annotated[int, typer.Option(min=10_000, help="How many the made list has.")] = 10_000_000,
+    made_edges: Annotated[int, typer.Option(min=10_000, help="Edges of the synthetic list.")] = 10_000_000,
     tail_events: Annotated[int, typer.Option(min=1000, help="JSON events after the snapshot.")] = 1_000_000,
     seconds: Annotated[float, typer.Option(min=1, help="How long feeds are timed, with and without snapshots.")] = 30.0,
     json: Json = False,
@@ -162,7 +163,7 @@ def recovery(
 
 @bench.command()
 def sizing() -> None:
-    """What a number of daily users needs, by the rooms' formulas: the table of docs/scaling.md."""
+    """Memory and cores for a number of daily users, by the rooms' formulas: the table of docs/scaling.md."""
     from loadtest.benches.sizing import table
 
     typer.echo(table(), nl=False)
@@ -179,7 +180,7 @@ def graph_scaling(json: Json = False) -> None:
 @bench.command()
 def reputation(
     json: Json = False,
-    follows: Annotated[int, typer.Option(min=10_000, help="Follows of the made graph, by power laws.")] = 10_000_000,
+    follows: Annotated[int, typer.Option(min=10_000, help="Follows of the synthetic graph.")] = 10_000_000,
     accounts: Annotated[int, typer.Option(min=1000)] = 1_000_000,
     seconds: Annotated[
         float, typer.Option(min=0, help="How long traffic is timed, alone and beside the job; 0: not at all.")

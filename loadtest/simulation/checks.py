@@ -167,7 +167,7 @@ class Checks:
 
     def _check_acknowledged(self, acknowledged: Mapping[int, int], horizon: Horizon, passed_over: list[Run]) -> None:
         gone = {event_id for run in passed_over for event_id in self._decode(run).batch.id.tolist()}
-        # If the horizon is wider than the run: exactly once. Otherwise a duplicate may come once its first is forgotten.
+        # If the horizon is wider than the run: exactly once. Else a duplicate may come once its first is forgotten.
         wide = len(horizon.kept) < self._config.rooms.deduplication.events_max
         for event_id in acknowledged:
             times = horizon.kept[event_id]
