@@ -101,6 +101,7 @@ class Worker:
     async def _take_over(self, sender: Any, assigned: Any, **kwargs: Any) -> None:
         partitions = sorted(tp.partition for tp in assigned if tp.topic == self._stored)
         async with self._busy:
+            await self._close_tail()
             # All of them, also those that this worker had before: another worker may have had them in between.
             await self._table.read_back(self._log, self.changelog, partitions)
             self._owned = partitions
