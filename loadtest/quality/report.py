@@ -33,7 +33,7 @@ def picture(figures: Mapping[str, Any]) -> str:
     """The figures of ``evaluate`` as an SVG document: blend and baselines, each half-life alone, the weights."""
     blue, orange, gray = _COLORS
     hit = f"hit@{CUT}"
-    of = (("blend, learnt", "", blue), ("two-hop walk", "two_hop.", orange), ("most popular", "popular.", gray))
+    of = (("blend, learned", "", blue), ("two-hop walk", "two_hop.", orange), ("most popular", "popular.", gray))
     colors = {"walk": blue, "recent": orange, "popularity": gray}
     alone = [(name, value, colors[name.split()[0]]) for name, value in figures["components"].items()]
     panels = [
@@ -41,7 +41,7 @@ def picture(figures: Mapping[str, Any]) -> str:
         ("MRR: mean of 1 / rank", [(name, figures[f"{key}mrr"], c) for name, key, c in of]),
         (f"{hit} of each half-life alone", [(name, value[hit], color) for name, value, color in alone]),
         (
-            "Weights learnt online, at the end",
+            "Weights learned online, at the end",
             [(name, figures["weights"][name], color) for name, _, color in alone],
         ),
     ]

@@ -317,7 +317,7 @@ class Journal:
             torn = cursor.offset < len(data)
             if torn and (whole := whole_entry_after(data, cursor)) is not None:
                 raise JournalError(
-                    f"{name}: damaged between bytes {cursor.offset} and {whole}, behind version {cursor.version}"
+                    f"{name}: damaged between bytes {cursor.offset} and {whole}, after version {cursor.version}"
                 )
             if following is not None and (torn or cursor.version != following):
                 raise JournalError(f"{name}: ends at version {cursor.version}, and the next begins after {following}")
