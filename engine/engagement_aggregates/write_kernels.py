@@ -281,7 +281,8 @@ def apply(s: Any, g: Any, batch: Any, dwell_s_min: Any, found: Any) -> None:
     """
     for row in range(batch.kind.shape[0]):
         # A retweet is no tweet of its author's own.
-        if batch.kind[row] == KIND_CREATE and batch.original_id[row] == batch.subject_id[row]:
+        own = batch.kind[row] == KIND_CREATE and batch.original_id[row] == batch.subject_id[row]
+        if own and batch.user_id[row] != ZERO:
             _enter_author(s, batch.user_id[row], batch.timestamp_ms[row])
     start = ahead = 0
     for row in range(batch.kind.shape[0]):

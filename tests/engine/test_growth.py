@@ -118,7 +118,8 @@ def content(state: EngineState) -> dict[str, object]:
             [store.text(int(slot)) for slot in known],
             store.decayed(known, NOW).tolist(),
             [part.tolist() for part in store.popular(NOW, 0, 50, 0)],
-            [part.tolist() for part in store.recent_of_authors(PEOPLE_IDS, 0, 50, 500)],
+            # Ids and times; the slots are the room's own business, and a larger room has others.
+            [part.tolist() for part in store.recent_of_authors(PEOPLE_IDS, 0, 50, 500)[:2]],
         ),
         "signals": [
             (

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from config import schema
+from config.jobs import JobsConfig, ReputationJobConfig
 from config.schema import LAYOUTS, Config
 from config.serving import DurableConfig, IngestConfig, LogConfig
 from engine.feed import Request
@@ -42,6 +43,8 @@ def settings(tmp_path: Path, small_rooms: RoomsConfig) -> Config:
         log=LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}"),
         ingest=IngestConfig(batch_events_max=64),
         durable=DurableConfig(snapshots_keep=10),
+        # Nothing comes into the log but what a test puts there.
+        jobs=JobsConfig(reputation=ReputationJobConfig(interval_h=0.0)),
         rooms=small_rooms,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from config.jobs import JobsConfig, ReputationJobConfig
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig
 from engine.errors import MurmurationError
@@ -28,6 +29,8 @@ def settings(tmp_path: Path, small_rooms: RoomsConfig) -> Config:
         log=LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}"),
         ingest=IngestConfig(batch_events_max=64),
         durable=DurableConfig(snapshots_keep=10),
+        # Nothing comes into the log but what a test puts there.
+        jobs=JobsConfig(reputation=ReputationJobConfig(interval_h=0.0)),
         rooms=small_rooms,
     )
 

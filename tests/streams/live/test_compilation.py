@@ -35,7 +35,7 @@ def test_a_change_in_a_callee_forgets_its_callers(folder, monkeypatch):
     kernel_cache.forget_stale()
     kernel_cache.note_filled()
     assert kernel_cache.unfilled() == []
-    names = ["storage.count-1.py311.nbi", "salsa.salsa-1.py311.1.nbc", "rng.mix64-1.py311.nbi", "other.nbi"]
+    names = ["arrays.count-1.py311.nbi", "salsa.salsa-1.py311.1.nbc", "rng.mix64-1.py311.nbi", "other.nbi"]
     for name in names:
         (folder / name).touch()
     kernel_cache.forget_stale()
