@@ -23,6 +23,8 @@ log = structlog.get_logger("murmuration.jobs")
 
 #: How often to look for due jobs while no piece is applied: a job may be due after a start, or after a snapshot's end.
 CHECK_INTERVAL_S = 1.0
+#: A child that was killed is gone at once, but for a machine that swaps.
+END_TIMEOUT_S = 5.0
 #: Later than any event time.
 NEVER_MS = 1 << 62
 
@@ -121,15 +123,29 @@ class JobRunner:
                 if self._begun is None:
                     await self._call(self.between_pieces)
                     continue
-                begun = self._begun
-                await self._see_through(begun)
-                self._begun = None
+                begun, self._begun = self._begun, None
                 self._started.clear()
+                await self._see_through(begun)
                 self._idle = True
         finally:
             self._idle = False
-            if self._begun is not None:
-                self._begun.computation.kill()
+            await self._end_begun()
+
+    async def _end_begun(self) -> None:
+        """Kill a computation that nobody waits for any more, and see it gone.
+
+        A child holds the folder's lock, as its parent did when it forked: it has to be gone before the folder is free.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_TIMEOUT_S):
+                # After this a start that was under way on the writer thread has been noted.
+                await self._call(lambda: None)
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            begun.computation.kill()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(END_TIMEOUT_S):
+                    await begun.computation.result()
 
     async def _see_through(self, begun: _Begun) -> None:
         job, due_ms, computation, began_s = begun
@@ -175,8 +191,9 @@ class JobRunner:
             late = not waiting.done()
             if late:
                 computation.kill()
+                # Also when this is cancelled: the child has to be gone, see ``_end_begun``.
+                await asyncio.wait((waiting,), timeout=END_TIMEOUT_S)
         if late:
-            await asyncio.wait((waiting,))
             raise TimeoutError(f"no result within {job.seconds_max:g} s")
         return unpack(waiting.result())
 
