@@ -6,6 +6,7 @@ them. All their events go through the log, as any publisher's do.
 
 import asyncio
 import contextlib
+import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -118,7 +119,8 @@ async def _log_url(options: DemoOptions) -> AsyncIterator[str]:
 
 async def run_demo(config: Config, options: DemoOptions) -> None:
     """Run until ``options.seconds`` are over or Ctrl-C is pressed."""
-    configure_logging()
+    # The demo prints its own lines; the log adds what goes wrong.
+    configure_logging(level=logging.WARNING)
 
     def say(line: str) -> None:
         typer.echo(line, err=options.json)
