@@ -5,7 +5,7 @@ from loadtest.simulation.chance import Chance
 from loadtest.simulation.lineage import Change, CheckError, Lineage
 from loadtest.simulation.settings import LATE_ROOMS
 from streams.durable.journal import Entry
-from streams.durable.store import Began, Store
+from streams.durable.store import Began, HistoryInfo, Store
 from streams.live.applier import Applier
 from streams.ordering.pieces import Piece
 
@@ -53,6 +53,9 @@ class Witness:
         self._note_changes(store)
         if not version and not self.lineage.marks:
             self.lineage.start = journal.positions_at(0)
+        elif not version and not self.lineage.start:
+            # No life was seen before the gap or the change: the first history began where the log began at that time.
+            self.lineage.start = _first(store).start_positions
         if lost is not None:
             self._chance.note(f"versions {version + 1} to {lost.version} are lost, there are gaps {gaps}")
             self.lost.append(lost)
@@ -96,3 +99,12 @@ class Witness:
         """Note that a file was synced; if it is the journal, all versions so far are safe."""
         if self.powered and "/journal-" in name and not name.endswith(".tmp"):
             self.synced_version = max(self.synced_version, self.lineage.version)
+
+
+def _first(store: Store) -> HistoryInfo:
+    """The history that the current one goes back to."""
+    info = store.current
+    assert info is not None
+    while info.began is not None:
+        info = store.history(info.began.history)
+    return info
