@@ -30,7 +30,7 @@ demo: $(VENV)/.run  ## the whole path on one machine: log, society, engine, page
 test: $(VENV)/.dev  ## every test, the files shared by two workers: many tests wait for processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-quick: $(VENV)/.dev  ## the tests of the first minutes: green in two
+quick: $(VENV)/.dev  ## the tests of the first minutes: under three on two cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
 
 check: $(VENV)/.dev  ## style and types
