@@ -65,7 +65,7 @@ class Steps:
 
 def kept_rows(deduplication: Deduplication, batch: EventBatch) -> tuple[EventBatch, NDArray[np.bool_]]:
     """The batch without duplicates, its resolved columns not yet filled; and which rows of the batch were kept."""
-    keep = deduplication.keep(batch.kind, batch.id, batch.timestamp_ms)
+    keep = deduplication.keep(batch)
     whole = bool(keep.all())
     kept = batch if whole else batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
     # The tweet store writes these columns, so they must be copies: the caller's batch stays unchanged.

@@ -1,14 +1,18 @@
-"""Exact de-duplication of events by id over the last ``events_max`` events.
+"""Exact de-duplication of events by (person, kind, subject, id) over the last ``events_max`` events.
 
-A ring holds the ids in arrival order; an open-addressing table over the ring's positions answers "seen before?"
-in about one cache miss. Each topic has its own namespace of ids (the families below): a tweet event and an engagement
-may have the same id. Distinct ids are never taken for duplicates.
+An id distinguishes the events of one person, of one kind, about one subject. So nobody can suppress another person's
+event by choosing its id, and a tweet's create and delete may have the same id. All four values are kept and compared:
+distinct events are never taken for duplicates, whatever their hashes are.
+
+A ring holds the events in arrival order; an open-addressing table over the ring's positions answers "seen before?" in
+about one cache miss.
 
 Rules: a duplicate is dropped and does not renew the first event's place; id 0 (an event without id) is never a
 duplicate and takes no place; rows derived from a create or edit (mentions, hashtags …) share the fate of the row before
-them, even if a batch ends in between.
+them, even if a batch ends in between. The ring is everybody's: whoever publishes very many events shortens the time for
+which repetitions of others' events are recognized. A repetition that comes later than that is applied again.
 
-Memory: ``17 B · events_max + 8 B · table``, table = the power of two at or above ``2 · events_max``.
+Memory: ``33 B · events_max + 8 B · table``, table = the power of two at or above ``2 · events_max``.
 """
 
 from collections.abc import Mapping
@@ -18,11 +22,12 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from engine.batch import EventBatch, make_batch
 from engine.errors import InvariantError
 from engine.kernels.growth import copy_rows
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
-from engine.kernels.rng import GOLDEN, mix64
+from engine.kernels.rng import mix64
 from engine.room import Bounded, only_grew
 
 #: Indices of ``header``.
@@ -40,45 +45,52 @@ class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     events_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
 
 
-@inlined
-def _family(kind: Any) -> Any:
-    """Engagements 0, tweets 1, relationships 2, users 3, served 4, models 5."""
-    if kind < 64:
-        return 0
-    if kind < 96:
-        return 1
-    if kind < 128:
-        return 2
-    if kind < 160:
-        return 3
-    if kind < 192:
-        return 4
-    return 5
-
-
-@inlined
-def _hash(event_id: Any, family: Any) -> Any:
-    """A mix of id and family. Its top bits are the home slot, its top 32 bits the fingerprint."""
-    return mix64(event_id + np.uint64(family + 1) * GOLDEN)
+#: Odd multipliers that keep person, subject and kind apart before the one mix (fractional digits of √2, √3 and √5).
+_PERSON, _SUBJECT, _KIND = np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B), np.uint64(0x3C6EF372FE94F82B)
 
 
 class Ids(NamedTuple):
-    """The arrays: a ring of ``events_max`` ids with their families and times, and the table over it.
+    """The arrays: a ring of ``events_max`` events (id, person, subject, kind) with their times, and the table over it.
 
     A table slot holds the hash's top 32 bits above the ring position + 1; 0 is empty.
     """
 
     ring_id: NDArray[np.uint64]
-    ring_family: NDArray[np.uint8]
+    ring_user: NDArray[np.uint64]
+    ring_subject: NDArray[np.uint64]
+    ring_kind: NDArray[np.uint8]
     ring_ms: NDArray[np.int64]
     table: NDArray[np.uint64]
     header: NDArray[np.int64]
 
 
 @inlined
+def _hash(kind: Any, event_id: Any, user_id: Any, subject_id: Any) -> Any:
+    """A mix of the four values. Its top bits are the home slot, its top 32 bits the fingerprint."""
+    return mix64(event_id + user_id * _PERSON + subject_id * _SUBJECT + np.uint64(kind) * _KIND)
+
+
+@inlined
+def _is_at(ids: Any, position: Any, kind: Any, event_id: Any, user_id: Any, subject_id: Any) -> Any:
+    """Whether the ring holds this event at ``position``."""
+    return (
+        ids.ring_id[position] == event_id
+        and ids.ring_user[position] == user_id
+        and ids.ring_subject[position] == subject_id
+        and ids.ring_kind[position] == kind
+    )
+
+
+@inlined
+def _ring_hash(ids: Any, position: Any) -> Any:
+    """Hash of the event at a ring position."""
+    return _hash(ids.ring_kind[position], ids.ring_id[position], ids.ring_user[position], ids.ring_subject[position])
+
+
+@inlined
 def _ring_home(ids: Any, position: Any, shift: Any) -> Any:
-    """Home slot of the id at a ring position."""
-    return np.int64(_hash(ids.ring_id[position], np.int64(ids.ring_family[position])) >> shift)
+    """Home slot of the event at a ring position."""
+    return np.int64(_ring_hash(ids, position) >> shift)
 
 
 @kernel
@@ -103,11 +115,13 @@ def _forget(ids: Any, position: Any, shift: Any) -> Any:
 
 
 @kernel
-def _prefetch(ids: Any, kind: Any, event_id: Any, start: Any, end: Any, shift: Any) -> Any:
+def _prefetch(
+    ids: Any, kind: Any, event_id: Any, user_id: Any, subject_id: Any, start: Any, end: Any, shift: Any
+) -> Any:
     """Prefetch the slots of rows ``start`` to ``end``, and of the entries that these rows will evict."""
     capacity = ids.ring_id.shape[0]
     for row in range(start, end):
-        prefetch(ids.table, np.int64(_hash(event_id[row], _family(np.int64(kind[row]))) >> shift))
+        prefetch(ids.table, np.int64(_hash(kind[row], event_id[row], user_id[row], subject_id[row]) >> shift))
     size = ids.header[SIZE]
     if size + (end - start) > capacity:
         position = ids.header[POSITION]
@@ -119,19 +133,19 @@ def _prefetch(ids: Any, kind: Any, event_id: Any, start: Any, end: Any, shift: A
 
 
 @kernel
-def _enter(ids: Any, event_id: Any, family: Any, time_ms: Any, shift: Any) -> Any:
-    """Enter an id unless it is there; True when it was new. A full ring evicts its oldest entry."""
+def _enter(ids: Any, kind: Any, event_id: Any, user_id: Any, subject_id: Any, time_ms: Any, shift: Any) -> Any:
+    """Enter an event unless it is there; True when it was new. A full ring evicts its oldest entry."""
     table = ids.table
     capacity = ids.ring_id.shape[0]
     mask = table.shape[0] - 1
-    code = _hash(event_id, family)
+    code = _hash(kind, event_id, user_id, subject_id)
     fingerprint = code >> np.uint64(32)
     home = np.int64(code >> shift)
     at = home
     while table[at] != np.uint64(0):
         if table[at] >> np.uint64(32) == fingerprint:
             position = np.int64(table[at] & LOW_32) - 1
-            if ids.ring_id[position] == event_id and ids.ring_family[position] == family:
+            if _is_at(ids, position, kind, event_id, user_id, subject_id):
                 return False
         at = (at + 1) & mask
     position = ids.header[POSITION]
@@ -145,19 +159,23 @@ def _enter(ids: Any, event_id: Any, family: Any, time_ms: Any, shift: Any) -> An
         ids.header[SIZE] += 1
     table[at] = (fingerprint << np.uint64(32)) | np.uint64(position + 1)
     ids.ring_id[position] = event_id
-    ids.ring_family[position] = family
+    ids.ring_user[position] = user_id
+    ids.ring_subject[position] = subject_id
+    ids.ring_kind[position] = kind
     ids.ring_ms[position] = time_ms
     ids.header[POSITION] = position + 1 if position + 1 < capacity else 0
     return True
 
 
 @kernel
-def _keep(ids: Any, kind: Any, event_id: Any, timestamp_ms: Any, shift: Any, out: Any) -> Any:
+def _keep(
+    ids: Any, kind: Any, event_id: Any, user_id: Any, subject_id: Any, timestamp_ms: Any, shift: Any, out: Any
+) -> Any:
     """Decide row by row which rows to keep: writes ``out`` (bool, n). O(n) expected."""
     header = ids.header
     for start in range(0, kind.shape[0], AHEAD_ROWS):
         end = min(start + AHEAD_ROWS, kind.shape[0])
-        _prefetch(ids, kind, event_id, start, end, shift)
+        _prefetch(ids, kind, event_id, user_id, subject_id, start, end, shift)
         for row in range(start, end):
             code = np.int64(kind[row])
             if 72 <= code < 96:
@@ -167,31 +185,27 @@ def _keep(ids: Any, kind: Any, event_id: Any, timestamp_ms: Any, shift: Any, out
             if event_id[row] == np.uint64(0):
                 header[WITHOUT_ID] += 1
             else:
-                fresh = _enter(ids, event_id[row], _family(code), timestamp_ms[row], shift)
+                fresh = _enter(ids, kind[row], event_id[row], user_id[row], subject_id[row], timestamp_ms[row], shift)
             header[LAST_FATE] = 0 if fresh else 1
             header[KEPT if fresh else DUPLICATES] += 1
             out[row] = fresh
 
 
 @kernel
-def _known(ids: Any, kind: Any, event_id: Any, shift: Any, out: Any) -> Any:
-    """Which ids are in the table now: writes ``out`` (bool, n) and nothing else. O(n) expected."""
+def _known(ids: Any, kind: Any, event_id: Any, user_id: Any, subject_id: Any, shift: Any, out: Any) -> Any:
+    """Which events are in the table now: writes ``out`` (bool, n) and nothing else. O(n) expected."""
     table = ids.table
     mask = table.shape[0] - 1
     for row in range(kind.shape[0]):
-        family = _family(np.int64(kind[row]))
-        code = _hash(event_id[row], family)
+        code = _hash(kind[row], event_id[row], user_id[row], subject_id[row])
         at = np.int64(code >> shift)
         out[row] = False
         while event_id[row] != np.uint64(0) and table[at] != np.uint64(0):
-            position = np.int64(table[at] & LOW_32) - 1
-            if (
-                table[at] >> np.uint64(32) == code >> np.uint64(32)
-                and ids.ring_id[position] == event_id[row]
-                and ids.ring_family[position] == family
-            ):
-                out[row] = True
-                break
+            if table[at] >> np.uint64(32) == code >> np.uint64(32):
+                position = np.int64(table[at] & LOW_32) - 1
+                if _is_at(ids, position, kind[row], event_id[row], user_id[row], subject_id[row]):
+                    out[row] = True
+                    break
             at = (at + 1) & mask
 
 
@@ -200,7 +214,7 @@ def _enter_ring(ids: Any, size: Any, shift: Any) -> None:
     """Enter the ring's first ``size`` positions into an empty table."""
     mask = ids.table.shape[0] - 1
     for position in range(size):
-        code = _hash(ids.ring_id[position], np.int64(ids.ring_family[position]))
+        code = _ring_hash(ids, position)
         at = np.int64(code >> shift)
         while ids.table[at] != np.uint64(0):
             at = (at + 1) & mask
@@ -208,12 +222,13 @@ def _enter_ring(ids: Any, size: Any, shift: Any) -> None:
 
 
 class Deduplication(Bounded):
-    """A set of recent event ids. ``keep`` takes the place of ``apply``; only the writer calls it and ``known``.
+    """A set of recent events. ``keep`` takes the place of ``apply``; only the writer calls it and ``known``.
 
     Scalars are in ``header``: ring position, size, fate of the last row that was not derived (1 = dropped), counters.
     """
 
     name: ClassVar[str] = "deduplication"
+    layout: ClassVar[int] = 2
     counted: ClassVar[Mapping[str, int]] = {
         "kept": KEPT,
         "duplicates": DUPLICATES,
@@ -227,7 +242,9 @@ class Deduplication(Bounded):
         table = 1 << max(4, (2 * capacity - 1).bit_length())
         self._ids = Ids(
             ring_id=np.zeros(capacity, np.uint64),
-            ring_family=np.zeros(capacity, np.uint8),
+            ring_user=np.zeros(capacity, np.uint64),
+            ring_subject=np.zeros(capacity, np.uint64),
+            ring_kind=np.zeros(capacity, np.uint8),
             ring_ms=np.zeros(capacity, np.int64),
             table=np.zeros(table, np.uint64),
             header=np.zeros(HEADER_SIZE, np.int64),
@@ -237,30 +254,29 @@ class Deduplication(Bounded):
         #: Hash bits below the home slot.
         self._shift = np.uint64(65 - table.bit_length())
 
-    def keep(
-        self, kind: NDArray[np.uint8], id: NDArray[np.uint64], timestamp_ms: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Which rows of a batch to apply; enters their ids.
+    def keep(self, batch: EventBatch) -> NDArray[np.bool_]:
+        """Which rows of a batch to apply: bool (n), False for duplicates of earlier events or rows; enters the others.
 
-        Args:
-            kind: uint8 (n), event kinds.
-            id: uint64 (n), event ids, 0 for none.
-            timestamp_ms: int64 (n), event times; only ``horizon_ms`` uses them.
-
-        Returns:
-            bool (n), False for duplicates of earlier events or rows.
+        ``timestamp_ms`` decides nothing; ``horizon_ms`` reports from it.
         """
-        out = np.empty(kind.shape[0], np.bool_)
-        _keep(self._ids, kind, id, timestamp_ms, self._shift, out)
+        out = np.empty(batch.size, np.bool_)
+        ids = (batch.kind, batch.id, batch.user_id, batch.subject_id)
+        _keep(self._ids, *ids, batch.timestamp_ms, self._shift, out)
         return out
 
-    def known(self, kind: NDArray[np.uint8], id: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Which of these events (kinds uint8, ids uint64, n) are duplicates of events applied before; changes nothing.
+    def known(
+        self,
+        kind: NDArray[np.uint8],
+        id: NDArray[np.uint64],
+        user_id: NDArray[np.uint64],
+        subject_id: NDArray[np.uint64],
+    ) -> NDArray[np.bool_]:
+        """Which of these n events are duplicates of events applied before: bool (n); changes nothing.
 
         Rows derived from a create are judged by their own id.
         """
         out = np.empty(kind.shape[0], np.bool_)
-        _known(self._ids, kind, id, self._shift, out)
+        _known(self._ids, kind, id, user_id, subject_id, self._shift, out)
         return out
 
     @property
@@ -303,7 +319,7 @@ class Deduplication(Bounded):
         held = smaller._ids
         full = int(held.header[SIZE]) == len(held.ring_id)
         first = int(held.header[POSITION]) if full else 0
-        for name in ("ring_id", "ring_family", "ring_ms"):
+        for name in ("ring_id", "ring_user", "ring_subject", "ring_kind", "ring_ms"):
             copy_rows(getattr(self._ids, name), getattr(held, name), first)
         self._header[:] = held.header
         self._header[POSITION] = held.header[SIZE] % self.config.events_max
@@ -314,7 +330,6 @@ class Deduplication(Bounded):
 def warm() -> None:
     """Compile the kernels on a tiny batch of the real dtypes."""
     room = Deduplication(DeduplicationConfig(events_max=1))
-    ids = np.array([1, 2], np.uint64)
-    kinds = np.array([1, 1], np.uint8)
-    room.keep(kinds, ids, np.zeros(2, np.int64))
-    room.known(kinds, ids)
+    batch = make_batch(kind=[1, 1], id=[1, 2], user_id=[1, 1], subject_id=[1, 1])
+    room.keep(batch)
+    room.known(batch.kind, batch.id, batch.user_id, batch.subject_id)

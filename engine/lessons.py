@@ -41,8 +41,6 @@ _TEACHING = np.zeros(256, bool)
 _TEACHING[[Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE]] = True
 #: An engagement further behind the newest one than this is no lesson: the state has gone on too far.
 _LATE_MS = 600_000
-#: Kinds below are engagements, whose ids are one namespace.
-_ENGAGEMENTS_END = 64
 
 #: Indices of ``Memory.header``. ``WAITING``: whether anything waits. ``LOOKS``: how often the interval's draw was won.
 WRITTEN, INTERVAL, WAITING, LOOKS, LOOKED_AT, PASSED_OVER = range(6)
@@ -240,7 +238,8 @@ class Lessons(Observer):
         if not found:
             return []
         rows, intervals, hashes = (column[:found] for column in out)
-        fresh = np.flatnonzero(~self._deduplication.known(batch.kind[rows], batch.id[rows]))
+        ids = (batch.kind[rows], batch.id[rows], batch.user_id[rows], batch.subject_id[rows])
+        fresh = np.flatnonzero(~self._deduplication.known(*ids))
         order = fresh[np.lexsort((rows[fresh], hashes[fresh], intervals[fresh]))]
         firsts = order[np.flatnonzero(np.diff(intervals[order], prepend=-1))]
         winners = [Lesson(int(rows[i]), int(intervals[i]), int(hashes[i])) for i in firsts]
@@ -324,8 +323,9 @@ def _interval(lesson: Lesson) -> int:
 
 
 def _repeated(batch: EventBatch, row: int) -> bool:
-    """Whether an engagement has the id of an earlier one of its batch."""
-    same = (batch.id[:row] == batch.id[row]) & (batch.kind[:row] < _ENGAGEMENTS_END)
+    """Whether an engagement repeats an earlier one of its batch: the same person, kind, subject and id."""
+    columns = (batch.id, batch.user_id, batch.subject_id, batch.kind)
+    same = np.all([column[:row] == column[row] for column in columns], axis=0)
     return bool(batch.id[row] != 0 and same.any())
 
 

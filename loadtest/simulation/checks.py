@@ -49,11 +49,13 @@ class Reader:
 
 
 class Horizon:
-    """Which events are kept, by a simple model: an id is a duplicate while it is among the last ``events_max`` ids."""
+    """Which events are kept, by a simple model.
+
+    An event is a duplicate while one of the same person, kind, subject and id is among the last ``events_max``."""
 
     def __init__(self, events_max: int) -> None:
         self.events_max = events_max
-        self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int, int, int], None] = OrderedDict()
         self._last_kept = True
         #: How often each id was kept.
         self.kept: Counter[int] = Counter()
@@ -61,19 +63,20 @@ class Horizon:
     def keep(self, batch: EventBatch) -> NDArray[np.bool_]:
         """Which rows of a batch are to be applied."""
         keep = []
-        for kind, event_id in zip(batch.kind.tolist(), batch.id.tolist(), strict=True):
-            if not 72 <= kind < 96:  # rows of these kinds belong to the create before them, and share its fate
-                self._last_kept = self._enter((sum(kind >= border for border in (64, 96, 128, 160, 192)), event_id))
+        columns = (batch.id, batch.kind, batch.user_id, batch.subject_id)
+        for name in zip(*(column.tolist() for column in columns), strict=True):
+            if not 72 <= name[1] < 96:  # rows of these kinds belong to the create before them, and share its fate
+                self._last_kept = self._enter(name)
             keep.append(self._last_kept)
         return np.array(keep, np.bool_)
 
-    def _enter(self, name: tuple[int, int]) -> bool:
+    def _enter(self, name: tuple[int, int, int, int]) -> bool:
         if name in self._known:
             return False
         self._known[name] = None
         if len(self._known) > self.events_max:
             self._known.popitem(last=False)
-        self.kept[name[1]] += 1
+        self.kept[name[0]] += 1
         return True
 
 

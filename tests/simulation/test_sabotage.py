@@ -78,7 +78,7 @@ def test_an_event_that_is_applied_again_when_it_comes_again(monkeypatch):
 
     def forgetful(self, config):
         keep(self, config)
-        self.deduplication.keep = lambda kind, event_id, timestamp_ms: event_id == event_id
+        self.deduplication.keep = lambda batch: batch.id == batch.id
 
     monkeypatch.setattr(EngineState, "__init__", forgetful)
     caught("the model says")
