@@ -4,6 +4,9 @@ from enum import StrEnum
 
 import msgspec
 
+_HOUR_MS = 3_600_000
+_BITS = (1 << 64) - 1
+
 
 class Product(StrEnum):
     """The feeds that a viewer can request."""
@@ -38,6 +41,30 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     exclude: tuple[int, ...] = ()
     explain: Explain = Explain.NONE
     sources_skipped: tuple[str, ...] = ()
+
+
+def viewer_hour(viewer_id: int, time_ms: int) -> tuple[int, int]:
+    """The viewer's hour that a time is in: its number, and the time (ms) at which it ends.
+
+    Each viewer's hours begin at another minute, so that the feeds of all viewers do not change at once.
+    """
+    offset_ms = _mix64(viewer_id) % _HOUR_MS
+    hour = (time_ms + offset_ms) // _HOUR_MS
+    return hour, (hour + 1) * _HOUR_MS - offset_ms
+
+
+def seed_of(viewer_id: int, time_ms: int) -> int:
+    """The seed of a request that names none: it follows from viewer and hour, so that a viewer who refreshes a feed
+    sees the same draws again."""
+    return _mix64(_mix64(viewer_id) ^ viewer_hour(viewer_id, time_ms)[0])
+
+
+def _mix64(number: int) -> int:
+    """The splitmix64 finalizer with its increment, as in ``engine/kernels/rng.py``, for Python integers."""
+    x = (number + 0x9E3779B97F4A7C15) & _BITS
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _BITS
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _BITS
+    return x ^ (x >> 31)
 
 
 class SourceHit(msgspec.Struct, frozen=True):

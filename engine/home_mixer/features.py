@@ -32,7 +32,7 @@ Matrix = NDArray[np.float32]
 FLAG, COUNT, NUMBER, SHARE = FeatureKind.FLAG, FeatureKind.COUNT, FeatureKind.NUMBER, FeatureKind.SHARE
 
 #: Raised when a feature comes to mean something else under the same name.
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 #: Features of ``TimeAware``, which are names of score parts too.
 FAMILY_COLUMNS = tuple(family.replace(" ", "_") for family in FAMILIES)
 
@@ -42,7 +42,7 @@ class TweetContent(Safety):
 
     name = "tweet_content"
     features: tuple[Feature, ...] = (
-        Feature("age_h", NUMBER, "hours since the tweet's creation, 0 for one from the future"),
+        Feature("age_h", NUMBER, "hours from the tweet's creation to the end of the viewer's hour, at least 0"),
         *(
             Feature(f"is_{flag.name.lower()}", FLAG, f"the tweet is a {flag.name.lower()}")
             for flag in list(TweetFlag)[:3]
@@ -62,7 +62,7 @@ class TweetContent(Safety):
         rows, columns = candidates.rows, candidates.columns
         slots = columns["slot"][rows]
         flags, totals = self.tweet_store.show(slots)
-        kernels.tweet_features(rows, columns["created_ms"], query.request.time_ms, flags, totals, matrix, at)
+        kernels.tweet_features(rows, columns["created_ms"], query.ranked_ms, flags, totals, matrix, at)
         query.text, text_start, text_bytes = self.tweet_store.texts(slots)
         return {"totals": totals, "text_start": text_start, "text_bytes": text_bytes}
 
@@ -148,7 +148,7 @@ class TimeAware(Plain):
         request, scratch = query.request, query.scratch
         ids = candidates.tweet_id[candidates.rows]
         parts = scratch.of(Buffers).take("time_aware", np.float64, len(ids), len(FAMILIES) * len(HALF_LIVES_MS))
-        asked = BlendRequest(request.viewer_id, request.time_ms, self.walks, request.seed, groups=1)
+        asked = BlendRequest(request.viewer_id, query.ranked_ms, self.walks, request.seed, groups=1)
         components(self.graph, ids, asked, scratch.of(BlendScratch), parts)
         kernels.family_features(parts, self.learner.weights, len(HALF_LIVES_MS), matrix, at)
         return {}

@@ -23,7 +23,7 @@ from engine.social_graph.state import Relation
 from engine.state import EngineState
 from engine.tweet_store.state import Counter
 
-MODEL_VERSION = "blend-3"
+MODEL_VERSION = "blend-4"
 
 #: Counters that an entry carries.
 SHOWN_COUNTS = {

@@ -229,8 +229,8 @@ class Popular:
 
     def top(self, query: Query, count: int) -> Found:
         """The most popular tweets young enough to be shown, with their decayed weight."""
-        now_ms = query.request.time_ms
-        return self.tweet_store.popular(now_ms, 0, count, now_ms - self.config.age_ms_max)
+        since_ms = query.request.time_ms - self.config.age_ms_max
+        return self.tweet_store.popular(query.ranked_ms, 0, count, since_ms)
 
 
 class OwnTweets:

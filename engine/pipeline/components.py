@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.feed import Entry, Feed, Request, Why
+from engine.feed import Entry, Feed, Request, Why, viewer_hour
 from engine.pipeline import kernels
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.features import Feature
@@ -23,6 +23,8 @@ class Query:
 
     Attributes:
         request: as asked.
+        ranked_ms: the time for which candidates are ranked: the end of the viewer's hour. Within the hour no order
+            changes only because time passes.
         scratch: the reader thread's own buffers.
         followees: uint64, newest first.
         facts: further facts about the viewer by name.
@@ -40,6 +42,7 @@ class Query:
         "late_rooms",
         "models",
         "offset",
+        "ranked_ms",
         "request",
         "scratch",
         "shown",
@@ -48,6 +51,7 @@ class Query:
 
     def __init__(self, request: Request, scratch: Scratch) -> None:
         self.request = request
+        self.ranked_ms = viewer_hour(request.viewer_id, request.time_ms)[1]
         self.scratch = scratch
         self.followees: NDArray[np.uint64] = np.empty(0, np.uint64)
         self.facts: dict[str, int] = {}

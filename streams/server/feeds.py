@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from config.serving import ServingConfig
 from engine.errors import BadCursorError
-from engine.feed import Explain, Feed, Product, Request
+from engine.feed import Explain, Feed, Product, Request, seed_of
 from streams.live.service import FeedService
 from streams.server.error_names import ProtocolError, name_error
 from streams.server.frames import CURSOR_CHARS_MAX, FeedFrame, SubscribeFrame, parse_id, parse_ids
@@ -24,7 +24,7 @@ TIME_AHEAD_MS_MAX: Final = 300_000
 class Feeds:
     """Answers feed requests through the service, with readiness, impressions and metrics.
 
-    ``new_id`` makes unique 64-bit ids: request ids and seeds that the client did not choose.
+    ``new_id`` makes unique 64-bit ids: request ids that the client did not choose.
     """
 
     def __init__(
@@ -60,11 +60,12 @@ class Feeds:
         now_ms = self._service.now_ms()
         if frame.time_ms is not None:
             _within(frame.time_ms, "time_ms", 1, now_ms + TIME_AHEAD_MS_MAX, "ms")
+        time_ms = now_ms if frame.time_ms is None else frame.time_ms
         request = Request(
             viewer_id=viewer_id,
             request_id=self._new_id() if frame.request_id is None else parse_id(frame.request_id, "request_id"),
-            time_ms=now_ms if frame.time_ms is None else frame.time_ms,
-            seed=self._new_id() if frame.seed is None else parse_id(frame.seed, "seed", least=0),
+            time_ms=time_ms,
+            seed=seed_of(viewer_id, time_ms) if frame.seed is None else parse_id(frame.seed, "seed", least=0),
             product=_product(frame.product),
             limit=self._limit(frame.limit),
             cursor=frame.cursor,
@@ -86,13 +87,14 @@ class Feeds:
         _within(interval_ms, "interval_ms", self._config.push_interval_ms_min, 86_400_000, "ms")
         return _product(frame.product), self._limit(frame.limit), interval_ms / 1000, explain
 
-    def push_request(self, viewer_id: int, product: Product, limit: int, explain: Explain, seed: int) -> Request:
-        """The request of a push. A subscription keeps its seed, so that its feed changes only with the state."""
+    def push_request(self, viewer_id: int, product: Product, limit: int, explain: Explain) -> Request:
+        """The request of a push. Its seed is that of a refresh, so that the two agree."""
+        time_ms = self._service.now_ms()
         return Request(
             viewer_id=viewer_id,
             request_id=self._new_id(),
-            time_ms=self._service.now_ms(),
-            seed=seed,
+            time_ms=time_ms,
+            seed=seed_of(viewer_id, time_ms),
             product=product,
             limit=limit,
             explain=explain,

@@ -42,7 +42,6 @@ class Subscription:
         limit: int,
         interval_s: float,
         explain: Explain,
-        seed: int,
         on_sent: Callable[[ServedPart | None], None],
     ) -> None:
         self.connection = connection
@@ -51,7 +50,6 @@ class Subscription:
         self.limit = limit
         self.interval_s = interval_s
         self.explain = explain
-        self.seed = seed
         self.on_sent = on_sent
         self.version = -1
         self.ended = False
@@ -123,7 +121,6 @@ class Pushes:
         limit: int,
         interval_s: float,
         explain: Explain,
-        seed: int,
     ) -> Subscription:
         """Start a subscription; its first push comes as soon as a worker is free."""
         subscription = Subscription(
@@ -133,7 +130,6 @@ class Pushes:
             limit=limit,
             interval_s=interval_s,
             explain=explain,
-            seed=seed,
             on_sent=self._served.offer,
         )
         self._subscriptions.add(subscription)
@@ -179,7 +175,7 @@ class Pushes:
 
     async def _compute(self, subscription: Subscription) -> None:
         request: Request = self._feeds.push_request(
-            subscription.viewer_id, subscription.product, subscription.limit, subscription.explain, subscription.seed
+            subscription.viewer_id, subscription.product, subscription.limit, subscription.explain
         )
         try:
             finish = self._answers.finish_push(request, subscription.is_new)

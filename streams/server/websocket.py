@@ -256,7 +256,6 @@ class Conversation:
             limit=limit,
             interval_s=interval_s,
             explain=explain,
-            seed=self._context.new_id(),
         )
 
     def _unsubscribe(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.exact_math import exp2
-from engine.feed import Product, Request
+from engine.feed import Product, Request, viewer_hour
 from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
 from engine.home_mixer import cursor as cursors
 from engine.home_mixer.config import HomeMixerConfig
@@ -208,7 +208,8 @@ def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets
 def _blend(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> None:
     """Parts and factors by docs/feeds.md; features are float32, everything else float64."""
     blend, ids = config.for_you.blend, np.array([t["id"] for t in tweets], np.uint64)
-    asked = BlendRequest(request.viewer_id, request.time_ms, config.for_you.time_aware_walks, request.seed, groups=1)
+    ranked_ms = viewer_hour(request.viewer_id, request.time_ms)[1]
+    asked = BlendRequest(request.viewer_id, ranked_ms, config.for_you.time_aware_walks, request.seed, groups=1)
     parts = components(state.interaction_graph, ids, asked, BlendScratch())
     weights, width = state.blend_learner.weights, len(HALF_LIVES_MS)
     names = [family.replace(" ", "_") for family in FAMILIES]
@@ -221,7 +222,7 @@ def _blend(state: EngineState, config: HomeMixerConfig, request: Request, tweets
         score = {name: float(np.float32(raw)) for name, raw, _ in tweet["hits"]}
         tweet["seeded"] = max(score.get("walk_followees", 0.0), score.get("walk_popular", 0.0))
         tweet["related"] = score.get("related_to_favorites", 0.0)
-        tweet["age_h"] = float(np.float32(max(request.time_ms - tweet["created_ms"], 0) / 3_600_000.0))
+        tweet["age_h"] = float(np.float32(max(ranked_ms - tweet["created_ms"], 0) / 3_600_000.0))
 
     def most(values: list[float]) -> float:
         return max([*values, 0.0]) or np.finfo(np.float64).tiny

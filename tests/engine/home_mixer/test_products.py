@@ -3,15 +3,23 @@
 from contextlib import nullcontext
 from functools import lru_cache
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.batch import Kind, TweetFlag, make_batch
-from engine.feed import Explain, Feed, Product, Request
+from engine.feed import Explain, Feed, Product, Request, seed_of, viewer_hour
 from engine.home_mixer import cursor as cursors
-from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, NarrowConfig, RelatedConfig, WalkConfig
+from engine.home_mixer.config import (
+    ForYouConfig,
+    HomeMixerConfig,
+    LikedByConfig,
+    NarrowConfig,
+    RelatedConfig,
+    WalkConfig,
+)
 from engine.home_mixer.products import build_products
 from engine.interaction_graph.related import RelatedTweetsConfig
 from engine.pipeline.execute import Unwatched, execute
@@ -29,6 +37,7 @@ ACTS = {
 }  # fmt: skip
 BONDS = {Kind.FOLLOW: 30, Kind.BLOCK: 2, Kind.MUTE: 2, Kind.UNFOLLOW: 4}
 RELATED = RelatedTweetsConfig(query_degree_min=1, degree_min=2, tweet_cooccurrence_min=1, tweet_score_above=0.0)
+ENDLESS = LikedByConfig(engagement_age_ms_max=1000 * HOUR)
 #: Small limits, so that small worlds reach them.
 CONFIG = HomeMixerConfig(
     for_you=ForYouConfig(
@@ -208,3 +217,31 @@ def test_a_used_scratch_leaves_no_trace(product):
         pipeline = build_products(first, CONFIG, "hash")[product]
         fresh = execute(pipeline, request, scratch=Scratch(), reading=nullcontext(first.version), watcher=Unwatched())
         assert used == fresh
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 23), requests, st.integers(0, 50), st.integers(1, HOUR))
+def test_a_refresh_within_the_viewers_hour_shows_the_same_feed(seed, terms, hours, later_ms):
+    """Only what passes an age limit in between may differ: no such limit is near here."""
+    config = msgspec.structs.replace(
+        CONFIG, for_you=msgspec.structs.replace(CONFIG.for_you, age_ms_max=1000 * HOUR, liked_by=ENDLESS)
+    )
+    state, viewer = world(seed), terms["viewer_id"]
+    first_ms = NOW + hours * HOUR // 10
+    later_ms = min(first_ms + later_ms, viewer_hour(viewer, first_ms)[1] - 1)
+    feeds = [
+        ask(state, Request(**terms | {"seed": seed_of(viewer, time_ms)}, request_id=1, time_ms=time_ms), config)
+        for time_ms in (first_ms, later_ms)
+    ]
+    assert feeds[0].entries == feeds[1].entries
+
+
+@given(st.integers(1, 2**64 - 1), st.integers(1, 2**42))
+def test_the_viewers_hour(viewer, time_ms):
+    hour, end_ms = viewer_hour(viewer, time_ms)
+    assert end_ms - HOUR <= time_ms < end_ms
+    assert {viewer_hour(viewer, t)[0] for t in (end_ms - HOUR, end_ms - 1)} == {hour}
+    assert viewer_hour(viewer, end_ms)[0] == hour + 1
+    seeds = [seed_of(viewer, time_ms), seed_of(viewer, end_ms), seed_of(viewer % 2**32 + 1, time_ms)]
+    assert len(set(seeds)) == 3 or viewer % 2**32 + 1 == viewer
+    assert all(0 <= seed < 2**64 for seed in seeds)

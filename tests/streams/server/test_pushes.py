@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from engine.errors import CapacityError, SafetyError
+from engine.feed import seed_of
 from streams.events.feed_fields import feed_digest
 from streams.events.served_records import decode_served
 
@@ -37,7 +38,7 @@ async def test_nothing_is_computed_while_the_version_stands_and_nothing_sent_whi
         assert (await socket.receive())["seq"] == 2
 
 
-async def test_a_subscription_keeps_its_seed_and_terms(site):
+async def test_a_subscription_keeps_its_terms_and_the_viewers_seed(site):
     async with site.socket() as socket:
         await socket.send(type="subscribe", product="following", limit=2, interval_ms=10, explain="entries")
         push = await socket.receive()
@@ -46,7 +47,7 @@ async def test_a_subscription_keeps_its_seed_and_terms(site):
         await socket.receive()
     first, second = site.service.requests
     assert (first.product, first.limit, first.explain, first.viewer_id) == ("following", 2, "entries", 42)
-    assert first.seed == second.seed
+    assert first.seed == second.seed == seed_of(42, first.time_ms)
     assert first.request_id != second.request_id
 
 
