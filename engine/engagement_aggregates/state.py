@@ -22,6 +22,7 @@ from engine.room import DerivedRoom, only_grew
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
 
 Ids = NDArray[np.uint64]
+Rows = NDArray[np.int32]
 Counts = NDArray[np.float32]
 HalfLife = Annotated[int, Meta(ge=1000, le=10**11)]
 
@@ -122,6 +123,20 @@ class EngagementAggregates(DerivedRoom):
         read_kernels.of_pairs(self._aggregates, np.uint64(viewer_id), ids, np.int64(time_ms), out)
         return out
 
+    def features(
+        self, viewer_id: int, author_ids: Ids, rows: Rows, time_ms: int, labels: NDArray[np.int64], out: Counts, at: int
+    ) -> None:
+        """Counts of the long half-life, as ``of_authors`` and ``of_pairs`` have them, into the columns of a matrix.
+
+        Args:
+            author_ids: uint64 (n), C-contiguous and writable.
+            rows: int32 (m), which of them.
+            labels: int64: a ``Label`` of the author, then ``PairLabel``s of the viewer with the author.
+            out: float32 (m, F), C-contiguous; the labels' columns begin at ``at``.
+        """
+        viewer, found = np.uint64(viewer_id), np.empty(len(rows), np.int32)
+        read_kernels.features(self._aggregates, viewer, author_ids, rows, np.int64(time_ms), labels, found, out, at)
+
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Authors, viewers and pairs."""
         config = self.config
@@ -169,3 +184,4 @@ def warm() -> None:
     room.apply(make_batch(kind=kinds, user_id=ids, original_author_id=[1, 1]))
     room.of_authors(ids, 0)
     room.of_pairs(2, ids, 0)
+    room.features(2, ids, np.zeros(1, np.int32), 0, np.zeros(2, np.int64), np.empty((1, 2), np.float32), 0)

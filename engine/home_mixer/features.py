@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.batch import TweetFlag
 from engine.blend_learner import BlendLearner
-from engine.engagement_aggregates.arrays import LONG, Label, PairLabel
+from engine.engagement_aggregates.arrays import Label, PairLabel
 from engine.engagement_aggregates.state import EngagementAggregates
 from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
 from engine.home_mixer import kernels
@@ -164,16 +164,16 @@ class Engagement(Plain):
         Feature("viewer_author_negatives", NUMBER, "the viewer's negative acts about the author, decayed alike"),
     )
 
+    _LABELS = np.array([Label.FAVORITE, PairLabel.FAVORITE, PairLabel.NEGATIVE], np.int64)
+
     def __init__(self, aggregates: EngagementAggregates) -> None:
         self.aggregates = aggregates
 
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
-        request, authors = query.request, candidates.columns["original_author_id"][candidates.rows]
-        pairs = self.aggregates.of_pairs(request.viewer_id, authors, request.time_ms)
-        matrix[:, at] = self.aggregates.of_authors(authors, request.time_ms)[:, Label.FAVORITE, LONG]
-        matrix[:, at + 1] = pairs[:, PairLabel.FAVORITE, LONG]
-        matrix[:, at + 2] = pairs[:, PairLabel.NEGATIVE, LONG]
+        request, authors = query.request, candidates.columns["original_author_id"]
+        rows, labels = candidates.rows, self._LABELS
+        self.aggregates.features(request.viewer_id, authors, rows, request.time_ms, labels, matrix, at)
         return {}
 
 

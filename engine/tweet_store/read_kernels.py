@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.exact_math import exp2
+from engine.kernels.copy_bytes import copy_bytes
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -258,7 +259,7 @@ def text_sizes(s: Any, slots: Any, starts: Any, sizes: Any) -> Any:
 @kernel
 def copy_texts(s: Any, slots: Any, starts: Any, sizes: Any, out: Any) -> Any:
     """Copy the texts to their places in ``out`` (uint8). Texts are scattered over the ring, so they are prefetched."""
-    ring = s.text.shape[0]
+    text, ring = s.text, s.text.shape[0]
     for i in range(slots.shape[0]):
         if sizes[i] > 0:
             prefetch(s.text_start, np.int64(slots[i]))
@@ -266,16 +267,14 @@ def copy_texts(s: Any, slots: Any, starts: Any, sizes: Any, out: Any) -> Any:
         if sizes[i] > 0:
             at = s.text_start[slots[i]] % ring
             for line in range(0, sizes[i], CACHE_LINE):
-                prefetch(s.text, min(at + line, ring - 1))
+                prefetch(text, min(at + line, ring - 1))
     for i in range(slots.shape[0]):
         if sizes[i] > 0:
-            at = s.text_start[slots[i]] % ring
-            # A text that wraps around the ring's end is copied in two loops, each a plain copy.
-            first = min(np.int64(sizes[i]), ring - at)
-            for j in range(first):
-                out[starts[i] + j] = s.text[at + j]
-            for j in range(sizes[i] - first):
-                out[starts[i] + first + j] = s.text[j]
+            at, start, size = s.text_start[slots[i]] % ring, starts[i], np.int64(sizes[i])
+            # A text that wraps around the ring's end has two parts.
+            first = min(size, ring - at)
+            copy_bytes(out, start, text, at, first)
+            copy_bytes(out, start + first, text, np.int64(0), size - first)
 
 
 def warm_on(s: Any) -> None:

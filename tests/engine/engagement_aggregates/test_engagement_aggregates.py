@@ -77,6 +77,19 @@ def assert_like(room, model, time_ms, viewers=range(1, 9)):
         for pair in model.viewers.get(viewer, []):
             expected[pair.author - 1] = [[pair.vector.at(k, time_ms, h) for h in HALF_LIVES_MS] for k in PairLabel]
         np.testing.assert_allclose(room.of_pairs(viewer, AUTHORS, time_ms), expected, rtol=1e-6, atol=1e-37)
+        assert_features_like(room, viewer, time_ms)
+
+
+def assert_features_like(room, viewer, time_ms):
+    """Features of some rows are exactly what ``of_authors`` and ``of_pairs`` give, and nothing else is written."""
+    rows = np.arange(len(AUTHORS) - 1, -1, -2, dtype=np.int32)
+    labels = np.array([Label.IMPRESSION, PairLabel.REPLY, PairLabel.NEGATIVE], np.int64)
+    matrix = np.full((len(rows), 5), -7.0, np.float32)
+    room.features(viewer, AUTHORS, rows, time_ms, labels, matrix, 1)
+    pairs = room.of_pairs(viewer, AUTHORS, time_ms)[rows]
+    assert np.array_equal(matrix[:, 1], room.of_authors(AUTHORS, time_ms)[rows, Label.IMPRESSION, 1])
+    assert np.array_equal(matrix[:, 2:4], pairs[:, [PairLabel.REPLY, PairLabel.NEGATIVE], 1])
+    assert (matrix[:, [0, 4]] == -7.0).all()
 
 
 KINDS = st.sampled_from(sorted(LABELED - {Kind.FOLLOW, Kind.BLOCK, Kind.MUTE}))
