@@ -210,7 +210,8 @@ def _tweet_columns(payloads: list[tuple[int, ...]], texts: list[bytes]) -> Tweet
 
 
 def _user(event: json_types.User) -> Row:
-    language = language_code(event.languages[0]) if event.languages else 0
+    # The first language that is understood.
+    language = next((code for tag in event.languages if (code := language_code(tag))), 0)
     bits = (
         event.verified * ProfileBit.VERIFIED
         | event.protected * ProfileBit.PROTECTED

@@ -19,7 +19,8 @@ from engine.errors import EventError
 from streams.events import json_types
 from streams.events.columns import Columns, TweetColumns, build_columns
 from streams.events.dead_letters import DeadLetter
-from streams.events.packed import PACKED_KINDS, decode_rows, open_record
+from streams.events.mend import mend
+from streams.events.packed import PACKED_KINDS, decode_rows, open_record, row_words
 from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
 from streams.events.rules import check_event
 from streams.events.served_feed import TOPIC as SERVED
@@ -62,15 +63,25 @@ class EventTypes:
         return diagnose(value, self.names, json_types.TOPIC_BY_TYPE, error)
 
     def checked(self, value: bytes, time_ms_max: int) -> json_types.Event:
-        """Decode and check one value.
+        """Decode and check one value; one that is not written as it should be, but has one meaning, as it was meant.
 
         Raises:
             EventError: the event cannot be used; the reason does not depend on other records.
         """
         try:
             event: json_types.Event = self.decode(value)
+            check_event(event, time_ms_max)
+        except (*DECODE_ERRORS, EventError) as error:
+            refused = error
+        else:
+            return event
+        meant = mend(value)
+        if meant is None:
+            raise refused if isinstance(refused, EventError) else self.explain(value, refused) from None
+        try:
+            event = self.decode(meant)
         except DECODE_ERRORS as error:
-            raise self.explain(value, error) from None
+            raise self.explain(meant, error) from None
         check_event(event, time_ms_max)
         return event
 
@@ -164,7 +175,7 @@ class Decoder:
         kept = np.array(good, np.int64)
         columns, bad_rows = decode_rows(topic, [values[i] for i in good], counts, times_ms_max[kept])
         for row in bad_rows:
-            fault = EventError(row.reason, f"row {row.row} of a packed batch")
+            fault = EventError(row.reason, f"row {row.row} of a packed batch{row_words(row)}")
             bad.append((good[row.record], row.row, row.value, fault))
         return columns._replace(source=kept[columns.source]), bad
 

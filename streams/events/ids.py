@@ -1,5 +1,6 @@
 """64-bit ids and codes of an event's parts: snowflakes, decimal strings, hashes of names, language codes."""
 
+import re
 import unicodedata
 from hashlib import blake2b
 
@@ -15,9 +16,13 @@ ID_MAX = 2**64 - 1
 #: Most bytes of each cache of names: room for some 40,000 hashtags.
 CACHE_BYTES_MAX = 8_388_608
 WORKER_MAX = 1023
+COUNTRY_CHARS = 2
+#: The language of a text whose language is not known.
+UNDETERMINED = "und"
 _SEQUENCE_BITS = 12
 #: The last year of 42-bit times (until 2148) is reserved for ids that run ahead of the clock.
 _TIME_MS_MAX = SNOWFLAKE_EPOCH_MS + 2**42 - 366 * 86_400_000
+_SUBTAG_ENDS = re.compile(r"[-_.@]")
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -94,17 +99,14 @@ def url_hash(url: str) -> int:
 
 @cached("languages", CACHE_BYTES_MAX // 16)
 def language_code(tag: str) -> int:
-    """A language tag's primary subtag (``en`` of ``en-GB``) as 15 bits, five a letter; 0 for the empty tag.
+    """A language tag's primary subtag (``en`` of ``en-GB``) as 15 bits, five a letter; 0: none, or not understood.
 
-    Raises:
-        EventError: ``bad_language``, not two or three letters with optional subtags.
+    Tags are read as people write them: ``EN``, ``fr_FR``, ``de_DE.UTF-8``. What has no primary subtag of two or three
+    letters (``English``, ``i-navajo``, ``x-private``) or names no language (``und``) is not understood.
     """
-    if not tag:
+    primary = _SUBTAG_ENDS.split(tag.strip(), maxsplit=1)[0].lower()
+    if len(primary) not in (2, 3) or not (primary.isascii() and primary.isalpha()) or primary == UNDETERMINED:
         return 0
-    primary, *rest = tag.split("-")
-    good = len(primary) in (2, 3) and all(1 <= len(part) <= 8 for part in rest) and tag.replace("-", "").isalnum()
-    if not good or not tag.isascii() or not primary.isalpha() or not primary.islower():
-        raise EventError(Reason.BAD_LANGUAGE, f"{tag!r} is not a language tag such as 'en' or 'pt-BR'")
     return sum((ord(letter) - 96) << (5 * place) for place, letter in enumerate(primary))
 
 
@@ -115,8 +117,8 @@ def language_name(code: int) -> str:
 
 
 def country_code(country: str) -> int:
-    """Two capital letters (ISO 3166-1) as 10 bits; 0 for the empty string."""
-    return language_code(country.lower())
+    """Two letters (ISO 3166-1 alpha-2) as 10 bits; 0: none, or not understood."""
+    return language_code(country) if len(country) == COUNTRY_CHARS else 0
 
 
 def mix_ids(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint64]:

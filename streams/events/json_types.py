@@ -1,7 +1,8 @@
 """The JSON events of every topic, as msgspec types (docs/events.md).
 
 Every event has ``v`` (1), ``id`` (for deduplication), ``type`` and ``timestamp_ms``. Ids are numbers or decimal strings
-on the wire, and these structs keep the form (``parse_id`` reads both). Optional fields are absent, not null.
+on the wire, and these structs keep the form (``parse_id`` reads both). Optional fields are absent; ``mend`` reads null
+and other ways to say so.
 """
 
 from typing import Annotated, Literal, NamedTuple, get_args
@@ -13,10 +14,9 @@ from engine.batch import Kind
 from engine.feed import Request, Why
 from engine.models.specs import PART_BYTES, PARTS_MAX
 from streams.events.ids import ID_MAX
+from streams.events.units import TIMESTAMP_MS_MAX, TIMESTAMP_MS_MIN
 
 TEXT_CHARS_MAX = 4000
-#: 2200-01-01. A later time is surely in a wrong unit.
-TIMESTAMP_MS_MAX = 7_258_118_400_000
 VALUE_MAX = 1e9
 
 _ID_STRING = (
@@ -25,22 +25,23 @@ _ID_STRING = (
     r"|18446744073[0-6][0-9]{8}|1844674407370[0-8][0-9]{6}|18446744073709[0-4][0-9]{5}|184467440737095[0-4][0-9]{4}"
     r"|18446744073709550[0-9]{3}|18446744073709551[0-5][0-9]{2}|1844674407370955160[0-9]|1844674407370955161[0-5])$"
 )
-_LANGUAGE = r"^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$"
 
 Id = Annotated[
     Annotated[int, Meta(ge=1, extra_json_schema={"maximum": ID_MAX})]
     | Annotated[str, Meta(extra_json_schema={"pattern": _ID_STRING})],
     Meta(description="Unsigned 64-bit id, 1 to 18446744073709551615, as a number or a decimal string"),
 ]
-TimestampMs = Annotated[int, Meta(ge=1, le=TIMESTAMP_MS_MAX, description="Milliseconds since the Unix epoch")]
+TimestampMs = Annotated[
+    int, Meta(ge=TIMESTAMP_MS_MIN, le=TIMESTAMP_MS_MAX, description="Milliseconds since the Unix epoch")
+]
+#: A time that the engine writes. With ``serving.clock = "event"`` it follows the events of a replay.
+EngineMs = Annotated[int, Meta(ge=1, le=TIMESTAMP_MS_MAX, description="Milliseconds since the Unix epoch")]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
-Language = Annotated[
-    str, Meta(min_length=2, max_length=35, description="BCP 47 tag", extra_json_schema={"pattern": _LANGUAGE})
-]
-Country = Annotated[str, Meta(min_length=2, max_length=2, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+Language = Annotated[str, Meta(description="BCP 47 tag; one that is not understood counts as none")]
+Country = Annotated[str, Meta(description="ISO 3166-1 alpha-2; one that is not understood counts as none")]
 Sha256 = Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
 Crc32 = Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
 
@@ -158,6 +159,12 @@ class User(Event, kw_only=True, frozen=True):
     groups: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()
 
 
+class EngineEvent(Event, kw_only=True, frozen=True):
+    """An event that only the engine writes."""
+
+    timestamp_ms: EngineMs
+
+
 class ServedEntry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True, gc=False):
     """An entry of a served feed, with ``why`` if that was sent to the viewer.
 
@@ -173,7 +180,7 @@ class ServedEntry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     why: Why | msgspec.UnsetType = msgspec.UNSET
 
 
-class ServedFeed(Event, kw_only=True, frozen=True):
+class ServedFeed(EngineEvent, kw_only=True, frozen=True):
     """A feed that a person was shown, with everything that is needed to compute the feed again and to compare.
 
     ``request`` has every term of the request; ``timestamp_ms`` is its time, ``user_id`` its viewer. ``history`` and
@@ -217,7 +224,7 @@ class Withdraw(Event, kw_only=True, frozen=True, tag_field="type", tag="withdraw
     author_id: Id
 
 
-class Example(Event, kw_only=True, frozen=True):
+class Example(EngineEvent, kw_only=True, frozen=True):
     """A training example: the features a tweet was ranked with, and what the person then did."""
 
     type: Literal["example"]
@@ -228,7 +235,7 @@ class Example(Event, kw_only=True, frozen=True):
     labels: Annotated[dict[Name, float], Meta(max_length=100)]
 
 
-class _OfModel(Event, kw_only=True, frozen=True, tag_field="type"):
+class _OfModel(EngineEvent, kw_only=True, frozen=True, tag_field="type"):
     model: Name
     #: Versions rise: the greatest committed one is in force.
     version: Id
@@ -256,11 +263,11 @@ class ModelCommit(_OfModel, kw_only=True, frozen=True, tag="model_commit"):
     parts: Annotated[int, Meta(ge=1, le=PARTS_MAX)]
     size_bytes: Annotated[int, Meta(ge=1, le=PARTS_MAX * PART_BYTES)]
     sha256: Sha256
-    created_ms: TimestampMs
+    created_ms: EngineMs
     evaluation: Annotated[dict[Name, float], Meta(max_length=100)] = {}
 
 
-class Notification(Event, kw_only=True, frozen=True):
+class Notification(EngineEvent, kw_only=True, frozen=True):
     """A tweet to be pushed to a person, after all limits on notifications were checked."""
 
     type: Literal["notification"]
@@ -271,7 +278,7 @@ class Notification(Event, kw_only=True, frozen=True):
     score: Annotated[float, Meta(ge=-VALUE_MAX, le=VALUE_MAX)] = 0.0
 
 
-class DeadLetterEvent(Event, kw_only=True, frozen=True):
+class DeadLetterEvent(EngineEvent, kw_only=True, frozen=True):
     """A record (or a ``row`` of a packed record) that could not be used. ``timestamp_ms`` is its append time.
 
     ``value`` has the original bytes (base64); of too many bytes it has the beginning, with ``truncated``, their number

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, Kind
 from engine.kernels.jit import inlined, kernel
-from streams.events.json_types import TIMESTAMP_MS_MAX, VALUE_MAX
+from streams.events.json_types import VALUE_MAX
+from streams.events.units import TIMESTAMP_MS_MAX, TIMESTAMP_MS_MIN
 
 # Faults of a packed row; 0 means none.
 WRONG_TOPIC, BAD_ID, BAD_TIME, IN_FUTURE, SELF_TARGET, BAD_VALUE, BAD_ROW = range(1, 8)
@@ -98,7 +99,7 @@ def row_fault(
     id_, user_id, subject_id, author_id, context_id = ids
     if id_ == 0 or user_id == 0 or (subject_id != 0) != (traits & HAS_SUBJECT != 0):
         return BAD_ID
-    if time_ms <= 0 or time_ms > TIMESTAMP_MS_MAX:
+    if time_ms < TIMESTAMP_MS_MIN or time_ms > TIMESTAMP_MS_MAX:
         return BAD_TIME
     if time_ms > time_ms_max:
         return IN_FUTURE

@@ -17,7 +17,9 @@ from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, Ki
 from engine.errors import EventError
 from streams.events import kernels
 from streams.events.columns import Columns
+from streams.events.foreign import looks_like
 from streams.events.reasons import Reason
+from streams.events.units import wrong_unit
 
 MAGIC = b"MURM"
 VERSION = 1
@@ -134,7 +136,9 @@ def open_record(value: bytes) -> int:
         raise EventError(Reason.TRUNCATED_BATCH, f"{len(value)} bytes are less than a header")
     *_, count, checksum = HEADER.unpack_from(value)
     if not value.startswith(_CONSTANT):
-        raise EventError(Reason.BAD_PACKED_HEADER, f"{value[:8].hex()} is not {_CONSTANT.hex()}")
+        words = looks_like(value)
+        detail = f"looks like {words}" if words else f"{value[:8].hex()} is not {_CONSTANT.hex()}"
+        raise EventError(Reason.BAD_PACKED_HEADER, detail)
     if not 1 <= count <= RECORD_ROWS_MAX:
         raise EventError(Reason.BAD_PACKED_HEADER, f"a record has 1 to {RECORD_ROWS_MAX} rows, not {count}")
     if len(value) != HEADER.size + count * ROW.itemsize:
@@ -187,6 +191,13 @@ def decode_rows(
         bad_rows.append(BadRow(of, int(i - starts[of]), _FAULT_REASONS[int(faults[i])], rows[i].tobytes()))
     good = faults == 0
     return Columns([column[good] for column in events], record[good]), bad_rows
+
+
+def row_words(row: BadRow) -> str:
+    """What more a dead letter of a row says: the unit that its time looks like."""
+    if row.reason is not Reason.TIMESTAMP_OUT_OF_RANGE:
+        return ""
+    return f": {wrong_unit(int(np.frombuffer(row.value, ROW)['timestamp_ms'][0]))}"
 
 
 def _column(rows: NDArray[np.void], name: str) -> NDArray[Any]:

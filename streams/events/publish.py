@@ -12,7 +12,9 @@ import msgspec
 from engine.errors import EventError
 from streams.events import json_types
 from streams.events.decode import EventTypes
+from streams.events.mend import mend
 from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
+from streams.events.units import TIMESTAMP_MS_MAX
 from streams.log.interface import EventLog, NewRecord
 
 #: Topics in the order of appending: people, then tweets, then the rest, so that an event comes after those it names.
@@ -74,7 +76,7 @@ def _record_key(topic: str, event: json_types.Event) -> bytes:
     return str(getattr(event, field)).encode() if field else b""
 
 
-def classify(raw: bytes, *, time_ms_max: int = json_types.TIMESTAMP_MS_MAX) -> tuple[str, bytes, bytes]:
+def classify(raw: bytes, *, time_ms_max: int = TIMESTAMP_MS_MAX) -> tuple[str, bytes, bytes]:
     """Check one JSON event of any topic; returns its topic, its record key and its canonical bytes (compact JSON).
 
     ``time_ms_max``: the latest event time to accept (now plus the allowed clock skew).
@@ -82,14 +84,22 @@ def classify(raw: bytes, *, time_ms_max: int = json_types.TIMESTAMP_MS_MAX) -> t
     Raises:
         EventError: the event would be a dead letter; ``reason`` names why.
     """
-    try:
-        topic = json_types.TOPIC_BY_TYPE.get(_decode_head(raw).type)
-    except DECODE_ERRORS as error:
-        raise diagnose(raw, _ALL_TYPES, json_types.TOPIC_BY_TYPE, error) from None
+    topic = _topic_of(raw)
+    if topic is None:
+        raw = mend(raw) or raw
+        topic = _topic_of(raw)
     if topic is None:
         raise diagnose(raw, _ALL_TYPES, json_types.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
     event = _TYPES[topic].checked(raw, time_ms_max)
     return topic, _record_key(topic, event), msgspec.json.encode(event)
+
+
+def _topic_of(raw: bytes) -> str | None:
+    """The topic of an event's type; None: no event, or of no known type."""
+    try:
+        return json_types.TOPIC_BY_TYPE.get(_decode_head(raw).type)
+    except DECODE_ERRORS:
+        return None
 
 
 def _check_size(value: bytes, bytes_max: int) -> None:

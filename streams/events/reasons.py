@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from engine.errors import EventError
+from streams.events.foreign import envelope, looks_like
+from streams.events.units import wrong_unit
 
 
 class Reason(StrEnum):
@@ -14,6 +16,7 @@ class Reason(StrEnum):
 
     NOT_UTF8 = "not_utf8"
     MALFORMED_JSON = "malformed_json"
+    FOREIGN_FORMAT = "foreign_format"
     WRONG_TYPE = "wrong_type"
     MISSING_FIELD = "missing_field"
     UNKNOWN_FIELD = "unknown_field"
@@ -29,7 +32,6 @@ class Reason(StrEnum):
     TEXT_TOO_LONG = "text_too_long"
     TEXT_TOO_SHORT = "text_too_short"
     TOO_MANY_ITEMS = "too_many_items"
-    BAD_LANGUAGE = "bad_language"
     SELF_TARGET = "self_target"
     RECORD_TOO_LARGE = "record_too_large"
     BAD_PACKED_HEADER = "bad_packed_header"
@@ -63,17 +65,23 @@ def diagnose(value: bytes, types: frozenset[str], topic_by_type: dict[str, str],
     try:
         value.decode()
     except UnicodeDecodeError as not_utf8:
-        return EventError(Reason.NOT_UTF8, f"byte {not_utf8.start} is not UTF-8")
+        return _foreign(looks_like(value)) or EventError(Reason.NOT_UTF8, f"byte {not_utf8.start} is not UTF-8")
     try:
         event = msgspec.json.decode(value)
     except msgspec.ValidationError as out_of_range:
         # A number beyond every range. If the topic's decoder got to its field, ``error`` names the field.
-        return _field_error(str(error if isinstance(error, msgspec.ValidationError) else out_of_range))
+        return _field_error(str(error if isinstance(error, msgspec.ValidationError) else out_of_range), {})
     except DECODE_ERRORS as malformed:
-        return EventError(Reason.MALFORMED_JSON, _short(str(malformed)))
+        return _foreign(looks_like(value)) or EventError(Reason.MALFORMED_JSON, _short(str(malformed)))
     if not isinstance(event, dict):
-        return EventError(Reason.WRONG_TYPE, "an event is a JSON object")
-    return _head_error(event, types, topic_by_type) or _field_error(str(error))
+        return _foreign(envelope(event)) or EventError(Reason.WRONG_TYPE, "an event is a JSON object")
+    if "v" not in event and (foreign := _foreign(envelope(event))):
+        return foreign
+    return _head_error(event, types, topic_by_type) or _field_error(str(error), event)
+
+
+def _foreign(words: str | None) -> EventError | None:
+    return None if words is None else EventError(Reason.FOREIGN_FORMAT, f"looks like {words}")
 
 
 def _head_error(event: dict[str, Any], types: frozenset[str], topic_by_type: dict[str, str]) -> EventError | None:
@@ -91,11 +99,13 @@ def _head_error(event: dict[str, Any], types: frozenset[str], topic_by_type: dic
     return EventError(Reason.UNKNOWN_TYPE, f"no event type {_short(event['type'])!r}")
 
 
-def _field_error(message: str) -> EventError:
+def _field_error(message: str, event: dict[str, Any]) -> EventError:
     """The reason, from msgspec's message about a field (tests pin the messages of msgspec's current version)."""
     found = _PATH.search(message)
     field = found[1] if found else ""
     detail = _short(message)
+    if field.endswith("_ms") and isinstance(time := event.get(field), int | float) and not isinstance(time, bool):
+        return EventError(Reason.TIMESTAMP_OUT_OF_RANGE, f"`{field}`: {wrong_unit(time)}")
     if "unknown field" in message:
         return EventError(Reason.UNKNOWN_FIELD, detail)
     if "missing required field" in message:

@@ -8,7 +8,7 @@ import msgspec
 from engine.errors import EventError
 from engine.models.specs import EVALUATION_BYTES_MAX, PART_BYTES
 from streams.events import json_types
-from streams.events.ids import country_code, language_code, parse_id
+from streams.events.ids import parse_id
 from streams.events.reasons import Reason
 
 #: Engagements that may have a ``value``.
@@ -64,7 +64,6 @@ def _check_relationship(event: json_types.Relationship) -> None:
 
 
 def _check_content(event: json_types.Create | json_types.Edit) -> None:
-    language_code(event.lang)
     for person in (*event.mentions, *event.media_tags):
         parse_id(person)
 
@@ -75,12 +74,6 @@ def _check_create(event: json_types.Create) -> None:
     for name in ("reply_to_id", "quoted_id", "retweeted_id"):
         if int(getattr(event, name)) == tweet_id:
             raise EventError(Reason.SELF_TARGET, f"`{name}` is the tweet itself")
-
-
-def _check_user(event: json_types.User) -> None:
-    for language in event.languages:
-        language_code(language)
-    country_code(event.country)
 
 
 def _check_served(event: json_types.ServedFeed) -> None:
@@ -120,7 +113,6 @@ _RULES: dict[type[json_types.Event], Callable[..., None]] = {
     json_types.Relationship: _check_relationship,
     json_types.Create: _check_create,
     json_types.Edit: _check_content,
-    json_types.User: _check_user,
     json_types.ServedFeed: _check_served,
     json_types.Promote: _check_promote,
     json_types.ModelPart: _check_part,

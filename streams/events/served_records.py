@@ -21,10 +21,11 @@ from engine.batch import Kind
 from engine.errors import EventError
 from streams.events.columns import Columns
 from streams.events.ids import mix_ids
-from streams.events.json_types import TIMESTAMP_MS_MAX, ServedEntry, ServedFeed
+from streams.events.json_types import ServedEntry, ServedFeed
 from streams.events.packed import BadRow
 from streams.events.reasons import Reason
 from streams.events.served_feed import ENTRY_ROW, FEED_ROW, ServedDetails, ServedPart
+from streams.events.units import TIMESTAMP_MS_MAX
 from streams.log.interface import Format
 
 LAYOUT: Final = 2

@@ -6,15 +6,19 @@ import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Final, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError, EventError
+from streams.events.foreign import looks_like
 from streams.events.ids import hash64, parse_id
-from streams.events.json_types import TIMESTAMP_MS_MAX
 from streams.events.reasons import Reason
+from streams.events.units import TIMESTAMP_MS_MAX, TIMESTAMP_MS_MIN
+
+#: UTF-8, with or without the byte order mark that spreadsheets write.
+_ENCODING: Final = "utf-8-sig"
 
 
 class CsvError(ConfigError):
@@ -65,7 +69,7 @@ def read_recording(folder: Path) -> Recording:
         try:
             row = (_time_ms(ts), users.setdefault(user, len(users)), items.setdefault(item, len(items)))
         except (ValueError, OverflowError):
-            detail = f"engagements: {ts[:40]!r} is not a time in seconds"
+            detail = f"engagements: {ts[:40]!r} is not a time in seconds{_finer_unit(ts)}"
             refused.append((line, EventError(Reason.TIMESTAMP_OUT_OF_RANGE, detail)))
             continue
         rows.append(row)
@@ -100,6 +104,12 @@ def _time_ms(ts: str) -> int:
     return time_ms
 
 
+def _finer_unit(ts: str) -> str:
+    """Words about a time in milliseconds, which the file should have in seconds."""
+    milliseconds = ts.isascii() and ts.isdigit() and TIMESTAMP_MS_MIN <= int(ts[:20]) <= TIMESTAMP_MS_MAX
+    return "; it looks like milliseconds" if milliseconds else ""
+
+
 def _read_rows(
     folder: Path, name: str, columns: tuple[str, ...], refused: list[tuple[int, EventError]]
 ) -> Iterator[tuple[int, list[str]]]:
@@ -117,11 +127,15 @@ def _read_rows(
                 elif row:
                     detail = f"{path.name}: expected {','.join(columns)}"
                     refused.append((reader.line_num, EventError(Reason.MISSING_FIELD, detail)))
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        with path.open("rb") as file:
+            words = looks_like(file.read(16))
+        raise CsvError(f"{path}: looks like {words}" if words else f"{path}: {error}") from error
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise CsvError(f"{path}: {error}") from error
 
 
 def _open_text(path: Path) -> TextIO:
     if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8", newline="")
-    return path.open(encoding="utf-8", newline="")
+        return io.TextIOWrapper(gzip.open(path), encoding=_ENCODING, newline="")
+    return path.open(encoding=_ENCODING, newline="")

@@ -20,6 +20,7 @@ from streams.events import json_types
 from streams.events.ids import EventIds, mix_ids
 from streams.events.packed import make_rows, pack
 from streams.events.publish import Progress, PublishResult, append_all, ignore_progress
+from streams.events.units import TIMESTAMP_MS_MIN
 from streams.log.interface import EventLog, Format, NewRecord
 from streams.recordings.read_csv import CsvError, Recording, read_recording, user_id
 
@@ -49,18 +50,20 @@ def event_times_ms(recording: Recording, options: ReplayOptions, now_ms: int) ->
     """The time in ms at which each engagement row happens in the replay; int64, shape (rows,).
 
     Raises:
-        CsvError: a speed that is not positive, or shifted times before 1970.
+        CsvError: a speed that is not positive, or times that events cannot have.
     """
     time_ms = recording.time_ms
     if options.keep_times:
-        return np.maximum(time_ms, 1)
+        if time_ms[0] < TIMESTAMP_MS_MIN:
+            raise CsvError("the recording begins before 1970-04-26, so its times cannot be kept: let them be moved")
+        return time_ms
     if options.speed is not None:
         if not options.speed > 0:
             raise CsvError(f"speed must be greater than 0, not {options.speed}")
         spacing = (time_ms - time_ms[0]) / options.speed
         return np.asarray(now_ms + spacing.astype(np.int64))
     shifted: NDArray[np.int64] = time_ms + (now_ms - time_ms[-1])
-    if shifted[0] < 1:
+    if shifted[0] < TIMESTAMP_MS_MIN:
         raise CsvError("the recording is longer than the time since 1970; keep its times instead")
     return shifted
 

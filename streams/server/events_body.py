@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from aiohttp import StreamReader, web
 
+from streams.events.foreign import UTF8_MARK, looks_like_encoded
 from streams.log.interface import LogError
 from streams.server.encode import encode
 from streams.server.error_names import ProtocolError, name_error
@@ -26,6 +27,8 @@ IDLE_S: Final = 30.0
 
 _TOO_LONG = Rejected("record_too_large", f"a line has at most {LINE_BYTES_MAX} bytes")
 _SPACE = b" \t\r\n"
+#: Enough to see a byte order mark, and how a body is encoded.
+_HEAD_BYTES_MIN: Final = 16
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -59,6 +62,8 @@ class EventsBody:
                 raise self._too_large()
             async with contextlib.aclosing(self._pieces(request.content)) as pieces:
                 head = await _head(pieces)
+                if words := looks_like_encoded(head):
+                    raise ProtocolError("bad_request", f"the body looks like {words}")
                 if head.lstrip(_SPACE).startswith(b"["):
                     await self._take_array(head, pieces)
                 else:
@@ -150,9 +155,9 @@ async def _head(pieces: AsyncIterator[bytes]) -> bytes:
     head = b""
     async for piece in pieces:
         head += piece
-        if piece.strip(_SPACE) or len(head) > LINE_BYTES_MAX:
+        if (len(head) >= _HEAD_BYTES_MIN and head.removeprefix(UTF8_MARK).strip(_SPACE)) or len(head) > LINE_BYTES_MAX:
             break
-    return head
+    return head.removeprefix(UTF8_MARK)
 
 
 def _result(line: int, outcome: Accepted | Rejected) -> bytes:

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from config.serving import ServingConfig
 from engine.errors import BadCursorError
 from engine.feed import Explain, Feed, Product, Request, seed_of
+from streams.events.units import unit_of
 from streams.live.service import FeedService
 from streams.server.error_names import ProtocolError, name_error
 from streams.server.frames import CURSOR_CHARS_MAX, FeedFrame, SubscribeFrame, parse_id, parse_ids
@@ -59,6 +60,8 @@ class Feeds:
             raise BadCursorError("the cursor is damaged")
         now_ms = self._service.now_ms()
         if frame.time_ms is not None:
+            if found := unit_of(frame.time_ms):
+                raise ProtocolError("bad_request", f"time_ms: {frame.time_ms} looks like {found[0]}")
             _within(frame.time_ms, "time_ms", 1, now_ms + TIME_AHEAD_MS_MAX, "ms")
         time_ms = now_ms if frame.time_ms is None else frame.time_ms
         request = Request(

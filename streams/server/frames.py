@@ -11,6 +11,8 @@ ID_MAX: Final = 2**64 - 1
 #: Longest cursor accepted: the home mixer puts at most 2000 shown ids into a cursor (21 KB).
 CURSOR_CHARS_MAX: Final = 32_768
 
+#: The byte order mark with which some programs begin every text.
+_MARK: Final = "\ufeff"
 _DECIMAL = re.compile(r"[0-9]{1,20}", re.ASCII)
 
 
@@ -80,7 +82,7 @@ def decode_frame(text: str) -> ClientFrame:
         ProtocolError: ``bad_frame``; not JSON, not an object, unknown type or field, wrong type of a field.
     """
     try:
-        return _decoder.decode(text)
+        return _decoder.decode(text.removeprefix(_MARK))
     except _DECODE_ERRORS as error:
         raise ProtocolError("bad_frame", _one_line(error)) from None
 
@@ -88,7 +90,7 @@ def decode_frame(text: str) -> ClientFrame:
 def find_request_id(text: str) -> int | None:
     """The request id of a frame that is otherwise wrong: the client matches the error to its request by this id."""
     try:
-        return parse_id(_address_decoder.decode(text).request_id, "request_id")
+        return parse_id(_address_decoder.decode(text.removeprefix(_MARK)).request_id, "request_id")
     except (*_DECODE_ERRORS, ProtocolError):
         return None
 

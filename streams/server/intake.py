@@ -109,7 +109,7 @@ class LogIntake:
     async def engage(self, viewer_id: int, event: bytes) -> Ack:
         fields = _event_fields(event)
         fields |= {"v": 1, "user_id": str(viewer_id), "timestamp_ms": self._now_ms()}
-        event_id = _event_id(fields["id"]) if "id" in fields else self._new_id()
+        event_id = _event_id(fields["id"]) if fields.get("id") is not None else self._new_id()
         fields["id"] = str(event_id)
         topic, key, canonical = self._classify(_encode(fields))
         if topic not in VIEWER_TOPICS:
@@ -154,7 +154,7 @@ def _event_fields(event: bytes) -> dict[str, Any]:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise EventError("malformed_json", "the event is not a JSON object") from None
     for name in ("v", "user_id", "timestamp_ms"):
-        if name in fields:
+        if fields.get(name) is not None:
             raise EventError("unknown_field", f"`{name}` is filled in by the server")
     return fields
 

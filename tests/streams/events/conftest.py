@@ -10,6 +10,7 @@ import pytest
 
 from streams.events import TOPIC_BY_TYPE, Decoded, Decoder, json_types
 from streams.events.ids import ID_MAX
+from streams.events.units import TIMESTAMP_MS_MIN
 from streams.log.interface import Format, Records
 
 NOW_MS = 1_760_000_000_000
@@ -48,7 +49,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     | {
         "type": "user",
         "user_id": 1,
-        "created_ms": 1,
+        "created_ms": NOW_MS - 1,
         "verified": True,
         "protected": True,
         "state": "suspended",
@@ -103,7 +104,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         ],
     },
     "promote": HEAD
-    | {"type": "promote", "tweet_id": 2, "author_id": 3, "slots": [0, 5], "starts_ms": 1, "ends_ms": NOW_MS},
+    | {"type": "promote", "tweet_id": 2, "author_id": 3, "slots": [0, 5], "starts_ms": NOW_MS - 1, "ends_ms": NOW_MS},
     "withdraw": HEAD | {"type": "withdraw", "tweet_id": 2, "author_id": 3},
     "example": HEAD
     | {"type": "example", "user_id": 1, "tweet_id": 2, "request_id": 3, "features": {"a": 1.5}, "labels": {"like": 1}},
@@ -153,7 +154,7 @@ texts = st.text(max_size=60)
 
 
 def _event(fields: dict[str, st.SearchStrategy[Any]], optional: dict[str, st.SearchStrategy[Any]] | None = None) -> Any:
-    head = {"v": st.just(1), "id": wire_ids, "timestamp_ms": st.integers(1, NOW_MS + FUTURE_MS_MAX)}
+    head = {"v": st.just(1), "id": wire_ids, "timestamp_ms": st.integers(TIMESTAMP_MS_MIN, NOW_MS + FUTURE_MS_MAX)}
     return st.fixed_dictionaries(head | fields, optional=optional or {})
 
 

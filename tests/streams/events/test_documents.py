@@ -13,7 +13,10 @@ from engine.errors import EventError
 from streams.events import TOPICS
 from streams.events.decode import EventTypes
 from streams.events.documents import asyncapi, documents, json_schema, write_documents
-from streams.events.json_types import STRUCT_BY_TYPE, TIMESTAMP_MS_MAX
+from streams.events.json_types import STRUCT_BY_TYPE
+from streams.events.reasons import DECODE_ERRORS
+from streams.events.rules import check_event
+from streams.events.units import TIMESTAMP_MS_MAX
 from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, events, mutated, topic_of
 
 HERE = Path(__file__).parent
@@ -28,8 +31,12 @@ def validators() -> dict[str, Draft202012Validator]:
 
 
 def reason_of(topic: str, value: bytes) -> str | None:
+    """Why an event is refused; schemas describe the documented form, not what is mended."""
+    types = EventTypes(topic)
     try:
-        EventTypes(topic).checked(value, NOW_MS + FUTURE_MS_MAX)
+        check_event(types.decode(value), NOW_MS + FUTURE_MS_MAX)
+    except DECODE_ERRORS as error:
+        return str(types.explain(value, error).reason)
     except EventError as error:
         return str(error.reason)
     return None

@@ -18,8 +18,8 @@ from streams.events.ids import (
     text_hash,
     url_hash,
 )
-from streams.events.json_types import TIMESTAMP_MS_MAX
 from streams.events.kernels import parse_decimals
+from streams.events.units import TIMESTAMP_MS_MAX
 
 near_limits = st.sampled_from(
     ["0", "00", "1", "", "18446744073709551615", "18446744073709551616", "18446744073709551620"]
@@ -98,10 +98,10 @@ def test_hashes_are_ids(text: str) -> None:
 
 
 def test_language_codes() -> None:
-    assert [language_name(language_code(tag)) for tag in ("en", "pt-BR", "und", "zh-Hant-TW", "")] == [
+    assert [language_name(language_code(tag)) for tag in ("en", "pt-BR", "gsw", "zh-Hant-TW", "")] == [
         "en",
         "pt",
-        "und",
+        "gsw",
         "zh",
         "",
     ]
@@ -109,9 +109,31 @@ def test_language_codes() -> None:
     assert len(codes) == 27
     assert max(codes) < 2**15
     assert country_code("DE") == language_code("de")
-    for tag in ("e", "EN", "en\n", "en-", "english", "en_US", "1a", "én", "en-123456789", "en-é"):
-        with pytest.raises(EventError, match="bad_language"):
-            language_code(tag)
+
+
+@pytest.mark.parametrize(
+    ("tag", "language"),
+    [
+        *[("EN", "en"), ("fr_FR", "fr"), ("de_DE.UTF-8", "de"), (" en ", "en"), ("en-", "en"), ("en-123456789", "en")],
+        *[
+            ("sr-Latn-RS-x-private-use-of-many-subtags", "sr"),
+            ("zh-min-nan", "zh"),
+            ("ca@valencia", "ca"),
+            ("Es", "es"),
+        ],
+        *[
+            (tag, "")
+            for tag in ("i-navajo", "X-fr-CH", "English", "e", "1a", "én", "und", "und-Latn", "x" * 41, "C", "-")
+        ],
+    ],
+)
+def test_language_tags_are_read_as_they_are_meant(tag: str, language: str) -> None:
+    assert language_name(language_code(tag)) == language
+
+
+def test_countries_that_are_not_understood_count_as_none() -> None:
+    assert country_code("de") == country_code("DE") == language_code("de")
+    assert [country_code(text) for text in ("", "DEU", "D", "Germany", "1A", "ÄÖ")] == [0] * 6
 
 
 @given(st.lists(st.tuples(st.integers(0, ID_MAX), st.integers(0, ID_MAX)), min_size=1, max_size=5))

@@ -10,10 +10,10 @@ from streams.events.json_types import (
     APPLIED_TOPICS,
     KIND_BY_TYPE,
     STRUCT_BY_TYPE,
-    TIMESTAMP_MS_MAX,
     Engagement,
     type_names,
 )
+from streams.events.units import TIMESTAMP_MS_MAX
 from tests.streams.events.conftest import HEAD, SAMPLES
 
 
@@ -40,7 +40,7 @@ def test_samples_survive_a_round_trip(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "field"), [(name, field) for name, event in SAMPLES.items() for field in event if field != "type"]
 )
-def test_null_is_refused_everywhere(name: str, field: str) -> None:
+def test_null_is_no_value_of_the_documented_form(name: str, field: str) -> None:
     sample: dict[str, Any] = SAMPLES[name] | {field: None}
     with pytest.raises(msgspec.ValidationError, match=r"null|enum"):
         EventTypes(TOPIC_BY_TYPE[name]).decode(msgspec.json.encode(sample))

@@ -12,11 +12,12 @@ from streams.events import Decoded, Decoder, encode_events, make_rows, pack
 from streams.events.ids import ID_MAX, text_hash, url_hash
 from streams.events.json_types import VALUE_MAX
 from streams.events.packed import HEADER, PACKED_KINDS, ROW
+from streams.events.units import TIMESTAMP_MS_MIN
 from streams.log.interface import Format
 from tests.streams.events.conftest import FUTURE_MS_MAX, NOW_MS, SAMPLES, encode, make_run
 
 ids = st.integers(1, ID_MAX)
-times = st.integers(1, NOW_MS + FUTURE_MS_MAX)
+times = st.integers(TIMESTAMP_MS_MIN, NOW_MS + FUTURE_MS_MAX)
 values = st.floats(0, VALUE_MAX, width=32)
 
 
@@ -115,6 +116,8 @@ ROW_CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("engagements", LIKE | {"user_id": 0}, "id_out_of_range"),
     ("engagements", LIKE | {"subject_id": 0}, "id_out_of_range"),
     ("engagements", LIKE | {"timestamp_ms": 0}, "timestamp_out_of_range"),
+    ("engagements", LIKE | {"timestamp_ms": NOW_MS // 1000}, "timestamp_out_of_range"),
+    ("engagements", LIKE | {"timestamp_ms": NOW_MS * 1000}, "timestamp_out_of_range"),
     ("engagements", LIKE | {"timestamp_ms": -5}, "timestamp_out_of_range"),
     ("engagements", LIKE | {"timestamp_ms": 2**62}, "timestamp_out_of_range"),
     ("engagements", LIKE | {"timestamp_ms": NOW_MS + FUTURE_MS_MAX + 1}, "timestamp_in_future"),
@@ -160,7 +163,7 @@ DERIVED_CASES: list[tuple[list[dict[str, Any]], list[int]]] = [
     ([CREATE, CREATE | {"kind": Kind.DELETE}, MENTION], [2]),
     ([CREATE, MENTION | {"subject_id": 3}, HASHTAG], [1]),
     ([CREATE, MENTION | {"author_id": 9}], [1]),
-    ([CREATE, MENTION | {"timestamp_ms": 9}], [1]),
+    ([CREATE, MENTION | {"timestamp_ms": NOW_MS - 9}], [1]),
     ([CREATE, MENTION | {"user_id": 1}], [1]),
     ([CREATE | {"author_id": 8}, MENTION, HASHTAG], [0, 1, 2]),
     ([CREATE, HASHTAG | {"context_id": 0}, HASHTAG], [1]),

@@ -76,7 +76,7 @@ def test_classify_names_topic_key_and_canonical_bytes() -> None:
     ("event", "reason"),
     [
         (b"{", "malformed_json"),
-        (b"[]", "wrong_type"),
+        (b"[]", "foreign_format"),
         (b"\xff", "not_utf8"),
         ({"v": 1}, "missing_field"),
         (LIKE | {"type": None}, "wrong_type"),

@@ -95,13 +95,20 @@ async def test_a_replay_tells_the_recording(tmp_path: Path, log: EventLog, packe
 
 
 async def test_kept_times_give_the_same_events_again(tmp_path: Path, log: EventLog) -> None:
-    folder = write(tmp_path / "csv")
+    # As a spreadsheet saves it: with a byte order mark.
+    late = ENGAGEMENTS.replace("\n1", "\n10000001")
+    folder = write(tmp_path / "csv", "\ufeff" + late, "\ufeff" + FOLLOWS)
+    # The unchanged recording begins in 1970: its times would be taken for seconds.
+    with pytest.raises(CsvError, match="1970-04-26"):
+        await run(write(tmp_path / "early"), log, keep_times=True)
     await run(folder, log, keep_times=True)
     await run(folder, log, keep_times=True)
     batch = (await decode_all(log, "tweets", "engagements", "relationships")).batch
     assert batch.size == 14
     assert len(set(batch.id.tolist())) == 7
-    assert sorted(set(batch.timestamp_ms.tolist())) == [100_000, 101_000, 103_000, 110_500]
+    assert sorted(set(batch.timestamp_ms.tolist())) == [
+        1_000_000_000_000 + ms for ms in (100_000, 101_000, 103_000, 110_500)
+    ]
 
 
 async def test_a_speed_paces_the_rows(tmp_path: Path, log: EventLog) -> None:

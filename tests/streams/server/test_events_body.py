@@ -34,7 +34,7 @@ async def test_lines_have_one_result_each_in_order(site):
             b"  " + event(3) + b"\r",
             b"not json",
             b'{"v":1,"id":4,"type":"follow","user_id":1,"target_id":5,"timestamp_ms":1760000000000}',
-            b"\xff\xfe",
+            b"\xff\x00",
             event(5, timestamp_ms=7_000_000_000_000),
         ]
     )
@@ -255,3 +255,49 @@ async def test_a_body_that_breaks_off_leaves_nothing_behind(site):
     writer.transport.abort()
     await site.until(lambda: context.http_in_flight == 0)
     assert (await site.post(event(3)))[1]["accepted"] == 1
+
+
+@pytest.mark.parametrize("array", [False, True])
+async def test_a_byte_order_mark_before_body_and_lines_is_taken(site, array):
+    mark = b"\xef\xbb\xbf"
+    body = b"[" + event(1) + b"," + event(2) + b"]" if array else event(1) + b"\r\n" + mark + event(2) + b"\r\n\r\n"
+    status, answer = await site.post(mark + body)
+    assert (status, answer["accepted"], answer["rejected"]) == (200, 2, 0)
+    assert [e["id"] for e in site.log.events("engagements")] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (event(1).decode().encode("utf-16"), "UTF-16"),
+        (event(1).decode().encode("utf-16-be"), "UTF-16"),
+        (event(1).decode().encode("utf-32"), "UTF-32"),
+        (gzip.compress(event(1)), "gzip"),
+        (b"\x28\xb5\x2f\xfd" + bytes(20), "zstd"),
+    ],
+)
+async def test_a_body_in_another_encoding_is_refused_with_its_name(site, body, words):
+    status, answer = await site.post(body)
+    assert (status, answer["error"]) == (400, "bad_request")
+    assert words in answer["message"]
+
+
+async def test_the_log_gets_the_documented_form_of_what_was_meant(site):
+    written = event(1, author_id=None, type="Favorite", timestamp_ms="1760000000000")
+    _, answer = await site.post(written)
+    assert answer["accepted"] == 1
+    assert site.log.events("engagements") == [orjson.loads(event(1))]
+
+
+async def test_lines_in_a_foreign_format_say_what_it_looks_like(site):
+    body = b"\n".join(
+        [event(1, timestamp_ms=1_760_000_000), orjson.dumps({"specversion": "1.0", "source": "x"}), b"[1]"]
+    )
+    _, answer = await site.post(b"\n" + body)
+    assert [result["error"] for result in answer["results"]] == [
+        "timestamp_out_of_range",
+        "foreign_format",
+        "foreign_format",
+    ]
+    assert "looks like seconds" in answer["results"][0]["message"]
+    assert "CloudEvents" in answer["results"][1]["message"]
