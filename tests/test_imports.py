@@ -53,6 +53,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # Reads a frozen state, so that a job computes it; what it makes comes back as a model.
     "engine.reputation": (*BASE, "engine.reputation", "engine.social_graph", "engine.models"),
     "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline"),
+    # Judges what a viewer may see, from the rooms; products, queries and pushes ask it.
+    "engine.visibility": (*BASE, "engine.visibility", "engine.pipeline.scratch", "engine.rooms", *STATE_ROOMS),
     "engine.home_mixer": ("engine",),
     "config": ("config", "engine"),
     "streams": ("streams", "config", "engine"),

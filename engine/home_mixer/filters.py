@@ -13,7 +13,7 @@ from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
 from engine.pipeline.scratch import Buffers
 from engine.signals.state import ViewerFlag
-from engine.social_graph.state import Relation
+from engine.visibility.judge import Hidden
 
 Drop = Callable[[Query, Candidates, int], None]
 
@@ -78,19 +78,25 @@ def _earlier_page(query: Query, candidates: Candidates, code: int) -> None:
 
 UNHYDRATED = Rule(
     "unhydrated",
-    "no content here (its create never came, or fell out of the store), or deleted: it cannot be checked",
-    lambda query, c, code: kernels.drop_false(c.columns["servable"], c.dropped_by, code),
+    "no content here (its create never came, or fell out of the store), or deleted; of a retweet also its original, and"
+    " the tweets between: it cannot be checked",
+    _any_bit(Hidden.UNHYDRATED, "hidden"),
+)
+CONTEXT_MISSING = Rule(
+    "context_missing",
+    "it or its original quotes or answers a tweet that is not known here or was deleted",
+    _any_bit(Hidden.CONTEXT_MISSING, "hidden"),
 )
 BLOCKED = Rule(
     "blocked",
-    "block between viewer and author, either way; of a retweet also its original author",
-    _any_bit(Relation.BLOCKS | Relation.BLOCKED_BY, "relation", "original_relation"),
+    "block, either way, between viewer and author, or an author of what the tweet retweets, quotes or answers",
+    _any_bit(Hidden.BLOCKED, "hidden"),
 )
 MUTED = Rule(
     "muted",
-    "mute between viewer and author, either way: who muted the viewer is not pushed into the viewer's feed either; of a"
-    " retweet also its original author",
-    _any_bit(Relation.MUTES | Relation.MUTED_BY, "relation", "original_relation"),
+    "mute, either way, between viewer and any of these authors: who muted the viewer is not pushed into the viewer's"
+    " feed either",
+    _any_bit(Hidden.MUTED, "hidden"),
 )
 OWN = Rule("own", "the viewer's own, and retweets of it", _own)
 DUPLICATE = Rule(

@@ -8,10 +8,11 @@ from engine.interaction_graph.state import InteractionGraph
 from engine.models.state import Models
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
+from engine.pipeline.scratch import Buffers
 from engine.signals.state import SignalAges, Signals
 from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
-from engine.tweet_store.state import TweetStore
+from engine.visibility.judge import Visibility
 
 Columns = dict[str, NDArray[Any]]
 
@@ -70,40 +71,19 @@ class ViewerGraph:
         query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
 
 
-class Tweets(Safety):
-    """Place in the store, author and age of each candidate, and whose the tweet is that a retweet carries."""
+class Visible(Safety):
+    """Whether the viewer may see each candidate, and what that rests on: author, original, age, bonds with them."""
 
-    name = "tweets"
+    name = "visibility"
 
-    def __init__(self, tweet_store: TweetStore) -> None:
-        self.tweet_store = tweet_store
-
-    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
-        """See ``Hydrator``."""
-        slots, servable, created_ms, ids = self.tweet_store.judge(candidates.tweet_id)
-        return {
-            "slot": slots,
-            "servable": servable,
-            "created_ms": created_ms,
-            "author_id": ids[0],
-            "original_id": ids[1],
-            "original_author_id": ids[2],
-        }
-
-
-class Relations(Safety):
-    """Follow, block and mute between viewer and author, and between viewer and a retweet's original author."""
-
-    name = "relations"
-
-    def __init__(self, social_graph: SocialGraph) -> None:
-        self.social_graph = social_graph
+    def __init__(self, visibility: Visibility) -> None:
+        self.visibility = visibility
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
         """See ``Hydrator``."""
-        columns = candidates.columns
-        bits = self.social_graph.relations(query.request.viewer_id, columns["author_id"], columns["original_author_id"])
-        return {"relation": bits[0], "original_relation": bits[1]}
+        buffers = query.scratch.of(Buffers)
+        judged = self.visibility.judge(query.request.viewer_id, candidates.tweet_id, buffers)
+        return {name: column for name, column in judged._asdict().items() if name != "related"}
 
 
 class ViewerFlags(Safety):

@@ -22,6 +22,7 @@ from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, 
 from engine.social_graph.state import Relation
 from engine.state import EngineState
 from engine.tweet_store.state import Counter
+from engine.visibility.judge import Visibility
 
 MODEL_VERSION = "blend-4"
 
@@ -179,14 +180,14 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
             ),
             sourcing,
             Hydration(
-                hydrators.Tweets(state.tweet_store),
-                hydrators.Relations(state.social_graph),
+                hydrators.Visible(Visibility(state)),
                 hydrators.ViewerFlags(state.signals, config.signals),
             ),
             Filtering(
                 filters.UNHYDRATED,
                 filters.BLOCKED,
                 filters.MUTED,
+                filters.CONTEXT_MISSING,
                 filters.OWN,
                 filters.too_old(own.age_ms_max),
                 filters.DUPLICATE,
@@ -227,11 +228,12 @@ def build_following(state: EngineState, config: HomeMixerConfig, config_hash: st
                 sources.Followees(state.tweet_store, config.following),
                 sources.OwnTweets(state.tweet_store, config.following),
             ),
-            Hydration(hydrators.Tweets(state.tweet_store), hydrators.Relations(state.social_graph)),
+            Hydration(hydrators.Visible(Visibility(state))),
             Filtering(
                 filters.UNHYDRATED,
                 filters.BLOCKED,
                 filters.MUTED,
+                filters.CONTEXT_MISSING,
                 filters.EARLIER_PAGE,
                 filters.DUPLICATE,
                 filters.EXCLUDED,
@@ -251,7 +253,7 @@ def build_following(state: EngineState, config: HomeMixerConfig, config_hash: st
         presenter=_FollowingPages(),
         side_effects=(ServedSources(),),
         config_hash=config_hash,
-        model_version="chronological-1",
+        model_version="chronological-2",
     )
 
 

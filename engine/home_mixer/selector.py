@@ -32,7 +32,8 @@ class BestSpaced:
 
 
 class StillSafe:
-    """Verifier: what was chosen has content, is not deleted, and no block or mute is between its people and the viewer.
+    """Verifier: nothing hides what was chosen, and no block or mute is between the viewer and any author of it, of its
+    original, or of what they quote and answer.
 
     Plain Python over the few that were chosen, so that a fault in a kernel does not let the same fault pass twice.
     """
@@ -43,10 +44,11 @@ class StillSafe:
     def safe(self, query: Query, candidates: Candidates, rows: Sequence[int]) -> list[bool]:
         """See ``Verifier``."""
         columns, dropped_by = candidates.columns, candidates.dropped_by
-        servable, relation, original = columns["servable"], columns["relation"], columns["original_relation"]
+        slot, hidden, relation = columns["slot"], columns["hidden"], columns["related_relation"]
         return [
-            bool(servable[row])
+            int(slot[row]) >= 0
+            and not int(hidden[row])
             and dropped_by[row] == 0
-            and not (int(relation[row]) | int(original[row])) & self._FORBIDDEN
+            and not int(relation[row]) & self._FORBIDDEN
             for row in rows
         ]

@@ -32,5 +32,6 @@ MODULES = (
     "half_life_blend",
     "reputation.compute",
     "pipeline.kernels",
+    "visibility.judge",
     "home_mixer.kernels",
 )

@@ -67,8 +67,9 @@ HEADER_SIZE = 24
 
 #: The flag of tweets that retweet another (``Tweets.row[:, FLAGS]``): set exactly where ``refs`` names the other tweet.
 RETWEET_FLAG = np.int64(TweetFlag.RETWEET)
-#: Chains of retweets are followed over at most this many links; a longer chain has no original.
-CHAIN_MAX = 16
+#: At most this many links of a chain of retweets are followed at once. A chain needs more than one only if its tweets
+#: arrived before what they retweet; every event about such a tweet halves them.
+LINKS_MAX = 1024
 
 NONE = np.int64(-1)
 ZERO = np.uint64(0)
@@ -78,10 +79,11 @@ class Tweets(NamedTuple):
     """All arrays of the room; n = ``tweets_max``.
 
     ``row``: int32 (n, 16), one cache line per tweet. ``refs``: uint64 (n, 4), reply-to, conversation, quoted,
-    retweeted. ``text_start``: int64 (n), bytes of text ever written before this text; modulo the ring's size it is the
-    place in ``text``. ``decayed``: float64 (n, 16), sums by half-life, then counter, relative to the landmark
-    ``row[:, EPOCH]``. ``weight``: float64 (n, 2), weighted totals of these sums by half-life. ``heads``: int32 (table),
-    an author's newest tweet + 1, 0 empty.
+    retweeted. ``original``: uint64 (n), of a retweet a tweet further on in its chain (its end when the retweet
+    arrived), 0 if the chain is a circle; 0 for other tweets. ``text_start``: int64 (n), bytes of text ever written
+    before this text; modulo the ring's size it is the place in ``text``. ``decayed``: float64 (n, 16), sums by
+    half-life, then counter, relative to the landmark ``row[:, EPOCH]``. ``weight``: float64 (n, 2), weighted totals of
+    these sums by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
     Not state: ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64 (1): most steps of a late link.
     """
 
@@ -90,6 +92,7 @@ class Tweets(NamedTuple):
     created_ms: NDArray[np.int64]
     row: NDArray[np.int32]
     refs: NDArray[np.uint64]
+    original: NDArray[np.uint64]
     text_start: NDArray[np.int64]
     decayed: NDArray[np.float64]
     weight: NDArray[np.float64]
@@ -219,6 +222,7 @@ def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -
     s.header[POSITION] = slot + 1 if slot + 1 < count else 0
     s.author_id[slot] = author_id
     s.created_ms[slot] = 0
+    s.original[slot] = ZERO
     s.text_start[slot] = 0
     for i in range(ROW):
         s.row[slot, i] = 0
@@ -237,20 +241,60 @@ def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -
 
 
 @inlined
-def original_of(s: Any, slot: Any, tweet_id: Any) -> Any:
-    """The original of a held tweet (its slot and id): the tweet itself, or the end of its chain of retweets.
+def is_retweet(s: Any, slot: Any) -> Any:
+    """Whether a held tweet retweets another."""
+    return s.row[slot, FLAGS] & RETWEET_FLAG != 0
 
-    Returns (slot, id): slot -1 when the original is not held; (-1, 0) when there is no original, because the chain is a
-    circle or has more than ``CHAIN_MAX`` links.
+
+@kernel
+def original_of(s: Any, slot: Any, tweet_id: Any) -> Any:
+    """The original of a tweet (its slot, -1 if it is not held, and its id): the tweet itself, or the end of its chain
+    of retweets.
+
+    Returns (slot, id): slot -1 when the original is not held, or further than ``LINKS_MAX`` links away; (-1, 0) when
+    there is no original, because the chain is a circle. Changes nothing.
     """
     links = 0
-    while slot >= 0 and s.row[slot, FLAGS] & RETWEET_FLAG != 0:
-        links += 1
-        if links > CHAIN_MAX:
+    while slot >= 0 and is_retweet(s, slot):
+        if s.original[slot] == ZERO:
             return NONE, ZERO
-        tweet_id = s.refs[slot, RETWEETED]
+        tweet_id = s.original[slot]
+        links += 1
+        if links > LINKS_MAX:
+            return NONE, tweet_id
         slot = np.int64(find(s.ids, tweet_id))
     return slot, tweet_id
+
+
+@kernel
+def follow(s: Any, slot: Any, tweet_id: Any) -> Any:
+    """``original_of`` for the writer: every tweet on the way then leads twice as far (path splitting)."""
+    links = 0
+    while slot >= 0 and is_retweet(s, slot):
+        if s.original[slot] == ZERO:
+            return NONE, ZERO
+        tweet_id = s.original[slot]
+        links += 1
+        if links > LINKS_MAX:
+            return NONE, tweet_id
+        further = np.int64(find(s.ids, tweet_id))
+        if further >= 0 and is_retweet(s, further):
+            s.original[slot] = s.original[further]
+        slot = further
+    return slot, tweet_id
+
+
+@kernel
+def retweets(s: Any, slot: Any, named_id: Any) -> Any:
+    """Make a created tweet, which retweets nothing so far, a retweet of the named tweet.
+
+    No tweet on the way from the named tweet to its original can lead back here unless the original is this tweet: what
+    closes a circle has no original, nor has what leads into the circle.
+    """
+    _, original_id = follow(s, np.int64(find(s.ids, named_id)), named_id)
+    s.original[slot] = ZERO if original_id == s.ids.keys[slot] else original_id
+    s.refs[slot, RETWEETED] = named_id
+    s.row[slot, FLAGS] |= RETWEET_FLAG
 
 
 # --- counters -----------------------------------------------------------------------------------------------------
@@ -349,6 +393,7 @@ def make_tweets(
         created_ms=np.zeros(tweets_max, np.int64),
         row=np.zeros((tweets_max, ROW), np.int32),
         refs=np.zeros((tweets_max, 4), np.uint64),
+        original=np.zeros(tweets_max, np.uint64),
         text_start=np.zeros(tweets_max, np.int64),
         decayed=np.zeros((tweets_max, HALF_LIVES * COUNTERS), np.float64),
         weight=np.zeros((tweets_max, HALF_LIVES), np.float64),

@@ -19,7 +19,7 @@ from engine.tweet_store.arrays import (
     find_head,
 )
 
-_COLUMNS = ("author_id", "created_ms", "row", "refs", "text_start", "decayed", "weight")
+_COLUMNS = ("author_id", "created_ms", "row", "refs", "original", "text_start", "decayed", "weight")
 
 
 def grow(target: Tweets, source: Tweets) -> None:

@@ -21,7 +21,6 @@ from engine.tweet_store.arrays import (
     HALF_LIVES,
     LANG,
     OLDER,
-    RETWEETED,
     ROW,
     SIZE,
     STATE,
@@ -31,6 +30,8 @@ from engine.tweet_store.arrays import (
     find_head,
     has_text,
     head_home,
+    is_retweet,
+    original_of,
     prefetch_id,
 )
 
@@ -78,7 +79,8 @@ def make_columns(k: int) -> TweetColumns:
 
 
 @inlined
-def _servable(s: Any, slot: Any) -> Any:
+def is_servable(s: Any, slot: Any) -> Any:
+    """Whether a held tweet was created and not deleted."""
     return s.row[slot, STATE] & (CREATED | DELETED) == CREATED
 
 
@@ -106,7 +108,7 @@ def gather(s: Any, slots: Any, out: Any) -> Any:
         slot = np.int64(slots[i])
         known = slot >= 0
         at = slot if known else np.int64(0)
-        out.servable[i] = known and _servable(s, at)
+        out.servable[i] = known and is_servable(s, at)
         out.state[i] = s.row[at, STATE] if known else 0
         out.tweet_id[i] = s.ids.keys[at] if known else np.uint64(0)
         out.author_id[i] = s.author_id[at] if known else np.uint64(0)
@@ -122,34 +124,16 @@ def gather(s: Any, slots: Any, out: Any) -> Any:
 
 
 @kernel
-def judge(s: Any, tweet_ids: Any, slots: Any, servable: Any, created_ms: Any, ids: Any) -> Any:
-    """The facts that decide whether tweets (uint64, n) may be shown: ``slots`` int32 (-1 unknown), ``servable`` bool,
-    ``created_ms`` int64, and ``ids`` uint64 (3, n): author, original (the tweet that a retweet names, else the tweet
-    itself), the original's author; 0 where unknown."""
+def originals(s: Any, tweet_ids: Any, out: Any) -> None:
+    """Write the tweets that the given ones (uint64, n) stand for into ``out`` (uint64, n)."""
     for i in range(tweet_ids.shape[0]):
         prefetch_id(s, tweet_ids[i])
     for i in range(tweet_ids.shape[0]):
         slot = np.int64(find(s.ids, tweet_ids[i]))
-        slots[i] = slot
-        if slot >= 0:
-            prefetch(s.row, slot * ROW)
-            prefetch(s.refs, slot * 4)
-            prefetch(s.author_id, slot)
-            prefetch(s.created_ms, slot)
-    for i in range(tweet_ids.shape[0]):
-        slot = np.int64(slots[i])
-        known = slot >= 0
-        servable[i] = known and _servable(s, slot)
-        created_ms[i] = s.created_ms[slot] if known else 0
-        author_id = s.author_id[slot] if known else ZERO
-        carried = s.refs[slot, RETWEETED] if known else ZERO
-        ids[0, i] = author_id
-        ids[1, i] = tweet_ids[i]
-        ids[2, i] = author_id
-        if carried != ZERO:
-            original = np.int64(find(s.ids, carried))
-            ids[1, i] = carried
-            ids[2, i] = s.author_id[original] if original >= 0 else ZERO
+        original_id = tweet_ids[i]
+        if slot >= 0 and is_retweet(s, slot):
+            _, original_id = original_of(s, slot, tweet_ids[i])
+        out[i] = original_id if original_id != ZERO else tweet_ids[i]
 
 
 @kernel
@@ -202,7 +186,7 @@ def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, keys: Any, ties: Any, s
         weight = s.weight[slot, h]
         if weight <= 0.0 or (size == k and weight * most < keys[0]):
             continue
-        if s.created_ms[slot] < since_ms or not _servable(s, slot):
+        if s.created_ms[slot] < since_ms or not is_servable(s, slot):
             continue
         if s.row[slot, EPOCH] != held:
             held = np.int64(s.row[slot, EPOCH])
@@ -284,7 +268,7 @@ def warm_on(s: Any) -> None:
     h, zero = np.int64(0), np.int64(0)
     lookup(s, np.ones(1, np.uint64), one)
     gather(s, one, make_columns(1))
-    judge(s, np.ones(1, np.uint64), one, np.empty(1, bool), np.empty(1, np.int64), np.empty((3, 1), np.uint64))
+    originals(s, np.ones(1, np.uint64), np.empty(1, np.uint64))
     show(s, one, np.empty(1, np.uint16), np.empty((1, COUNTERS), np.int32))
     decayed(s, one, zero, np.empty((1, COUNTERS, HALF_LIVES)))
     popularity(s, one, zero, h, np.empty(1))

@@ -94,8 +94,8 @@ COUNTERS = {
 
 
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
-    """Bytes of all arrays: 264 per tweet, the id map, 4 per slot of the author table, and the text."""
-    per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
+    """Bytes of all arrays: 272 per tweet, the id map, 4 per slot of the author table, and the text."""
+    per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
     tables = id_map_bytes(config.tweets_max) + 4 * arrays.heads_size(config.tweets_max)
     return per_tweet + tables + config.text_bytes_max + 8 * arrays.HEADER_SIZE
 
@@ -107,6 +107,7 @@ class TweetStore(Room):
     """
 
     name: ClassVar[str] = "tweet_store"
+    layout: ClassVar[int] = 2
     constants: ClassVar[frozenset[str]] = frozenset({"weights", "half_lives_ms", "limits"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
@@ -143,13 +144,16 @@ class TweetStore(Room):
         read_kernels.gather(self._tweets, slots, out)
         return out
 
-    def judge(self, tweet_ids: Ids) -> tuple[Slots, NDArray[np.bool_], NDArray[np.int64], Ids]:
-        """The facts that decide whether tweets (uint64, k) may be shown: slots (int32, -1 unknown), servable (bool),
-        creation times (int64, ms), and ids (uint64, (3, k)): author, original, the original's author; 0 where unknown.
-        Here the original of a retweet is the tweet that it names; any other tweet is its own original."""
-        k = len(tweet_ids)
-        out = (np.empty(k, np.int32), np.empty(k, np.bool_), np.empty(k, np.int64), np.empty((3, k), np.uint64))
-        read_kernels.judge(self._tweets, tweet_ids, *out)
+    @property
+    def tweets(self) -> arrays.Tweets:
+        """The room's arrays, for kernels that read them."""
+        return self._tweets
+
+    def originals(self, tweet_ids: Ids) -> Ids:
+        """The tweets (uint64, k) that the given ones (uint64, k) stand for: the ends of their chains of retweets; the
+        tweet itself where it is not held, retweets nothing, or is in a circle."""
+        out = np.empty(len(tweet_ids), np.uint64)
+        read_kernels.originals(self._tweets, np.ascontiguousarray(tweet_ids, np.uint64), out)
         return out
 
     def show(self, slots: Slots) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:

@@ -30,7 +30,6 @@ from engine.tweet_store.arrays import (
     REPEATED,
     REPLY_TO,
     RETWEET_FLAG,
-    RETWEETED,
     ROW,
     SIZE,
     STATE,
@@ -42,12 +41,14 @@ from engine.tweet_store.arrays import (
     WITHOUT_TWEET,
     ZERO,
     count,
+    follow,
     forget_text,
     head_home,
+    is_retweet,
     link,
-    original_of,
     prefetch_id,
     put_text,
+    retweets,
     take_slot,
     unlink,
 )
@@ -130,10 +131,10 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
         s.refs[slot, REPLY_TO] = batch.tweet_reply_to_id[at]
         s.refs[slot, CONVERSATION] = batch.tweet_conversation_id[at]
         s.refs[slot, QUOTED] = batch.tweet_quoted_id[at]
-        s.refs[slot, RETWEETED] = batch.tweet_retweeted_id[at]
         s.row[slot, LANG] = batch.tweet_lang[at]
-        retweets = RETWEET_FLAG if batch.tweet_retweeted_id[at] != ZERO else np.int64(0)
-        s.row[slot, FLAGS] = (np.int64(batch.tweet_flags[at]) & ~RETWEET_FLAG) | retweets
+        s.row[slot, FLAGS] = np.int64(batch.tweet_flags[at]) & ~RETWEET_FLAG
+        if batch.tweet_retweeted_id[at] != ZERO:
+            retweets(s, slot, batch.tweet_retweeted_id[at])
         put_text(s, slot, batch.text, batch.tweet_text_start[at], np.int64(batch.tweet_text_bytes[at]))
     link(s, slot)
 
@@ -184,8 +185,8 @@ def _resolve(s: Any, batch: Any, row: Any, slot: Any) -> Any:
         # Events of topic tweets (create, edit, delete …) keep the author that they name.
         if batch.author_id[row] == ZERO or code < CREATE or code == SERVED:
             batch.author_id[row] = author_id
-        if s.row[slot, FLAGS] & RETWEET_FLAG != 0:
-            slot, original_id = original_of(s, slot, tweet_id)
+        if is_retweet(s, slot):
+            slot, original_id = follow(s, slot, tweet_id)
             author_id = s.author_id[slot] if slot >= 0 else ZERO
     batch.created_ms[row] = created_ms
     batch.original_id[row] = original_id

@@ -5,6 +5,7 @@ look-ups (they have oracles of their own), so what is checked here is the pipeli
 narrowing, features, score, diversity, selection, paging, explanation.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from engine.pipeline.stages import Sourcing
 from engine.signals.state import ViewerFlag
 from engine.social_graph.state import Relation
 from engine.state import EngineState
+from tests.oracles.visibility import Tweet as VisibleTweet
+from tests.oracles.visibility import originals_of, stands_for, why_missing
 
 BLOCK = Relation.BLOCKS | Relation.BLOCKED_BY
 MUTE = Relation.MUTES | Relation.MUTED_BY
@@ -126,17 +129,35 @@ def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> lis
 def _hydrate(state: EngineState, config: HomeMixerConfig, request: Request, tweet: Tweet) -> None:
     store, viewer, tweet_id = state.tweet_store, request.viewer_id, tweet["id"]
     columns = store.columns(store.lookup(np.array([tweet_id], np.uint64)))
-    carried = int(columns.retweeted_id[0])
-    tweet["servable"], tweet["created_ms"] = bool(columns.servable[0]), int(columns.created_ms[0])
-    tweet["author"], tweet["original"] = int(columns.author_id[0]), carried or tweet_id
-    tweet["original_author"] = tweet["author"]
-    if carried:
-        original = store.columns(store.lookup(np.array([carried], np.uint64)))
-        tweet["original_author"] = int(original.author_id[0])
-    people = np.array([tweet["author"], tweet["original_author"]], np.uint64)
+    tweets = _tweets(state)
+    tweet["created_ms"], tweet["author"] = int(columns.created_ms[0]), int(columns.author_id[0])
+    tweet["missing"] = why_missing(tweets, tweet_id)
+    tweet["original"] = tweet_id if tweet["missing"] else originals_of(tweets, tweet_id)[-1]
+    tweet["original_author"] = tweets[tweet["original"]].author if tweet["original"] in tweets else tweet["author"]
+    known = [tweets[at].author for at in stands_for(tweets, tweet_id) if at in tweets]
+    people = np.array([tweet["author"], *known], np.uint64)
     tweet["relations"] = state.social_graph.relation(viewer, people).tolist()
-    flags = state.signals.flags(viewer, np.array([tweet_id], np.uint64), people[1:], request.time_ms, config.signals)
+    author = np.array([tweet["original_author"]], np.uint64)
+    flags = state.signals.flags(viewer, np.array([tweet_id], np.uint64), author, request.time_ms, config.signals)
     tweet["flags"] = int(flags[0])
+
+
+@lru_cache(maxsize=4)
+def _tweets_at(state: EngineState, version: int) -> dict[int, VisibleTweet]:
+    store = state.tweet_store
+    ids = store.tweets.ids.keys
+    columns = store.columns(store.lookup(ids[ids != 0]))
+    rows = zip(
+        columns.tweet_id.tolist(), columns.author_id.tolist(), columns.retweeted_id.tolist(),
+        columns.quoted_id.tolist(), columns.reply_to_id.tolist(), columns.conversation_id.tolist(),
+        columns.servable.tolist(), strict=True,
+    )  # fmt: skip
+    return {tweet: VisibleTweet(*references) for tweet, *references, servable in rows if servable}
+
+
+def _tweets(state: EngineState) -> dict[int, VisibleTweet]:
+    """Every tweet that was created and not deleted."""
+    return _tweets_at(state, state.version)
 
 
 def _filters(
@@ -160,9 +181,10 @@ def _filters(
         return [t for t in tweets if stays[t["original"]] != t["id"]]
 
     safety = [
-        ("unhydrated", each(lambda t: not t["servable"])),
+        ("unhydrated", each(lambda t: "unhydrated" in t["missing"])),
         ("blocked", related(BLOCK)),
         ("muted", related(MUTE)),
+        ("context_missing", each(lambda t: "context_missing" in t["missing"])),
     ]
     excluded = ("excluded", each(lambda t: t["id"] in request.exclude))
     if not for_you:

@@ -12,8 +12,8 @@ from engine.pipeline.scratch import Buffers, Scratch
 from engine.pipeline.stages import Filtering, Work
 from engine.rooms import small_rooms
 from engine.signals.state import ViewerFlag
-from engine.social_graph.state import Relation
 from engine.state import EngineState
+from engine.visibility.judge import Hidden
 
 NOW = 1_760_000_000_000
 HOUR = 3_600_000
@@ -21,27 +21,22 @@ VIEWER, AUTHOR, OTHER = 1, 8, 9
 
 #: A tweet that nothing is wrong with; each row of the table changes something.
 CLEAN = {
-    "servable": True, "author_id": AUTHOR, "original_author_id": AUTHOR, "original_id": 100, "created_ms": NOW - HOUR,
-    "relation": 0, "original_relation": 0, "viewer_flags": 0,
+    "hidden": 0, "author_id": AUTHOR, "original_author_id": AUTHOR, "original_id": 100, "created_ms": NOW - HOUR,
+    "viewer_flags": 0,
 }  # fmt: skip
 DTYPES = {
-    "servable": bool, "author_id": np.uint64, "original_author_id": np.uint64, "original_id": np.uint64,
-    "created_ms": np.int64, "relation": np.uint8, "original_relation": np.uint8, "viewer_flags": np.uint16,
+    "hidden": np.uint16, "author_id": np.uint64, "original_author_id": np.uint64, "original_id": np.uint64,
+    "created_ms": np.int64, "viewer_flags": np.uint16,
 }  # fmt: skip
 
 FOR_YOU = [
     ({}, None),
-    ({"servable": False}, "unhydrated"),
-    ({"relation": Relation.BLOCKS}, "blocked"),
-    ({"relation": Relation.BLOCKED_BY}, "blocked"),
-    ({"original_relation": Relation.BLOCKS}, "blocked"),
-    ({"original_relation": Relation.BLOCKED_BY}, "blocked"),
-    ({"relation": Relation.FOLLOWS | Relation.BLOCKED_BY}, "blocked"),
-    ({"relation": Relation.MUTES}, "muted"),
-    ({"relation": Relation.MUTED_BY}, "muted"),
-    ({"original_relation": Relation.MUTES}, "muted"),
-    ({"relation": Relation.MUTES | Relation.BLOCKS}, "blocked"),
-    ({"relation": Relation.FOLLOWS | Relation.FOLLOWED_BY}, None),
+    ({"hidden": Hidden.UNHYDRATED}, "unhydrated"),
+    ({"hidden": Hidden.BLOCKED}, "blocked"),
+    ({"hidden": Hidden.MUTED}, "muted"),
+    ({"hidden": Hidden.CONTEXT_MISSING}, "context_missing"),
+    ({"hidden": Hidden.MUTED | Hidden.BLOCKED}, "blocked"),
+    ({"hidden": Hidden.MUTED | Hidden.CONTEXT_MISSING}, "muted"),
     ({"author_id": VIEWER}, "own"),
     ({"original_author_id": VIEWER}, "own"),
     ({"created_ms": NOW - 48 * HOUR}, None),
@@ -54,13 +49,14 @@ FOR_YOU = [
     ({"viewer_flags": ViewerFlag.AUTHOR_REJECTED}, "author_rejected"),
     ({"viewer_flags": ViewerFlag.AUTHOR_NOT_INTERESTED}, None),
     ({"viewer_flags": ViewerFlag.SEEN | ViewerFlag.ENGAGED}, "seen"),
-    ({"servable": False, "relation": Relation.BLOCKS, "author_id": VIEWER}, "unhydrated"),
+    ({"hidden": Hidden.UNHYDRATED | Hidden.BLOCKED, "author_id": VIEWER}, "unhydrated"),
 ]
 FOLLOWING = [
     ({}, None),
-    ({"servable": False}, "unhydrated"),
-    ({"relation": Relation.BLOCKED_BY}, "blocked"),
-    ({"relation": Relation.MUTES}, "muted"),
+    ({"hidden": Hidden.UNHYDRATED}, "unhydrated"),
+    ({"hidden": Hidden.BLOCKED}, "blocked"),
+    ({"hidden": Hidden.MUTED}, "muted"),
+    ({"hidden": Hidden.CONTEXT_MISSING}, "context_missing"),
     ({"author_id": VIEWER, "original_author_id": VIEWER}, None),
     ({"created_ms": NOW - 1000 * HOUR}, None),
     ({"viewer_flags": ViewerFlag.SEEN | ViewerFlag.ENGAGED}, None),

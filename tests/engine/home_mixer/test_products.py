@@ -33,7 +33,7 @@ HOUR = 3_600_000
 PEOPLE, TWEETS = 8, 40
 ACTS = {
     Kind.FAVORITE: 30, Kind.RETWEET: 12, Kind.REPLY: 8, Kind.QUOTE: 4, Kind.BOOKMARK: 4, Kind.IMPRESSION: 8,
-    Kind.SERVED: 8, Kind.NOT_INTERESTED: 3, Kind.SEE_FEWER: 1, Kind.REPORT: 1, Kind.UNFAVORITE: 3, Kind.DELETE: 1,
+    Kind.SERVED: 16, Kind.NOT_INTERESTED: 3, Kind.SEE_FEWER: 1, Kind.REPORT: 1, Kind.UNFAVORITE: 3, Kind.DELETE: 1,
 }  # fmt: skip
 BONDS = {Kind.FOLLOW: 30, Kind.BLOCK: 2, Kind.MUTE: 2, Kind.UNFOLLOW: 4}
 RELATED = RelatedTweetsConfig(query_degree_min=1, degree_min=2, tweet_cooccurrence_min=1, tweet_score_above=0.0)
@@ -75,6 +75,11 @@ def world(seed: int) -> EngineState:
     authors = rng.integers(1, PEOPLE - 1, TWEETS)
     retweeted = np.where(rng.random(TWEETS) < 0.3, rng.integers(100, 100 + TWEETS + 3, TWEETS), 0)
     retweeted[retweeted == np.arange(100, 100 + TWEETS)] = 0
+    # A few quote or answer another, and some of these what nobody wrote.
+    quoted, answered = (
+        np.where((rng.random(TWEETS) < 0.15) & (retweeted == 0), rng.integers(100, 100 + TWEETS + 3, TWEETS), 0)
+        for _ in range(2)
+    )
     texts = [f"tweet {n}".encode() for n in range(TWEETS)]
     sizes = np.array([len(text) for text in texts])
     state.apply(
@@ -82,7 +87,8 @@ def world(seed: int) -> EngineState:
             b"".join(texts), kind=np.full(TWEETS, Kind.CREATE), id=np.arange(100, 100 + TWEETS), user_id=authors,
             author_id=authors, subject_id=np.arange(100, 100 + TWEETS),
             timestamp_ms=NOW - rng.integers(0, 52 * HOUR, TWEETS), payload=np.arange(TWEETS),
-            tweet_retweeted_id=retweeted, tweet_flags=np.where(retweeted > 0, TweetFlag.RETWEET, 0),
+            tweet_retweeted_id=retweeted, tweet_quoted_id=quoted, tweet_reply_to_id=answered,
+            tweet_flags=np.where(retweeted > 0, TweetFlag.RETWEET, 0),
             tweet_text_start=np.cumsum(sizes) - sizes, tweet_text_bytes=sizes,
         )
     )  # fmt: skip
@@ -197,7 +203,8 @@ def test_the_worlds_meet_every_rule():
                     if cursor is None:
                         break
     assert reasons == {
-        "unhydrated", "blocked", "muted", "own", "too_old", "duplicate", "excluded", "already_shown", "earlier_page",
+        "unhydrated", "blocked", "muted", "context_missing", "own", "too_old", "duplicate", "excluded",
+        "already_shown", "earlier_page",
         "seen", "served", "engaged", "rejected", "author_rejected", "narrowed", "not_selected",
     }  # fmt: skip
     assert sources == {

@@ -16,6 +16,7 @@ from engine.pipeline.stages import Enrichment
 from engine.rooms import small_rooms
 from engine.social_graph.state import Relation
 from engine.state import EngineState
+from engine.visibility.judge import Hidden
 
 NOW = 1_760_000_000_000
 
@@ -141,12 +142,12 @@ def test_spacing(rows, gap, limit):
 
 
 def test_the_last_look_needs_no_filter():
-    relation = np.array([0, Relation.FOLLOWS, Relation.BLOCKED_BY, 0, 0, 0], np.uint8)
-    original = np.array([0, 0, 0, Relation.MUTES, 0, 0], np.uint8)
-    servable = np.array([True, True, True, True, False, True])
-    table = candidates(6, servable=servable, relation=relation, original_relation=original)
-    table.drop_kept([5], table.code("dropped before"))
-    assert StillSafe().safe(query(), table, range(6)) == [True, True, False, False, False, False]
+    relation = np.array([0, Relation.FOLLOWS, Relation.BLOCKED_BY, Relation.MUTES, 0, 0, 0], np.uint8)
+    slot = np.array([0, 1, 2, 3, -1, 5, 6], np.int32)
+    hidden = np.array([0, 0, 0, 0, 0, Hidden.CONTEXT_MISSING, 0], np.uint16)
+    table = candidates(7, slot=slot, related_relation=relation, hidden=hidden)
+    table.drop_kept([6], table.code("dropped before"))
+    assert StillSafe().safe(query(), table, range(7)) == [True, True, False, False, False, False, False]
 
 
 def test_a_schema_is_known_by_its_hash():

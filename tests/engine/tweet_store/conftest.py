@@ -70,6 +70,7 @@ class Tweet:
         self.id, self.author = tweet, author
         self.created_ms = self.lang = self.flags = 0
         self.refs = (0, 0, 0, 0)
+        self.original = 0
         self.created = self.deleted = self.listed = False
         self.text, self.text_start = b"", 0
         self.totals = [0] * 8
@@ -136,6 +137,9 @@ class _Model:
         elif kind == Kind.CREATE and not (known and (known.created or known.deleted)):
             tweet = known or self._new(row.tweet, row.author)
             tweet.author, tweet.created_ms, tweet.created = row.author, row.time_ms, True
+            if row.refs[3]:
+                end = self.end_of(row.refs[3])
+                tweet.original = 0 if end == row.tweet else end
             tweet.lang, tweet.refs = row.lang, row.refs
             tweet.flags = (row.flags & ~TweetFlag.RETWEET) | (TweetFlag.RETWEET if row.refs[3] else 0)
             self._put_text(tweet, row.text.encode())
@@ -161,15 +165,19 @@ class _Model:
         return told, original, original_author, tweet.created_ms
 
     def _original(self, tweet, author):
-        chain = [tweet.id]
-        while tweet is not None and tweet.refs[3]:
-            if len(chain) > 16:
-                return 0, 0
-            chain.append(tweet.refs[3])
-            tweet = self.tweets.get(chain[-1])
-        if len(chain) == 1:
+        if not tweet.refs[3]:
             return tweet.id, author
-        return chain[-1], 0 if tweet is None else tweet.author
+        original = self.end_of(tweet.id)
+        known = self.tweets.get(original)
+        return original, 0 if known is None else known.author
+
+    def end_of(self, tweet):
+        """The end of a chain of retweets: it is remembered when the retweet arrives, and goes on when the end does."""
+        known = self.tweets.get(tweet)
+        while known is not None and known.refs[3]:
+            tweet = known.original
+            known = self.tweets.get(tweet)
+        return tweet
 
     def recent(self, authors, since_ms, per_author_max, total_max):
         found = []

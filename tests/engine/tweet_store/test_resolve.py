@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.batch import RESOLVED_COLUMNS, Kind
-from engine.tweet_store.arrays import CHAIN_MAX
+from engine.tweet_store.arrays import LINKS_MAX
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
 
 T0 = 1_760_000_000_000
@@ -60,13 +60,15 @@ def test_rows_are_resolved_as_the_model_does_wherever_batches_are_cut(
     assert [line for part in parts for line in resolved(cut, batch_of, part)] == expected
 
 
-def test_a_chain_of_retweets_leads_to_its_end_and_no_further_than_the_bound(batch_of, row_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=64, text_bytes_max=8))
-    last = CHAIN_MAX + 2
-    rows = [row_of(Kind.CREATE, i, 100 + i, T0 + i, refs=(0, 0, 0, i - 1)) for i in range(1, last + 1)]
-    lines = resolved(store, batch_of, rows)
-    assert [line[1:3] for line in lines[:-1]] == [(1, 101)] * (last - 1)
-    assert lines[-1] == (100 + last, 0, 0, T0 + last)
+def test_the_longest_chain_that_arrived_backwards_is_followed_and_a_longer_one_when_it_was_halved(batch_of, row_of):
+    for last in (LINKS_MAX + 2, LINKS_MAX + 3):
+        store = TweetStore(TweetStoreConfig(tweets_max=2 * LINKS_MAX, text_bytes_max=8))
+        store.apply(batch_of([row_of(Kind.CREATE, i, 100 + i, T0, refs=(0, 0, 0, i - 1)) for i in range(last, 0, -1)]))
+        found = store.originals(np.array([last], np.uint64)).tolist()
+        assert (found == [1]) == (last == LINKS_MAX + 2)
+        touch = [row_of(Kind.IMPRESSION, last, 0, T0)] * 2
+        assert resolved(store, batch_of, touch)[1][1:3] == (1, 101)
+        assert store.originals(np.array([last], np.uint64)).tolist() == [1]
 
 
 def test_a_circle_has_no_original_and_what_is_missing_is_named(batch_of, row_of):
@@ -76,6 +78,7 @@ def test_a_circle_has_no_original_and_what_is_missing_is_named(batch_of, row_of)
     assert [line[1:3] for line in resolved(store, batch_of, circle)] == [(2, 0), (3, 0), (0, 0)]
     favorites = [row_of(Kind.FAVORITE, i, 0, T0) for i in (1, 2, 3)]
     assert [line[:3] for line in resolved(store, batch_of, favorites)] == [(9, 0, 0)] * 3
+    assert store.originals(np.arange(1, 5, dtype=np.uint64)).tolist() == [1, 2, 3, 4]
     missing = [row_of(Kind.CREATE, 5, 9, T0, refs=(0, 0, 0, 77)), row_of(Kind.IMPRESSION, 5, 0, T0)]
     assert [line[:3] for line in resolved(store, batch_of, missing)] == [(9, 77, 0)] * 2
     # An original that is known by an engagement only has the author whom that named.

@@ -58,18 +58,8 @@ def assert_same(store, model, time_ms):
     columns, decayed = store.columns(slots), store.decayed(slots, time_ms)
     weights = np.array([getattr(store.config.weights, c.name.lower()) for c in Counter])
     assert not any(np.any(column[slots < 0]) for column in columns)
-    retweet = columns.retweeted_id != 0
-    original = np.where(retweet, columns.retweeted_id, ids)
-    of_original = store.columns(store.lookup(original)).author_id
-    judged, servable, created_ms, people = store.judge(ids)
-    assert judged.tolist() == slots.tolist()
-    assert servable.tolist() == columns.servable.tolist()
-    assert created_ms.tolist() == columns.created_ms.tolist()
-    assert people.tolist() == [
-        columns.author_id.tolist(),
-        original.tolist(),
-        np.where(retweet, of_original, columns.author_id).tolist(),
-    ]
+    originals = [model.end_of(tweet) or tweet for tweet in range(14)]
+    assert store.originals(ids).tolist() == originals
     flags, totals = store.show(slots)
     assert flags.tolist() == columns.flags.tolist()
     assert totals.tolist() == columns.totals.tolist()

@@ -1,0 +1,141 @@
+"""The one place that judges what a viewer may see: every feed, push, query and proof asks here.
+
+A tweet is judged together with all that it stands for (``relate.py``). What is not known is not safe.
+"""
+
+from enum import IntFlag
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.pipeline.scratch import Buffers
+from engine.rooms import Rooms
+from engine.social_graph.state import Relation
+from engine.tweet_store.arrays import make_tweets
+from engine.visibility import kernels, relate
+from engine.visibility.relate import RELATED_MAX, Facts, Related
+
+Ids = NDArray[np.uint64]
+Bits = NDArray[np.uint8]
+Marks = NDArray[np.uint16]
+
+BLOCK = Relation.BLOCKS | Relation.BLOCKED_BY
+MUTE = Relation.MUTES | Relation.MUTED_BY
+
+
+class Hidden(IntFlag):
+    """Why a viewer may not see a tweet. A tweet without any bit may be seen."""
+
+    UNHYDRATED = int(relate.BIT_UNHYDRATED)
+    CONTEXT_MISSING = int(relate.BIT_CONTEXT_MISSING)
+    BLOCKED = 4
+    MUTED = 8
+
+
+class Judged(NamedTuple):
+    """What was found out about n tweets for a viewer; m entries of what they stand for.
+
+    ``hidden``: uint16 (n), ``Hidden`` bits. ``relation``: uint8 (n), ``Relation`` bits of viewer and author;
+    ``related_relation``: uint8 (n), these bits of all authors of what the tweet stands for, together. Of retweets the
+    author and time are the retweet's own.
+    """
+
+    related: Related
+    hidden: Marks
+    relation: Bits
+    related_relation: Bits
+    slot: NDArray[np.int32]
+    author_id: Ids
+    created_ms: NDArray[np.int64]
+    original_id: Ids
+    original_author_id: Ids
+    answered_author_id: Ids
+    root_id: Ids
+
+
+class PeopleCheck(Protocol):
+    """Judges people, wherever they appear: as authors of what a tweet stands for, and where they are named."""
+
+    def mark(self, viewer_id: int, user_ids: Ids, relation: Bits, row: NDArray[np.int32], hidden: Marks) -> None:
+        """Set bits in ``hidden`` (n) at the ``row`` (m) of those of ``user_ids`` (m) who are not to be shown to the
+        viewer; ``relation`` (m) has their ``Relation`` bits. Viewer 0 is nobody in particular."""
+
+
+class TweetCheck(Protocol):
+    """Judges tweets by what they are or say, each together with what it stands for."""
+
+    def mark(self, viewer_id: int, related: Related, hidden: Marks) -> None:
+        """Set bits in ``hidden`` (n) at the rows of entries that are not to be shown to the viewer."""
+
+
+class BlocksAndMutes:
+    """A block or a mute between viewer and person, in either direction."""
+
+    def mark(self, viewer_id: int, user_ids: Ids, relation: Bits, row: NDArray[np.int32], hidden: Marks) -> None:
+        """See ``PeopleCheck``."""
+        kernels.mark_any_bit(relation, int(BLOCK), row, hidden, np.uint16(Hidden.BLOCKED))
+        kernels.mark_any_bit(relation, int(MUTE), row, hidden, np.uint16(Hidden.MUTED))
+
+
+class Visibility:
+    """Judges tweets and people for viewers, over the rooms of a state. Callers hold the read side of the state lock."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._social_graph = rooms.social_graph
+        self._tweet_store = rooms.tweet_store
+        self._people_checks: tuple[PeopleCheck, ...] = (BlocksAndMutes(),)
+        self._tweet_checks: tuple[TweetCheck, ...] = ()
+
+    def judge(self, viewer_id: int, tweet_ids: Ids, buffers: Buffers) -> Judged:
+        """Judge tweets (uint64, n; C-contiguous). The result's arrays are good until ``buffers`` are used again here.
+
+        A tweet is judged with its original, the links between, what these quote and answer, and what that quotes and
+        answers: the nearest ``RELATED_MAX`` of them.
+        """
+        n = len(tweet_ids)
+        entries = n * (1 + RELATED_MAX)
+        whole = Related(
+            buffers.take("visibility.row", np.int32, entries),
+            buffers.take("visibility.slot", np.int32, entries),
+            buffers.take("visibility.author_id", np.uint64, entries),
+        )
+        facts = Facts(np.empty(n, np.uint16), np.empty(n, np.int64), buffers.take("visibility.ids", np.uint64, 4, n))
+        m = int(relate.relate(self._tweet_store.tweets, tweet_ids, whole, facts))
+        related = Related(whole.row[:m], whole.slot[:m], whole.author_id[:m])
+        relation = self._social_graph.relation(viewer_id, related.author_id)
+        for people in self._people_checks:
+            people.mark(viewer_id, related.author_id, relation, related.row, facts.hidden)
+        for tweets in self._tweet_checks:
+            tweets.mark(viewer_id, related, facts.hidden)
+        joined = np.empty(n, np.uint8)
+        kernels.join_bits(relation, related.row, joined)
+        slots, authors = related.slot[:n], related.author_id[:n]
+        return Judged(related, facts.hidden, relation[:n], joined, slots, authors, facts.created_ms, *facts.ids)
+
+    def may_see(self, viewer_id: int, tweet_ids: Ids) -> NDArray[np.bool_]:
+        """Which tweets (uint64, n) the viewer may see; viewer 0: anybody may see them."""
+        ids = np.ascontiguousarray(tweet_ids, np.uint64)
+        seen: NDArray[np.bool_] = self.judge(viewer_id, ids, Buffers()).hidden == 0
+        return seen
+
+    def may_name(self, viewer_id: int, user_ids: Ids) -> NDArray[np.bool_]:
+        """Which people (uint64, n) may be named to the viewer, by the checks that judge authors."""
+        n = len(user_ids)
+        hidden, row = np.zeros(n, np.uint16), np.arange(n, dtype=np.int32)
+        relation = self._social_graph.relation(viewer_id, user_ids)
+        for people in self._people_checks:
+            people.mark(viewer_id, user_ids, relation, row, hidden)
+        named: NDArray[np.bool_] = hidden == 0
+        return named
+
+
+def warm() -> None:
+    """Compile the kernels on tiny arrays of the real dtypes."""
+    tweets = make_tweets(1, 1, [1.0] * 8, (1.0, 1.0), 1)
+    row, bits = np.zeros(1, np.int32), np.ones(1, np.uint8)
+    related = Related(row, row.copy(), np.zeros(1, np.uint64))
+    facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64))
+    relate.relate(tweets, np.ones(1, np.uint64), related, facts)
+    kernels.mark_any_bit(bits, 1, row, facts.hidden, np.uint16(1))
+    kernels.join_bits(bits, row, bits.copy())
