@@ -144,9 +144,9 @@ def test_a_null_value_on_another_topic_is_passed_over(w: World, topic: str):
     w.follow(1, 2)
     w.create(100, by=2)
     w.publish()
-    letters = w.letters()
+    letters = len(w.letters())
     w.append(topic, b"", key=str(w.base + 2).encode())
-    assert w.letters() == letters
+    assert len(w.letters()) == letters
     assert w.sees(1, 100)
 
 

@@ -5,6 +5,7 @@ So tests share only what is common to all people: what is popular.
 """
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,8 +19,9 @@ import msgspec
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from engine.rooms import RoomsConfig, small_rooms
+from streams.events.dead_letters import DeadLetter, decode_dead_letter
 from streams.live.wiring import wait_applied
-from streams.log.interface import NewRecord
+from streams.log.interface import NewRecord, TopicPartition
 from streams.serve import Running, running
 
 HOUR = 3_600_000
@@ -126,7 +128,7 @@ class Front:
 
     async def post(self, body: bytes, **options: Any) -> tuple[int, dict[str, Any]]:
         """``POST /v1/events``; status and answer."""
-        async with self._http.post(f"{self.url}/v1/events", data=body, **options) as answer:
+        async with self._http.post(f"{self.url}/v1/events", data=io.BytesIO(body), **options) as answer:
             found = await answer.json()
         await self.applied()
         return answer.status, found
@@ -137,14 +139,23 @@ class Front:
         async with self._http.get(self.url + path, params=params) as answer:
             return answer.status, await answer.json()
 
-    async def append(self, topic: str, *records: NewRecord) -> None:
-        """Past the front door, into the log, in this order; waits until they were applied."""
-        await self._instance.event_log.append(topic, list(records))
+    async def append(self, topic: str, *records: NewRecord) -> list[tuple[int, int]]:
+        """Past the front door, into the log, in this order; waits until they were applied. Returns their places."""
+        places: list[tuple[int, int]] = await self._instance.event_log.append(topic, list(records))
         await self.applied()
+        return places
 
-    async def letters(self) -> int:
-        """How many dead letters there are."""
-        return sum((await self._instance.event_log.end_offsets("dead-letters")).values())
+    async def letters(self, place: tuple[int, int] | None = None) -> list[DeadLetter]:
+        """All dead letters; with ``place``, those of the record with this partition and offset."""
+        event_log = self._instance.event_log
+        starts = await event_log.start_offsets("dead-letters")
+        left = sum((await event_log.end_offsets("dead-letters")).values()) - sum(starts.values())
+        found: list[DeadLetter] = []
+        async with await event_log.tail({TopicPartition("dead-letters", p): at for p, at in starts.items()}) as tail:
+            while len(found) < left:
+                runs = await tail.poll(records_max=1000, timeout_s=1.0)
+                found += [decode_dead_letter(value) for run in runs for value in run.values]
+        return [letter for letter in found if place is None or (letter.partition, letter.offset) == place]
 
     def connect(self, viewer_id: int) -> Any:
         """A websocket of a viewer."""
@@ -218,7 +229,7 @@ class World:
         results: list[dict[str, Any]] = answer["results"]
         return results
 
-    def append(self, topic: str, *values: bytes | dict[str, Any], **fields: Any) -> None:
+    def append(self, topic: str, *values: bytes | dict[str, Any], **fields: Any) -> list[tuple[int, int]]:
         """Records straight into the log. A dictionary is an event of ``event``, taken from what waits."""
         records = []
         for value in values:
@@ -226,11 +237,12 @@ class World:
                 self._events.remove(value)
                 value = json.dumps(value).encode()
             records.append(NewRecord(value=value, **fields))
-        self.front.do(self.front.append(topic, *records))
+        places: list[tuple[int, int]] = self.front.do(self.front.append(topic, *records))
+        return places
 
-    def letters(self) -> int:
-        """How many dead letters there are, of all worlds."""
-        found: int = self.front.do(self.front.letters())
+    def letters(self, place: tuple[int, int] | None = None) -> list[DeadLetter]:
+        """The dead letters of all worlds, or of one record."""
+        found: list[DeadLetter] = self.front.do(self.front.letters(place))
         return found
 
     # Asking
