@@ -62,6 +62,8 @@ class Kind(IntEnum):
     MUTE_WORD = 104
 
     USER = 128
+    #: A null value on ``users``: everything about the person goes. ``id`` is 0.
+    ERASE = 129
     SERVED = 160
     MODEL_PART = 192
     MODEL_COMMIT = 193
@@ -92,9 +94,10 @@ class EventBatch(NamedTuple):
     content, HASHTAG or URL with its name, MODEL_PART or MODEL_COMMIT; ``payload`` is the index of that entry, -1 for
     none. ``text`` holds the UTF-8 of these entries (of models: ``engine/models/content.py``) end to end (m bytes).
 
-    ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD and USER 0; for MODEL_PART
-    and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
-    ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``.
+    ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD, USER and ERASE 0; for
+    MODEL_PART and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
+    ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``; for USER it is when the
+    account was made (ms), which is no id.
     ``user_id``: who acted; for MENTION and MEDIA_TAG the person named.
     ``context_id``: the feed request an engagement answers (SERVED: the request that served it); for
     HASHTAG, URL, LABEL, UNLABEL and MUTE_WORD the 64-bit hash of the text; for USER the profile bits; else 0.

@@ -19,6 +19,7 @@ from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
 from engine.lessons import Lessons, LessonsConfig
 from engine.models.specs import ModelsConfig
 from engine.models.state import Models
+from engine.profiles.state import ProfileRoom, ProfilesConfig
 from engine.room import Bounded, DerivedRoom, Observer
 from engine.signals.state import Signals, SignalsConfig
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
@@ -35,6 +36,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     entity_graph: EntityGraphConfig = EntityGraphConfig()
     entity_names: EntityNamesConfig = EntityNamesConfig()
     social_graph: SocialGraphConfig = SocialGraphConfig()
+    profiles: ProfilesConfig = ProfilesConfig()
     signals: SignalsConfig = SignalsConfig()
     models: ModelsConfig = ModelsConfig()
     blend_learner: BlendLearnerConfig = BlendLearnerConfig()
@@ -55,6 +57,7 @@ class Rooms:
     entity_graph: EntityGraph
     entity_names: EntityNames
     social_graph: SocialGraph
+    profiles: ProfileRoom
     signals: Signals
     models: Models
     blend_learner: BlendLearner
@@ -104,6 +107,7 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         entity_graph=EntityGraphConfig(entities_max=size, tweets_max=size, edges_max=4 * size),
         entity_names=EntityNamesConfig(names_max=size, text_bytes_max=64 * size),
         social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
+        profiles=ProfilesConfig(users_max=size),
         signals=SignalsConfig(users_max=size, blocks_max=max(4 * size, 1 << 10)),
         models=ModelsConfig(reputation_users_max=size),
         engagement_aggregates=EngagementAggregatesConfig(authors_max=size, viewers_max=size, pairs_per_viewer=4),

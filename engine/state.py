@@ -76,6 +76,15 @@ class EngineState(Rooms):
         """The rooms that do not know the whole history: name → event time (ms) from which on the room is complete."""
         return {name: since.time_ms for name in self._since if (since := self.since(name)).version}
 
+    @property
+    def safety_problem(self) -> str | None:
+        """Why safety cannot say of everybody what may be shown, and what to do about it; None if it can."""
+        if self.profiles.has_lost_safety:
+            return (
+                "the room of profiles is full: people without a profile are not shown; raise rooms.profiles.users_max"
+            )
+        return None
+
     def since(self, room: str) -> Since:
         """From where on this room knows everything that was applied."""
         version, time_ms = self._since[room].tolist()

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from engine.exact_math import exp, log
 from engine.kernels.jit import inlined, kernel
+from engine.profiles.bits import ProfileBit, ProfileState
+from engine.profiles.state import Known
 
 VERIFIED_MASS = 100.0
 MASS_BASE, MASS_WITH_DEVICE = 0.05, 0.5
@@ -24,6 +26,7 @@ RATIO_MAX = 0.6
 RATIO_SLOPE = 5.0
 #: e to this power is near the largest float64: it keeps the penalty of a very great ratio finite.
 EXPONENT_MAX = 700.0
+_DAY_MS = 86_400_000.0
 
 
 class Accounts(NamedTuple):
@@ -51,20 +54,22 @@ class Accounts(NamedTuple):
         )
 
 
-def known_accounts(ids: NDArray[np.uint64]) -> Accounts:
-    """Facts about these accounts: so far none are known, because no room keeps profiles.
+def known_accounts(known: Known, clock_ms: int) -> Accounts:
+    """Facts about accounts, from what profiles say of them; ages are as of ``clock_ms``.
 
-    This is the only place where profiles will come in. Unknown facts have neutral values: not suspended, not
-    deactivated, not verified, not restricted, with a device, and of full age.
+    Unknown facts have neutral values: not suspended, not deactivated, not verified, and of full age. No profile says
+    whether an account is restricted or has a device: none is, and all have one.
     """
-    none = np.zeros(ids.size, np.bool_)
+    state = known.bits >> np.uint64(ProfileBit.STATE_SHIFT) & np.uint64(3)
+    size = known.bits.size
+    age_days = np.where(known.created_ms > 0, (clock_ms - known.created_ms) / _DAY_MS, np.inf)
     return Accounts(
-        suspended=none,
-        deactivated=none,
-        verified=none,
-        restricted=none,
-        has_device=np.ones(ids.size, np.bool_),
-        age_days=np.full(ids.size, np.inf),
+        suspended=state == ProfileState.SUSPENDED,
+        deactivated=state == ProfileState.DEACTIVATED,
+        verified=(known.bits & np.uint64(ProfileBit.VERIFIED)) != 0,
+        restricted=np.zeros(size, np.bool_),
+        has_device=np.ones(size, np.bool_),
+        age_days=age_days,
     )
 
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engine.profiles.state import ProfileRoom, ProfilesConfig
 from engine.reputation.accounts import known_accounts, prior_of
 from engine.reputation.follows import follows_of, without
 from engine.reputation.model import Reputations, encode
@@ -21,20 +22,22 @@ class Computed(NamedTuple):
 
 def compute(
     graph: Graph,
+    profiles: ProfileRoom,
     last: Reputations | None,
     *,
+    clock_ms: int,
     jump: float,
     iterations_max: int,
     change_max: float,
 ) -> Computed:
     """Reputations of all accounts that follow or are followed.
 
-    ``graph``: the social graph's arrays, which must not change meanwhile. ``last``: the previous model, whose ranks are
-    the starting point, so that fewer iterations are needed. ``jump``, ``iterations_max``, ``change_max``: see
-    ``page_rank``.
+    ``graph``: the social graph's arrays; neither they nor ``profiles`` may change meanwhile. ``last``: the previous
+    model, whose ranks are the starting point, so that fewer iterations are needed. ``clock_ms``: the state's time.
+    ``jump``, ``iterations_max``, ``change_max``: see ``page_rank``.
     """
     follows = follows_of(graph)
-    accounts = known_accounts(follows.ids)
+    accounts = known_accounts(profiles.known(follows.ids), clock_ms)
     if accounts.deactivated.any():
         follows = without(follows, accounts.deactivated)
         accounts = accounts.take(~accounts.deactivated)
@@ -63,7 +66,8 @@ def warm() -> None:
         followers=np.array([1, 0], np.int32),
         followings=np.array([1, 1], np.int32),
     )
-    prior = prior_of(known_accounts(follows.ids), follows.followings, follows.starts)
+    accounts = known_accounts(ProfileRoom(ProfilesConfig(users_max=1)).known(follows.ids), 0)
+    prior = prior_of(accounts, follows.followings, follows.starts)
     rank = page_rank(follows, prior, prior, jump=0.1, iterations_max=1, change_max=0.0).rank
     scores = scores_of(rank, follows.followings, follows.starts)
     model = Reputations(follows.ids, rank.astype(np.float32), scores)

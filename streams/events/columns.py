@@ -14,10 +14,10 @@ from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, Kind, TweetFlag
 from engine.errors import EventError
 from engine.models.content import encode_commit, encode_part
 from engine.models.specs import stable_hash
+from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.events import json_types
 from streams.events.ids import country_code, language_code, mix_ids, text_hash, url_hash
 from streams.events.kernels import parse_decimals
-from streams.events.profile_bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.events.reasons import Reason
 from streams.events.rules import VALUED_TYPES, check_event, evaluation_bytes
 
@@ -215,12 +215,13 @@ def _user(event: json_types.User) -> Row:
     bits = (
         event.verified * ProfileBit.VERIFIED
         | event.protected * ProfileBit.PROTECTED
+        | (not event.recommendable) * ProfileBit.NOT_RECOMMENDED
         | ProfileState[event.state.upper()] << ProfileBit.STATE_SHIFT
         | SensitiveMedia[event.sensitive_media.upper()] << ProfileBit.SENSITIVE_MEDIA_SHIFT
         | language << ProfileBit.LANGUAGE_SHIFT
         | country_code(event.country) << ProfileBit.COUNTRY_SHIFT
     )
-    return (Kind.USER, int(event.id), int(event.user_id), 0, 0, event.timestamp_ms, bits, 0, -1)
+    return (Kind.USER, int(event.id), int(event.user_id), 0, event.created_ms, event.timestamp_ms, bits, 0, -1)
 
 
 _ROWS: dict[str, Callable[[Any], Row]] = {"relationships": _relationship, "users": _user}

@@ -19,6 +19,8 @@ from engine.errors import EventError
 from streams.events import json_types
 from streams.events.columns import Columns, TweetColumns, build_columns
 from streams.events.dead_letters import DeadLetter
+from streams.events.erasing import TOPIC as USERS
+from streams.events.erasing import erased_person, erasures
 from streams.events.mend import mend
 from streams.events.packed import PACKED_KINDS, decode_rows, open_record, row_words
 from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
@@ -42,7 +44,10 @@ class Decoded(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """The records of one topic and format in all runs: their indexes over all runs, and their values."""
+    """The records of one topic and format in all runs: their indexes over all runs, and their values.
+
+    Of null values it has the keys in their place.
+    """
 
     records: list[int]
     values: list[bytes]
@@ -104,8 +109,11 @@ class Decoder:
         parts: list[Columns] = []
         for (topic, format_), group in self._groups(runs).items():
             records = np.array(group.records, np.int64)
-            decode = self._json if format_ is Format.JSON else self._served if topic == SERVED else self._packed
-            columns, bad = decode(topic, group.values, times_ms_max[records])
+            if format_ is Format.NULL:
+                columns, bad = _nulls(topic, group.values, append_ms[records])
+            else:
+                decode = self._json if format_ is Format.JSON else self._served if topic == SERVED else self._packed
+                columns, bad = decode(topic, group.values, times_ms_max[records])
             refused += [(group.records[i], row, value, error) for i, row, value, error in bad]
             parts.append(columns._replace(source=records[columns.source]))
         batch, source = _merge(parts)
@@ -123,8 +131,9 @@ class Decoder:
             elif run.formats.count(Format.PACKED) == size:
                 _group(groups, run.topic, Format.PACKED, range(first, first + size), run.values)
             else:
-                for index, (format_, value) in enumerate(zip(run.formats, run.values, strict=True), first):
-                    _group(groups, run.topic, format_, (index,), (value,))
+                for index, format_ in enumerate(run.formats):
+                    told = run.keys[index] if format_ is Format.NULL else run.values[index]
+                    _group(groups, run.topic, format_, (first + index,), (told,))
             first += size
         return groups
 
@@ -216,6 +225,25 @@ class Decoder:
             topic, partition, offset, append_ms = places[record]
             letters.append(DeadLetter(topic, partition, offset, row, str(error.reason), error.detail, append_ms, value))
         return letters
+
+
+def _nulls(
+    topic: str, keys: list[bytes], append_ms: NDArray[np.int64]
+) -> tuple[Columns, list[tuple[int, int | None, bytes, EventError]]]:
+    """Null values: on ``users`` each erases the person that its key names; on other topics they say nothing."""
+    if topic != USERS:
+        return _NOTHING, []
+    good: list[int] = []
+    people: list[int] = []
+    bad: list[tuple[int, int | None, bytes, EventError]] = []
+    for index, key in enumerate(keys):
+        try:
+            people.append(erased_person(key))
+            good.append(index)
+        except EventError as error:
+            bad.append((index, None, b"", error))
+    kept = np.array(good, np.int64)
+    return erasures(people, append_ms[kept])._replace(source=kept), bad
 
 
 def _group(

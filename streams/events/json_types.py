@@ -144,7 +144,11 @@ class Unlabel(_Tweet, kw_only=True, frozen=True, tag="unlabel"):
 
 
 class User(Event, kw_only=True, frozen=True):
-    """A person's profile, whole, as of ``timestamp_ms``. ``groups`` are for cohort metrics only."""
+    """A person's profile, whole, as of ``timestamp_ms``: what an event leaves out has its default, not its old value.
+
+    ``recommendable`` false: the person's tweets and name come only to followers. ``groups`` are for cohort metrics
+    only.
+    """
 
     type: Literal["user"]
     user_id: Id
@@ -155,6 +159,8 @@ class User(Event, kw_only=True, frozen=True):
     sensitive_media: Literal["warn", "show", "hide"] = "warn"
     languages: Annotated[tuple[Language, ...], Meta(max_length=16)] = ()
     country: Country = ""
+    recommendable: bool = True
+    interests: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
     interest_opt_outs: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
     groups: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()
 

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     TRUNCATED_BATCH = "truncated_batch"
     BAD_CHECKSUM = "bad_checksum"
     BAD_ROW = "bad_row"
+    BAD_KEY = "bad_key"
     PIECE_SKIPPED = "piece_skipped"
     # Reasons about models; most are found only when the event is applied (engine/models/state.py).
     WRONG_DIGEST = "wrong_digest"

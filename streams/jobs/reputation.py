@@ -32,7 +32,9 @@ class ReputationJob:
         before = state.models.payload(self.name)
         computed = compute(
             state.social_graph.graph,
+            state.profiles,
             decode(before) if before.size else None,
+            clock_ms=state.clock_ms,
             jump=config.jump,
             iterations_max=config.iterations_max,
             change_max=config.change_max,

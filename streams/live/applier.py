@@ -28,6 +28,7 @@ from streams.recovery.effects import dead_letters
 _TOPIC_OF_KIND = np.full(256, len(APPLIED_TOPICS), np.int64)
 for _type, _kind in KIND_BY_TYPE.items():
     _TOPIC_OF_KIND[_kind] = APPLIED_TOPICS.index(TOPIC_BY_TYPE[_type])
+_TOPIC_OF_KIND[Kind.ERASE] = APPLIED_TOPICS.index("users")
 
 #: The rooms' metrics are updated about this often.
 ROOMS_SHOWN_S = 0.5

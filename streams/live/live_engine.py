@@ -145,6 +145,7 @@ class LiveEngine:
         problem = "the engine was not started yet" if self.ingest is None else self.ingest.problem
         if problem is None and total > self.config.serving.ready_lag_records_max:
             problem = f"{total} records behind the log"
+        problem = problem or self.state.safety_problem
         return Readiness(problem is None, problem or "caught up", named)
 
     async def feed(self, request: Request) -> Feed:

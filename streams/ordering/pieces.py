@@ -29,6 +29,8 @@ _CREATE_COMMAS: Final = 5
 _BYTES_PER_ROW: Final = 512
 #: A delete counts as this many rows: it removes its tweet from up to ``interaction_graph.tweet_degree_max`` lists.
 _DELETE_ROWS: Final = 512
+#: A null value on ``users`` counts as this many rows: it erases a person.
+_ERASE_ROWS: Final = 512
 #: A tweet comes before the events that refer to it, even when both are in one piece.
 _TOPIC_ORDER: Final = {
     topic: i for i, topic in enumerate(("models", "users", "relationships", "tweets", "engagements", "served"))
@@ -130,7 +132,11 @@ def row_bounds(run: Records) -> list[int]:
     if run.formats.count(Format.JSON) == len(run.formats):
         return _json_bounds(run.topic, run.values)
     return [
-        _json_bounds(run.topic, [value])[0] if form is Format.JSON else _packed_bound(run.topic, value)
+        _null_bound(run.topic)
+        if form is Format.NULL
+        else _json_bounds(run.topic, [value])[0]
+        if form is Format.JSON
+        else _packed_bound(run.topic, value)
         for form, value in zip(run.formats, run.values, strict=True)
     ]
 
@@ -150,6 +156,10 @@ def _tweet_bound(value: bytes) -> int:
         return 1 + max(0, value.count(b",") - _CREATE_COMMAS) + len(value) // _BYTES_PER_ROW
     # A delete has no field that could hold these words. A record whose type is spelled otherwise counts as a delete.
     return 1 + len(value) // _BYTES_PER_ROW if b'"edit"' in value or b'label"' in value else _DELETE_ROWS
+
+
+def _null_bound(topic: str) -> int:
+    return _ERASE_ROWS if topic == "users" else 1
 
 
 def _packed_bound(topic: str, value: bytes) -> int:

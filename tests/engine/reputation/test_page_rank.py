@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.batch import Kind, make_batch
+from engine.profiles.bits import ProfileBit, ProfileState
+from engine.profiles.state import ProfileRoom, ProfilesConfig
 from engine.reputation.accounts import known_accounts, prior_of
 from engine.reputation.compute import compute
 from engine.reputation.follows import follows_of, without
@@ -16,6 +18,9 @@ from engine.social_graph.state import SocialGraph, SocialGraphConfig
 JUMP = 0.1
 TERMS = {"jump": JUMP, "iterations_max": 20, "change_max": 0.001}
 EXACT = {"jump": JUMP, "iterations_max": 5000, "change_max": 1e-13}
+
+#: Profiles of nobody.
+NOBODY = ProfileRoom(ProfilesConfig(users_max=1))
 
 edges = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), max_size=60).map(
     lambda pairs: [(a, b) for a, b in dict.fromkeys(pairs) if a != b]
@@ -53,7 +58,7 @@ def drawn(seed, people, count):
 
 def ranked(pairs, terms=EXACT, start=None):
     follows = follows_of(room_of(pairs).graph)
-    prior = prior_of(known_accounts(follows.ids), follows.followings, follows.starts)
+    prior = prior_of(known_accounts(NOBODY.known(follows.ids), 0), follows.followings, follows.starts)
     return follows, prior, page_rank(follows, prior, prior if start is None else start, **terms)
 
 
@@ -117,7 +122,7 @@ def test_two_islands_and_people_who_follow_nobody():
 def test_weighted_rank_is_the_solution():
     pairs = drawn(9, 100, 600)
     follows = follows_of(room_of(pairs).graph)
-    prior = prior_of(known_accounts(follows.ids), follows.followings, follows.starts)
+    prior = prior_of(known_accounts(NOBODY.known(follows.ids), 0), follows.followings, follows.starts)
     pairs = [
         (int(follows.ids[follower]), int(user))
         for i, user in enumerate(follows.ids)
@@ -132,7 +137,7 @@ def test_weighted_rank_is_the_solution():
 
 def test_a_warm_start_comes_to_the_same_rank_in_fewer_rounds():
     pairs = drawn(4, 400, 4000)
-    before = decode(np.frombuffer(compute(room_of(pairs).graph, None, **TERMS).payload, np.uint8))
+    before = decode(np.frombuffer(compute(room_of(pairs).graph, NOBODY, None, clock_ms=0, **TERMS).payload, np.uint8))
     pairs = pairs[40:] + drawn(5, 420, 40)
     follows, prior, cold = ranked(pairs, TERMS)
     warm = ranked(pairs, TERMS, before.ranks_of(follows.ids, prior))[2]
@@ -147,13 +152,40 @@ def test_a_warm_start_comes_to_the_same_rank_in_fewer_rounds():
 def test_same_follows_give_same_bytes_in_whatever_order_they_came(pairs, order):
     shuffled = [*pairs, (90, 91), (91, 90)]
     order.shuffle(shuffled)
-    one = compute(room_of(pairs).graph, None, **TERMS)
-    other = compute(room_of(shuffled, unfollowed=[(90, 91), (91, 90)]).graph, None, **TERMS)
+    one = compute(room_of(pairs).graph, NOBODY, None, clock_ms=0, **TERMS)
+    other = compute(room_of(shuffled, unfollowed=[(90, 91), (91, 90)]).graph, NOBODY, None, clock_ms=0, **TERMS)
     assert one == other
 
 
 def test_nobody_follows_anybody():
-    computed = compute(room_of([]).graph, None, **TERMS)
+    computed = compute(room_of([]).graph, NOBODY, None, clock_ms=0, **TERMS)
     model = decode(np.frombuffer(computed.payload, np.uint8))
     assert model.ids.size == 0
     assert model.reputation(np.array([1, 2], np.uint64)).tolist() == [17, 17]
+
+
+def test_profiles_decide_who_has_mass():
+    profiles = ProfileRoom(ProfilesConfig(users_max=8))
+    day_ms = 86_400_000
+    bits = {
+        2: ProfileBit.VERIFIED,
+        3: ProfileState.SUSPENDED << ProfileBit.STATE_SHIFT,
+        4: ProfileState.DEACTIVATED << ProfileBit.STATE_SHIFT,
+        5: 0,
+    }
+    profiles.apply(
+        make_batch(
+            kind=[Kind.USER] * 4, user_id=list(bits), context_id=list(bits.values()), timestamp_ms=[1] * 4,
+            author_id=[0, 0, 0, 99 * day_ms],
+        )
+    )  # fmt: skip
+    accounts = known_accounts(profiles.known(np.arange(1, 6, dtype=np.uint64)), 100 * day_ms)
+    assert accounts.verified.tolist() == [False, True, False, False, False]
+    assert accounts.suspended.tolist() == [False, False, True, False, False]
+    assert accounts.age_days.tolist() == [np.inf, np.inf, np.inf, np.inf, 1.0]
+    pairs = [(1, 2), (2, 3), (3, 4), (4, 5), (1, 5)]
+    computed = compute(room_of(pairs).graph, profiles, None, clock_ms=100 * day_ms, **TERMS)
+    model = decode(np.frombuffer(computed.payload, np.uint8))
+    assert model.ids.tolist() == [1, 2, 3, 5], "the deactivated are left out"
+    unknown = decode(np.frombuffer(compute(room_of(pairs).graph, NOBODY, None, clock_ms=0, **TERMS).payload, np.uint8))
+    assert model.ranks[1] > unknown.ranks[1], "the verified have more mass"

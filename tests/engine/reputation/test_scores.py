@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InvariantError
+from engine.profiles.state import Known
 from engine.reputation.accounts import Accounts, known_accounts, prior_of
 from engine.reputation.model import Reputations, decode, encode
 from engine.reputation.score import ACCOUNTS_REFERENCE, GOODWILL, scores_of
@@ -14,7 +15,7 @@ SHIFT = 5.21
 
 
 def accounts(n, **facts):
-    known = known_accounts(np.arange(1, n + 1, dtype=np.uint64))
+    known = known_accounts(Known(np.zeros(n, np.uint64), np.zeros(n, np.int64)), 0)
     return known._replace(**{name: np.full(n, value, getattr(known, name).dtype) for name, value in facts.items()})
 
 

@@ -56,6 +56,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "sensitive_media": "hide",
         "languages": ["pt-BR", "en"],
         "country": "BR",
+        "recommendable": False,
+        "interests": ["birds"],
         "interest_opt_outs": ["sport"],
         "groups": ["a"],
     },

@@ -12,10 +12,10 @@ from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, EventBatch, Kind, TweetFl
 from engine.errors import EventError
 from engine.models.content import read_commit, read_part
 from engine.models.specs import stable_hash
+from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.events import APPLIED_TOPICS, Decoded, Decoder, encode_events, make_rows
 from streams.events.decode import EventTypes
 from streams.events.ids import ID_MAX, language_code, text_hash, url_hash
-from streams.events.profile_bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.log.interface import Format, Records
 from tests.streams.events.conftest import (
     FUTURE_MS_MAX,
@@ -220,7 +220,8 @@ def test_decoding_together_is_decoding_alone(runs: list[Records]) -> None:
         if run.formats[0] is Format.JSON:
             assert (decoded.batch.size > 0) != (len(decoded.dead) == 1) or is_empty_feed(run.values[0])
         else:
-            assert decoded.batch.size + len(decoded.dead) >= 1
+            nothing = run.formats[0] is Format.NULL and run.topic != "users"
+            assert (decoded.batch.size + len(decoded.dead) == 0) == nothing
 
 
 def is_empty_feed(value: bytes) -> bool:
@@ -303,3 +304,40 @@ def test_a_commit_row(decode_json: DecodeJson) -> None:
     commit = read_commit(batch, 0)
     assert commit[:6] == (ID_MAX, 0x00C0FFEE00C0FFEE, 1, 3, bytes(32), NOW_MS)
     assert commit.evaluation.tobytes() == b'{"auc":0.75}'
+
+
+def nulls(topic: str, keys: list[bytes], append_ms: int = NOW_MS) -> Records:
+    n = len(keys)
+    return Records(topic, 0, list(range(n)), [append_ms] * n, [Format.NULL] * n, keys, [b""] * n)
+
+
+def test_a_null_value_on_users_erases_the_person_of_its_key(decoder: Decoder) -> None:
+    keys = [b"7", str(ID_MAX).encode(), b'"12"', b"", b"user-7", b"07", b"\xff"]
+    decoded = decoder.decode([nulls("users", keys)])
+    check_shape(decoded.batch)
+    assert decoded.batch.kind.tolist() == [Kind.ERASE] * 3
+    assert decoded.batch.user_id.tolist() == [7, ID_MAX, 12]
+    assert decoded.batch.timestamp_ms.tolist() == [NOW_MS] * 3
+    assert decoded.record_row_counts.tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert [(letter.offset, letter.reason) for letter in decoded.dead] == [(i, "bad_key") for i in range(3, 7)]
+
+
+@pytest.mark.parametrize("topic", sorted({*APPLIED_TOPICS, "promoted", "nobodys"} - {"users"}))
+def test_a_null_value_on_another_topic_is_passed_over(decoder: Decoder, topic: str) -> None:
+    decoded = decoder.decode([nulls(topic, [b"7", b""])])
+    assert not decoded.dead
+    assert decoded.batch.size == 0
+    assert decoded.record_row_counts.tolist() == [0, 0]
+
+
+def test_null_values_stand_among_others_in_the_order_of_the_log(decoder: Decoder) -> None:
+    run = make_run("users", [encode(SAMPLES["user"]), b"", encode(SAMPLES["user"]), b""])
+    run = Records(run.topic, 0, run.offsets, run.append_ms, [Format.JSON, Format.NULL] * 2, [b"1"] * 4, run.values)
+    batch = decoder.decode([run]).batch
+    assert batch.kind.tolist() == [Kind.USER, Kind.ERASE, Kind.USER, Kind.ERASE]
+
+
+def test_an_empty_value_is_no_null(decode_json: DecodeJson) -> None:
+    empty = Records("users", 0, [0], [NOW_MS], [Format.JSON], [b"7"], [b""])
+    (letter,) = Decoder(future_ms_max=FUTURE_MS_MAX).decode([empty]).dead
+    assert letter.reason == "malformed_json"

@@ -130,6 +130,8 @@ def test_all_json_reasons_are_shown_above() -> None:
         Reason.BAD_CHECKSUM,
         Reason.BAD_ROW,
         Reason.PIECE_SKIPPED,
+        # Of a record without a value (test_decode.py).
+        Reason.BAD_KEY,
         # When they are applied (tests/engine/models).
         Reason.UNKNOWN_MODEL,
         Reason.FOREIGN_SCHEMA,

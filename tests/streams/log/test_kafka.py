@@ -221,7 +221,7 @@ async def test_records_of_other_producers_are_read(config: LogConfig, kafka: str
         rows = [row for r in runs for row in zip(r.keys, r.values, r.formats, strict=True)]
         assert rows == [
             (b"", b"json", Format.JSON),
-            (b"tombstone", b"", Format.JSON),
+            (b"tombstone", b"", Format.NULL),
             (b"", b"packed", Format.PACKED),
         ]
 

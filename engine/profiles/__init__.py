@@ -1,0 +1,1 @@
+"""Who is who: the part of each person's profile that safety and ranking read."""

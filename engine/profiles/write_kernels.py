@@ -1,0 +1,82 @@
+"""The profiles' writer: applies USER and ERASE rows."""
+
+from typing import Any
+
+import numpy as np
+
+from engine.batch import Kind
+from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add, remove
+from engine.kernels.jit import kernel
+from engine.profiles.arrays import (
+    AFTER,
+    AS_OF,
+    CREATED,
+    DROPPED,
+    ERASED,
+    EVICTED,
+    LOST,
+    OLDER,
+    ORDINARY,
+    UPDATES,
+    WITHOUT_USER,
+    is_safety,
+    link,
+    unlink,
+)
+
+KIND_USER, KIND_ERASE = int(Kind.USER), int(Kind.ERASE)
+_ZERO = np.uint64(0)
+
+
+@kernel
+def forget(p: Any, place: Any) -> Any:
+    """Remove the profile at a place."""
+    if not is_safety(p.bits[place]):
+        unlink(p, place)
+    p.bits[place] = _ZERO
+    p.times_ms[place, AS_OF] = 0
+    p.times_ms[place, CREATED] = 0
+    remove(p.ids, p.ids.keys[place])
+
+
+@kernel
+def _update(p: Any, user_id: Any, bits: Any, created_ms: Any, time_ms: Any) -> Any:
+    """USER: the profile replaces an earlier one; one of an earlier time than the profile known is passed over."""
+    place = np.int64(find(p.ids, user_id))
+    if place >= 0:
+        if time_ms < p.times_ms[place, AS_OF]:
+            p.header[OLDER] += 1
+            return
+        if not is_safety(p.bits[place]):
+            unlink(p, place)
+    else:
+        if p.ids.header[SIZE] == p.ids.header[CAPACITY]:
+            if p.header[ORDINARY] == 0:
+                p.header[LOST if is_safety(bits) else DROPPED] += 1
+                return
+            forget(p, np.int64(p.order[0, AFTER]) - 1)
+            p.header[EVICTED] += 1
+        place = np.int64(find_or_add(p.ids, user_id))
+    p.header[UPDATES] += 1
+    p.bits[place] = bits
+    p.times_ms[place, AS_OF] = time_ms
+    p.times_ms[place, CREATED] = created_ms
+    if not is_safety(bits):
+        link(p, place)
+
+
+@kernel
+def apply(p: Any, kind: Any, user_id: Any, context_id: Any, author_id: Any, timestamp_ms: Any) -> Any:
+    """Apply a batch's USER and ERASE rows in order; other kinds are skipped. The columns are those of the batch (n)."""
+    for row in range(kind.shape[0]):
+        code = np.int64(kind[row])
+        if code == KIND_USER:
+            if user_id[row] == _ZERO:
+                p.header[WITHOUT_USER] += 1
+            else:
+                _update(p, user_id[row], context_id[row], np.int64(author_id[row]), timestamp_ms[row])
+        elif code == KIND_ERASE:
+            place = np.int64(find(p.ids, user_id[row]))
+            if place >= 0:
+                forget(p, place)
+                p.header[ERASED] += 1

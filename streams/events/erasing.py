@@ -1,0 +1,46 @@
+"""Null values on topic ``users``: the record's key names a person, who is erased (docs/profiles.md)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batch import EVENT_COLUMNS, Kind
+from engine.errors import EventError
+from streams.events.columns import Columns
+from streams.events.ids import parse_id
+from streams.events.reasons import Reason
+from streams.log.interface import Format, NewRecord
+
+TOPIC = "users"
+
+
+def erase_record(user_id: int) -> NewRecord:
+    """The record of topic ``users`` that erases a person."""
+    return NewRecord(value=b"", key=str(user_id).encode(), format=Format.NULL)
+
+
+def erased_person(key: bytes) -> int:
+    """The person whom the key of a null value names: decimal, as in the keys of profiles; quotes around it are fine.
+
+    Raises:
+        EventError: ``bad_key``.
+    """
+    try:
+        return int(parse_id(key.removeprefix(b'"').removesuffix(b'"').decode("ascii")))
+    except (EventError, UnicodeDecodeError):
+        shown = key[:40].decode("ascii", "backslashreplace")
+        raise EventError(
+            Reason.BAD_KEY, f"a null value erases the person that its key names; {shown!r} is no id"
+        ) from None
+
+
+def erasures(people: Sequence[int], append_ms: NDArray[np.int64]) -> Columns:
+    """One ERASE row per person, as of the append (at least 1, because 0 is no time)."""
+    size = len(people)
+    columns = {name: np.zeros(size, dtype) for name, dtype in EVENT_COLUMNS.items()}
+    columns["kind"][:] = int(Kind.ERASE)
+    columns["user_id"][:] = people
+    columns["timestamp_ms"][:] = np.maximum(append_ms, 1)
+    columns["payload"][:] = -1
+    return Columns(list(columns.values()), np.arange(size))
