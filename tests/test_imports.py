@@ -51,7 +51,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.half_life_blend": (*BASE, "engine.interaction_graph"),
     "engine.lessons": (*BASE, *READS["engine.lessons"], "engine.half_life_blend"),
     # Reads a frozen state, so that a job computes it; what it makes comes back as a model.
-    "engine.reputation": (*BASE, "engine.reputation", "engine.social_graph", "engine.models"),
+    "engine.reputation": (*BASE, "engine.reputation", "engine.social_graph", "engine.profiles", "engine.models"),
     "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline"),
     # Judges what a viewer may see, from the rooms; products, queries and pushes ask it.
     "engine.visibility": (*BASE, "engine.visibility", "engine.pipeline.scratch", "engine.rooms", *STATE_ROOMS),
