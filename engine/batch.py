@@ -69,6 +69,14 @@ class Kind(IntEnum):
     MODEL_COMMIT = 193
 
 
+#: Kinds that take an act back, and the kinds that they take back.
+UNDOES = {
+    Kind.UNFAVORITE: Kind.FAVORITE,
+    Kind.UNRETWEET: Kind.RETWEET,
+    Kind.UNFOLLOW: Kind.FOLLOW,
+    Kind.UNBLOCK: Kind.BLOCK,
+    Kind.UNMUTE: Kind.MUTE,
+}
 #: Kinds by topic.
 ENGAGEMENT_KINDS = tuple(k for k in Kind if k < 64)
 DERIVED_KINDS = tuple(k for k in Kind if 72 <= k < 96)
@@ -84,6 +92,21 @@ class TweetFlag(IntEnum):
     PHOTO = 8
     VIDEO = 16
     LINK = 32
+
+
+class Change(IntEnum):
+    """What a row changes of "this person does this to this subject": codes of ``EventBatch.change``.
+
+    NOTHING: it is not an act of a person; or it repeats one, or undoes one that does not hold; or a later act is known.
+    BEGINS: the act holds from now on. RENEWED: it holds already and is repeated at a later time. ENDS: it held and is
+    taken back. UNCOUNTED: the person has no room for more acts that count.
+    """
+
+    NOTHING = 0
+    BEGINS = 1
+    RENEWED = 2
+    ENDS = 3
+    UNCOUNTED = 4
 
 
 class EventBatch(NamedTuple):
@@ -107,6 +130,11 @@ class EventBatch(NamedTuple):
     the tweet store fills them in every row that names a tweet, and corrects ``author_id`` (``TweetStore.apply``): the
     tweet that the named tweet stands for (itself, unless it retweets another), that tweet's author, and the named
     tweet's creation time. 0 is "not known".
+
+    ``change`` (a ``Change``) and ``replaced_ms`` are filled by the tweet store, too, of engagements, follows, blocks,
+    mutes, their undos, and reports: whether the row changes what its person does to its subject (for engagements the
+    original), and when the act was made that the row renews or ends (-1 where it does neither). In other rows
+    NOTHING and -1.
     """
 
     kind: NDArray[np.uint8]
@@ -122,6 +150,8 @@ class EventBatch(NamedTuple):
     original_id: NDArray[np.uint64]
     original_author_id: NDArray[np.uint64]
     created_ms: NDArray[np.int64]
+    change: NDArray[np.uint8]
+    replaced_ms: NDArray[np.int64]
 
     tweet_reply_to_id: NDArray[np.uint64]
     tweet_conversation_id: NDArray[np.uint64]
@@ -156,6 +186,8 @@ RESOLVED_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "original_id": np.dtype(np.uint64),
     "original_author_id": np.dtype(np.uint64),
     "created_ms": np.dtype(np.int64),
+    "change": np.dtype(np.uint8),
+    "replaced_ms": np.dtype(np.int64),
 }
 #: Columns of tweets' content, which decoding fills.
 TWEET_COLUMNS: dict[str, np.dtype[np.generic]] = {
@@ -171,9 +203,10 @@ TWEET_COLUMNS: dict[str, np.dtype[np.generic]] = {
 
 
 def make_batch(text: bytes = b"", **columns: object) -> EventBatch:
-    """Build a batch from sequences by column name; missing columns are zero (``payload`` −1).
+    """Build a batch from sequences by column name; missing columns are zero (``payload`` and ``replaced_ms`` −1).
 
-    For tests, tools and single events; the decoder does not use it.
+    A missing ``change`` is BEGINS, and ENDS of undos: every act is new. For tests, tools and single events; the decoder
+    does not use it.
 
     Raises:
         ValueError: columns of unequal length, or an unknown column.
@@ -189,8 +222,10 @@ def make_batch(text: bytes = b"", **columns: object) -> EventBatch:
             raise ValueError(f"columns of unequal length: { {n: len(a) for n, a in given.items()} }")
         size = sizes.pop()
         for name, dtype in group.items():
-            fill = -1 if name == "payload" else 0
+            fill = -1 if name in ("payload", "replaced_ms") else 0
             arrays[name] = given.get(name, np.full(size, fill, dtype))
+    if "change" not in columns:
+        arrays["change"][:] = np.where(np.isin(arrays["kind"], list(UNDOES)), Change.ENDS, Change.BEGINS)
     return EventBatch(**arrays, text=np.frombuffer(text, np.uint8).copy())  # type: ignore[arg-type]
 
 

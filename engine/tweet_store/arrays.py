@@ -3,10 +3,10 @@
 Slots are a ring by arrival. A tweet's slot is its index in the id map: the map hands out 0, 1, 2 … and, when full, the
 index of the tweet just evicted, so slots and indices always agree.
 
-Counters decay forward: an event at time t adds 2^((t − L) / H), where L, the tweet's landmark, is a multiple of
-256 of the shorter half-lives. So nothing needs to be decayed as time passes, late events need no special case, and the
-value at T is the sum times 2^(−(T − L) / H). When an event is two landmark steps ahead, the tweet moves to the event's
-landmark.
+Counters decay forward: a person's act at time t counts 2^((t − L) / H), where L, the tweet's landmark, is a multiple of
+256 of the shorter half-lives. So nothing needs to be decayed as time passes, late events need no special case, an undo
+subtracts exactly what the act had added, and the value at T is the sum times 2^(−(T − L) / H). When an event is two
+landmark steps ahead, the tweet moves to the event's landmark.
 """
 
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from engine.kernels.id_map import IdMap, find, find_or_add, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
+from engine.tweet_store.acts import Acts
 
 #: Bits of a tweet's state. LISTED: in its author's chain (only created, undeleted tweets are).
 #: (Typed, because a bare constant would make numba compile a kernel once for every value.)
@@ -62,7 +63,8 @@ REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
     EVICTED,
     UNLISTED,
     TEXT_TOO_LARGE,
-) = range(22)
+    WITHOUT_PERSON,
+) = range(23)
 HEADER_SIZE = 24
 
 #: The flag of tweets that retweet another (``Tweets.row[:, FLAGS]``): set exactly where ``refs`` names the other tweet.
@@ -84,7 +86,9 @@ class Tweets(NamedTuple):
     before this text; modulo the ring's size it is the place in ``text``. ``decayed``: float64 (n, 16), sums by
     half-life, then counter, relative to the landmark ``row[:, EPOCH]``. ``weight``: float64 (n, 2), weighted totals of
     these sums by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
-    Not state: ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64 (1): most steps of a late link.
+    ``acts``, ``looks``: who did what (engine/tweet_store/acts.py); ``looks`` has the impressions.
+    Not state: ``dwell_s_min`` float64 (1), ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64
+    (1): most steps of a late link.
     """
 
     ids: IdMap
@@ -99,6 +103,9 @@ class Tweets(NamedTuple):
     heads: NDArray[np.int32]
     text: NDArray[np.uint8]
     header: NDArray[np.int64]
+    acts: Acts
+    looks: Acts
+    dwell_s_min: NDArray[np.float64]
     weights: NDArray[np.float64]
     half_lives_ms: NDArray[np.float64]
     limits: NDArray[np.int64]
@@ -313,18 +320,32 @@ def _move_landmark(s: Any, slot: Any, epoch: Any) -> Any:
 
 
 @inlined
-def count(s: Any, slot: Any, counter: Any, time_ms: Any, sign: Any) -> Any:
-    """Add (+1) or take back (−1) one event of a counter; totals and sums stay at or above zero."""
-    step_ms = epoch_ms(s)
-    epoch = np.int64(np.floor(time_ms / step_ms))
-    if epoch > s.row[slot, EPOCH] + 1:
-        _move_landmark(s, slot, epoch)
-    total = np.int64(s.row[slot, counter]) + sign
-    s.row[slot, counter] = max(np.int64(0), total)
-    since_ms = time_ms - s.row[slot, EPOCH] * step_ms
+def _weight_at(s: Any, slot: Any, time_ms: Any, h: Any) -> Any:
+    """What an act at ``time_ms`` adds to a decayed sum of the tweet; 0 for no act (-1)."""
+    if time_ms < 0:
+        return 0.0
+    return exp2((time_ms - s.row[slot, EPOCH] * epoch_ms(s)) / s.half_lives_ms[h])
+
+
+@inlined
+def count(s: Any, slot: Any, counter: Any, people: Any, before_ms: Any, after_ms: Any) -> Any:
+    """Add ``people`` (-1, 0, 1) to a counter's total, and replace a person's act in its decayed sums.
+
+    ``before_ms``, ``after_ms``: the act that counted so far, and the act that counts from now on; -1 for none. Totals
+    and sums stay at or above zero.
+    """
+    if after_ms >= 0:
+        epoch = np.int64(np.floor(after_ms / epoch_ms(s)))
+        if epoch > s.row[slot, EPOCH] + 1:
+            _move_landmark(s, slot, epoch)
+    s.row[slot, counter] = max(np.int64(0), np.int64(s.row[slot, counter]) + people)
+    if before_ms == after_ms:
+        return
     for h in range(HALF_LIVES):
         at = h * COUNTERS + counter
-        s.decayed[slot, at] = max(0.0, s.decayed[slot, at] + sign * exp2(since_ms / s.half_lives_ms[h]))
+        change = _weight_at(s, slot, after_ms, h) - _weight_at(s, slot, before_ms, h)
+        # Without people, what is left of the sum is rounding.
+        s.decayed[slot, at] = max(0.0, s.decayed[slot, at] + change) if s.row[slot, counter] > 0 else 0.0
     weigh(s, slot)
 
 
@@ -384,7 +405,13 @@ def heads_size(tweets_max: int) -> int:
 
 
 def make_tweets(
-    tweets_max: int, text_bytes_max: int, weights: list[float], half_lives_ms: tuple[float, float], late_max: int
+    tweets_max: int,
+    text_bytes_max: int,
+    weights: list[float],
+    half_lives_ms: tuple[float, float],
+    late_max: int,
+    acts: tuple[Acts, Acts],
+    dwell_s_min: float,
 ) -> Tweets:
     """Empty arrays."""
     return Tweets(
@@ -400,6 +427,9 @@ def make_tweets(
         heads=np.zeros(heads_size(tweets_max), np.int32),
         text=np.zeros(text_bytes_max, np.uint8),
         header=np.zeros(HEADER_SIZE, np.int64),
+        acts=acts[0],
+        looks=acts[1],
+        dwell_s_min=np.array([dwell_s_min], np.float64),
         weights=np.array(weights, np.float64),
         half_lives_ms=np.array(half_lives_ms, np.float64),
         limits=np.array([late_max], np.int64),

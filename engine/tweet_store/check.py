@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine.errors import InvariantError
+from engine.tweet_store import acts
 from engine.tweet_store import arrays as t
 
 
@@ -34,6 +35,8 @@ def check(s: t.Tweets) -> None:
     _require(np.all(np.abs(weights - s.weight) <= 1e-9 * scale), "weights are not those of the counters")
     _require(size == 0 or s.row[:size, t.EPOCH].max() <= s.header[t.EPOCH_MAX], "a landmark is past the newest")
     _check_chains(s, listed)
+    _check_acts(s.acts)
+    _check_acts(s.looks)
 
 
 def _check_chains(s: t.Tweets, listed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
@@ -54,3 +57,32 @@ def _check_chains(s: t.Tweets, listed: np.ndarray[tuple[int], np.dtype[np.bool_]
             reached += 1
             _require(reached <= len(listed), "a chain has a cycle")
     _require(reached == np.count_nonzero(listed), f"{reached} tweets in chains, {np.count_nonzero(listed)} listed")
+
+
+def _check_acts(a: acts.Acts) -> None:
+    """Verify that tables, people and circles have exactly the entries that are held."""
+    held = np.flatnonzero(a.places[:, acts.OWNER])
+    _require(len(held) == a.header[acts.SIZE], f"{a.header[acts.SIZE]} acts counted, {len(held)} held")
+    _require(not a.places[a.places[:, acts.OWNER] == 0].any(), "an empty place of an act is not clear")
+    places = (a.table[a.table != 0] & acts.LOW_32).astype(np.int64) - 1
+    _require(np.array_equal(np.sort(places), held), "the table of acts has not every act once")
+    entries = [tuple(row) for row in a.places[held][:, [acts.OWNER, acts.SUBJECT]].tolist()]
+    kinds = (a.places[held, acts.STAMP] & acts.KIND_MASK).tolist()
+    _require(len(set(zip(entries, kinds, strict=True))) == len(held), "an act is held twice")
+    people = a.people.reshape(-1, 2)
+    people = people[people[:, 0] != 0]
+    _require(len(people) == a.header[acts.PEOPLE], f"{a.header[acts.PEOPLE]} people counted, {len(people)} known")
+    seen = 0
+    size = len(a.places)
+    for owner, packed in people.tolist():
+        newest, count = packed >> 32, packed & 0xFFFFFFFF
+        _require(count <= a.limits[acts.PERSON], f"person {owner} has {count} acts")
+        circle, at = [], newest
+        for _ in range(count):
+            at = int(a.places[at, acts.LINK])
+            circle.append(at)
+            _require(int(a.places[at, acts.OWNER]) % 2**64 == owner, f"an act of person {owner} leads to another's")
+        ages = [(at - int(a.header[acts.POSITION])) % size for at in circle]
+        _require(at == newest and ages == sorted(set(ages)), f"the acts of person {owner} are no circle by arrival")
+        seen += count
+    _require(seen == len(held), "an act has no person")

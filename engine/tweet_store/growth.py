@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.kernels.growth import copy_rows, grow_id_map, grow_text
 from engine.kernels.jit import kernel
+from engine.tweet_store import acts
 from engine.tweet_store.arrays import (
     LISTED,
     NEWER,
@@ -45,6 +46,8 @@ def grow(target: Tweets, source: Tweets) -> None:
     lost = written - target.text_start[:size] > len(source.text)
     target.row[:size, TEXT_BYTES][lost] = 0
     _enter_heads(target)
+    acts.grow(target.acts, source.acts)
+    acts.grow(target.looks, source.looks)
 
 
 @kernel

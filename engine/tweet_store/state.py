@@ -12,11 +12,11 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import EventBatch, Kind, make_batch
+from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.errors import ConfigError
 from engine.kernels.id_map import id_map_bytes
 from engine.room import Room, only_grew
-from engine.tweet_store import arrays, growth, read_kernels, write_kernels
+from engine.tweet_store import act_kernels, acts, arrays, growth, read_kernels, write_kernels
 from engine.tweet_store.check import check
 from engine.tweet_store.read_kernels import TweetColumns, make_columns
 
@@ -33,14 +33,14 @@ class Counter(IntEnum):
     interested, see fewer and report.
     """
 
-    FAVORITE = write_kernels.FAVORITE
-    RETWEET = write_kernels.RETWEET
-    REPLY = write_kernels.REPLY
-    QUOTE = write_kernels.QUOTE
-    CLICK = write_kernels.CLICK
-    SHARE = write_kernels.SHARE
-    IMPRESSION = write_kernels.IMPRESSION
-    NEGATIVE = write_kernels.NEGATIVE
+    FAVORITE = act_kernels.FAVORITE
+    RETWEET = act_kernels.RETWEET
+    REPLY = act_kernels.REPLY
+    QUOTE = act_kernels.QUOTE
+    CLICK = act_kernels.CLICK
+    SHARE = act_kernels.SHARE
+    IMPRESSION = act_kernels.IMPRESSION
+    NEGATIVE = act_kernels.NEGATIVE
 
 
 class EngagementWeights(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,7 +57,12 @@ class EngagementWeights(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Capacities, half-lives and weights.
+    """Capacities, half-lives, weights, and how long it is remembered who did what.
+
+    ``acts_max``: acts of people (and their undos) that are remembered, so that a person counts once and the later act
+    wins; ``looks_max``: the same of impressions. ``person_acts_max``: of each of both, the most of one person; beyond
+    it, an act counts only where it can replace one that is older than ``person_span_ms``. A dwell shorter than
+    ``dwell_s_min`` is no act.
 
     ``author_late_tweets_max``: a tweet that arrives when its author has more newer tweets than this stays out of the
     author's list (it can still be looked up and be popular).
@@ -69,6 +74,11 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     half_life_long_ms: HalfLife = 86_400_000
     weights: EngagementWeights = EngagementWeights()
     author_late_tweets_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 512
+    acts_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 19
+    looks_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 18
+    person_acts_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 10
+    person_span_ms: Annotated[int, Meta(ge=0, le=1 << 48)] = 48 * MS_PER_HOUR
+    dwell_s_min: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
 
 
 #: Cumulative counters by name.
@@ -87,17 +97,28 @@ COUNTERS = {
     "undone": arrays.UNDONE,
     "undone_unknown": arrays.UNDONE_UNKNOWN,
     "without_tweet": arrays.WITHOUT_TWEET,
+    "without_person": arrays.WITHOUT_PERSON,
     "evicted": arrays.EVICTED,
     "unlisted_late": arrays.UNLISTED,
     "text_too_large": arrays.TEXT_TOO_LARGE,
 }
 
+#: Cumulative counters of acts, and of looks, by name.
+ACT_COUNTERS = {
+    "remembered": acts.ENTERED,
+    "stale": acts.STALE,
+    "repeated": acts.REPEATED,
+    "forgotten": acts.FORGOTTEN,
+    "over_share": acts.OVER_SHARE,
+}
+
 
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
-    """Bytes of all arrays: 272 per tweet, the id map, 4 per slot of the author table, and the text."""
+    """Bytes of all arrays: 272 per tweet, the id map, 4 per slot of the author table, the text, and who did what."""
     per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
     tables = id_map_bytes(config.tweets_max) + 4 * arrays.heads_size(config.tweets_max)
-    return per_tweet + tables + config.text_bytes_max + 8 * arrays.HEADER_SIZE
+    people = acts.acts_bytes(config.acts_max) + acts.acts_bytes(config.looks_max)
+    return per_tweet + tables + people + config.text_bytes_max + 8 * arrays.HEADER_SIZE
 
 
 class TweetStore(Room):
@@ -108,7 +129,7 @@ class TweetStore(Room):
 
     name: ClassVar[str] = "tweet_store"
     layout: ClassVar[int] = 2
-    constants: ClassVar[frozenset[str]] = frozenset({"weights", "half_lives_ms", "limits"})
+    constants: ClassVar[frozenset[str]] = frozenset({"weights", "half_lives_ms", "limits", "dwell_s_min"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
     def __init__(self, config: TweetStoreConfig) -> None:
@@ -121,14 +142,19 @@ class TweetStore(Room):
             [getattr(config.weights, counter.name.lower()) for counter in Counter],
             (config.half_life_short_ms, config.half_life_long_ms),
             config.author_late_tweets_max,
+            (
+                acts.make_acts(config.acts_max, config.person_acts_max, config.person_span_ms),
+                acts.make_acts(config.looks_max, config.person_acts_max, config.person_span_ms),
+            ),
+            config.dwell_s_min,
         )
         super().__init__(self._tweets, self._tweets.header)
 
     def apply(self, batch: EventBatch) -> None:
         """Apply tweet and engagement rows in order, and resolve every row that names a tweet (docs/tweet_store.md).
 
-        Writes the batch's ``author_id``, ``original_id``, ``original_author_id`` and ``created_ms`` as of right after
-        the row, so they do not depend on where batches are cut.
+        Writes the batch's ``author_id``, ``original_id``, ``original_author_id``, ``created_ms``, ``change`` and
+        ``replaced_ms`` as of right after the row, so they do not depend on where batches are cut.
         """
         write_kernels.apply(self._tweets, batch)
 
@@ -229,7 +255,17 @@ class TweetStore(Room):
         return {
             "tweets": (int(header[arrays.SIZE]), self.config.tweets_max),
             "text_bytes": (int(header[arrays.TEXT_HEAD]), self.config.text_bytes_max),
+            "acts": (int(self._tweets.acts.header[acts.SIZE]), self.config.acts_max),
+            "looks": (int(self._tweets.looks.header[acts.SIZE]), self.config.looks_max),
         }
+
+    def counters(self) -> Mapping[str, int]:
+        """``Bounded.counters``: the tweets', and of acts and of looks those that ``ACT_COUNTERS`` names."""
+        found = dict(super().counters())
+        for name, at in ACT_COUNTERS.items():
+            found[f"acts_{name}"] = int(self._tweets.acts.header[at])
+            found[f"looks_{name}"] = int(self._tweets.looks.header[at])
+        return found
 
     def check(self) -> None:
         """Verify slots, chains, heads and weights against each other.
@@ -241,8 +277,9 @@ class TweetStore(Room):
 
     def grow_from(self, smaller: "TweetStore") -> bool:
         """Copy the smaller store's tweets and their text (``Bounded.grow_from``)."""
-        capacities = ("tweets_max", "text_bytes_max")
-        if not only_grew(smaller.config, self.config, capacities=capacities, rules=("author_late_tweets_max",)):
+        capacities = ("tweets_max", "text_bytes_max", "acts_max", "looks_max", "person_acts_max")
+        rules = ("author_late_tweets_max", "person_span_ms", "dwell_s_min")
+        if not only_grew(smaller.config, self.config, capacities=capacities, rules=rules):
             return False
         growth.grow(self._tweets, smaller._tweets)
         return True
@@ -251,5 +288,6 @@ class TweetStore(Room):
 def warm() -> None:
     """Compile the kernels on tiny arrays of the real dtypes."""
     store = TweetStore(TweetStoreConfig(tweets_max=2, text_bytes_max=16, author_late_tweets_max=1))
-    store.apply(make_batch(kind=[Kind.CREATE, Kind.RETWEET], subject_id=[1, 1], author_id=[2, 2]))
+    kinds = [Kind.RETWEET, Kind.CREATE, Kind.UNRETWEET, Kind.IMPRESSION, Kind.FOLLOW]
+    store.apply(make_batch(kind=kinds, user_id=[3] * 5, subject_id=[1] * 5, author_id=[2] * 5))
     read_kernels.warm_on(store._tweets)

@@ -8,6 +8,8 @@ from engine.batch import Kind, TweetFlag
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
+from engine.tweet_store.act_kernels import ACT_OF, KIND_IMPRESSION, NOTHING, engage, leave_out_own, relate
+from engine.tweet_store.acts import NEVER, prefetch_leaving, prefetch_place, prefetch_slots
 from engine.tweet_store.arrays import (
     AFTER_DELETE,
     CONVERSATION,
@@ -19,7 +21,6 @@ from engine.tweet_store.arrays import (
     DELETES_UNKNOWN,
     EDITS,
     EDITS_UNKNOWN,
-    ENGAGEMENTS,
     FLAGS,
     HALF_LIVES,
     LABELS_IGNORED,
@@ -34,13 +35,9 @@ from engine.tweet_store.arrays import (
     SIZE,
     STATE,
     STUB,
-    STUBS,
     STUBS_FILLED,
-    UNDONE,
-    UNDONE_UNKNOWN,
     WITHOUT_TWEET,
     ZERO,
-    count,
     follow,
     forget_text,
     head_home,
@@ -61,51 +58,6 @@ UNLABEL, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.FOLLOW), int(Kind.SERVED)
 #: Flags that an edit cannot change.
 KEPT_FLAGS = int(TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET)
 
-FAVORITE, RETWEET, REPLY, QUOTE, CLICK, SHARE, IMPRESSION, NEGATIVE = range(8)
-_COUNTED = {
-    Kind.FAVORITE: FAVORITE,
-    Kind.UNFAVORITE: FAVORITE,
-    Kind.RETWEET: RETWEET,
-    Kind.UNRETWEET: RETWEET,
-    Kind.REPLY: REPLY,
-    Kind.QUOTE: QUOTE,
-    Kind.CLICK: CLICK,
-    Kind.PHOTO_EXPAND: CLICK,
-    Kind.VIDEO_50: CLICK,
-    Kind.PROFILE_CLICK: CLICK,
-    Kind.DWELL: CLICK,
-    Kind.SHARE: SHARE,
-    Kind.BOOKMARK: SHARE,
-    Kind.IMPRESSION: IMPRESSION,
-    Kind.NOT_INTERESTED: NEGATIVE,
-    Kind.SEE_FEWER: NEGATIVE,
-    Kind.REPORT: NEGATIVE,
-}
-#: Counter and sign of each engagement kind (0 … 63); sign 0: not an engagement.
-COUNTER_OF = np.array([_COUNTED.get(kind, 0) for kind in range(64)], np.int64)  # type: ignore[call-overload]
-SIGN_OF = np.array([int(kind in _COUNTED) for kind in range(64)], np.int64)
-SIGN_OF[[Kind.UNFAVORITE, Kind.UNRETWEET]] = -1
-
-
-@inlined
-def _engage(s: Any, code: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
-    """Count an engagement; with an unknown tweet it makes a stub, unless it is an undo. Returns the slot."""
-    sign = SIGN_OF[code]
-    slot = np.int64(find(s.ids, tweet_id))
-    if sign == 0:
-        return slot
-    if slot < 0:
-        if sign < 0:
-            s.header[UNDONE_UNKNOWN] += 1
-            return slot
-        slot = take_slot(s, tweet_id, author_id, time_ms, STUB)
-        s.header[STUBS] += 1
-    elif author_id != ZERO and s.row[slot, STATE] & STUB != 0 and s.author_id[slot] == ZERO:
-        s.author_id[slot] = author_id
-    s.header[ENGAGEMENTS if sign > 0 else UNDONE] += 1
-    count(s, slot, COUNTER_OF[code], time_ms, sign)
-    return slot
-
 
 @inlined
 def _create(s: Any, batch: Any, row: Any) -> Any:
@@ -122,6 +74,8 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
         return
     else:
         s.header[STUBS_FILLED] += 1
+        s.author_id[slot] = batch.author_id[row]
+        leave_out_own(s, slot)
     s.header[CREATES] += 1
     s.author_id[slot] = batch.author_id[row]
     s.created_ms[slot] = time_ms
@@ -247,8 +201,28 @@ def _prefetch(s: Any, kind: Any, tweet_id: Any, author_id: Any, start: Any, end:
 
 
 @kernel
+def _prefetch_acts(s: Any, batch: Any, start: Any, end: Any) -> Any:
+    """Prefetch the entries of the rows' acts, by the tweet that a row names, and those that leave to make room."""
+    acts, looks = np.int64(0), np.int64(0)
+    for row in range(start, end):
+        if ACT_OF[batch.kind[row]] == KIND_IMPRESSION:
+            looks += 1
+            prefetch_slots(s.looks, batch.user_id[row], batch.subject_id[row])
+        elif ACT_OF[batch.kind[row]] != 0:
+            acts += 1
+            prefetch_slots(s.acts, batch.user_id[row], batch.subject_id[row])
+    prefetch_leaving(s.acts, acts)
+    prefetch_leaving(s.looks, looks)
+    for row in range(start, end):
+        if ACT_OF[batch.kind[row]] == KIND_IMPRESSION:
+            prefetch_place(s.looks, batch.user_id[row], batch.subject_id[row])
+        elif ACT_OF[batch.kind[row]] != 0:
+            prefetch_place(s.acts, batch.user_id[row], batch.subject_id[row])
+
+
+@kernel
 def apply(s: Any, batch: Any) -> Any:
-    """Apply a batch's tweet and engagement rows in order, and resolve each row right after it was applied.
+    """Apply a batch's rows in order, and resolve each row right after it was applied.
 
     Writes every array of ``s``, the batch's resolved columns, and ``author_id`` where the store knows the author.
     """
@@ -257,19 +231,23 @@ def apply(s: Any, batch: Any) -> Any:
         if row % AHEAD_ROWS == 0:
             end = np.int64(min(row + AHEAD_ROWS, rows))
             _prefetch(s, batch.kind, batch.subject_id, batch.author_id, np.int64(row), end)
+            _prefetch_acts(s, batch, np.int64(row), end)
         code = np.int64(batch.kind[row])
         tweet_id = batch.subject_id[row]
+        batch.change[row], batch.replaced_ms[row] = NOTHING, NEVER
         if not _names_a_tweet(code) or tweet_id == ZERO:
             batch.created_ms[row] = 0
             batch.original_id[row] = batch.original_author_id[row] = ZERO
             if code <= UNLABEL:
                 s.header[WITHOUT_TWEET] += 1
+            else:
+                relate(s, batch, np.int64(row))
             continue
         if code > UNLABEL and row > 0 and _same_tweet(batch, row):
             _resolve_as_before(batch, row)
             continue
         if code < CREATE:
-            slot = _engage(s, code, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
+            slot = engage(s, batch, np.int64(row), np.int64(find(s.ids, tweet_id)))
         else:
             if code == CREATE:
                 _create(s, batch, np.int64(row))

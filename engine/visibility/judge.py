@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engine.pipeline.scratch import Buffers
 from engine.rooms import Rooms
 from engine.social_graph.state import Relation
+from engine.tweet_store.acts import make_acts
 from engine.tweet_store.arrays import make_tweets
 from engine.visibility import kernels, relate
 from engine.visibility.relate import RELATED_MAX, Facts, Related
@@ -132,7 +133,7 @@ class Visibility:
 
 def warm() -> None:
     """Compile the kernels on tiny arrays of the real dtypes."""
-    tweets = make_tweets(1, 1, [1.0] * 8, (1.0, 1.0), 1)
+    tweets = make_tweets(1, 1, [1.0] * 8, (1.0, 1.0), 1, (make_acts(1, 1, 0), make_acts(1, 1, 0)), 0.0)
     row, bits = np.zeros(1, np.int32), np.ones(1, np.uint8)
     related = Related(row, row.copy(), np.zeros(1, np.uint64))
     facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64))

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from engine.batch import Kind, TweetFlag, make_batch
+from engine.batch import UNDOES, Change, Kind, TweetFlag, make_batch
 from engine.tweet_store.state import Counter
+from tests.oracles.acts import Ledger
 
 COUNTED = {
     Kind.FAVORITE: Counter.FAVORITE,
@@ -25,7 +26,8 @@ COUNTED = {
     Kind.SEE_FEWER: Counter.NEGATIVE,
     Kind.REPORT: Counter.NEGATIVE,
 }
-UNDONE = {Kind.UNFAVORITE: Counter.FAVORITE, Kind.UNRETWEET: Counter.RETWEET}
+#: Acts on people, which are remembered with those on tweets.
+RELATIONS = {Kind.FOLLOW, Kind.BLOCK, Kind.MUTE, Kind.REPORT_USER}
 
 
 class Row(NamedTuple):
@@ -39,6 +41,7 @@ class Row(NamedTuple):
     lang: int = 0
     flags: int = 0
     refs: tuple[int, int, int, int] = (0, 0, 0, 0)
+    user: int = 99
 
 
 def _batch(rows):
@@ -49,7 +52,8 @@ def _batch(rows):
         kind=[row.kind for row in rows],
         subject_id=[row.tweet for row in rows],
         author_id=[row.author for row in rows],
-        user_id=[99] * len(rows),
+        user_id=[row.user for row in rows],
+        value=[60.0] * len(rows),
         timestamp_ms=[row.time_ms for row in rows],
         payload=[n if row.kind in (Kind.CREATE, Kind.EDIT) else -1 for n, row in enumerate(rows)],
         tweet_reply_to_id=[row.refs[0] for row in rows],
@@ -88,6 +92,8 @@ class _Model:
         self.tweets = {}
         self.text_head = 0
         self.evicted = 0
+        self.acts = Ledger(config.acts_max, config.person_acts_max, config.person_span_ms)
+        self.looks = Ledger(config.looks_max, config.person_acts_max, config.person_span_ms)
 
     def decayed(self, tweet, counter, half_life, time_ms):
         events = tweet.sums.get((counter, half_life), [])
@@ -100,14 +106,52 @@ class _Model:
         self.tweets[tweet] = Tweet(tweet, author)
         return self.tweets[tweet]
 
-    def _count(self, tweet, counter, sign, time_ms):
-        tweet.totals[counter] = max(0, tweet.totals[counter] + sign)
+    def _count(self, tweet, counter, people, before_ms, after_ms):
+        tweet.totals[counter] = max(0, tweet.totals[counter] + people)
         for half_life in (0, 1):
             events = tweet.sums.setdefault((counter, half_life), [])
-            events.append((time_ms, sign))
+            events += [(at, sign) for at, sign in ((after_ms, 1), (before_ms, -1)) if at >= 0]
             # Rounding may leave 1e-17 where the exact result is 0; the store may see either side of it.
-            if sign < 0 and self.decayed(tweet, counter, half_life, time_ms) < 1e-12:
+            if not tweet.totals[counter] or self.decayed(tweet, counter, half_life, max(before_ms, after_ms)) < 1e-12:
                 events.clear()
+
+    def _newest(self, person, subject, counter):
+        """When the person's newest act of a counter on a subject was made that holds; -1 for none."""
+        ledger = self.looks if counter == Counter.IMPRESSION else self.acts
+        times = [
+            time_ms
+            for (who, what, kind), (time_ms, holds) in ledger.held.items()
+            if holds and (who, what) == (person, subject) and COUNTED.get(kind) == counter
+        ]
+        return max(times, default=-1)
+
+    def _act(self, row, kind):
+        """Enter the row's act; change and replaced time."""
+        known = self.tweets.get(row.tweet)
+        if known and not known.created and not known.author:
+            known.author = row.author
+        original = row.tweet
+        if known and known.refs[3]:
+            original = self._original(known, known.author)[0]
+        subject, counter = original or row.tweet, COUNTED[kind]
+        before_ms = self._newest(row.user, subject, counter)
+        ledger = self.looks if kind == Kind.IMPRESSION else self.acts
+        change, replaced_ms = ledger.enter(row.user, subject, row.kind, row.time_ms)
+        after_ms = self._newest(row.user, subject, counter)
+        if change in (Change.BEGINS, Change.RENEWED):
+            after_ms = max(after_ms, before_ms)
+        elif change != Change.ENDS:
+            after_ms = before_ms
+        tweet = self.tweets.get(original)
+        if before_ms != after_ms and original:
+            if tweet is None and change == Change.BEGINS and kind != Kind.IMPRESSION:
+                tweet = self._new(original, row.author if original == row.tweet else 0)
+            if tweet is not None:
+                people = (after_ms >= 0) - (before_ms >= 0)
+                if tweet.created and tweet.author == row.user:
+                    before_ms = after_ms = -1
+                self._count(tweet, counter, people, before_ms, after_ms)
+        return change, replaced_ms
 
     def _put_text(self, tweet, text):
         tweet.text = b""
@@ -120,15 +164,16 @@ class _Model:
         return tweet.text.decode() if kept else ""
 
     def apply(self, row):
+        """Apply a row; returns change and replaced time, the columns of acts."""
         kind, known = row.kind, self.tweets.get(row.tweet)
-        if row.tweet == 0:
-            return
-        if kind in COUNTED or (kind in UNDONE and known):
-            tweet = known or self._new(row.tweet, row.author)
-            if not tweet.created and not tweet.author:
-                tweet.author = row.author
-            self._count(tweet, {**COUNTED, **UNDONE}[kind], -1 if kind in UNDONE else 1, row.time_ms)
-        elif kind == Kind.DELETE:
+        act = UNDOES.get(kind, kind)
+        if row.tweet == 0 or (row.user == 0 and kind not in (Kind.CREATE, Kind.EDIT, Kind.DELETE)):
+            return Change.NOTHING, -1
+        if act in COUNTED:
+            return self._act(row, act)
+        if act in RELATIONS:
+            return self.acts.enter(row.user, row.tweet, kind, row.time_ms)
+        if kind == Kind.DELETE:
             tweet = known or self._new(row.tweet, row.author)
             tweet.deleted, tweet.listed, tweet.text = True, False, b""
         elif kind == Kind.EDIT and known and known.servable:
@@ -151,6 +196,11 @@ class _Model:
                 and (other.created_ms, other.id) > (row.time_ms, row.tweet)
             ]
             tweet.listed = len(newer) <= self.config.author_late_tweets_max
+            for counter in range(8) if known else ():
+                at_ms = self._newest(row.author, row.tweet, counter)
+                if at_ms >= 0 and tweet.totals[counter]:
+                    self._count(tweet, counter, 0, at_ms, -1)
+        return Change.NOTHING, -1
 
     def resolved(self, row):
         """Author, original, its author and creation time of a row, as of right after it: the four columns."""

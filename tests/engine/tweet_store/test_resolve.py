@@ -102,3 +102,5 @@ def test_every_row_is_written(batch_of, row_of):
     assert batch.original_id.tolist() == [0, 0, 0, 0, 0, 7]
     assert not np.any(batch.original_author_id)
     assert not np.any(batch.created_ms)
+    assert batch.change.tolist() == [0, 1, 0, 0, 0, 1]
+    assert batch.replaced_ms.tolist() == [-1] * 6

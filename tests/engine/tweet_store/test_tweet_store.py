@@ -21,15 +21,25 @@ T0 = 1_760_000_000_000
 HALF_LIVES = {"half_life_short_ms": 1000, "half_life_long_ms": 9000}
 
 TWEETS, AUTHORS = st.integers(0, 12), st.integers(1, 3)
+#: People; 1 to 3 also write tweets, 0 is nobody.
+PEOPLE = st.integers(0, 5)
 TIMES = st.integers(0, 30).map(lambda n: T0 + 500 * n) | st.integers(0, 1500).map(lambda n: T0 + 1000 * n)
 TEXTS = st.text(alphabet="aé漢", max_size=8)
+NO_CONTENT = tuple(st.just(nothing) for nothing in ("", 0, 0, (0, 0, 0, 0)))
 ENGAGEMENTS = st.sampled_from([k for k in Kind if k < 64])
 CONTENT = st.sampled_from([Kind.CREATE] * 4 + [Kind.EDIT])
 OTHERS = st.sampled_from([Kind.DELETE, Kind.LABEL, Kind.HASHTAG, Kind.FOLLOW, Kind.USER, Kind.SERVED])
 
 draws = st.lists(
     st.one_of(
-        st.tuples(ENGAGEMENTS, TWEETS, st.integers(0, 3), TIMES),
+        st.builds(
+            lambda *of: (*of[:4], "", 0, 0, (0, 0, 0, 0), of[4]),
+            ENGAGEMENTS,
+            TWEETS,
+            AUTHORS | st.just(0),
+            TIMES,
+            PEOPLE,
+        ),
         st.tuples(
             CONTENT,
             TWEETS,
@@ -155,7 +165,7 @@ def test_popular_looks_past_the_first_it_finds(row_of, batch_of, now_ms, apart_m
     store = TweetStore(TweetStoreConfig(tweets_max=64, text_bytes_max=64, **HALF_LIVES))
     likes = np.random.default_rng(6).permutation(np.arange(1, 31)).tolist()
     rows = [row_of(Kind.CREATE, n, 1, T0) for n in likes]
-    rows += [row_of(Kind.FAVORITE, n, 1, T0 + apart_ms * n) for n in likes for _ in range(n)]
+    rows += [row_of(Kind.FAVORITE, n, 1, T0 + apart_ms * n, user=100 + i) for n in likes for i in range(n)]
     store.apply(batch_of(rows))
     assert store.popular(now_ms, 1, 5, 0)[0].tolist() == [30, 29, 28, 27, 26]
     slots = store.lookup(np.array([30, 29], np.uint64))
@@ -177,7 +187,7 @@ def test_decayed_sums_do_not_depend_on_the_order_of_events(row_of, batch_of, spa
     rng = np.random.default_rng(span_s)
     times = T0 + rng.integers(0, 1000 * span_s, 400)
     now_ms = int(times.max()) + 1234
-    rows = [row_of(Kind.RETWEET, 5, 1, int(time)) for time in times]
+    rows = [row_of(Kind.RETWEET, 5, 1, int(time), user=100 + i) for i, time in enumerate(times)]
     ascending = np.argsort(times)
     for order in (ascending, ascending[::-1], *(rng.permutation(len(rows)) for _ in range(4))):
         store = TweetStore(config)
@@ -188,15 +198,19 @@ def test_decayed_sums_do_not_depend_on_the_order_of_events(row_of, batch_of, spa
         store.check()
 
 
-def test_undoing_takes_the_present_weight_and_stops_at_zero(row_of, batch_of):
+def test_an_undo_takes_back_what_the_act_had_added(row_of, batch_of):
     store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=8))
     half = store.config.half_life_short_ms
-    store.apply(batch_of([row_of(Kind.FAVORITE, 1, 2, T0)] * 3 + [row_of(Kind.UNFAVORITE, 1, 2, T0 + half)]))
+    likes = [row_of(Kind.FAVORITE, 1, 2, T0 + i * half, user=5 + i) for i in range(3)]
+    store.apply(batch_of([*likes, row_of(Kind.UNFAVORITE, 1, 2, T0 + 4 * half, user=6)]))
     slots = store.lookup(np.array([1], np.uint64))
-    assert store.decayed(slots, T0 + half)[0, Counter.FAVORITE, 0] == pytest.approx(3 * 0.5 - 1)
-    store.apply(batch_of([row_of(Kind.UNFAVORITE, 1, 2, T0 + half)] * 5))
-    assert store.decayed(slots, T0 + half)[0, Counter.FAVORITE, 0] == 0
+    assert store.decayed(slots, T0 + 4 * half)[0, Counter.FAVORITE, 0] == pytest.approx(2**-4 + 2**-2, rel=1e-12)
+    # Nobody else can take a like back, nor the same person twice.
+    store.apply(batch_of([row_of(Kind.UNFAVORITE, 1, 2, T0 + 5 * half, user=user) for user in (6, 6, 8, 9)]))
+    assert store.columns(slots).totals[0, Counter.FAVORITE] == 2
+    store.apply(batch_of([row_of(Kind.UNFAVORITE, 1, 2, T0 + 5 * half, user=user) for user in (5, 7)]))
     assert store.columns(slots).totals[0, Counter.FAVORITE] == 0
+    assert not store.decayed(slots, T0).any()
 
 
 def test_a_stub_counts_but_is_not_served_until_its_create_comes(row_of, batch_of):
@@ -249,7 +263,7 @@ def test_long_streams_recycle_slots_and_stay_consistent(row_of, batch_of, model_
         range(1, 10), 0, 20, 100
     )
     assert store.counters()["evicted"] == model.evicted > 0
-    assert store.fill() == {"tweets": 1.0, "text_bytes": 1.0}
+    assert [store.fill()[name] for name in ("tweets", "text_bytes")] == [1.0, 1.0]
 
 
 def test_texts_come_end_to_end_with_their_places(row_of, batch_of):
