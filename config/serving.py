@@ -105,8 +105,33 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     connections_max: Positive = 10_000
     #: Open websockets per viewer; further ones are refused as ``too_many_connections``.
     connections_per_viewer_max: Positive = 16
-    #: Per websocket, and per viewer over HTTP; further requests are refused as ``too_fast``.
+    #: Frames and HTTP requests of a viewer (open mode: of a websocket, and of a viewer over HTTP); further ones are
+    #: refused as ``too_fast``.
     requests_per_s_max: Positive = 50
+    #: Events of a viewer's token over websocket and HTTP together, those of ``seen`` as well; further ones are refused
+    #: as ``rate_limited``. Tokens with scope ``publish`` and open mode are trusted with volume.
+    events_per_s_max: Positive = 50
+    #: So many events of a viewer's token may come at once; at least ``seen_max``.
+    events_burst: Positive = 1000
+    #: Bodies of ``POST /v1/events`` that are read at once from viewers, and as many from publishers.
+    bodies_max: Positive = 16
+    #: Bodies of one viewer that are read at once; further ones are refused as ``too_many_bodies``.
+    bodies_per_viewer_max: Positive = 2
+    #: Viewers' bodies from one address that are read at once. 0: no limit, for a server behind a proxy.
+    bodies_per_address_max: Annotated[int, Meta(ge=0)] = 8
+    #: A viewer's body may keep the server waiting for this long, and a second longer per ``body_bytes_per_s_min``
+    #: bytes; then it is refused as ``request_timeout``.
+    body_timeout_s: Seconds = 20.0
+    body_bytes_per_s_min: Positive = 500
+    #: Open TCP connections, websockets included, as far as the process may open files. Where this many are open, the
+    #: longest silent or idle one is closed for a new one.
+    tcp_connections_max: Positive = 12_000
+    #: The same for one address (of IPv6: one /64 network). 0: no limit, for a server behind a proxy.
+    connections_per_address_max: Annotated[int, Meta(ge=0)] = 1024
+    #: A connection whose request's head is not complete after this long is closed.
+    head_timeout_s: Seconds = 10.0
+    #: A connection without a request is closed after this long. A proxy in front must give up earlier.
+    idle_timeout_s: Seconds = 75.0
     #: Largest frame from a client.
     frame_bytes_max: Positive = 65_536
     #: Largest body of ``POST /v1/events``.

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -24,15 +24,14 @@ from streams.server.context import CONTEXT, Context
 from streams.server.feeds import Feeds
 from streams.server.graph_http import graph_query
 from streams.server.intake import Classify, EventIntake, LogIntake
-from streams.server.limits import Clock, KeyedBuckets
+from streams.server.limits import Clock
 from streams.server.metrics import ServingMetrics
 from streams.server.pushes import Pushes
 from streams.server.served_log import ServedLog
+from streams.server.shares import Shares
 from streams.server.static import Page
+from streams.server.tcp_guard import GuardedHandler, TcpGuard
 from streams.server.websocket import feed_socket
-
-#: Bodies of events read at the same time: each keeps the results of its lines in memory.
-BODIES_MAX: Final = 16
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +78,6 @@ def build_app(
     served = ServedLog(event_log, metrics, linger_s=config.served_linger_s)
     answers = Answers(service)
     feeds = Feeds(config, service, intake, metrics, new_id)
-    rate = config.requests_per_s_max
     context = Context(
         config=config,
         service=service,
@@ -93,8 +91,8 @@ def build_app(
         answers=answers,
         connections=Connections(config, metrics),
         pushes=Pushes(service, feeds, answers, served, metrics, workers=config.readers),
-        http_buckets=KeyedBuckets(rate_per_s=rate, burst=rate, keys_max=config.connections_max, clock=clock),
-        bodies=asyncio.Semaphore(BODIES_MAX),
+        shares=Shares(config, metrics, clock),
+        tcp_guard=TcpGuard(config, metrics),
         clock=clock,
         new_id=new_id,
     )
@@ -200,14 +198,20 @@ async def start_server(app: web.Application) -> RunningServer:
     Raises:
         ConfigError: the address cannot be used; the message names it.
     """
-    config = app[CONTEXT].config
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=1.0,
-        auto_decompress=False,  # a small body must not become a large one
-        max_line_size=config.frame_bytes_max,  # the address may carry a cursor as long as a frame may
+    config, guard = app[CONTEXT].config, app[CONTEXT].tcp_guard
+    options: dict[str, Any] = {
+        "access_log": None,
+        "auto_decompress": False,  # a small body must not become a large one
+        "max_line_size": config.frame_bytes_max,  # the address may carry a cursor as long as a frame may
+        "keepalive_timeout": config.idle_timeout_s,
+    }
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0, **options)
+    port = await listen(
+        runner,
+        config.host,
+        config.port,
+        setting="serving.",
+        backlog=1024,
+        protocol=lambda server: GuardedHandler(guard, server, **options),
     )
-    port = await listen(runner, config.host, config.port, setting="serving.", backlog=1024)
     return RunningServer(runner, app, config.host, port)

@@ -51,12 +51,18 @@ def check_serving(config: ServingConfig) -> None:
     """Refuse settings that would serve people unsafely.
 
     Raises:
-        ConfigError: open mode beyond loopback; a missing, short or wrong token key; an origin that cannot be read.
+        ConfigError: open mode beyond loopback; a burst of events that no frame fits in; a missing, short or wrong token
+            key; an origin that cannot be read.
     """
     if config.auth == "open" and not is_loopback(config.host):
         raise ConfigError(
             f"serving.auth: open mode only serves loopback addresses, not {config.host or 'all interfaces'}; "
             'set serving.auth = "token" and serving.token_key, or serving.host = "127.0.0.1"'
+        )
+    if config.events_burst < config.seen_max:
+        raise ConfigError(
+            f"serving.events_burst: {config.events_burst} events at once are fewer than one frame's `seen` may have "
+            f"(serving.seen_max: {config.seen_max})"
         )
     for origin in config.origins:
         parts = urlsplit(origin)

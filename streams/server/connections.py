@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -110,10 +110,12 @@ class Connection:
         """Requests that are being answered."""
         return len(self._requests)
 
-    def error(self, name: str, message: str, request_id: int | None = None) -> None:
-        """Queue a named error."""
+    def error(
+        self, name: str, message: str, request_id: int | None = None, extra: Mapping[str, int] | None = None
+    ) -> None:
+        """Queue a named error, with further fields in ``extra``."""
         self._metrics.errors.labels("websocket", name).inc()
-        self.outbox.answer(error_frame(name, message, request_id))
+        self.outbox.answer(error_frame(name, message, request_id, extra))
 
     def end_at(self, delay_s: float, name: str, message: str) -> None:
         """End the connection after ``delay_s``."""

@@ -15,10 +15,12 @@ from streams.server.auth import Authenticator
 from streams.server.connections import Connections
 from streams.server.feeds import Feeds
 from streams.server.intake import EventIntake
-from streams.server.limits import Clock, KeyedBuckets
+from streams.server.limits import Clock
 from streams.server.metrics import ServingMetrics
 from streams.server.pushes import Pushes
 from streams.server.served_log import ServedLog
+from streams.server.shares import Shares
+from streams.server.tcp_guard import TcpGuard
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,8 +39,8 @@ class Context:
     answers: Answers
     connections: Connections
     pushes: Pushes
-    http_buckets: KeyedBuckets
-    bodies: asyncio.Semaphore
+    shares: Shares
+    tcp_guard: TcpGuard
     clock: Clock
     new_id: Callable[[], int]
     draining: bool = False

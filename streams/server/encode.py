@@ -46,9 +46,11 @@ def hello_frame(
     }
 
 
-def error_frame(name: str, message: str, request_id: int | None = None) -> bytes:
-    """A named error, with the id of the request that it answers, if any."""
-    fields: dict[str, Any] = {"type": "error", "error": name, "message": message}
+def error_frame(
+    name: str, message: str, request_id: int | None = None, extra: Mapping[str, int] | None = None
+) -> bytes:
+    """A named error, with the id of the request that it answers, if any, and further fields."""
+    fields: dict[str, Any] = {"type": "error", "error": name, "message": message, **(extra or {})}
     if request_id is not None:
         fields["request_id"] = str(request_id)
     return encode(fields)

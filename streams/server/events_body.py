@@ -8,12 +8,14 @@ from typing import Final
 import msgspec
 from aiohttp import StreamReader, web
 
+from config.serving import ServingConfig
 from streams.events.foreign import UTF8_MARK, looks_like_encoded
 from streams.log.interface import LogError
 from streams.server.encode import encode
 from streams.server.error_names import ProtocolError, name_error
 from streams.server.intake import Accepted, EventIntake, Rejected
 from streams.server.metrics import ServingMetrics
+from streams.server.shares import Shares
 
 #: Events checked and appended at a time: bounds how long the event loop is busy.
 CHUNK_EVENTS_MAX: Final = 256
@@ -36,12 +38,20 @@ class EventsBody:
     """Gives one body to the intake and keeps the results of its lines, or of an array's elements (1, 2, …)."""
 
     def __init__(
-        self, intake: EventIntake, metrics: ServingMetrics, *, viewer_id: int | None, body_bytes_max: int
+        self,
+        intake: EventIntake,
+        metrics: ServingMetrics,
+        shares: Shares,
+        config: ServingConfig,
+        *,
+        viewer_id: int | None,
     ) -> None:
         self._intake = intake
         self._metrics = metrics
+        self._shares = shares
+        self._config = config
         self._viewer_id = viewer_id
-        self._body_bytes_max = body_bytes_max
+        self._body_bytes_max = config.body_bytes_max
         self._accepted = 0
         self._rejected = 0
         self._line = 0
@@ -52,8 +62,8 @@ class EventsBody:
         """Read the body to its end; returns the answer's JSON.
 
         Raises:
-            ProtocolError: ``body_too_large``, ``bad_request``, ``request_timeout`` or ``log_unavailable``, with
-                ``accepted`` and ``rejected`` so far: events before the error stay in the log.
+            ProtocolError: ``body_too_large``, ``bad_request``, ``request_timeout``, ``rate_limited`` or
+                ``log_unavailable``, with ``accepted`` and ``rejected`` so far: events before the error stay in the log.
         """
         try:
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -70,7 +80,8 @@ class EventsBody:
                     await self._take_lines(head, pieces)
             await self._flush()
         except ProtocolError as error:
-            raise ProtocolError(error.name, error.message, accepted=self._accepted, rejected=self._rejected) from None
+            extra = error.extra | {"accepted": self._accepted, "rejected": self._rejected}
+            raise ProtocolError(error.name, error.message, **extra) from None
         except LogError as error:
             name, message = name_error(error)
             raise ProtocolError(name, message, accepted=self._accepted, rejected=self._rejected) from error
@@ -78,10 +89,15 @@ class EventsBody:
         return counts + self._results[:-1] + b"]}"
 
     async def _pieces(self, content: StreamReader) -> AsyncGenerator[bytes]:
-        size = 0
+        config, now = self._config, asyncio.get_running_loop().time
+        size, waited_s = 0, 0.0
         while True:
+            began_s = now()
+            # A viewer must not hold a slot by sending a byte now and then; publishers may send as events arise.
+            patience_s = IDLE_S if self._viewer_id is None else config.body_timeout_s - waited_s
+            patience_s += size / config.body_bytes_per_s_min if self._viewer_id is not None else 0.0
             try:
-                async with asyncio.timeout(IDLE_S):
+                async with asyncio.timeout(min(IDLE_S, patience_s)):
                     piece = await content.readany()
             except TimeoutError:
                 raise ProtocolError("request_timeout", "the body did not come in time") from None
@@ -89,6 +105,7 @@ class EventsBody:
                 raise ProtocolError("bad_request", "the body broke off") from None
             if not piece:
                 return
+            waited_s += now() - began_s
             size += len(piece)
             if size > self._body_bytes_max:
                 raise self._too_large()
@@ -133,6 +150,9 @@ class EventsBody:
 
     async def _flush(self) -> None:
         pending, self._pending = self._pending, []
+        allowed = self._shares.take_events_up_to(self._viewer_id, len(pending))
+        refused = pending[allowed:]
+        pending = pending[:allowed]
         raws = [line for _, line in pending if isinstance(line, bytes)]
         outcomes = iter(await self._intake.accept(raws, viewer_id=self._viewer_id) if raws else ())
         for number, line in pending:
@@ -144,6 +164,8 @@ class EventsBody:
                 self._rejected += 1
                 self._metrics.events_received.labels(outcome.error).inc()
             self._results += _result(number, outcome) + b","
+        if refused and self._viewer_id is not None:
+            raise self._shares.too_many_events(self._viewer_id, len(refused), line=refused[0][0])
         await asyncio.sleep(0)
 
     def _too_large(self) -> ProtocolError:

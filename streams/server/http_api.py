@@ -15,11 +15,14 @@ from streams.server.encode import encode
 from streams.server.error_names import HTTP_STATUS, ProtocolError, name_error
 from streams.server.events_body import EventsBody
 from streams.server.query import as_id, check_query, feed_frame, query_int
+from streams.server.tcp_guard import GuardedHandler, address_of
 
 VIEWERS_DEFAULT: Final = 50
 VIEWERS_MAX: Final = 1000
 
 _JSON: Final = "application/json"
+#: Errors after which the rest of a body is not read.
+_UNREAD: Final = frozenset({"body_too_large", "request_timeout", "rate_limited", "too_many_bodies"})
 _log = structlog.get_logger(__name__)
 
 
@@ -30,9 +33,7 @@ async def users_feed(request: web.Request) -> web.Response:
     if not context.auth.open:
         require_viewer(context.auth.verify_header(request.headers), viewer_id)
     asked, _ = context.feeds.build(feed_frame(request), viewer_id)
-    if not context.http_buckets.take(viewer_id):
-        context.metrics.rate_limited.labels("http").inc()
-        raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
+    context.shares.take_request(viewer_id, way="http")
     answer = await context.feeds.answer(asked, context.answers.finish(asked), way="http")
     context.served.offer(answer.served)
     return json_answer(answer.frame)
@@ -98,12 +99,9 @@ async def events(request: web.Request) -> web.Response:
         identity = context.auth.verify_header(request.headers)
         if not identity.publisher:
             viewer_id = require_viewer(identity, None)
-    if context.bodies.locked():
-        raise ProtocolError("overloaded", "too many bodies of events at once; send again later")
-    async with context.bodies:
-        body = EventsBody(
-            context.intake, context.metrics, viewer_id=viewer_id, body_bytes_max=context.config.body_bytes_max
-        )
+    peername = None if request.transport is None else request.transport.get_extra_info("peername")
+    with context.shares.body(viewer_id, address_of(peername)):
+        body = EventsBody(context.intake, context.metrics, context.shares, context.config, viewer_id=viewer_id)
         return json_answer(await body.take(request))
 
 
@@ -175,6 +173,9 @@ async def named_errors(
     context = request.app[CONTEXT]
     context.http_in_flight += 1
     context.http_idle.clear()
+    connection = request.protocol
+    if isinstance(connection, GuardedHandler):
+        connection.request_began()
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -190,6 +191,8 @@ async def named_errors(
         # The engine has further names for refused requests. All of them mean that the request was wrong.
         return _error(context, name, message, {}, status=400 if isinstance(error, RequestError) else None)
     finally:
+        if isinstance(connection, GuardedHandler):
+            connection.request_ended()
         context.http_in_flight -= 1
         if not context.http_in_flight:
             context.http_idle.set()
@@ -202,9 +205,8 @@ def _asked_about(request: web.Request) -> tuple[Context, int]:
     user_id = as_id(request.match_info["id"], "id")
     if not context.auth.open:
         viewer_id = context.auth.verify_header(request.headers).viewer_id
-        if viewer_id is not None and not context.http_buckets.take(viewer_id):
-            context.metrics.rate_limited.labels("http").inc()
-            raise ProtocolError("too_fast", f"at most {context.config.requests_per_s_max} requests a second")
+        if viewer_id is not None:
+            context.shares.take_request(viewer_id, way="http")
     return context, user_id
 
 
@@ -232,8 +234,8 @@ def _error(context: Context, name: str, message: str, extra: dict[str, int], sta
     if name == "unauthorized":
         response.headers["WWW-Authenticate"] = "Bearer"
     elif response.status in (429, 503):
-        response.headers["Retry-After"] = "1"
-    elif name in ("body_too_large", "request_timeout"):
+        response.headers["Retry-After"] = str(-(-extra.get("retry_after_ms", 1000) // 1000))
+    if name in _UNREAD:
         response.force_close()
     return response
 

@@ -59,6 +59,16 @@ class ServingMetrics:
         self.sent_bytes = Counter(
             "murmuration_sent_bytes_total", "Bytes of frames handed to websocket connections", registry=registry
         )
+        self.tcp_connections = Gauge(
+            "murmuration_tcp_connections", "Open TCP connections, websockets included", registry=registry
+        )
+        self.tcp_cut = Counter(
+            "murmuration_tcp_connections_cut_total",
+            "TCP connections refused (address_full, full) or cut (silent, half_request, not_reading, gave_way)",
+            ["reason"],
+            registry=registry,
+        )
+        self.bodies = Gauge("murmuration_bodies", "Bodies of POST /v1/events that are being read", registry=registry)
         self.rate_limited = Counter(
             "murmuration_rate_limited_total", "Requests refused as too fast, by way", ["way"], registry=registry
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from aiohttp import WSMsgType, web
@@ -53,10 +53,10 @@ async def feed_socket(request: web.Request) -> web.StreamResponse:
     try:
         context.connections.admit(connection)
         connection.start()
-        viewer_id = await _authenticate(request, connection, context, asked)
-        if viewer_id is not None:
-            context.connections.admit_viewer(connection, viewer_id)
-            await Conversation(context, connection, viewer_id).run()
+        viewer = await _authenticate(request, connection, context, asked)
+        if viewer is not None:
+            context.connections.admit_viewer(connection, viewer.id)
+            await Conversation(context, connection, viewer).run()
     except ProtocolError as error:
         await connection.end(error.name, error.message)
     finally:
@@ -79,12 +79,19 @@ def _check_upgrade(request: web.Request, context: Context) -> None:
         raise ProtocolError("bad_request", "this is a websocket: an upgrade is expected (RFC 6455, version 13)")
 
 
+class _Viewer(NamedTuple):
+    """Who speaks on a connection, and whether they are trusted with volume."""
+
+    id: int
+    trusted: bool
+
+
 async def _authenticate(
     request: web.Request, connection: Connection, context: Context, asked: int | None
-) -> int | None:
+) -> _Viewer | None:
     """The viewer of the connection; None when the client left before it sent a token."""
     if context.auth.open:
-        return asked
+        return None if asked is None else _Viewer(asked, trusted=True)
     if "Authorization" in request.headers:
         identity = context.auth.verify_header(request.headers)
     else:
@@ -98,7 +105,7 @@ async def _authenticate(
         identity = context.auth.verify(token)
     viewer_id = require_viewer(identity, asked)
     connection.end_at(max(0.0, identity.expires_s - time.time()), "unauthorized", "the token has expired")
-    return viewer_id
+    return _Viewer(viewer_id, identity.publisher)
 
 
 async def _first_frame(connection: Connection) -> str | None:
@@ -122,12 +129,15 @@ async def _first_frame(connection: Connection) -> str | None:
 class Conversation:
     """Answers one viewer's frames on one connection."""
 
-    def __init__(self, context: Context, connection: Connection, viewer_id: int) -> None:
+    def __init__(self, context: Context, connection: Connection, viewer: _Viewer) -> None:
         self._context = context
         self._connection = connection
-        self._viewer_id = viewer_id
+        self._viewer_id = viewer.id
+        #: Whose bucket of events the events of this connection are taken from.
+        self._limited_id = None if viewer.trusted else viewer.id
         rate = context.config.requests_per_s_max
-        self._bucket = TokenBucket(rate_per_s=rate, burst=rate, clock=context.clock)
+        # In open mode anybody may name any viewer, so that a bucket per viewer would let them use up each other's.
+        self._own_bucket = TokenBucket(rate_per_s=rate, burst=rate, clock=context.clock) if context.auth.open else None
         self._turns = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._subscription: Subscription | None = None
 
@@ -146,6 +156,8 @@ class Conversation:
                 "exclude": config.exclude_max,
                 "seen": config.seen_max,
                 "connections": config.connections_per_viewer_max,
+                "events_per_s": config.events_per_s_max,
+                "events_burst": config.events_burst,
             },
         )
         connection.outbox.answer(encode(hello))
@@ -173,10 +185,10 @@ class Conversation:
 
     def _receive(self, text: str) -> None:
         metrics = self._context.metrics
-        if not self._bucket.take():
-            metrics.rate_limited.labels("websocket").inc()
-            limit = self._context.config.requests_per_s_max
-            self._refuse(ProtocolError("too_fast", f"at most {limit} frames a second"), text)
+        try:
+            self._context.shares.take_request(self._viewer_id, self._own_bucket, way="websocket")
+        except ProtocolError as error:
+            self._refuse(error, text)
             return
         try:
             frame = decode_frame(text)
@@ -195,10 +207,12 @@ class Conversation:
             case FeedFrame():
                 request, seen = self._context.feeds.build(frame, self._viewer_id)
                 self._reserve()
+                self._context.shares.take_events(self._limited_id, len(seen))
                 self._connection.spawn(self._feed(request, seen))
             case EngageFrame():
                 request_id = None if frame.request_id is None else parse_id(frame.request_id, "request_id")
                 self._reserve()
+                self._context.shares.take_events(self._limited_id, 1)
                 self._connection.spawn(self._engage(request_id, bytes(frame.event)))
             case SubscribeFrame():
                 self._subscribe(frame)
@@ -277,4 +291,5 @@ class Conversation:
         if name in CLOSE_CODES:
             self._connection.end_soon(name, message)
         else:
-            self._connection.error(name, message, request_id)
+            extra = error.extra if isinstance(error, ProtocolError) else None
+            self._connection.error(name, message, request_id, extra)

@@ -214,16 +214,11 @@ async def test_unknown_parameters_are_refused(site):
 async def test_bodies_at_once_are_bounded(site):
     site.log.hold = asyncio.Event()
     waiting = [asyncio.create_task(site.post(event(i))) for i in range(1, 17)]
-    await site.until(lambda: site.server._app[context_key(site)].bodies.locked())
+    await site.until(lambda: site.metric("bodies") == 16)
     status, answer = await site.post(event(99))
     assert (status, answer["error"]) == (503, "overloaded")
     site.log.hold.set()
     assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
-
-
-def context_key(site):
-    (key,) = site.server._app.keys()
-    return key
 
 
 def test_impression_ids_differ_and_are_never_none():

@@ -23,7 +23,15 @@ async def test_hello_comes_first_and_says_the_limits(site):
         "viewer_id": "42",
         "version": 7,
         "heartbeat_s": 20.0,
-        "limits": {"frame_bytes": 65_536, "limit": 100, "exclude": 1000, "seen": 500, "connections": 16},
+        "limits": {
+            "frame_bytes": 65_536,
+            "limit": 100,
+            "exclude": 1000,
+            "seen": 500,
+            "connections": 16,
+            "events_per_s": 50,
+            "events_burst": 1000,
+        },
     }
 
 
