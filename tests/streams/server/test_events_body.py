@@ -11,6 +11,7 @@ import pytest
 
 from streams.log.interface import LogUnavailableError
 from streams.server import events_body, intake
+from streams.server.context import CONTEXT
 
 
 def event(number, **fields):
@@ -245,7 +246,7 @@ async def test_a_body_that_breaks_off_leaves_nothing_behind(site):
     _, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
     head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     writer.write(head + event(1) + b"\n" + event(2))
-    context = site.server._app[context_key(site)]
+    context = site.server._app[CONTEXT]
     await site.until(lambda: context.http_in_flight == 1)
     writer.transport.abort()
     await site.until(lambda: context.http_in_flight == 0)
