@@ -98,6 +98,33 @@ MUTED = Rule(
     " feed either",
     _any_bit(Hidden.MUTED, "hidden"),
 )
+AUTHOR_SUSPENDED = Rule(
+    "author_suspended",
+    "the author, or an author of what the tweet retweets, quotes or answers, is suspended",
+    _any_bit(Hidden.AUTHOR_SUSPENDED, "hidden"),
+)
+AUTHOR_DEACTIVATED = Rule(
+    "author_deactivated",
+    "any of these authors has deactivated the account, or is being erased",
+    _any_bit(Hidden.AUTHOR_DEACTIVATED, "hidden"),
+)
+AUTHOR_UNKNOWN = Rule(
+    "author_unknown",
+    "nothing is known of any of these authors, and the room of profiles was too full to keep all that safety needs",
+    _any_bit(Hidden.AUTHOR_UNKNOWN, "hidden"),
+)
+AUTHOR_PROTECTED = Rule(
+    "author_protected",
+    "any of these authors is protected, and the viewer does not follow them",
+    _any_bit(Hidden.AUTHOR_PROTECTED, "hidden"),
+)
+OPTED_OUT = Rule(
+    "opted_out",
+    "the author, or the original's, does not want to be recommended, and the viewer does not follow them",
+    _any_bit(Hidden.OPTED_OUT, "hidden"),
+)
+#: What profiles say against showing a tweet.
+STANDING = (AUTHOR_SUSPENDED, AUTHOR_DEACTIVATED, AUTHOR_UNKNOWN, AUTHOR_PROTECTED, OPTED_OUT)
 OWN = Rule("own", "the viewer's own, and retweets of it", _own)
 DUPLICATE = Rule(
     "duplicate",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels.jit import inlined, kernel
+from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
 
 #: Fields of ``IdMap.header``.
@@ -83,6 +84,13 @@ def find_in(slots: Any, node_id: Any) -> Any:
         if key == _ZERO:
             return np.int32(-1)
         at = (at + _ONE) & mask
+
+
+@inlined
+def prefetch_slot(m: Any, node_id: Any) -> Any:
+    """Prefetch the slot where a search for the id starts."""
+    slots = m.slots
+    prefetch(slots, np.int64((mix64(node_id) & np.uint64(slots.shape[0] // 2 - 1)) << _ONE))
 
 
 @inlined

@@ -33,5 +33,6 @@ MODULES = (
     "reputation.compute",
     "pipeline.kernels",
     "visibility.judge",
+    "visibility.standing",
     "home_mixer.kernels",
 )

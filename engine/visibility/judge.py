@@ -14,7 +14,7 @@ from engine.rooms import Rooms
 from engine.social_graph.state import Relation
 from engine.tweet_store.acts import make_acts
 from engine.tweet_store.arrays import make_tweets
-from engine.visibility import kernels, relate
+from engine.visibility import kernels, relate, standing
 from engine.visibility.relate import RELATED_MAX, Facts, Related
 
 Ids = NDArray[np.uint64]
@@ -32,6 +32,11 @@ class Hidden(IntFlag):
     CONTEXT_MISSING = int(relate.BIT_CONTEXT_MISSING)
     BLOCKED = 4
     MUTED = 8
+    AUTHOR_SUSPENDED = int(standing.BIT_SUSPENDED)
+    AUTHOR_DEACTIVATED = int(standing.BIT_DEACTIVATED)
+    AUTHOR_UNKNOWN = int(standing.BIT_UNKNOWN)
+    AUTHOR_PROTECTED = int(standing.BIT_PROTECTED)
+    OPTED_OUT = int(standing.BIT_OPTED_OUT)
 
 
 class Judged(NamedTuple):
@@ -58,9 +63,18 @@ class Judged(NamedTuple):
 class PeopleCheck(Protocol):
     """Judges people, wherever they appear: as authors of what a tweet stands for, and where they are named."""
 
-    def mark(self, viewer_id: int, user_ids: Ids, relation: Bits, row: NDArray[np.int32], hidden: Marks) -> None:
+    def mark(
+        self,
+        viewer_id: int,
+        user_ids: Ids,
+        relation: Bits,
+        row: NDArray[np.int32],
+        original_author_ids: Ids,
+        hidden: Marks,
+    ) -> None:
         """Set bits in ``hidden`` (n) at the ``row`` (m) of those of ``user_ids`` (m) who are not to be shown to the
-        viewer; ``relation`` (m) has their ``Relation`` bits. Viewer 0 is nobody in particular."""
+        viewer; ``relation`` (m) has their ``Relation`` bits, ``original_author_ids`` (n) the author of each row's
+        original. The first n entries are the rows' own. Viewer 0 is nobody in particular."""
 
 
 class TweetCheck(Protocol):
@@ -73,7 +87,15 @@ class TweetCheck(Protocol):
 class BlocksAndMutes:
     """A block or a mute between viewer and person, in either direction."""
 
-    def mark(self, viewer_id: int, user_ids: Ids, relation: Bits, row: NDArray[np.int32], hidden: Marks) -> None:
+    def mark(
+        self,
+        viewer_id: int,
+        user_ids: Ids,
+        relation: Bits,
+        row: NDArray[np.int32],
+        original_author_ids: Ids,
+        hidden: Marks,
+    ) -> None:
         """See ``PeopleCheck``."""
         kernels.mark_any_bit(relation, int(BLOCK), row, hidden, np.uint16(Hidden.BLOCKED))
         kernels.mark_any_bit(relation, int(MUTE), row, hidden, np.uint16(Hidden.MUTED))
@@ -85,7 +107,7 @@ class Visibility:
     def __init__(self, rooms: Rooms) -> None:
         self._social_graph = rooms.social_graph
         self._tweet_store = rooms.tweet_store
-        self._people_checks: tuple[PeopleCheck, ...] = (BlocksAndMutes(),)
+        self._people_checks: tuple[PeopleCheck, ...] = (BlocksAndMutes(), standing.Standings(rooms.profiles))
         self._tweet_checks: tuple[TweetCheck, ...] = ()
 
     def judge(self, viewer_id: int, tweet_ids: Ids, buffers: Buffers) -> Judged:
@@ -106,7 +128,9 @@ class Visibility:
         related = Related(whole.row[:m], whole.slot[:m], whole.author_id[:m])
         relation = self._social_graph.relation(viewer_id, related.author_id)
         for people in self._people_checks:
-            people.mark(viewer_id, related.author_id, relation, related.row, facts.hidden)
+            people.mark(
+                viewer_id, related.author_id, relation, related.row, facts.ids[relate.ORIGINAL_AUTHOR], facts.hidden
+            )
         for tweets in self._tweet_checks:
             tweets.mark(viewer_id, related, facts.hidden)
         joined = np.empty(n, np.uint8)
@@ -126,7 +150,7 @@ class Visibility:
         hidden, row = np.zeros(n, np.uint16), np.arange(n, dtype=np.int32)
         relation = self._social_graph.relation(viewer_id, user_ids)
         for people in self._people_checks:
-            people.mark(viewer_id, user_ids, relation, row, hidden)
+            people.mark(viewer_id, user_ids, relation, row, user_ids, hidden)
         named: NDArray[np.bool_] = hidden == 0
         return named
 

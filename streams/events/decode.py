@@ -46,7 +46,7 @@ class Decoded(NamedTuple):
 class _Group(NamedTuple):
     """The records of one topic and format in all runs: their indexes over all runs, and their values.
 
-    Of null values it has the keys in their place.
+    Of null values (which have no format) it has the keys in their place.
     """
 
     records: list[int]
@@ -109,7 +109,7 @@ class Decoder:
         parts: list[Columns] = []
         for (topic, format_), group in self._groups(runs).items():
             records = np.array(group.records, np.int64)
-            if format_ is Format.NULL:
+            if format_ is None:
                 columns, bad = _nulls(topic, group.values, append_ms[records])
             else:
                 decode = self._json if format_ is Format.JSON else self._served if topic == SERVED else self._packed
@@ -120,20 +120,23 @@ class Decoder:
         counts = np.bincount(source, minlength=append_ms.size)
         return Decoded(batch, append_ms[source], counts, self._dead_letters(runs, refused))
 
-    def _groups(self, runs: Sequence[Records]) -> dict[tuple[str, Format], _Group]:
-        groups: dict[tuple[str, Format], _Group] = {}
+    def _groups(self, runs: Sequence[Records]) -> dict[tuple[str, Format | None], _Group]:
+        groups: dict[tuple[str, Format | None], _Group] = {}
         first = 0
         for run in runs:
             size = len(run.values)
             # Most runs have one format, and comparing enum members one by one would cost as much as decoding.
-            if run.formats.count(Format.JSON) == size:
+            if b"" in run.values:
+                for index, (format_, value) in enumerate(zip(run.formats, run.values, strict=True)):
+                    told = value or run.keys[index]
+                    _group(groups, run.topic, format_ if value else None, (first + index,), (told,))
+            elif run.formats.count(Format.JSON) == size:
                 _group(groups, run.topic, Format.JSON, range(first, first + size), run.values)
             elif run.formats.count(Format.PACKED) == size:
                 _group(groups, run.topic, Format.PACKED, range(first, first + size), run.values)
             else:
-                for index, format_ in enumerate(run.formats):
-                    told = run.keys[index] if format_ is Format.NULL else run.values[index]
-                    _group(groups, run.topic, format_, (first + index,), (told,))
+                for index, (format_, value) in enumerate(zip(run.formats, run.values, strict=True), first):
+                    _group(groups, run.topic, format_, (index,), (value,))
             first += size
         return groups
 
@@ -247,9 +250,9 @@ def _nulls(
 
 
 def _group(
-    groups: dict[tuple[str, Format], _Group],
+    groups: dict[tuple[str, Format | None], _Group],
     topic: str,
-    format_: Format,
+    format_: Format | None,
     records: Sequence[int],
     values: Sequence[bytes],
 ) -> None:

@@ -10,14 +10,14 @@ from engine.errors import EventError
 from streams.events.columns import Columns
 from streams.events.ids import parse_id
 from streams.events.reasons import Reason
-from streams.log.interface import Format, NewRecord
+from streams.log.interface import NewRecord
 
 TOPIC = "users"
 
 
 def erase_record(user_id: int) -> NewRecord:
     """The record of topic ``users`` that erases a person."""
-    return NewRecord(value=b"", key=str(user_id).encode(), format=Format.NULL)
+    return NewRecord(value=b"", key=str(user_id).encode())
 
 
 def erased_person(key: bytes) -> int:

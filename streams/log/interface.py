@@ -16,15 +16,10 @@ from engine.errors import MurmurationError
 
 
 class Format(IntEnum):
-    """How a record's value is encoded; carried as a content-type header on Kafka, a column in SQLite.
-
-    NULL: there is no value (Kafka's null, a tombstone of compaction); ``value`` is empty, and the key says what it is
-    about. An empty value of another format is not null.
-    """
+    """How a record's value is encoded; carried as a content-type header on Kafka, a column in SQLite."""
 
     JSON = 0
     PACKED = 1
-    NULL = 2
 
 
 #: Content types by format, the value of the header ``content-type``; absent means JSON.
@@ -41,7 +36,7 @@ class TopicPartition(NamedTuple):
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
     """A record to append. Where ``partition`` is None the key chooses it (same key, same partition).
 
-    With format NULL ``value`` must be empty.
+    An empty value is null: on Kafka it is written as null, a tombstone of compaction, and a null is read as empty.
     """
 
     value: bytes

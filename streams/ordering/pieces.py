@@ -132,11 +132,7 @@ def row_bounds(run: Records) -> list[int]:
     if run.formats.count(Format.JSON) == len(run.formats):
         return _json_bounds(run.topic, run.values)
     return [
-        _null_bound(run.topic)
-        if form is Format.NULL
-        else _json_bounds(run.topic, [value])[0]
-        if form is Format.JSON
-        else _packed_bound(run.topic, value)
+        _json_bounds(run.topic, [value])[0] if form is Format.JSON else _packed_bound(run.topic, value)
         for form, value in zip(run.formats, run.values, strict=True)
     ]
 
@@ -146,6 +142,8 @@ def _json_bounds(topic: str, values: Sequence[bytes]) -> list[int]:
         return [1] * len(values)
     if topic == "served":
         return [1 + value.count(b'"tweet_id"') for value in values]
+    if topic == "users":
+        return [1 + len(value) // _BYTES_PER_ROW if value else _ERASE_ROWS for value in values]
     if topic == "tweets":
         return [_tweet_bound(value) for value in values]
     return [1 + len(value) // _BYTES_PER_ROW for value in values]
@@ -156,10 +154,6 @@ def _tweet_bound(value: bytes) -> int:
         return 1 + max(0, value.count(b",") - _CREATE_COMMAS) + len(value) // _BYTES_PER_ROW
     # A delete has no field that could hold these words. A record whose type is spelled otherwise counts as a delete.
     return 1 + len(value) // _BYTES_PER_ROW if b'"edit"' in value or b'label"' in value else _DELETE_ROWS
-
-
-def _null_bound(topic: str) -> int:
-    return _ERASE_ROWS if topic == "users" else 1
 
 
 def _packed_bound(topic: str, value: bytes) -> int:

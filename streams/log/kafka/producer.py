@@ -32,7 +32,7 @@ _UNDER_WAY_MAX = 2
 _LEADER_LOOK_S = 0.1
 #: A record without the header is JSON, so the common case costs no bytes.
 _HEADERS: dict[Format, list[tuple[str, bytes]]] = {
-    format: [("content-type", CONTENT_TYPES[format])] if format == Format.PACKED else [] for format in Format
+    format: [] if format == Format.JSON else [("content-type", content)] for format, content in CONTENT_TYPES.items()
 }
 
 
@@ -164,8 +164,8 @@ class KafkaAppender:
                 continue
             first = part.taken
             for record in part.records[first:] if first else part.records:
-                value = None if record.format is Format.NULL else record.value
-                if append(timestamp=None, key=record.key or None, value=value, headers=_HEADERS[record.format]) is None:
+                key, value = record.key or None, record.value or None
+                if append(timestamp=None, key=key, value=value, headers=_HEADERS[record.format]) is None:
                     full = True
                     break
                 part.taken += 1

@@ -259,14 +259,12 @@ def _records(partition: TopicPartition, messages: Sequence[ConsumerRecord[Any, A
         partition.partition,
         [m.offset for m in messages],
         [m.timestamp for m in messages],
-        [Format.JSON if m.value is not None and not m.headers else _format(m) for m in messages],
+        [_format(m.headers) if m.headers else Format.JSON for m in messages],
         [m.key or b"" for m in messages],
         [m.value or b"" for m in messages],
     )
 
 
-def _format(message: ConsumerRecord[Any, Any]) -> Format:
-    if message.value is None:
-        return Format.NULL
+def _format(headers: Sequence[tuple[str, bytes]]) -> Format:
     packed = CONTENT_TYPES[Format.PACKED]
-    return Format.PACKED if any(k == "content-type" and v == packed for k, v in message.headers) else Format.JSON
+    return Format.PACKED if any(k == "content-type" and v == packed for k, v in headers) else Format.JSON

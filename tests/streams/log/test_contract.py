@@ -280,20 +280,19 @@ async def test_an_oversized_record_writes_nothing(log: EventLog, helpers):
         assert helpers.flat(await helpers.drain(tail, 2))[1][3] == largest.value
 
 
-async def test_any_bytes_and_all_formats(log: EventLog, helpers):
+async def test_any_bytes_and_both_formats(log: EventLog, helpers):
     await log.ensure_topics({"a": 1})
     every = bytes(range(256))
     records = [
         NewRecord(every * 3, key=every, format=Format.PACKED),
         NewRecord(b"{}", key=b""),
         NewRecord(b"", key=b"k"),
-        NewRecord(b"", key=b"k", format=Format.NULL),
         NewRecord(b"\x00", key=b"\xff", format=Format.PACKED),
     ]
     await log.append("a", records)
     await log.append("a", records[:2])
     async with await log.tail(await helpers.begin(log, "a")) as tail:
-        runs = await helpers.drain(tail, 7)
+        runs = await helpers.drain(tail, 6)
     columns = [list(itertools.chain(*(getattr(r, c) for r in runs))) for c in ("keys", "values", "formats")]
     assert list(zip(*columns, strict=True)) == [(r.key, r.value, r.format) for r in records + records[:2]]
     assert all(isinstance(format, Format) for format in columns[2])

@@ -191,14 +191,16 @@ async def test_the_wire_carries_kafkas_usual_things(config: LogConfig, kafka: st
     async with open_log(config) as log:
         await log.ensure_topics({"a": 1})
         await log.append("a", [NewRecord(b"{}", key=b"7"), NewRecord(b"\x01", format=Format.PACKED)])
+        await log.append("a", [NewRecord(b"", key=b"7")])
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
     await consumer.start()
     partition = KafkaPartition(f"{config.topic_prefix}a", 0)
     consumer.assign([partition])
     consumer.seek(partition, 0)
-    first, second = [await consumer.getone() for _ in range(2)]
+    first, second, third = [await consumer.getone() for _ in range(3)]
     await consumer.stop()
     assert (first.key, first.value, first.headers) == (b"7", b"{}", ())
+    assert (third.key, third.value, third.headers) == (b"7", None, ())
     assert (second.key, second.value) == (None, b"\x01")
     assert second.headers == (("content-type", b"application/vnd.murmuration.packed"),)
     assert first.timestamp_type == 1  # LogAppendTime
@@ -221,7 +223,7 @@ async def test_records_of_other_producers_are_read(config: LogConfig, kafka: str
         rows = [row for r in runs for row in zip(r.keys, r.values, r.formats, strict=True)]
         assert rows == [
             (b"", b"json", Format.JSON),
-            (b"tombstone", b"", Format.NULL),
+            (b"tombstone", b"", Format.JSON),
             (b"", b"packed", Format.PACKED),
         ]
 
