@@ -89,7 +89,6 @@ NOT_YET: dict[str, str] = dict.fromkeys(
         "test_an_older_act_does_not_come_back[mute-unmute-False--1000]",
         "test_an_older_act_does_not_come_back[mute-unmute-False--1]",
         "test_an_older_act_does_not_come_back[mute-unmute-False--3600000]",
-        "test_an_older_profile_does_not_undo_a_newer_one",
         "test_an_older_undoing_of_a_like[favorite-unfavorite--1]",
         "test_an_older_undoing_of_a_like[favorite-unfavorite--3600000]",
         "test_an_older_undoing_of_a_like[retweet-unretweet--1]",
