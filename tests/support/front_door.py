@@ -241,8 +241,13 @@ class World:
         return places
 
     def letters(self, place: tuple[int, int] | None = None) -> list[DeadLetter]:
-        """The dead letters of all worlds, or of one record."""
-        found: list[DeadLetter] = self.front.do(self.front.letters(place))
+        """The dead letters of all worlds; or of one record, as soon as there are any."""
+        found: list[DeadLetter] = []
+        deadline = time.monotonic() + 10.0
+        while not found and time.monotonic() < deadline:
+            found = self.front.do(self.front.letters(place))
+            if place is None:
+                break
         return found
 
     # Asking
