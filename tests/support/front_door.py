@@ -145,8 +145,8 @@ class Front:
         await self.applied()
         return places
 
-    async def letters(self, place: tuple[int, int] | None = None) -> list[DeadLetter]:
-        """All dead letters; with ``place``, those of the record with this partition and offset."""
+    async def letters(self, topic: str | None = None, place: tuple[int, int] = (0, 0)) -> list[DeadLetter]:
+        """All dead letters; with ``topic``, those of its record with this partition and offset."""
         event_log = self._instance.event_log
         starts = await event_log.start_offsets("dead-letters")
         left = sum((await event_log.end_offsets("dead-letters")).values()) - sum(starts.values())
@@ -155,7 +155,7 @@ class Front:
             while len(found) < left:
                 runs = await tail.poll(records_max=1000, timeout_s=1.0)
                 found += [decode_dead_letter(value) for run in runs for value in run.values]
-        return [letter for letter in found if place is None or (letter.partition, letter.offset) == place]
+        return [d for d in found if topic is None or (d.topic, d.partition, d.offset) == (topic, *place)]
 
     def connect(self, viewer_id: int) -> Any:
         """A websocket of a viewer."""
@@ -240,15 +240,20 @@ class World:
         places: list[tuple[int, int]] = self.front.do(self.front.append(topic, *records))
         return places
 
-    def letters(self, place: tuple[int, int] | None = None) -> list[DeadLetter]:
-        """The dead letters of all worlds; or of one record, as soon as there are any."""
-        found: list[DeadLetter] = []
-        deadline = time.monotonic() + 10.0
-        while not found and time.monotonic() < deadline:
-            found = self.front.do(self.front.letters(place))
-            if place is None:
-                break
+    def letters(self) -> list[DeadLetter]:
+        """The dead letters of all worlds."""
+        found: list[DeadLetter] = self.front.do(self.front.letters())
         return found
+
+    def letter(self, topic: str, place: tuple[int, int]) -> DeadLetter:
+        """The dead letter of a record."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            found: list[DeadLetter] = self.front.do(self.front.letters(topic, place))
+            if found:
+                assert len(found) == 1
+                return found[0]
+        raise AssertionError("there is no dead letter")
 
     # Asking
 
