@@ -108,10 +108,14 @@ class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class FollowingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The Following feed: reverse chronological; it reaches back ``tweets_max`` tweets."""
+    """The Following feed: reverse chronological; it reaches back ``tweets_max`` tweets.
+
+    ``replies_to_strangers``: also show followees' answers to people whom the viewer does not follow.
+    """
 
     tweets_max: Annotated[int, Meta(ge=1, le=10_000)] = 2000
     per_author_max: Count = 200
+    replies_to_strangers: bool = False
 
 
 class HomeMixerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,8 +1,9 @@
 """Opaque cursors: where the next page starts, bound to viewer and product, self-checking.
 
-For You has no order that stays: its cursor carries the ids shown so far, and the next page is computed
-without them. Following is keyset-paged: its cursor is the last entry's (created, id). Either way a page is a
-function of its request alone; no server remembers anything.
+For You has no order that stays: its cursor carries the originals shown so far, and the next page is computed
+without them. Following is keyset-paged: its cursor is (created, id) of the first page's first entry and of the last
+entry, and the originals of the newest retweets shown. Either way a page is a function of its request alone; no server
+remembers anything.
 """
 
 import base64
@@ -17,7 +18,7 @@ from engine.errors import BadCursorError
 from engine.feed import Product
 
 _HEADER = struct.Struct("<BBHQ")
-_VERSION = 1
+_VERSION = 2
 _CODES = {Product.FOR_YOU: 1, Product.FOLLOWING: 2}
 
 

@@ -194,7 +194,7 @@ class SocialProof:
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
         ids = candidates.tweet_id[candidates.rows]
-        proof = social_proof(self.graph, ids, query.followees, self.per_tweet_max, PUBLIC_ACTS)
+        proof = social_proof(self.graph, ids, query.nameable, self.per_tweet_max, PUBLIC_ACTS)
         kernels.proof_features(proof.counts, proof.user_ids, matrix, at)
         return {"proof_users": proof.user_ids, "proof_types": proof.types}
 

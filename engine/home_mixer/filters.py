@@ -15,6 +15,9 @@ from engine.pipeline.scratch import Buffers
 from engine.signals.state import ViewerFlag
 from engine.visibility.judge import Hidden
 
+#: As new as a tweet can be: (created_ms, tweet_id).
+_NEWEST = ((1 << 63) - 1, (1 << 64) - 1)
+
 Drop = Callable[[Query, Candidates, int], None]
 
 
@@ -62,9 +65,20 @@ def _repeated(query: Query, candidates: Candidates, code: int) -> None:
     kernels.drop_repeated(candidates.tweet_id, candidates.columns["original_id"], table, candidates.dropped_by, code)
 
 
+def _repeated_of_page(query: Query, candidates: Candidates, code: int) -> None:
+    table = query.scratch.of(Buffers).take("filters.table", np.int32, kernels.table_size(len(candidates)))
+    first_ms, first_id = query.first or _NEWEST
+    columns, ids = candidates.columns, candidates.tweet_id
+    kernels.drop_repeated_of_page(
+        columns["original_id"], columns["created_ms"], ids, first_ms, np.uint64(first_id), table,
+        candidates.dropped_by, code,
+    )  # fmt: skip
+
+
 def _listed(query: Query, candidates: Candidates, ids: np.ndarray[tuple[int], np.dtype[np.uint64]], code: int) -> None:
     table = query.scratch.of(Buffers).take("filters.table", np.int32, kernels.table_size(len(ids)))
-    kernels.drop_listed(candidates.tweet_id, ids, table, candidates.dropped_by, code)
+    for column in (candidates.tweet_id, candidates.columns["original_id"]):
+        kernels.drop_listed(column, ids, table, candidates.dropped_by, code)
 
 
 def _earlier_page(query: Query, candidates: Candidates, code: int) -> None:
@@ -128,18 +142,36 @@ STANDING = (AUTHOR_SUSPENDED, AUTHOR_DEACTIVATED, AUTHOR_UNKNOWN, AUTHOR_PROTECT
 OWN = Rule("own", "the viewer's own, and retweets of it", _own)
 DUPLICATE = Rule(
     "duplicate",
-    "a retweet of a tweet that is a candidate itself; all but the first retweet of one tweet",
+    "a retweet of a tweet that is a candidate itself; all but the first retweet of one original",
     _repeated,
+)
+DUPLICATE_OF_PAGE = Rule(
+    "duplicate",
+    "a retweet of a tweet that is a candidate itself; all but the newest retweet of one original",
+    _repeated_of_page,
+)
+REPLY_TO_STRANGER = Rule(
+    "reply_to_stranger",
+    "an answer to somebody whom the viewer does not follow, other than the viewer and the tweet's author; not the"
+    " viewer's own answers (an option)",
+    lambda query, c, code: kernels.drop_any_bit(c.columns["answers_stranger"], 1, c.dropped_by, code),
 )
 EXCLUDED = Rule(
     "excluded",
-    "named in `exclude`, or in this request's `seen`",
-    lambda query, c, code: _listed(query, c, np.array(query.request.exclude, np.uint64), code),
+    "named in `exclude`, or in this request's `seen`: the tweet, its original, or another retweet of that",
+    lambda query, c, code: _listed(query, c, query.excluded, code),
     lambda query: bool(query.request.exclude),
 )
 ALREADY_SHOWN = Rule(
     "already_shown",
-    "on an earlier page of For You (the cursor names them)",
+    "on an earlier page of For You, or another retweet of what was there (the cursor names the originals)",
+    lambda query, c, code: _listed(query, c, query.shown, code),
+    lambda query: len(query.shown) > 0,
+)
+SHOWN_RETWEETED = Rule(
+    "already_shown",
+    "another retweet of what was retweeted on an earlier page of Following, or that itself (the cursor names the newest"
+    " 400 of these originals)",
     lambda query, c, code: _listed(query, c, query.shown, code),
     lambda query: len(query.shown) > 0,
 )
@@ -149,25 +181,31 @@ EARLIER_PAGE = Rule(
     _earlier_page,
     lambda query: query.before is not None,
 )
-SEEN = Rule("seen", "an impression by the viewer in the last 2 days", _any_bit(ViewerFlag.SEEN, "viewer_flags"))
+SEEN = Rule(
+    "seen",
+    "an impression by the viewer in the last 2 days, of the tweet or its original",
+    _any_bit(ViewerFlag.SEEN, "viewer_flags"),
+)
 #: Only when paging down: a client that reloads would see its feed vanish.
 SERVED = Rule(
     "served",
-    "served in the last 10 minutes; only when paging down",
+    "served in the last 10 minutes, it or its original; only when paging down",
     _any_bit(ViewerFlag.SERVED, "viewer_flags"),
     lambda query: query.request.cursor is not None,
 )
 ENGAGED = Rule(
     "engaged",
-    "favorite, retweet, reply, quote, share or bookmark by the viewer, not taken back",
+    "favorite, retweet, reply, quote, share or bookmark by the viewer, not taken back, of the tweet or its original",
     _any_bit(ViewerFlag.ENGAGED, "viewer_flags"),
 )
 REJECTED = Rule(
-    "rejected", "not_interested, see_fewer or report on this tweet", _any_bit(ViewerFlag.REJECTED, "viewer_flags")
+    "rejected",
+    "not_interested, see_fewer or report on the tweet or its original",
+    _any_bit(ViewerFlag.REJECTED, "viewer_flags"),
 )
 AUTHOR_REJECTED = Rule(
     "author_rejected",
-    "see_fewer or report on any tweet of the author, or report_user, in the last 14 days",
+    "see_fewer or report on any tweet of the author or the original's author, or report_user, in the last 14 days",
     _any_bit(ViewerFlag.AUTHOR_REJECTED, "viewer_flags"),
 )
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from engine.interaction_graph.state import InteractionGraph
@@ -10,8 +11,9 @@ from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
 from engine.pipeline.scratch import Buffers
 from engine.signals.state import SignalAges, Signals
-from engine.social_graph.state import SocialGraph
+from engine.social_graph.state import Relation, SocialGraph
 from engine.state import EngineState
+from engine.tweet_store.state import TweetStore
 from engine.visibility.judge import Visibility
 
 Columns = dict[str, NDArray[Any]]
@@ -55,20 +57,44 @@ class ModelVersions:
 
 
 class ViewerGraph:
-    """Query hydrator: whom the viewer follows, and how much the interaction graph knows of the viewer."""
+    """Query hydrator: whom the viewer follows, who of them may be named, and how much the interaction graph knows of
+    the viewer."""
 
     name = "viewer_graph"
 
-    def __init__(self, social_graph: SocialGraph, interaction_graph: InteractionGraph, followees_max: int) -> None:
+    def __init__(
+        self,
+        social_graph: SocialGraph,
+        interaction_graph: InteractionGraph,
+        visibility: Visibility,
+        followees_max: int,
+    ) -> None:
         self.social_graph = social_graph
         self.interaction_graph = interaction_graph
+        self.visibility = visibility
         self.followees_max = followees_max
 
     def hydrate(self, query: Query) -> None:
         """See ``QueryHydrator``."""
         viewer = query.request.viewer_id
         query.followees = self.social_graph.followees(viewer, self.followees_max)
+        query.nameable = query.followees[self.visibility.may_name(viewer, query.followees)]
         query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
+
+
+class Exclusions:
+    """Query hydrator: what the request excludes. Excluding a tweet excludes its original."""
+
+    name = "exclusions"
+
+    def __init__(self, tweet_store: TweetStore) -> None:
+        self.tweet_store = tweet_store
+
+    def hydrate(self, query: Query) -> None:
+        """See ``QueryHydrator``."""
+        if query.request.exclude:
+            named = np.array(query.request.exclude, np.uint64)
+            query.excluded = np.concatenate([named, self.tweet_store.originals(named)])
 
 
 class Visible(Safety):
@@ -86,18 +112,56 @@ class Visible(Safety):
         return {name: column for name, column in judged._asdict().items() if name != "related"}
 
 
+class Replies(Safety):
+    """Which candidates answer a stranger: somebody whom the viewer does not follow, other than the viewer and the
+    candidate's own author. Column ``answers_stranger``, uint8; 0 for the viewer's own tweets."""
+
+    name = "replies"
+
+    def __init__(self, social_graph: SocialGraph) -> None:
+        self.social_graph = social_graph
+
+    def hydrate(self, query: Query, candidates: Candidates) -> Columns:
+        """See ``Hydrator``."""
+        answered, author = candidates.columns["answered_author_id"], candidates.columns["author_id"]
+        out = np.zeros(len(candidates), np.uint8)
+        replies = np.flatnonzero(answered)
+        if len(replies):
+            viewer = np.uint64(query.request.viewer_id)
+            people, by = answered[replies], author[replies]
+            follows = self.social_graph.relation(query.request.viewer_id, people) & np.uint8(Relation.FOLLOWS) != 0
+            out[replies] = ~(follows | (people == viewer) | (people == by) | (by == viewer))
+        return {"answers_stranger": out}
+
+
 class ViewerFlags(Safety):
-    """What the viewer did with each candidate and its author: seen, served, engaged, rejected."""
+    """What the viewer did with each candidate and its author, or with its original and that one's author: seen, served,
+    engaged, rejected."""
 
     name = "viewer_flags"
 
-    def __init__(self, signals: Signals, ages: SignalAges) -> None:
+    def __init__(self, signals: Signals, tweet_store: TweetStore, ages: SignalAges) -> None:
         self.signals = signals
+        self.tweet_store = tweet_store
         self.ages = ages
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
         """See ``Hydrator``."""
-        authors = candidates.columns["original_author_id"]
-        request = query.request
-        flags = self.signals.flags(request.viewer_id, candidates.tweet_id, authors, request.time_ms, self.ages)
-        return {"viewer_flags": flags}
+        request, columns, n = query.request, candidates.columns, len(candidates)
+        carriers, originals = candidates.tweet_id, columns["original_id"]
+        retweets = np.flatnonzero(carriers != originals)
+        carried, late = originals[retweets], self._acted_on_late(request.viewer_id)
+        asked = np.concatenate([carriers, carried, late])
+        authors = np.concatenate([columns["author_id"], columns["original_author_id"][retweets], np.zeros_like(late)])
+        flags = self.signals.flags(request.viewer_id, asked, authors, request.time_ms, self.ages)
+        found = flags[:n]
+        found[retweets] |= flags[n : n + len(retweets)]
+        for stands_for, more in zip(self.tweet_store.originals(late), flags[n + len(retweets) :], strict=True):
+            found[originals == stands_for] |= more
+        return {"viewer_flags": found}
+
+    def _acted_on_late(self, viewer_id: int) -> NDArray[np.uint64]:
+        """Tweets on which the viewer acted before it was known that they stand for another."""
+        acted = self.signals.acted_on(viewer_id)
+        late: NDArray[np.uint64] = acted[self.tweet_store.originals(acted) != acted]
+        return late

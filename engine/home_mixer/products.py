@@ -12,7 +12,7 @@ from engine.home_mixer import cursor as cursors
 from engine.home_mixer import features, filters, hydrators, scorers, sources
 from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.light_ranker import FirstRank
-from engine.home_mixer.selector import BestSpaced, StillSafe
+from engine.home_mixer.selector import BestSpaced, StillSafe, WithRoots
 from engine.interaction_graph.state import EdgeType
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query, Watcher
@@ -33,6 +33,8 @@ SHOWN_COUNTS = {
     "reply": Counter.REPLY,
     "quote": Counter.QUOTE,
 }
+#: The most originals of retweets that a cursor of Following names.
+_RETWEETS_SHOWN_MAX = 400
 _SHOWN = [int(counter) for counter in SHOWN_COUNTS.values()]
 
 
@@ -92,7 +94,7 @@ class _Presenter:
 
 
 class _ForYouPages(_Presenter):
-    """Pages of a feed without a lasting order: the cursor names what was shown."""
+    """Pages of a feed without a lasting order: the cursor names the originals that were shown."""
 
     product = Product.FOR_YOU
 
@@ -104,32 +106,45 @@ class _ForYouPages(_Presenter):
         if request.cursor is not None:
             query.offset, query.shown = cursors.decode(request.cursor, self.product, request.viewer_id, self.tweets_max)
 
-    def cursor(self, query: Query, entries: Sequence[Entry], left: int) -> str | None:
-        shown = np.concatenate([query.shown, np.array([e.tweet_id for e in entries], np.uint64)])
+    def cursor(
+        self, query: Query, candidates: Candidates, rows: NDArray[np.int32], entries: Sequence[Entry], left: int
+    ) -> str | None:
+        shown = np.concatenate([query.shown, candidates.columns["original_id"][rows]])
         if not left or not entries or len(shown) > self.tweets_max:
             return None
         return cursors.encode(self.product, query.request.viewer_id, query.offset + len(entries), shown)
 
 
 class _FollowingPages(_Presenter):
-    """Keyset pages of a chronological feed: the cursor is the last entry's (created, id)."""
+    """Keyset pages of a chronological feed: the cursor is (created, id) of the first page's first entry and of the
+    last entry, and the originals of the newest retweets shown. What is newer than the first page does not change which
+    tweet stands for an original."""
 
     product = Product.FOLLOWING
 
     def begin(self, query: Query) -> None:
         request = query.request
         if request.cursor is not None:
-            query.offset, last = cursors.decode(request.cursor, self.product, request.viewer_id, 2)
-            if len(last) != 2:
+            query.offset, last = cursors.decode(
+                request.cursor, self.product, request.viewer_id, 4 + _RETWEETS_SHOWN_MAX
+            )
+            if len(last) < 4:
                 raise BadCursorError("the cursor is damaged")
-            query.before = (int(last[0]), int(last[1]))
+            query.shown = last[4:]
+            first_ms, first_id, before_ms, before_id = last[:4].tolist()
+            query.first, query.before = (first_ms, first_id), (before_ms, before_id)
 
-    def cursor(self, query: Query, entries: Sequence[Entry], left: int) -> str | None:
+    def cursor(
+        self, query: Query, candidates: Candidates, rows: NDArray[np.int32], entries: Sequence[Entry], left: int
+    ) -> str | None:
         if not left or not entries:
             return None
-        last = np.array([entries[-1].created_ms, entries[-1].tweet_id], np.uint64)
+        first = query.first or (entries[0].created_ms, entries[0].tweet_id)
+        places = np.array([*first, entries[-1].created_ms, entries[-1].tweet_id], np.uint64)
+        carried, carriers = candidates.columns["original_id"][rows], candidates.tweet_id[rows]
+        shown = np.concatenate([query.shown, carried[carried != carriers]])[-_RETWEETS_SHOWN_MAX:]
         offset = min(query.offset + len(entries), 65_535)
-        return cursors.encode(self.product, query.request.viewer_id, offset, last)
+        return cursors.encode(self.product, query.request.viewer_id, offset, np.concatenate([places, shown]))
 
 
 class ServedSources:
@@ -149,7 +164,7 @@ class ServedSources:
 
 def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str) -> Pipeline:
     """The For You pipeline over the rooms of ``state``."""
-    own, graph = config.for_you, state.interaction_graph
+    own, graph, visibility = config.for_you, state.interaction_graph, Visibility(state)
     popular = sources.Popular(state.tweet_store, own)
     sourcing = Sourcing(
         sources.Followees(state.tweet_store, own),
@@ -157,7 +172,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         sources.RelatedToFavorites(graph, state.signals, own.related),
         sources.OwnWalk(graph, own.walk),
         sources.FolloweesWalk(graph, own.walk),
-        sources.PopularWalk(graph, own.walk, popular),
+        sources.PopularWalk(graph, own.walk, popular, visibility),
         popular,
     )
     caps = msgspec.structs.asdict(own.narrow)
@@ -176,12 +191,14 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
             QueryHydration(
                 hydrators.LogGap(state),
                 hydrators.ModelVersions(state.models),
-                hydrators.ViewerGraph(state.social_graph, graph, config.followees_max),
+                hydrators.ViewerGraph(state.social_graph, graph, visibility, config.followees_max),
+                hydrators.Exclusions(state.tweet_store),
             ),
             sourcing,
             Hydration(
-                hydrators.Visible(Visibility(state)),
-                hydrators.ViewerFlags(state.signals, config.signals),
+                hydrators.Visible(visibility),
+                hydrators.Replies(state.social_graph),
+                hydrators.ViewerFlags(state.signals, state.tweet_store, config.signals),
             ),
             Filtering(
                 filters.UNHYDRATED,
@@ -191,7 +208,6 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
                 filters.CONTEXT_MISSING,
                 filters.OWN,
                 filters.too_old(own.age_ms_max),
-                filters.DUPLICATE,
                 filters.EXCLUDED,
                 filters.ALREADY_SHOWN,
                 filters.SEEN,
@@ -199,6 +215,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
                 filters.ENGAGED,
                 filters.REJECTED,
                 filters.AUTHOR_REJECTED,
+                filters.DUPLICATE,
             ),
             Narrowing(FirstRank(), caps, caps.pop("total")),
             enrichment,
@@ -206,7 +223,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         after_lock=(
             Scoring("score", scorers.Blend(own.blend, enrichment.schema)),
             Scoring("heuristics", scorers.AuthorDiversity(own.blend)),
-            Selection(BestSpaced(own.author_gap)),
+            Selection(WithRoots(own.author_gap)),
             Verification(StillSafe()),
         ),
         presenter=_ForYouPages(own.pages_tweets_max),
@@ -218,27 +235,31 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
 
 def build_following(state: EngineState, config: HomeMixerConfig, config_hash: str) -> Pipeline:
     """The Following pipeline: followees' and own tweets, newest first, minus blocked and muted people."""
+    visibility = Visibility(state)
     return Pipeline(
         under_lock=(
             QueryHydration(
                 hydrators.LogGap(state),
                 hydrators.ModelVersions(state.models),
-                hydrators.ViewerGraph(state.social_graph, state.interaction_graph, config.followees_max),
+                hydrators.ViewerGraph(state.social_graph, state.interaction_graph, visibility, config.followees_max),
+                hydrators.Exclusions(state.tweet_store),
             ),
             Sourcing(
                 sources.Followees(state.tweet_store, config.following),
                 sources.OwnTweets(state.tweet_store, config.following),
             ),
-            Hydration(hydrators.Visible(Visibility(state))),
+            Hydration(hydrators.Visible(visibility), hydrators.Replies(state.social_graph)),
             Filtering(
                 filters.UNHYDRATED,
                 filters.BLOCKED,
                 filters.MUTED,
                 *filters.STANDING,
                 filters.CONTEXT_MISSING,
-                filters.EARLIER_PAGE,
-                filters.DUPLICATE,
+                *([] if config.following.replies_to_strangers else [filters.REPLY_TO_STRANGER]),
                 filters.EXCLUDED,
+                filters.DUPLICATE_OF_PAGE,
+                filters.EARLIER_PAGE,
+                filters.SHOWN_RETWEETED,
             ),
             Enrichment(
                 Product.FOLLOWING,

@@ -22,13 +22,51 @@ class BestSpaced:
 
     def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
         """See ``Selector``."""
-        rows = candidates.rows
-        m = len(rows)
-        chosen = np.empty(min(query.request.limit, m), np.int32)
+        return self.best(candidates, scores, np.arange(len(candidates.rows), dtype=np.int32), query.request.limit)
+
+    def best(self, candidates: Candidates, scores: Scores, places: NDArray[np.int32], limit: int) -> NDArray[np.int32]:
+        """The best of these places of kept candidates, at most ``limit``, in feed order."""
+        rows, m = candidates.rows[places], len(places)
+        chosen = np.empty(min(limit, m), np.int32)
         cut = (np.empty(m, np.int32), np.empty(m, np.int32))
         ids, authors = candidates.tweet_id[rows], candidates.columns["author_id"][rows]
-        kernels.choose_spaced(scores.total, ids, authors, self.gap, cut, chosen)
-        return chosen
+        kernels.choose_spaced(scores.total[places], ids, authors, self.gap, cut, chosen)
+        best: NDArray[np.int32] = places[chosen]
+        return best
+
+
+class WithRoots(BestSpaced):
+    """As ``BestSpaced``; but an answer to a stranger is chosen only if the root of its conversation is chosen too, or
+    was on an earlier page: without the root, nobody could tell what the answer is about."""
+
+    #: The reason of answers whose root is no candidate.
+    reason = "reply_without_root"
+    #: How often chosen answers without a chosen root are replaced; after that, no answer to a stranger is chosen.
+    _ROUNDS = 3
+
+    def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
+        """See ``Selector``."""
+        rows, limit = candidates.rows, query.request.limit
+        places = np.arange(len(rows), dtype=np.int32)
+        answers = candidates.columns["answers_stranger"][rows] != 0
+        if not answers.any():
+            return self.best(candidates, scores, places, limit)
+        root, original = candidates.columns["root_id"][rows], candidates.columns["original_id"][rows]
+
+        def rootless(some: NDArray[np.int32]) -> NDArray[np.int32]:
+            mine: NDArray[np.int32] = some[answers[some]]
+            return mine[~np.isin(root[mine], np.concatenate([original[some], query.shown]))]
+
+        lost = rootless(places)
+        candidates.drop_kept(lost, candidates.code(self.reason))
+        places = np.setdiff1d(places, lost, assume_unique=True)
+        for _ in range(self._ROUNDS):
+            chosen = self.best(candidates, scores, places, limit)
+            early = rootless(chosen)
+            if not len(early):
+                return chosen
+            places = np.setdiff1d(places, early, assume_unique=True)
+        return self.best(candidates, scores, places[~answers[places]], limit)
 
 
 class StillSafe:

@@ -22,6 +22,7 @@ from engine.interaction_graph.state import EdgeType, InteractionGraph
 from engine.pipeline.components import Query
 from engine.signals.state import Signals
 from engine.tweet_store.state import TweetStore
+from engine.visibility.judge import Visibility
 
 Ids = NDArray[np.uint64]
 Found = tuple[Ids, NDArray[np.float64]]
@@ -74,10 +75,10 @@ class LikedByFollowees:
         self._needs = needs_of(probe)
 
     def enabled(self, query: Query, found: int) -> bool:
-        return len(query.followees) > 0
+        return len(query.nameable) > 0
 
     def fetch(self, query: Query) -> Found:
-        seeds = query.followees[: self._seeds_max]
+        seeds = query.nameable[: self._seeds_max]
         request = self._request(seeds, query.request.viewer_id, query.request.time_ms)
         result = count_and_rank(self.graph, request, query.scratch.of(SalsaScratch), self._needs)
         return result.tweet_ids, result.scores
@@ -188,27 +189,29 @@ class FolloweesWalk(Walk):
         super().__init__("walk_followees", graph, config)
 
     def enabled(self, query: Query, found: int) -> bool:
-        return query.facts["own_edges"] < self.config.own_edges_min and len(query.followees) > 0
+        return query.facts["own_edges"] < self.config.own_edges_min and len(query.nameable) > 0
 
     def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
-        seeds = query.followees[: self.config.followee_seeds_max]
+        seeds = query.nameable[: self.config.followee_seeds_max]
         return seeds, np.ones(len(seeds))
 
 
 class PopularWalk(Walk):
     """For a viewer with neither engagements nor followees: walks from who just engaged with what is popular."""
 
-    def __init__(self, graph: InteractionGraph, config: WalkConfig, popular: "Popular") -> None:
+    def __init__(self, graph: InteractionGraph, config: WalkConfig, popular: "Popular", visibility: Visibility) -> None:
         super().__init__("walk_popular", graph, config)
         self.popular = popular
+        self.visibility = visibility
 
     def enabled(self, query: Query, found: int) -> bool:
-        return query.facts["own_edges"] < self.config.own_edges_min and len(query.followees) == 0
+        return query.facts["own_edges"] < self.config.own_edges_min and len(query.nameable) == 0
 
     def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
         tweets, _ = self.popular.top(query, self.config.popular_tweets)
         people = [self.graph.neighbors_of_tweet(int(t), self.config.people_per_popular_tweet)[0] for t in tweets]
         users = np.unique(np.concatenate(people)) if people else np.empty(0, np.uint64)
+        users = users[self.visibility.may_name(query.request.viewer_id, users)]
         return users, np.ones(len(users))
 
 

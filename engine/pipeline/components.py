@@ -26,21 +26,26 @@ class Query:
         ranked_ms: the time for which candidates are ranked: the end of the viewer's hour. Within the hour no order
             changes only because time passes.
         scratch: the reader thread's own buffers.
-        followees: uint64, newest first.
+        followees: uint64, newest first; ``nameable``: those of them who may be named to the viewer.
+        excluded: uint64, tweets that the request excludes, and their originals.
         facts: further facts about the viewer by name.
         late_rooms: rooms that do not know the whole history, and since which event time they know.
         models: versions in force of the models that came through the log, by name.
-        offset: entries shown on earlier pages; ``shown``: their tweet ids where the cursor carries them (uint64).
+        offset: entries shown on earlier pages; ``shown``: their originals where the cursor carries them (uint64).
+        first: (created_ms, tweet_id) of the first page's first entry, where the cursor says so.
         before: only what is older than this (created_ms, tweet_id), where the cursor says so.
         text: uint8, kept candidates' texts end to end; their columns ``text_start`` and ``text_bytes`` point into it.
     """
 
     __slots__ = (
         "before",
+        "excluded",
         "facts",
+        "first",
         "followees",
         "late_rooms",
         "models",
+        "nameable",
         "offset",
         "ranked_ms",
         "request",
@@ -54,11 +59,14 @@ class Query:
         self.ranked_ms = viewer_hour(request.viewer_id, request.time_ms)[1]
         self.scratch = scratch
         self.followees: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self.nameable: NDArray[np.uint64] = self.followees
+        self.excluded: NDArray[np.uint64] = self.followees
         self.facts: dict[str, int] = {}
         self.late_rooms: dict[str, int] = {}
         self.models: dict[str, str] = {}
         self.offset = 0
         self.shown: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self.first: tuple[int, int] | None = None
         self.before: tuple[int, int] | None = None
         self.text: NDArray[np.uint8] = np.empty(0, np.uint8)
 
@@ -226,8 +234,11 @@ class Presenter(Protocol):
     def social_proof(self, candidates: Candidates, place: int) -> dict[str, tuple[int, ...]]:
         """Followees who engaged with a kept candidate, by kind."""
 
-    def cursor(self, query: Query, entries: Sequence[Entry], left: int) -> str | None:
-        """Where the next page starts; ``left`` candidates were not shown for want of room."""
+    def cursor(
+        self, query: Query, candidates: Candidates, rows: NDArray[np.int32], entries: Sequence[Entry], left: int
+    ) -> str | None:
+        """Where the page after these entries starts, which are these ``rows`` of the candidates; ``left`` candidates
+        were not shown for want of room."""
 
 
 class Watcher(Protocol):

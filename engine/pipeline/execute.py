@@ -74,7 +74,7 @@ def execute(
         stage.run(work)
         clock.done(stage.name)
     entries = _entries(pipeline.presenter, work)
-    cursor = pipeline.presenter.cursor(query, entries, len(work.candidates.rows) - len(entries))
+    cursor = pipeline.presenter.cursor(query, work.candidates, work.candidates.rows[work.chosen], entries, work.left)
     dropped = tuple(work.candidates.dropped()) if request.explain is Explain.ALL else ()
     clock.done("present")
     clock.stop()

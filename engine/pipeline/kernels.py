@@ -131,6 +131,32 @@ def drop_repeated(ids: Any, original_ids: Any, table: Any, dropped_by: Any, code
 
 
 @kernel
+def drop_repeated_of_page(
+    original_ids: Any, times: Any, ids: Any, first: Any, first_id: Any, table: Any, dropped_by: Any, code: Any
+) -> None:
+    """Drop all but one of the kept rows that stand for one original: the original stays if it is among them, else
+    the newest by (time, id): ``times`` int64 (n,).
+
+    Rows newer than ``first`` (ms) and ``first_id`` neither stay for others nor are dropped. ``table``: int32 scratch of
+    ``table_size(n)``. O(n).
+    """
+    for at in range(table.shape[0]):
+        table[at] = 0
+    for row in range(ids.shape[0]):
+        newer = times[row] > first or (times[row] == first and ids[row] > first_id)
+        if dropped_by[row] == 0 and not newer:
+            at = place_of(original_ids, table, original_ids[row])
+            best = table[at] - 1
+            better = best < 0 or times[row] > times[best] or (times[row] == times[best] and ids[row] > ids[best])
+            if ids[row] == original_ids[row] or (better and (best < 0 or ids[best] != original_ids[best])):
+                table[at] = row + 1
+    for row in range(ids.shape[0]):
+        newer = times[row] > first or (times[row] == first and ids[row] > first_id)
+        if dropped_by[row] == 0 and not newer and table[place_of(original_ids, table, original_ids[row])] != row + 1:
+            dropped_by[row] = code
+
+
+@kernel
 def settle(dropped_by: Any, rows: Any, counts: Any) -> Any:
     """Write the kept rows, ascending, into ``rows`` (≥ n,) and how many rows each code dropped into ``counts`` (int64,
     zeroed, longer than the greatest code); returns how many are kept."""
@@ -250,6 +276,7 @@ def warm() -> None:
     drop_not_before(np.zeros(2, np.int64), ids, 1, np.uint64(1), dropped, 1)
     drop_listed(ids, ids[:0].copy(), table, dropped, 1)
     drop_repeated(ids, ids.copy(), table, dropped, 1)
+    drop_repeated_of_page(ids, np.zeros(2, np.int64), ids, 1, np.uint64(1), table, dropped, 1)
     settle(dropped, order.copy(), np.zeros(2, np.int64))
     narrow(
         scores,

@@ -36,6 +36,7 @@ class Selection:
         work.chosen = self.selector.select(work.query, candidates, work.scores)
         left = np.ones(len(candidates.rows), bool)
         left[work.chosen] = False
+        work.left = int(np.count_nonzero(candidates.dropped_by[candidates.rows[left]] == 0))
         candidates.drop_kept(left, candidates.code(self.selector.name))
 
 

@@ -37,10 +37,11 @@ class Work:
         passed: names of the filters that applied to the request, in order.
         scores: of the kept candidates, from their enrichment on.
         chosen: int32, places of the selected among the kept candidates, in feed order; from the selection on.
+        left: how many candidates were not chosen for want of room.
         degraded: names of components that failed or were skipped.
     """
 
-    __slots__ = ("candidates", "chosen", "degraded", "passed", "query", "scores", "watcher")
+    __slots__ = ("candidates", "chosen", "degraded", "left", "passed", "query", "scores", "watcher")
 
     def __init__(self, query: Query, watcher: Watcher) -> None:
         self.query = query
@@ -49,6 +50,7 @@ class Work:
         self.passed: tuple[str, ...] = ()
         self.scores: Scores
         self.chosen: NDArray[np.int32]
+        self.left = 0
         self.degraded: list[str] = []
 
     def skips(self, stage: str, name: str) -> bool:

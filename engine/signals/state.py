@@ -110,6 +110,7 @@ class Signals(Room):
     """
 
     name: ClassVar[str] = "signals"
+    layout: ClassVar[int] = 2
     constants: ClassVar[frozenset[str]] = frozenset({"entries_max"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
@@ -139,6 +140,7 @@ class Signals(Room):
             batch.kind,
             batch.user_id,
             batch.subject_id,
+            batch.original_id,
             batch.author_id,
             batch.timestamp_ms,
             batch.value,
@@ -159,6 +161,12 @@ class Signals(Room):
     def recent_negatives(self, user_id: int, limit: int) -> Acts:
         """Not-interested, see-fewer, reports, and REPORT_USER with tweet 0; as ``recent_engagements``."""
         return self._newest(user_id, arrays.NEGATIVES, limit)
+
+    def acted_on(self, user_id: int) -> Ids:
+        """The tweets (uint64) of the viewer's engagements and negatives, in the order of the log."""
+        v = lookup(self._store.ids, user_id)
+        lists = [self._entries(v, which).tweet_ids for which in (arrays.ENGAGEMENTS, arrays.NEGATIVES)]
+        return np.concatenate(lists)
 
     def flags(
         self, user_id: int, tweet_ids: Ids, author_ids: Ids, time_ms: int, ages: SignalAges
@@ -205,15 +213,19 @@ class Signals(Room):
         return users[best], counts[best]
 
     def _newest(self, user_id: int, which: int, limit: int) -> Acts:
-        v = lookup(self._store.ids, user_id)
+        acts = self._entries(lookup(self._store.ids, user_id), which)
+        newest = np.argsort(acts.times_ms, kind="stable")[::-1][: max(0, limit)]
+        tweet_ids, kinds, times_ms, author_ids = acts
+        return Acts(tweet_ids[newest], kinds[newest], times_ms[newest], author_ids[newest])
+
+    def _entries(self, v: int, which: int) -> Acts:
+        """A list of viewer index ``v`` (-1: no viewer), in the order of the log."""
         at = which * arrays.LIST_COLUMNS + arrays.SPAN
         n = int(self._store.viewers[v, at]) >> arrays.COUNT_SHIFT if v >= 0 else 0
         acts = Acts(np.empty(n, np.uint64), np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.uint64))
         if n:
             read_kernels.entries(self._store, np.int64(v), np.int64(which), *acts)
-        newest = np.argsort(acts.times_ms, kind="stable")[::-1][: max(0, limit)]
-        tweet_ids, kinds, times_ms, author_ids = acts
-        return Acts(tweet_ids[newest], kinds[newest], times_ms[newest], author_ids[newest])
+        return acts
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Viewers and blocks. When either is full, the viewers idle for longest are forgotten."""

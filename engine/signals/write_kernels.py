@@ -112,9 +112,18 @@ def _take_back(s: Any, user_id: Any, subject_id: Any, kind: Any) -> None:
 
 @kernel
 def apply(
-    s: Any, kind: Any, user_id: Any, subject_id: Any, author_id: Any, timestamp_ms: Any, value: Any, dwell_s_min: Any
+    s: Any,
+    kind: Any,
+    user_id: Any,
+    subject_id: Any,
+    original_id: Any,
+    author_id: Any,
+    timestamp_ms: Any,
+    value: Any,
+    dwell_s_min: Any,
 ) -> None:
-    """Apply a batch's engagement, REPORT_USER and SERVED rows in order; other kinds are skipped.
+    """Apply a batch's engagement, REPORT_USER and SERVED rows in order; other kinds are skipped. An act on a retweet is
+    kept as one on its original.
 
     ``kind`` uint8 (n), the ids uint64 (n), ``timestamp_ms`` int64 (n), ``value`` float32 (n), ``dwell_s_min``
     float64. Writes every array of ``s``.
@@ -133,7 +142,7 @@ def apply(
         elif subject_id[row] == ZERO:
             s.header[WITHOUT_SUBJECT] += 1
         elif rule >= 128:
-            _take_back(s, user_id[row], subject_id[row], rule - 128)
+            _take_back(s, user_id[row], original_id[row] if original_id[row] else subject_id[row], rule - 128)
         elif code == KIND_DWELL and value[row] < dwell_s_min:
             s.header[SHORT_DWELLS] += 1
         else:
@@ -143,9 +152,10 @@ def apply(
             else:
                 touch(s, v)
             which = rule - 1
-            tweet, author = np.int64(subject_id[row]), np.int64(author_id[row])
+            tweet = np.int64(original_id[row] if original_id[row] else subject_id[row])
+            author = np.int64(author_id[row])
             if code == KIND_REPORT_USER:
-                tweet, author = np.int64(0), tweet
+                tweet, author = np.int64(0), np.int64(subject_id[row])
             push(s, v, which, tweet, (timestamp_ms[row] << KIND_BITS) | code, author)
             if which <= IMPLICIT and s.viewers[v, ACTIVITY] < ACTIVITY_MAX:
                 s.viewers[v, ACTIVITY] += 1

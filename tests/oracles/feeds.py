@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.exact_math import exp2
 from engine.feed import Product, Request, viewer_hour
@@ -48,13 +49,14 @@ class Expected(NamedTuple):
 def expected(state: EngineState, pipeline: Pipeline, config: HomeMixerConfig, request: Request) -> Expected:
     """The feed that a request should get."""
     for_you = request.product is Product.FOR_YOU
-    offset, shown, before = _page(request, config)
+    offset, numbers = _page(request)
+    shown = numbers if for_you else []
     tweets = _candidates(state, pipeline, request)
     for tweet in tweets:
         _hydrate(state, config, request, tweet)
     dropped: dict[int, str] = {}
     left = tweets
-    for reason, drops in _filters(request, config, shown, before, for_you):
+    for reason, drops in _filters(state, request, config, numbers):
         bad = {t["id"] for t in drops(left)}
         dropped |= dict.fromkeys(bad, reason)
         left = [t for t in left if t["id"] not in bad]
@@ -73,7 +75,15 @@ def expected(state: EngineState, pipeline: Pipeline, config: HomeMixerConfig, re
     if for_you:
         _diversify(left, config)
     order = sorted(left, key=lambda t: (-t["score"], -t["id"]))
-    chosen = _select(order, config.for_you.author_gap if for_you else 0, request.limit)
+    if for_you:
+        present = {t["original"] for t in left} | set(shown)
+        rootless = {t["id"]: "reply_without_root" for t in left if t["stranger"] and t["root"] not in present}
+        dropped |= rootless
+        left = [t for t in left if t["id"] not in rootless]
+        order = [t for t in order if t["id"] not in rootless]
+        chosen = _select_with_roots(order, config, shown, request.limit)
+    else:
+        chosen = _select(order, 0, request.limit)
     ids = [t["id"] for t in chosen]
     dropped |= {t["id"]: "not_selected" for t in left if t["id"] not in ids}
     return Expected(
@@ -82,27 +92,27 @@ def expected(state: EngineState, pipeline: Pipeline, config: HomeMixerConfig, re
         {t["id"]: (t["parts"], {n: f for n, f in t["factors"].items() if f != 1.0}) for t in chosen},
         {t["id"]: t["proof"] for t in chosen},
         {t["id"]: t["hits"] for t in chosen},
-        _next(for_you, config, chosen, offset, shown, len(left) - len(chosen)),
+        _next(for_you, config, chosen, offset, numbers, len(left) - len(chosen)),
     )
 
 
-def _page(request: Request, config: HomeMixerConfig) -> tuple[int, list[int], tuple[int, int] | None]:
+def _page(request: Request) -> tuple[int, list[int]]:
     if request.cursor is None:
-        return 0, [], None
+        return 0, []
     offset, numbers = cursors.decode(request.cursor, request.product, request.viewer_id, 2000)
-    if request.product is Product.FOR_YOU:
-        return offset, numbers.tolist(), None
-    return offset, [], (int(numbers[0]), int(numbers[1]))
+    return offset, numbers.tolist()
 
 
 def _next(
-    for_you: bool, config: HomeMixerConfig, chosen: list[Tweet], offset: int, shown: list[int], left: int
+    for_you: bool, config: HomeMixerConfig, chosen: list[Tweet], offset: int, numbers: list[int], left: int
 ) -> tuple[int, list[int]] | None:
     if not left or not chosen:
         return None
     if not for_you:
-        return offset + len(chosen), [chosen[-1]["created_ms"], chosen[-1]["id"]]
-    shown = shown + [t["id"] for t in chosen]
+        first = numbers[:2] or [chosen[0]["created_ms"], chosen[0]["id"]]
+        retweeted = [t["original"] for t in chosen if t["original"] != t["id"]]
+        return offset + len(chosen), [*first, chosen[-1]["created_ms"], chosen[-1]["id"], *numbers[4:], *retweeted]
+    shown = numbers + [t["original"] for t in chosen]
     return None if len(shown) > config.for_you.pages_tweets_max else (offset + len(chosen), shown)
 
 
@@ -110,6 +120,7 @@ def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> lis
     """Each tweet once, in the order in which sources first name it, with the sources that do."""
     query = Query(request, Scratch())
     query.followees = state.social_graph.followees(request.viewer_id, 1000)
+    query.nameable = _nameable(state, request.viewer_id, query.followees)
     query.facts["own_edges"] = state.interaction_graph.user_degree(request.viewer_id)
     tweets: dict[int, Tweet] = {}
     found = 0
@@ -126,20 +137,53 @@ def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> lis
     return list(tweets.values())
 
 
+def _nameable(state: EngineState, viewer: int, people: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Those of some people whom neither a block nor a mute keeps from being named."""
+    between = state.social_graph.relation(viewer, people)
+    return people[[not int(bits) & (BLOCK | MUTE) for bits in between.tolist()]]
+
+
 def _hydrate(state: EngineState, config: HomeMixerConfig, request: Request, tweet: Tweet) -> None:
     store, viewer, tweet_id = state.tweet_store, request.viewer_id, tweet["id"]
     columns = store.columns(store.lookup(np.array([tweet_id], np.uint64)))
     tweets = _tweets(state)
     tweet["created_ms"], tweet["author"] = int(columns.created_ms[0]), int(columns.author_id[0])
     tweet["missing"] = why_missing(tweets, tweet_id)
-    tweet["original"] = tweet_id if tweet["missing"] else originals_of(tweets, tweet_id)[-1]
+    tweet["original"] = tweet_id if "unhydrated" in tweet["missing"] else originals_of(tweets, tweet_id)[-1]
     tweet["original_author"] = tweets[tweet["original"]].author if tweet["original"] in tweets else tweet["author"]
     known = [tweets[at].author for at in stands_for(tweets, tweet_id) if at in tweets]
     people = np.array([tweet["author"], *known], np.uint64)
     tweet["relations"] = state.social_graph.relation(viewer, people).tolist()
-    author = np.array([tweet["original_author"]], np.uint64)
-    flags = state.signals.flags(viewer, np.array([tweet_id], np.uint64), author, request.time_ms, config.signals)
-    tweet["flags"] = int(flags[0])
+    asked = {(tweet_id, tweet["author"]), (tweet["original"], tweet["original_author"])}
+    asked |= {
+        (acted, 0) for acted in state.signals.acted_on(viewer).tolist() if original(state, acted) == tweet["original"]
+    }
+    tweet["flags"] = 0
+    for pair in asked:
+        ids, authors = (np.array([number], np.uint64) for number in pair)
+        tweet["flags"] |= int(state.signals.flags(viewer, ids, authors, request.time_ms, config.signals)[0])
+    _place_answer(state, viewer, tweets, tweet)
+
+
+def _place_answer(state: EngineState, viewer: int, tweets: dict[int, VisibleTweet], tweet: Tweet) -> None:
+    """Whether the tweet answers a stranger, and the root of its conversation."""
+    tweet["stranger"] = False
+    if tweet["missing"] or not tweets[tweet["id"]].reply_to:
+        return
+    own = tweets[tweet["id"]]
+    answered = tweets[own.reply_to].author
+    follows = state.social_graph.relation(viewer, np.array([answered], np.uint64))[0] & Relation.FOLLOWS
+    tweet["stranger"] = not follows and answered not in (viewer, own.author) and own.author != viewer
+    tweet["root"] = own.conversation or own.reply_to
+    for _ in range(8):
+        if own.conversation or not tweets[tweet["root"]].reply_to:
+            break
+        tweet["root"] = tweets[tweet["root"]].reply_to
+
+
+def original(state: EngineState, tweet: int) -> int:
+    """The tweet that a tweet stands for, as far as it is known."""
+    return int(state.tweet_store.originals(np.array([tweet], np.uint64))[0])
 
 
 @lru_cache(maxsize=4)
@@ -161,7 +205,7 @@ def _tweets(state: EngineState) -> dict[int, VisibleTweet]:
 
 
 def _filters(
-    request: Request, config: HomeMixerConfig, shown: list[int], before: tuple[int, int] | None, for_you: bool
+    state: EngineState, request: Request, config: HomeMixerConfig, numbers: list[int]
 ) -> list[tuple[str, Any]]:
     """(reason, function from the tweets that are left to those it drops), in order."""
 
@@ -180,28 +224,38 @@ def _filters(
             stays.setdefault(t["original"], t["id"])
         return [t for t in tweets if stays[t["original"]] != t["id"]]
 
+    def duplicates_of_page(tweets: list[Tweet]) -> list[Tweet]:
+        first = tuple(numbers[:2]) or (float("inf"), 0)
+        now = [t for t in tweets if (t["created_ms"], t["id"]) <= first]
+        order = sorted(now, key=lambda t: (t["id"] == t["original"], t["created_ms"], t["id"]))
+        stays = {t["original"]: t["id"] for t in order}
+        return [t for t in now if stays[t["original"]] != t["id"]]
+
     safety = [
         ("unhydrated", each(lambda t: "unhydrated" in t["missing"])),
         ("blocked", related(BLOCK)),
         ("muted", related(MUTE)),
         ("context_missing", each(lambda t: "context_missing" in t["missing"])),
     ]
-    excluded = ("excluded", each(lambda t: t["id"] in request.exclude))
-    if not for_you:
-        earlier = each(lambda t: before is not None and (t["created_ms"], t["id"]) >= before)
-        return [*safety, ("earlier_page", earlier), ("duplicate", duplicates), excluded]
+    named = {*request.exclude, *(original(state, tweet) for tweet in request.exclude)}
+    excluded = ("excluded", each(lambda t: {t["id"], t["original"]} & named))
+    if request.product is Product.FOLLOWING:
+        earlier = each(lambda t: numbers and (t["created_ms"], t["id"]) >= tuple(numbers[2:4]))
+        again = ("already_shown", each(lambda t: t["original"] in numbers[4:]))
+        strangers = ("reply_to_stranger", each(lambda t: t["stranger"]))
+        return [*safety, strangers, excluded, ("duplicate", duplicates_of_page), ("earlier_page", earlier), again]
     return [
         *safety,
         ("own", each(lambda t: request.viewer_id in (t["author"], t["original_author"]))),
         ("too_old", each(lambda t: t["created_ms"] < request.time_ms - config.for_you.age_ms_max)),
-        ("duplicate", duplicates),
         excluded,
-        ("already_shown", each(lambda t: t["id"] in shown)),
+        ("already_shown", each(lambda t: t["original"] in numbers)),
         ("seen", flag(ViewerFlag.SEEN)),
         ("served", flag(ViewerFlag.SERVED) if request.cursor is not None else each(lambda t: False)),
         ("engaged", flag(ViewerFlag.ENGAGED)),
         ("rejected", flag(ViewerFlag.REJECTED)),
         ("author_rejected", flag(ViewerFlag.AUTHOR_REJECTED)),
+        ("duplicate", duplicates),
     ]
 
 
@@ -217,6 +271,7 @@ def _narrow(tweets: list[Tweet], config: HomeMixerConfig) -> set[int]:
 
 def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> None:
     followees = state.social_graph.followees(request.viewer_id, config.followees_max)
+    followees = _nameable(state, request.viewer_id, followees)
     for tweet in tweets:
         ids = np.array([tweet["id"]], np.uint64)
         most = config.for_you.social_proof_per_tweet
@@ -285,6 +340,18 @@ def _diversify(tweets: list[Tweet], config: HomeMixerConfig) -> None:
         tweet["factors"]["author_diversity"] = factor if tweet["author"] else 1.0
     for tweet in tweets:
         tweet["score"] = _score(tweet)
+
+
+def _select_with_roots(order: list[Tweet], config: HomeMixerConfig, shown: list[int], limit: int) -> list[Tweet]:
+    """The best, but no answer to a stranger without its root."""
+    for _ in range(3):
+        chosen = _select(order, config.for_you.author_gap, limit)
+        there = {t["original"] for t in chosen} | set(shown)
+        rootless = [t["id"] for t in chosen if t["stranger"] and t["root"] not in there]
+        if not rootless:
+            return chosen
+        order = [t for t in order if t["id"] not in rootless]
+    return _select([t for t in order if not t["stranger"]], config.for_you.author_gap, limit)
 
 
 def _select(order: list[Tweet], gap: int, limit: int) -> list[Tweet]:

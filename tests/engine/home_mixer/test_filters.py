@@ -22,11 +22,11 @@ VIEWER, AUTHOR, OTHER = 1, 8, 9
 #: A tweet that nothing is wrong with; each row of the table changes something.
 CLEAN = {
     "hidden": 0, "author_id": AUTHOR, "original_author_id": AUTHOR, "original_id": 100, "created_ms": NOW - HOUR,
-    "viewer_flags": 0,
+    "viewer_flags": 0, "answers_stranger": 0,
 }  # fmt: skip
 DTYPES = {
     "hidden": np.uint16, "author_id": np.uint64, "original_author_id": np.uint64, "original_id": np.uint64,
-    "created_ms": np.int64, "viewer_flags": np.uint16,
+    "created_ms": np.int64, "viewer_flags": np.uint16, "answers_stranger": np.uint8,
 }  # fmt: skip
 
 FOR_YOU = [
@@ -57,6 +57,8 @@ FOLLOWING = [
     ({"hidden": Hidden.BLOCKED}, "blocked"),
     ({"hidden": Hidden.MUTED}, "muted"),
     ({"hidden": Hidden.CONTEXT_MISSING}, "context_missing"),
+    ({"answers_stranger": 1}, "reply_to_stranger"),
+    ({"answers_stranger": 1, "hidden": Hidden.MUTED}, "muted"),
     ({"author_id": VIEWER, "original_author_id": VIEWER}, None),
     ({"created_ms": NOW - 1000 * HOUR}, None),
     ({"viewer_flags": ViewerFlag.SEEN | ViewerFlag.ENGAGED}, None),
@@ -118,11 +120,12 @@ def test_a_blocked_native_does_not_take_its_retweet_down_with_it(products):
 def test_excluded_and_shown_apply_only_when_asked(products):
     rows = [CLEAN | {"original_id": i} for i in (100, 200, 300)]
     assert first_drop(products["for_you"], table(rows, [100, 200, 300]), ask()) == {}
-    query = ask(exclude=(200,), cursor="x")
+    query = ask(exclude=(201,), cursor="x")
+    query.excluded = np.array([201, 200], np.uint64)
     query.shown = np.array([300], np.uint64)
-    assert first_drop(products["for_you"], table(rows, [100, 200, 300]), query) == {
-        200: "excluded",
-        300: "already_shown",
+    assert first_drop(products["for_you"], table(rows, [100, 202, 301]), query) == {
+        202: "excluded",
+        301: "already_shown",
     }
 
 
@@ -135,6 +138,18 @@ def test_served_counts_only_when_paging(products):
 def test_following_pages_by_time_then_id(products):
     rows = [CLEAN | {"original_id": i, "created_ms": t} for i, t in ((1, 50), (2, 50), (3, 50), (4, 49), (5, 51))]
     query = ask()
-    query.before = (50, 2)
+    query.first, query.before = (51, 5), (50, 2)
     drops = first_drop(products["following"], table(rows, [1, 2, 3, 4, 5]), query)
     assert drops == {2: "earlier_page", 3: "earlier_page", 5: "earlier_page"}
+
+
+def test_the_newest_stands_for_an_original_but_for_what_came_after_the_first_page(products):
+    rows = [CLEAN | {"original_id": 9, "created_ms": t} for t in (10, 30, 30, 20, 40)]
+    ids = [1, 2, 3, 4, 5]
+    assert first_drop(products["following"], table(rows, ids), ask()) == dict.fromkeys((1, 2, 3, 4), "duplicate")
+    with_it = table([*rows, CLEAN | {"original_id": 9, "created_ms": 5}], [*ids, 9])
+    assert first_drop(products["following"], with_it, ask()) == dict.fromkeys(ids, "duplicate")
+    query = ask(cursor="x")
+    query.first, query.before = (30, 3), (30, 3)
+    drops = first_drop(products["following"], table(rows, ids), query)
+    assert drops == {1: "duplicate", 2: "duplicate", 4: "duplicate", 3: "earlier_page", 5: "earlier_page"}

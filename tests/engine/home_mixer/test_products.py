@@ -205,6 +205,7 @@ def test_the_worlds_meet_every_rule():
     assert reasons == {
         "unhydrated", "blocked", "muted", "context_missing", "own", "too_old", "duplicate", "excluded",
         "already_shown", "earlier_page",
+        "reply_to_stranger", "reply_without_root",
         "seen", "served", "engaged", "rejected", "author_rejected", "narrowed", "not_selected",
     }  # fmt: skip
     assert sources == {

@@ -154,7 +154,7 @@ class Plain:
     def social_proof(self, candidates, i):
         return {}
 
-    def cursor(self, query, entries, left):
+    def cursor(self, query, candidates, rows, entries, left):
         return str(left) if left else None
 
 

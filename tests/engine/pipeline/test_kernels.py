@@ -57,6 +57,17 @@ def test_one_of_each_original_stays(rows):
     assert dropped.tolist() == [int(row[4]) or 7 * (stays[row[1]] != row[0]) for row in rows]
 
 
+@given(columns, st.integers(0, 9), st.integers(0, 9))
+def test_the_original_or_the_newest_stays_of_those_up_to_the_first(rows, first, first_id):
+    rows = list({row[0]: row for row in rows}.values())
+    ids, originals, times, _, dropped = arrays(rows)
+    table = np.full(kernels.table_size(len(rows)), 5, np.int32)
+    kernels.drop_repeated_of_page(originals, times.astype(np.int64), ids, first, np.uint64(first_id), table, dropped, 7)
+    asked = [row for row in rows if not row[4] and (row[2], row[0]) <= (first, first_id)]
+    stays = {row[1]: row[0] for row in sorted(asked, key=lambda row: (row[0] == row[1], row[2], row[0]))}
+    assert dropped.tolist() == [int(row[4]) or 7 * (row in asked and stays[row[1]] != row[0]) for row in rows]
+
+
 scored = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans(), st.booleans()), max_size=40)
 
 

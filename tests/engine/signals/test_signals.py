@@ -380,3 +380,18 @@ def test_damage_is_found(array, at, value):
     room.arrays()[array][at] = value
     with pytest.raises(InvariantError, match="signals"):
         room.check()
+
+
+def test_an_act_on_a_retweet_is_kept_as_one_on_its_original():
+    room = Signals(SignalsConfig(users_max=4, blocks_max=1 << 10))
+    kinds = [Kind.FAVORITE, Kind.IMPRESSION, Kind.SEE_FEWER, Kind.SERVED, Kind.REPORT_USER, Kind.BOOKMARK]
+    originals = [300, 300, 300, 300, 0, 0]
+    room.apply(make_batch(kind=kinds, user_id=[1] * 6, subject_id=[301] * 6, original_id=originals, author_id=[22] * 6))
+    ids, authors = np.array([300, 301], np.uint64), np.array([0, 22], np.uint64)
+    everything = ViewerFlag.SEEN | ViewerFlag.SERVED | ViewerFlag.ENGAGED | ViewerFlag.REJECTED
+    found = room.flags(1, ids, authors, 0, AGES).tolist()
+    assert found == [everything, ViewerFlag.ENGAGED | ViewerFlag.AUTHOR_REJECTED]
+    assert room.acted_on(1).tolist() == [300, 301, 300, 0]
+    room.apply(make_batch(kind=[Kind.UNFAVORITE], user_id=[1], subject_id=[302], original_id=[300]))
+    assert room.acted_on(1).tolist() == [301, 300, 0]
+    assert room.acted_on(2).tolist() == []
