@@ -21,8 +21,8 @@ def restrictions_max(edges_max: int) -> int:
 
 
 def undone_max(edges_max: int) -> int:
-    """How many undone acts are remembered: an eighth of the edges, at least 64."""
-    return max(64, edges_max // 8)
+    """How many undone acts are remembered: a sixteenth of the edges, at least 64."""
+    return max(64, edges_max // 16)
 
 
 def act_rows(edges_max: int) -> int:
@@ -58,7 +58,7 @@ def make_graph(
 
     Follows stop at 7/8 of users and edges, so that they cannot crowd out blocks and mutes. What one person may have is
     also bounded by a share of the room: a quarter of the people for follows, a 32nd of people and edges for blocks, the
-    same for mutes, a 64th of the undone acts (at least 64, 32, 32 and 32).
+    same for mutes, a 64th of all undone acts (at least 64, 32, 32 and 32).
     """
     table, rows, undone = table_size(edges_max), act_rows(edges_max), undone_max(edges_max)
     share = max(32, min(users_max, edges_max) // 32)

@@ -184,7 +184,7 @@ def test_a_celebrity_gains_and_loses_followers_in_any_order():
     room.check()
     usage = room.usage()
     assert (usage["edges"][0], usage["list_entries"][0]) == (0, 0)
-    assert usage["undone"] == (1 << 12, 1 << 12)
+    assert usage["undone"] == (1 << 11, 1 << 11)
 
 
 def test_a_block_ends_following_and_prevents_it_until_lifted():
