@@ -32,8 +32,8 @@ FAMILIES = ("walk", "recent walk", "popularity")
 LENGTH = 3
 #: Walkers of one start: with three steps each, no more steps than any walk may make.
 WALKS_MAX = 200_000
-_SEED_STEP = 0x9E3779B97F4A7C15
-_UINT64_MAX = (1 << 64) - 1
+#: Smallest positive normal number: what divides where nothing was reached.
+_TOTAL_MIN = 2.2250738585072014e-308
 
 #: Powers by age: float64 (rows, half-lives), how many rows the low part of an age has, and the bits of that.
 Ages = tuple[NDArray[np.float64], int, int]
@@ -57,15 +57,19 @@ class BlendScratch:
     """A reader thread's own buffers, and the tables of powers, which depend on the half-lives and the window alone."""
 
     def __init__(self) -> None:
-        self.ints = np.zeros(1 << 15, np.int64)
-        self.weights = np.zeros((1 << 11, WIDTH))
+        self.ints, self.floats = np.zeros(0, np.int64), np.zeros(WIDTH)
         self.asked = np.zeros(1 << 12, np.int64)
         self.nodes = np.zeros(1 << 11, np.int64)
-        self.users, self.user_weights = np.zeros(COMPANY_MAX, np.uint64), np.zeros(COMPANY_MAX)
+        self.people, self.weights = np.zeros(COMPANY_MAX, np.int64), np.zeros(COMPANY_MAX)
         self.company_table = np.zeros(2 * COMPANY_MAX, np.int64)
-        self.greatest = np.zeros(len(FAMILIES) * WIDTH)
+        self.no_totals = np.zeros((0, WIDTH))
         self._window_s = 0
         self._ages: tuple[Ages, Ages] | None = None
+
+    @property
+    def start(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+        """People, weights and table of the kernel ``company``."""
+        return self.people, self.weights, self.company_table
 
     def ages(self, window_s: int) -> tuple[Ages, Ages]:
         """2^(-age / half-life) for ages within a window, for sums and for walks, as two factors: a row for the low bits
@@ -85,29 +89,19 @@ class BlendScratch:
             self._window_s = window_s
         return self._ages
 
-    def enter(
-        self, graph: InteractionGraph, tweet_ids: NDArray[np.uint64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The tweets' nodes (int64, n) and the hash table of their rows."""
-        n = len(tweet_ids)
+    def entered(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Room for the nodes (int64, n) of n tweets, and for the hash table of their rows."""
         if len(self.nodes) < n:
             self.nodes = np.zeros(1 << (n - 1).bit_length(), np.int64)
             self.asked = np.zeros(2 * len(self.nodes), np.int64)
-        nodes, asked = self.nodes[:n], self.asked[: max(16, 1 << (2 * n - 1).bit_length())]
-        walk_kernels.enter(graph.read_arrays, tweet_ids, nodes, asked)
-        return nodes, asked
+        return self.nodes[:n], self.asked[: max(16, 1 << (2 * n - 1).bit_length())]
 
-    def reserve(self, walks: int, length: int) -> tuple[int, int, int, int]:
-        """Make the buffers long enough for a walk; its sizes."""
-        walkers = walks + COMPANY_MAX + 1
-        reached = walkers * ((length + 1) // 2)
-        table = 1 << (2 * reached - 1).bit_length()
-        ints = walk_kernels.walk_ints(walkers, length, table)
-        if len(self.ints) < ints:
-            self.ints = np.zeros(ints, np.int64)
-        if len(self.weights) < reached + 1:
-            self.weights = np.zeros((reached + 1, WIDTH))
-        return walks, length, walkers, table
+    def walk(self, walks: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The buffers of the kernel ``walk``, whose length is part of no result."""
+        room = walk_kernels.walk_room(walks)
+        if len(self.floats) < WIDTH + room:
+            self.ints, self.floats = np.zeros(3 * room, np.int64), np.zeros(WIDTH + room)
+        return self.ints, self.floats
 
 
 def _window_s(graph: InteractionGraph) -> int:
@@ -122,8 +116,10 @@ def popularity(
     ``tweet_ids``: uint64 (n,), distinct; tweets that the graph does not know get 0.
     """
     out = np.zeros((len(tweet_ids), WIDTH))
-    nodes, _ = scratch.enter(graph, tweet_ids)
-    walk_kernels.add_edges(graph.read_arrays, nodes, time_ms // 1000, scratch.ages(_window_s(graph))[0], out, 0)
+    nodes, asked = scratch.entered(len(tweet_ids))
+    walk_kernels.enter(graph.read_arrays, tweet_ids, nodes, asked)
+    ages = scratch.ages(_window_s(graph))[0]
+    walk_kernels.add_edges(graph.read_arrays, nodes, time_ms // 1000, ages, np.ones(WIDTH), out, 0)
     return out
 
 
@@ -131,50 +127,22 @@ def recent_company(
     graph: InteractionGraph, viewer_id: int, scratch: BlendScratch
 ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
     """Who lately engaged with what the viewer lately engaged with: user ids (uint64) and weights (float64), in the
-    order of their finding; they are good until the scratch is used again.
+    order of their finding; the weights are good until the scratch is used again.
 
     Each of the viewer's newest ``OWN_NEWEST`` engagements spreads a weight of 1 evenly over the newest
     ``COMPANY_NEWEST`` people of its tweet. The viewer is left out.
     """
-    users, weights = scratch.users, scratch.user_weights
-    found = int(walk_kernels.company(graph.read_arrays, np.uint64(viewer_id), users, weights, scratch.company_table))
-    return users[:found], weights[:found]
+    found = int(walk_kernels.company(graph.read_arrays, np.uint64(viewer_id), *scratch.start))
+    return graph.read_arrays.user_keys[scratch.people[:found]], scratch.weights[:found]
 
 
-def _walk(
-    graph: InteractionGraph,
-    asked: NDArray[np.int64],
-    request: BlendRequest,
-    scratch: BlendScratch,
-    out: NDArray[np.float64],
-) -> None:
+def _options(request: BlendRequest) -> tuple[int, int, np.uint64, int]:
+    """Walks, groups, seed and time (s), as the kernels take them, checked."""
     if not 1 <= request.walks <= WALKS_MAX:
         raise WalkCountError(f"{request.walks} walks are not within 1 … {WALKS_MAX}")
     if request.groups not in (1, 2, 4, 8):
         raise WalkOptionError(f"{request.groups} groups: the half-lives are parted into 1, 2, 4 or 8")
-    ages = scratch.ages(_window_s(graph))[1]
-    company = recent_company(graph, request.viewer_id, scratch)
-    nobody = (company[0][:0], company[1][:0])
-    width = WIDTH // request.groups
-    for number, (query_id, start, length) in enumerate(((request.viewer_id, nobody, LENGTH), (0, company, 1))):
-        sizes = scratch.reserve(request.walks, length)
-        for group in range(request.groups):
-            seed = (request.seed + (number * request.groups + group) * _SEED_STEP) & _UINT64_MAX
-            walk_kernels.timed_walk(
-                graph.read_arrays,
-                scratch.ints,
-                scratch.weights,
-                np.uint64(query_id),
-                start,
-                sizes,
-                np.uint64(seed),
-                request.time_ms // 1000,
-                ages,
-                asked,
-                out,
-                number * WIDTH,
-                (group * width, (group + 1) * width),
-            )
+    return request.walks, request.groups, np.uint64(request.seed), request.time_ms // 1000
 
 
 def walk_scores(
@@ -188,9 +156,14 @@ def walk_scores(
     Raises:
         RequestError: no walks, or more than a request may have.
     """
-    out = np.zeros((len(tweet_ids), 2 * WIDTH))
-    _walk(graph, scratch.enter(graph, tweet_ids)[1], request, scratch, out)
-    return out
+    options, viewer_id, arrays = _options(request), np.uint64(request.viewer_id), graph.read_arrays
+    out, totals = np.zeros((len(tweet_ids), 2 * WIDTH)), np.zeros((2, WIDTH))
+    nodes, asked = scratch.entered(len(tweet_ids))
+    walk_kernels.enter(arrays, tweet_ids, nodes, asked)
+    count = np.int64(walk_kernels.company(arrays, viewer_id, *scratch.start))
+    start, ages = (scratch.people, scratch.weights, count), scratch.ages(_window_s(graph))[1]
+    walk_kernels.walk(arrays, viewer_id, start, options, *scratch.walk(request.walks), ages, asked, totals, out)
+    return out / np.maximum(totals.reshape(-1), _TOTAL_MIN)
 
 
 def components(
@@ -210,16 +183,25 @@ def components(
     """
     if out is None:
         out = np.empty((len(tweet_ids), len(FAMILIES) * WIDTH))
-    out.fill(0.0)
-    nodes, asked = scratch.enter(graph, tweet_ids)
-    _walk(graph, asked, request, scratch, out)
-    ages = scratch.ages(_window_s(graph))[0]
-    walk_kernels.add_edges(graph.read_arrays, nodes, request.time_ms // 1000, ages, out, 2 * WIDTH)
-    walk_kernels.scale_columns(out, scratch.greatest)
+    walk_kernels.score(
+        graph.read_arrays,
+        tweet_ids,
+        np.uint64(request.viewer_id),
+        _options(request),
+        scratch.start,
+        *scratch.walk(request.walks),
+        scratch.ages(_window_s(graph)),
+        scratch.entered(len(tweet_ids)),
+        scratch.no_totals,
+        out,
+    )
     return out
 
 
 def warm() -> None:
     """Compile every kernel of this module on the real types."""
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
-    components(graph, np.ones(1, np.uint64), BlendRequest(1, 1000, walks=1), BlendScratch())
+    request, ids, scratch = BlendRequest(1, 1000, walks=1), np.ones(1, np.uint64), BlendScratch()
+    components(graph, ids, request, scratch)
+    walk_scores(graph, ids, request, scratch)
+    popularity(graph, ids, 1000, scratch)

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.exact_math import exp2
 from engine.kernels.jit import inlined, kernel
-from engine.pipeline.kernels import TABLE_MIN, before, place_of, sort_best_first
+from engine.pipeline.kernels import TABLE_MIN, before, place_of
 
 MS_PER_HOUR = 3_600_000.0
 #: Smallest positive normal float64: a divisor where there is nothing to divide.
@@ -115,26 +115,38 @@ def blend_parts(features: Any, columns: Any, weights: Any, parts: Any, factors: 
 def author_diversity(total: Any, ids: Any, authors: Any, decay: Any, floor: Any, cut: Any, out: Any) -> None:
     """(1 − floor) · decay^i + floor for an author's i-th best candidate into ``out`` float64 (m,); 1 for author 0.
 
-    ``total`` float64, ``ids`` and ``authors`` uint64, all (m,). ``cut``: scratch (order int32 (m,), spare int32 (m,),
-    table int32, power float64 (m,)).
+    ``total`` float64, ``ids`` and ``authors`` uint64, all (m,). ``cut``: scratch (worse int32 (m,), places int32 (m,),
+    table int32). Each author's candidates are a list, best first. O(m · the most candidates of one author), which is
+    far less than sorting all of them: hardly any author has more than a few.
     """
-    order, spare, table, power = cut
-    for i in range(order.shape[0]):
-        order[i] = i
-    sort_best_first(total, ids, order, spare)
+    worse, places, table = cut
     for at in range(table.shape[0]):
         table[at] = 0
-    for k in range(order.shape[0]):
-        i = order[k]
+    people = 0
+    for i in range(out.shape[0]):
         out[i] = 1.0
-        if authors[i] != 0:
-            at = place_of(authors, table, authors[i])
-            if table[at] == 0:
-                table[at] = i + 1
-                power[i] = 1.0
-            first = table[at] - 1
-            out[i] = (1.0 - floor) * power[first] + floor
-            power[first] *= decay
+        if authors[i] == 0:
+            continue
+        at = place_of(authors, table, authors[i])
+        best = table[at] - 1
+        if best < 0:
+            places[people] = at
+            people += 1
+        if best < 0 or before(total, ids, i, best):
+            worse[i] = best
+            table[at] = i + 1
+        else:
+            while worse[best] >= 0 and not before(total, ids, i, worse[best]):
+                best = worse[best]
+            worse[i] = worse[best]
+            worse[best] = i
+    for person in range(people):
+        i = np.int64(table[places[person]]) - 1
+        power = 1.0
+        while i >= 0:
+            out[i] = (1.0 - floor) * power + floor
+            power *= decay
+            i = np.int64(worse[i])
 
 
 @inlined
@@ -216,6 +228,6 @@ def warm() -> None:
     family_features(np.ones((2, 2)), np.ones(2), 2, matrix, 0)
     proof_features(np.ones(2, np.int32), np.ones((2, 2), np.uint64), matrix, 0)
     blend_parts(matrix, np.arange(10), np.ones(9), np.empty((7, 2)), np.empty((2, 2)))
-    cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32), total.copy())
+    cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32))
     author_diversity(total, ids, ids.copy(), 0.5, 0.25, cut, total.copy())
     choose_spaced(total, ids, ids.copy(), 2, (rows.copy(), rows.copy()), rows.copy())

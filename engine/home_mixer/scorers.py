@@ -72,7 +72,7 @@ class AuthorDiversity:
         rows = candidates.rows
         m = len(rows)
         table = query.scratch.of(Buffers).take("author_diversity", np.int32, table_size(m))
-        cut = (np.empty(m, np.int32), np.empty(m, np.int32), table, np.empty(m))
+        cut = (np.empty(m, np.int32), np.empty(m, np.int32), table)
         out = np.empty((1, m))
         ids, authors = candidates.tweet_id[rows], candidates.columns["author_id"][rows]
         kernels.author_diversity(scores.total, ids, authors, self.decay, self.floor, cut, out[0])

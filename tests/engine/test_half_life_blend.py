@@ -103,6 +103,29 @@ def test_walks_approach_their_exact_shares():
             np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.01)
 
 
+def test_few_walkers_err_around_the_exact_shares():
+    """Walkers are spread evenly from random offsets: no list's end or middle may be preferred."""
+    graph, edges = made(4, edges=900)
+    viewer, ids = 3, np.arange(1, 30, dtype=np.uint64)
+    users, weights = recent_company(graph, viewer, BlendScratch())
+    company = dict(zip(users.tolist(), weights.tolist(), strict=True))
+    scratch, runs = BlendScratch(), 3000
+    found = sum(
+        walk_scores(graph, ids, BlendRequest(viewer, NOW_MS, walks=7, seed=seed), scratch) for seed in range(runs)
+    )
+    own = [i for u, i, _ in edges if u == viewer]
+    people: dict[int, float] = {}
+    for tweet in own:
+        those = [u for u, i, _ in edges if i == tweet]
+        for user in those:
+            people[user] = people.get(user, 0.0) + 1 / len(own) / len(those)
+    longest = HALF_LIVES_MS[-1]
+    first = exact(edges, {viewer: 1.0}, longest)[1:30]
+    three = (first + exact(edges, people, longest)[1:30]) / 2
+    np.testing.assert_allclose(found[:, H - 1] / runs, three, atol=0.003)
+    np.testing.assert_allclose(found[:, 2 * H - 1] / runs, exact(edges, company, longest)[1:30], atol=0.003)
+
+
 def test_components_are_scaled_to_one_and_repeat():
     graph, _ = made(5)
     ids = np.arange(1, 40, dtype=np.uint64)
