@@ -128,7 +128,7 @@ def author_diversity(total: Any, ids: Any, authors: Any, decay: Any, floor: Any,
         if authors[i] == 0:
             continue
         at = place_of(authors, table, authors[i])
-        best = table[at] - 1
+        best = np.int64(table[at]) - 1
         if best < 0:
             places[people] = at
             people += 1
@@ -137,16 +137,16 @@ def author_diversity(total: Any, ids: Any, authors: Any, decay: Any, floor: Any,
             table[at] = i + 1
         else:
             while worse[best] >= 0 and not before(total, ids, i, worse[best]):
-                best = worse[best]
+                best = np.int64(worse[best])
             worse[i] = worse[best]
             worse[best] = i
     for person in range(people):
-        i = np.int64(table[places[person]]) - 1
+        row = np.int64(table[places[person]]) - 1
         power = 1.0
-        while i >= 0:
-            out[i] = (1.0 - floor) * power + floor
+        while row >= 0:
+            out[row] = (1.0 - floor) * power + floor
             power *= decay
-            i = np.int64(worse[i])
+            row = np.int64(worse[row])
 
 
 @inlined
