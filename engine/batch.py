@@ -60,6 +60,7 @@ class Kind(IntEnum):
     REPORT_USER = 102
     CONTACT = 103
     MUTE_WORD = 104
+    UNMUTE_WORD = 105
 
     USER = 128
     #: A null value on ``users``: everything about the person goes. ``id`` is 0.
@@ -81,6 +82,8 @@ UNDOES = {
 ENGAGEMENT_KINDS = tuple(k for k in Kind if k < 64)
 DERIVED_KINDS = tuple(k for k in Kind if 72 <= k < 96)
 RELATIONSHIP_KINDS = tuple(k for k in Kind if 96 <= k < 128)
+#: Of these, the ones about a word instead of a person.
+WORD_KINDS = (Kind.MUTE_WORD, Kind.UNMUTE_WORD)
 
 
 class TweetFlag(IntEnum):
@@ -114,16 +117,19 @@ class EventBatch(NamedTuple):
 
     All arrays are C-contiguous, writable and of exactly these dtypes (one numba signature per kernel).
     The first twelve have one entry per event (n). The ``tweet_*`` columns have one entry (p) per CREATE or EDIT with
-    content, HASHTAG or URL with its name, MODEL_PART or MODEL_COMMIT; ``payload`` is the index of that entry, -1 for
-    none. ``text`` holds the UTF-8 of these entries (of models: ``engine/models/content.py``) end to end (m bytes).
+    content, HASHTAG or URL with its name, MUTE_WORD or UNMUTE_WORD, MODEL_PART or MODEL_COMMIT; ``payload`` is the
+    index of that entry, -1 for none. ``text`` holds the UTF-8 of these entries (of models:
+    ``engine/models/content.py``) end to end (m bytes).
+    After a tweet's text come its hashtags, ``tweet_hashtag_bytes`` long, each a line break, ``#`` and the name.
 
-    ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD, USER and ERASE 0; for
-    MODEL_PART and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
+    ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD, UNMUTE_WORD, USER and ERASE
+    0; for MODEL_PART and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
     ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``; for USER it is when the
     account was made (ms), which is no id.
     ``user_id``: who acted; for MENTION and MEDIA_TAG the person named.
     ``context_id``: the feed request an engagement answers (SERVED: the request that served it); for
-    HASHTAG, URL, LABEL, UNLABEL and MUTE_WORD the 64-bit hash of the text; for USER the profile bits; else 0.
+    HASHTAG, URL, LABEL, UNLABEL, MUTE_WORD and UNMUTE_WORD the 64-bit hash of the text; for USER the
+    profile bits; else 0.
     ``value``: seconds for DWELL, score for SERVED, position for IMPRESSION, else 0.
 
     ``original_id``, ``original_author_id`` and ``created_ms`` are 0 as decoded. Before any other room sees the batch,
@@ -159,6 +165,7 @@ class EventBatch(NamedTuple):
     tweet_retweeted_id: NDArray[np.uint64]
     tweet_lang: NDArray[np.uint16]
     tweet_flags: NDArray[np.uint16]
+    tweet_hashtag_bytes: NDArray[np.int32]
     tweet_text_start: NDArray[np.int64]
     tweet_text_bytes: NDArray[np.int32]
     text: NDArray[np.uint8]
@@ -197,6 +204,7 @@ TWEET_COLUMNS: dict[str, np.dtype[np.generic]] = {
     "tweet_retweeted_id": np.dtype(np.uint64),
     "tweet_lang": np.dtype(np.uint16),
     "tweet_flags": np.dtype(np.uint16),
+    "tweet_hashtag_bytes": np.dtype(np.int32),
     "tweet_text_start": np.dtype(np.int64),
     "tweet_text_bytes": np.dtype(np.int32),
 }

@@ -22,7 +22,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import EventBatch, make_batch
+from engine.batch import EventBatch, Kind, make_batch
 from engine.errors import InvariantError
 from engine.kernels.growth import copy_rows
 from engine.kernels.jit import inlined, kernel
@@ -47,6 +47,12 @@ class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 #: Odd multipliers that keep person, subject and kind apart before the one mix (fractional digits of √2, √3 and √5).
 _PERSON, _SUBJECT, _KIND = np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B), np.uint64(0x3C6EF372FE94F82B)
+
+
+#: Kinds of which the name in ``context_id`` is part of what they are about: it stands in for the person that a label
+#: does not have, and for the tweet or person that a muted word is not about.
+_NAMED = np.zeros(256, bool)
+_NAMED[[Kind.LABEL, Kind.UNLABEL, Kind.MUTE_WORD, Kind.UNMUTE_WORD]] = True
 
 
 class Ids(NamedTuple):
@@ -260,7 +266,12 @@ class Deduplication(Bounded):
         ``timestamp_ms`` decides nothing; ``horizon_ms`` reports from it.
         """
         out = np.empty(batch.size, np.bool_)
-        ids = (batch.kind, batch.id, batch.user_id, batch.subject_id)
+        user_id, named = batch.user_id, _NAMED[batch.kind]
+        subject_id = batch.subject_id
+        if named.any():
+            user_id = np.where(named & (user_id == 0), batch.context_id, user_id)
+            subject_id = np.where(named & (subject_id == 0), batch.context_id, subject_id)
+        ids = (batch.kind, batch.id, user_id, subject_id)
         _keep(self._ids, *ids, batch.timestamp_ms, self._shift, out)
         return out
 

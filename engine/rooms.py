@@ -19,6 +19,7 @@ from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
 from engine.lessons import Lessons, LessonsConfig
 from engine.models.specs import ModelsConfig
 from engine.models.state import Models
+from engine.muted_words.state import MutedWords, MutedWordsConfig
 from engine.profiles.state import ProfileRoom, ProfilesConfig
 from engine.room import Bounded, DerivedRoom, Observer
 from engine.signals.state import Signals, SignalsConfig
@@ -36,6 +37,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     entity_graph: EntityGraphConfig = EntityGraphConfig()
     entity_names: EntityNamesConfig = EntityNamesConfig()
     social_graph: SocialGraphConfig = SocialGraphConfig()
+    muted_words: MutedWordsConfig = MutedWordsConfig()
     profiles: ProfilesConfig = ProfilesConfig()
     signals: SignalsConfig = SignalsConfig()
     models: ModelsConfig = ModelsConfig()
@@ -57,6 +59,7 @@ class Rooms:
     entity_graph: EntityGraph
     entity_names: EntityNames
     social_graph: SocialGraph
+    muted_words: MutedWords
     profiles: ProfileRoom
     signals: Signals
     models: Models
@@ -107,6 +110,7 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         entity_graph=EntityGraphConfig(entities_max=size, tweets_max=size, edges_max=4 * size),
         entity_names=EntityNamesConfig(names_max=size, text_bytes_max=64 * size),
         social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
+        muted_words=MutedWordsConfig(people_max=size, words_max=4 * size, words_per_person_max=16),
         profiles=ProfilesConfig(users_max=size),
         signals=SignalsConfig(users_max=size, blocks_max=max(4 * size, 1 << 10)),
         models=ModelsConfig(reputation_users_max=size),

@@ -139,6 +139,12 @@ OPTED_OUT = Rule(
 )
 #: What profiles say against showing a tweet.
 STANDING = (AUTHOR_SUSPENDED, AUTHOR_DEACTIVATED, AUTHOR_UNKNOWN, AUTHOR_PROTECTED, OPTED_OUT)
+MUTED_WORD = Rule(
+    "muted_word",
+    "has a word, phrase or hashtag that the viewer muted, in its own text or in what it retweets, quotes or answers;"
+    " not the viewer's own",
+    _any_bit(Hidden.MUTED_WORD, "hidden"),
+)
 OWN = Rule("own", "the viewer's own, and retweets of it", _own)
 DUPLICATE = Rule(
     "duplicate",

@@ -26,9 +26,9 @@ from engine.tweet_store.acts import Acts
 #: (Typed, because a bare constant would make numba compile a kernel once for every value.)
 CREATED, STUB, DELETED, LISTED = np.int64(1), np.int64(2), np.int64(4), np.int64(8)
 
-#: Columns of ``Tweets.row``: eight totals (``Counter``), then these.
+#: Columns of ``Tweets.row``: eight totals (``Counter``), then these. HASHTAG_BYTES: what follows the text in the ring.
 COUNTERS = 8
-EPOCH, OLDER, NEWER, TEXT_BYTES, LANG, FLAGS, STATE = range(8, 15)
+EPOCH, OLDER, NEWER, TEXT_BYTES, LANG, FLAGS, STATE, HASHTAG_BYTES = range(8, 16)
 ROW = 16
 
 #: Half-lives of each counter.
@@ -363,40 +363,80 @@ def weigh(s: Any, slot: Any) -> Any:
 # --- text ---------------------------------------------------------------------------------------------------------
 
 
+#: A hashtag of a packed tweet in the ring of text: this byte, which UTF-8 never has, and the hash of the name.
+HASH_MARK, HASH_BYTES = 0xFF, 9
+#: So many hashtags of a packed tweet are kept.
+HASHTAGS_MAX = 30
+
+
 @inlined
 def has_text(s: Any, slot: Any) -> Any:
     """Whether the tweet's text is still in the ring."""
     return s.row[slot, TEXT_BYTES] > 0 and s.header[TEXT_HEAD] - s.text_start[slot] <= s.text.shape[0]
 
 
+@inlined
+def lost_text(s: Any, slot: Any) -> Any:
+    """Whether the tweet has text or hashtags that are not in the ring any more."""
+    written = s.row[slot, TEXT_BYTES] > 0 or s.row[slot, HASHTAG_BYTES] > 0
+    return written and s.header[TEXT_HEAD] - s.text_start[slot] > s.text.shape[0]
+
+
 @kernel
 def forget_text(s: Any, slot: Any) -> Any:
     """Overwrite a deleted tweet's text with zeros, unless newer text has overwritten it."""
-    if has_text(s, slot):
+    if not lost_text(s, slot):
         size = s.text.shape[0]
-        for i in range(s.row[slot, TEXT_BYTES]):
+        for i in range(s.row[slot, TEXT_BYTES] + s.row[slot, HASHTAG_BYTES]):
             s.text[(s.text_start[slot] + i) % size] = 0
     s.row[slot, TEXT_BYTES] = 0
+    s.row[slot, HASHTAG_BYTES] = 0
 
 
 @kernel
-def put_text(s: Any, slot: Any, source: Any, start: Any, length: Any) -> Any:
-    """Append a text to the ring; a text larger than the ring is not kept."""
-    size = s.text.shape[0]
-    s.row[slot, TEXT_BYTES] = 0
-    if length > size:
-        s.header[TEXT_TOO_LARGE] += 1
-        return
+def put_text(s: Any, slot: Any, source: Any, start: Any, length: Any, hashtag_bytes: Any) -> Any:
+    """Append a text of ``length`` bytes and the hashtags after it to the ring; what is larger than the ring is lost."""
+    size, whole = s.text.shape[0], length + hashtag_bytes
+    s.row[slot, TEXT_BYTES] = length
+    s.row[slot, HASHTAG_BYTES] = hashtag_bytes
     head = s.header[TEXT_HEAD]
+    if whole > size:
+        s.header[TEXT_TOO_LARGE] += 1
+        s.text_start[slot] = head - size - 1
+        return
     at = head % size
-    first = min(length, size - at)
+    first = min(whole, size - at)
     for i in range(first):
         s.text[at + i] = source[start + i]
-    for i in range(first, length):
+    for i in range(first, whole):
         s.text[i - first] = source[start + i]
     s.text_start[slot] = head
-    s.row[slot, TEXT_BYTES] = length
-    s.header[TEXT_HEAD] = head + length
+    s.header[TEXT_HEAD] = head + whole
+
+
+@kernel
+def put_hashtag(s: Any, slot: Any, name_hash: Any) -> Any:
+    """Add a hashtag of which only the hash is known behind the tweet's text, which moves to the ring's head."""
+    size = s.text.shape[0]
+    kept, tags = np.int64(s.row[slot, TEXT_BYTES]), np.int64(s.row[slot, HASHTAG_BYTES])
+    if lost_text(s, slot) or tags >= HASHTAGS_MAX * HASH_BYTES or kept + tags + HASH_BYTES > size:
+        return
+    start = s.text_start[slot]
+    if tags > 0 and s.text[(start + kept) % size] != HASH_MARK:
+        return
+    head = s.header[TEXT_HEAD]
+    if start + kept + tags != head:
+        # The new place may overwrite the old one from its beginning, never a byte that is still to be moved.
+        for i in range(kept + tags):
+            s.text[(head + i) % size] = s.text[(start + i) % size]
+        start = head
+    end = start + kept + tags
+    s.text[end % size] = HASH_MARK
+    for i in range(HASH_BYTES - 1):
+        s.text[(end + 1 + i) % size] = np.uint8((name_hash >> np.uint64(8 * i)) & np.uint64(255))
+    s.text_start[slot] = start
+    s.row[slot, HASHTAG_BYTES] = tags + HASH_BYTES
+    s.header[TEXT_HEAD] = end + HASH_BYTES
 
 
 def heads_size(tweets_max: int) -> int:

@@ -14,7 +14,6 @@ from engine.tweet_store.arrays import (
     POSITION,
     SIZE,
     STATE,
-    TEXT_BYTES,
     TEXT_HEAD,
     Tweets,
     find_head,
@@ -44,7 +43,7 @@ def grow(target: Tweets, source: Tweets) -> None:
     grow_text(target.text, source.text, written)
     # Text that the smaller ring has overwritten must not look as if the larger ring still had it.
     lost = written - target.text_start[:size] > len(source.text)
-    target.row[:size, TEXT_BYTES][lost] = 0
+    target.text_start[:size][lost] = written - len(target.text) - 1
     _enter_heads(target)
     acts.grow(target.acts, source.acts)
     acts.grow(target.looks, source.looks)

@@ -44,6 +44,7 @@ from engine.tweet_store.arrays import (
     is_retweet,
     link,
     prefetch_id,
+    put_hashtag,
     put_text,
     retweets,
     take_slot,
@@ -54,9 +55,24 @@ from engine.tweet_store.arrays import (
 AHEAD_ROWS = 32
 
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
-UNLABEL, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.FOLLOW), int(Kind.SERVED)
+UNLABEL, HASHTAG, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.HASHTAG), int(Kind.FOLLOW), int(Kind.SERVED)
 #: Flags that an edit cannot change.
 KEPT_FLAGS = int(TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET)
+
+
+@inlined
+def _put_text(s: Any, slot: Any, batch: Any, at: Any) -> Any:
+    """Keep the text and the hashtags of the content at ``at``."""
+    length, hashtag_bytes = np.int64(batch.tweet_text_bytes[at]), np.int64(batch.tweet_hashtag_bytes[at])
+    put_text(s, slot, batch.text, batch.tweet_text_start[at], length, hashtag_bytes)
+
+
+@kernel
+def _name_hashtag(s: Any, batch: Any, row: Any) -> Any:
+    """HASHTAG without a name: keep its hash with the tweet. (The name of any other is with the tweet's text.)"""
+    slot = np.int64(find(s.ids, batch.subject_id[row]))
+    if slot >= 0 and s.row[slot, STATE] & (CREATED | DELETED) == CREATED and s.author_id[slot] == batch.author_id[row]:
+        put_hashtag(s, slot, batch.context_id[row])
 
 
 @inlined
@@ -89,7 +105,7 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
         s.row[slot, FLAGS] = np.int64(batch.tweet_flags[at]) & ~RETWEET_FLAG
         if batch.tweet_retweeted_id[at] != ZERO:
             retweets(s, slot, batch.tweet_retweeted_id[at])
-        put_text(s, slot, batch.text, batch.tweet_text_start[at], np.int64(batch.tweet_text_bytes[at]))
+        _put_text(s, slot, batch, at)
     link(s, slot)
 
 
@@ -104,7 +120,7 @@ def _edit(s: Any, batch: Any, row: Any) -> Any:
     kept = np.int64(s.row[slot, FLAGS]) & KEPT_FLAGS
     s.row[slot, FLAGS] = kept | (np.int64(batch.tweet_flags[at]) & ~KEPT_FLAGS)
     s.row[slot, LANG] = batch.tweet_lang[at]
-    put_text(s, slot, batch.text, batch.tweet_text_start[at], np.int64(batch.tweet_text_bytes[at]))
+    _put_text(s, slot, batch, at)
 
 
 @kernel
@@ -243,6 +259,8 @@ def apply(s: Any, batch: Any) -> Any:
             else:
                 relate(s, batch, np.int64(row))
             continue
+        if code == HASHTAG and batch.payload[row] < 0:
+            _name_hashtag(s, batch, np.int64(row))
         if code > UNLABEL and row > 0 and _same_tweet(batch, row):
             _resolve_as_before(batch, row)
             continue

@@ -14,7 +14,7 @@ from engine.rooms import Rooms
 from engine.social_graph.state import Relation
 from engine.tweet_store.acts import make_acts
 from engine.tweet_store.arrays import make_tweets
-from engine.visibility import kernels, relate, standing
+from engine.visibility import kernels, relate, standing, words
 from engine.visibility.relate import RELATED_MAX, Facts, Related
 
 Ids = NDArray[np.uint64]
@@ -37,6 +37,7 @@ class Hidden(IntFlag):
     AUTHOR_UNKNOWN = int(standing.BIT_UNKNOWN)
     AUTHOR_PROTECTED = int(standing.BIT_PROTECTED)
     OPTED_OUT = int(standing.BIT_OPTED_OUT)
+    MUTED_WORD = int(words.BIT_MUTED_WORD)
 
 
 class Judged(NamedTuple):
@@ -108,7 +109,7 @@ class Visibility:
         self._social_graph = rooms.social_graph
         self._tweet_store = rooms.tweet_store
         self._people_checks: tuple[PeopleCheck, ...] = (BlocksAndMutes(), standing.Standings(rooms.profiles))
-        self._tweet_checks: tuple[TweetCheck, ...] = ()
+        self._tweet_checks: tuple[TweetCheck, ...] = (words.WordsCheck(rooms.muted_words, rooms.tweet_store),)
 
     def judge(self, viewer_id: int, tweet_ids: Ids, buffers: Buffers) -> Judged:
         """Judge tweets (uint64, n; C-contiguous). The result's arrays are good until ``buffers`` are used again here.
@@ -162,5 +163,6 @@ def warm() -> None:
     related = Related(row, row.copy(), np.zeros(1, np.uint64))
     facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64))
     relate.relate(tweets, np.ones(1, np.uint64), related, facts)
+    words.warm()
     kernels.mark_any_bit(bits, 1, row, facts.hidden, np.uint16(1))
     kernels.join_bits(bits, row, bits.copy())

@@ -16,7 +16,7 @@ from engine.models.content import encode_commit, encode_part
 from engine.models.specs import stable_hash
 from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.events import json_types
-from streams.events.ids import country_code, language_code, mix_ids, text_hash, url_hash
+from streams.events.ids import country_code, language_code, mix_ids, text_hash, url_hash, word_hash
 from streams.events.kernels import parse_decimals
 from streams.events.reasons import Reason
 from streams.events.rules import VALUED_TYPES, check_event, evaluation_bytes
@@ -69,6 +69,8 @@ def build_columns(topic: str, events: Sequence[json_types.Event], times_ms_max: 
         return _served(events)  # type: ignore[arg-type]
     if topic == "models":
         return _models(events)
+    if topic == "relationships":
+        return _relationships(events)  # type: ignore[arg-type]
     row_of = _ROWS[topic]
     rows = [row_of(event) for event in events]
     return Columns(_transpose(rows), np.arange(len(rows)))
@@ -139,20 +141,24 @@ def _transpose(rows: list[Row]) -> list[NDArray[Any]]:
     ]
 
 
-def _relationship(event: json_types.Relationship) -> Row:
-    context = text_hash(event.word) if event.word else 0
-    target_id = int(event.target_id)
-    return (
-        _KIND_CODES[event.type],
-        int(event.id),
-        int(event.user_id),
-        target_id,
-        0,
-        event.timestamp_ms,
-        context,
-        0,
-        -1,
-    )
+def _relationships(events: Sequence[json_types.Relationship]) -> Columns:
+    """One row per event; a muted word is in the text."""
+    rows: list[Row] = []
+    payloads: list[tuple[int, ...]] = []
+    texts: list[bytes] = []
+    text_bytes = 0
+    for event in events:
+        context, payload = 0, -1
+        if event.word:
+            word = event.word.encode()
+            context, payload = word_hash(event.word), len(payloads)
+            payloads.append((*_NO_CONTENT, text_bytes, len(word)))
+            texts.append(word)
+            text_bytes += len(word)
+        ids = (int(event.id), int(event.user_id), int(event.target_id))
+        rows.append((_KIND_CODES[event.type], *ids, 0, event.timestamp_ms, context, 0, payload))
+    tweets = _tweet_columns(payloads, texts) if payloads else None
+    return Columns(_transpose(rows), np.arange(len(rows)), tweets)
 
 
 def _served(events: Sequence[json_types.ServedFeed]) -> Columns:
@@ -224,7 +230,7 @@ def _user(event: json_types.User) -> Row:
     return (Kind.USER, int(event.id), int(event.user_id), 0, event.created_ms, event.timestamp_ms, bits, 0, -1)
 
 
-_ROWS: dict[str, Callable[[Any], Row]] = {"relationships": _relationship, "users": _user}
+_ROWS: dict[str, Callable[[Any], Row]] = {"users": _user}
 
 
 def _tweets(events: Sequence[json_types.Event]) -> Columns:
@@ -236,11 +242,11 @@ def _tweets(events: Sequence[json_types.Event]) -> Columns:
     for index, event in enumerate(events):
         before = len(rows)
         if isinstance(event, json_types.Create | json_types.Edit):
-            text = event.text.encode()
+            text, hashtags = event.text.encode(), _hashtags(event)
             rows.append(_content_row(event, len(payloads)))
-            payloads.append((*_payload(event), text_bytes, len(text)))
-            texts.append(text)
-            text_bytes += len(text)
+            payloads.append((*_payload(event), len(hashtags), text_bytes, len(text)))
+            texts += (text, hashtags)
+            text_bytes += len(text) + len(hashtags)
             if isinstance(event, json_types.Create):
                 for row, name in _derived_rows(event):
                     if name:
@@ -283,6 +289,11 @@ def _payload(event: json_types.Create | json_types.Edit) -> tuple[int, ...]:
         reply_to_id, _, quoted_id, retweeted_id = references
         flags |= (reply_to_id and _REPLY) | (quoted_id and _QUOTE) | (retweeted_id and _RETWEET)
     return (*references, language_code(event.lang), flags)
+
+
+def _hashtags(event: json_types.Create | json_types.Edit) -> bytes:
+    """The hashtags that come as a field, as text."""
+    return "".join(f"\n#{name.removeprefix('#')}" for name in event.hashtags).encode() if event.hashtags else b""
 
 
 def _derived_rows(event: json_types.Create) -> Iterator[tuple[Row, bytes]]:

@@ -30,7 +30,11 @@ def _conditions() -> dict[str, Json]:
     target = {"required": ["target_id"], "properties": {"word": False}}
     return {
         "Engagement": {"if": {"properties": {"type": {"enum": sorted(VALUED_TYPES)}}}, "else": zero_value},
-        "Relationship": {"if": {"properties": {"type": {"const": "mute_word"}}}, "then": word, "else": target},
+        "Relationship": {
+            "if": {"properties": {"type": {"enum": sorted(json_types.WORD_TYPES)}}},
+            "then": word,
+            "else": target,
+        },
     }
 
 

@@ -83,6 +83,11 @@ def text_hash(text: str) -> int:
     return hash64(unicodedata.normalize("NFC", plain).removeprefix("#").encode())
 
 
+def word_hash(word: str) -> int:
+    """``text_hash`` of a muted word: the hash of the hashtag of this name, also of a word in full-width letters."""
+    return text_hash(unicodedata.normalize("NFKC", word))
+
+
 @cached("urls", CACHE_BYTES_MAX)
 def url_hash(url: str) -> int:
     """64-bit BLAKE2b of a URL: NFC, scheme and host without case. The path keeps its case: it may name another page.

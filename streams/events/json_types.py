@@ -65,8 +65,12 @@ EngagementType = Literal[
     "report",
 ]
 RelationshipType = Literal[
-    "follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "contact", "mute_word"
+    "follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "contact", "mute_word", "unmute_word"
 ]
+
+
+#: Relationships with a word instead of a person.
+WORD_TYPES = frozenset({"mute_word", "unmute_word"})
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True, gc=False):
@@ -89,7 +93,8 @@ class Engagement(Event, kw_only=True, frozen=True):
 
 
 class Relationship(Event, kw_only=True, frozen=True):
-    """A person's standing towards another (``target_id``), or towards a word (``mute_word`` with ``word``)."""
+    """A person's standing towards another (``target_id``), or towards a word or phrase (``mute_word`` and
+    ``unmute_word`` with ``word``)."""
 
     type: RelationshipType
     user_id: Id

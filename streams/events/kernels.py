@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, Kind
+from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, WORD_KINDS, Kind
 from engine.kernels.jit import inlined, kernel
 from streams.events.json_types import VALUE_MAX
 from streams.events.units import TIMESTAMP_MS_MAX, TIMESTAMP_MS_MIN
@@ -28,10 +28,10 @@ IS_CREATE = 1024
 def _traits() -> NDArray[np.uint16]:
     engagements, relationships, derived = set(ENGAGEMENT_KINDS), set(RELATIONSHIP_KINDS), set(DERIVED_KINDS)
     own = {Kind.CREATE, Kind.DELETE, Kind.HASHTAG, Kind.URL}
-    hashed = {Kind.MUTE_WORD, Kind.HASHTAG, Kind.URL}
+    hashed = {*WORD_KINDS, Kind.HASHTAG, Kind.URL}
     kinds_by_trait = {
-        HAS_SUBJECT: set(Kind) - {Kind.MUTE_WORD},
-        TOWARDS_USER: relationships - {Kind.MUTE_WORD},
+        HAS_SUBJECT: set(Kind) - set(WORD_KINDS),
+        TOWARDS_USER: relationships - set(WORD_KINDS),
         VALUED: {Kind.DWELL, Kind.IMPRESSION},
         NEEDS_AUTHOR: own | derived,
         NO_AUTHOR: relationships,

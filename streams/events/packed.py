@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, Kind
+from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, WORD_KINDS, Kind
 from engine.errors import EventError
 from streams.events import kernels
 from streams.events.columns import Columns
@@ -55,12 +55,12 @@ def _kind_table(*kinds: Kind) -> NDArray[np.bool_]:
     return table
 
 
-#: Kinds that a topic's packed records may have. Events whose content has no fixed width (edits, labels, profiles) are
-#: JSON only.
+#: Kinds that a topic's packed records may have. Events whose content has no fixed width (edits, labels, profiles,
+#: muted words) are JSON only.
 PACKED_KINDS = {
     "engagements": _kind_table(*ENGAGEMENT_KINDS),
     "tweets": _kind_table(Kind.CREATE, Kind.DELETE, *DERIVED_KINDS),
-    "relationships": _kind_table(*RELATIONSHIP_KINDS),
+    "relationships": _kind_table(*(kind for kind in RELATIONSHIP_KINDS if kind not in WORD_KINDS)),
 }
 _FAULT_REASONS = {
     kernels.WRONG_TOPIC: Reason.WRONG_TOPIC,
@@ -146,12 +146,6 @@ def open_record(value: bytes) -> int:
     if zlib.crc32(memoryview(value)[HEADER.size :]) != checksum:
         raise EventError(Reason.BAD_CHECKSUM, "the rows do not match their checksum")
     return int(count)
-
-
-def row_bytes(value: bytes, row: int) -> bytes:
-    """One row of a verified packed record, as it stands there."""
-    start = HEADER.size + row * ROW.itemsize
-    return value[start : start + ROW.itemsize]
 
 
 def decode_rows(

@@ -40,6 +40,8 @@ class Reason(StrEnum):
     BAD_ROW = "bad_row"
     BAD_KEY = "bad_key"
     PIECE_SKIPPED = "piece_skipped"
+    # Found only when the event is applied (engine/muted_words/state.py).
+    TOO_MANY_WORDS = "too_many_words"
     # Reasons about models; most are found only when the event is applied (engine/models/state.py).
     WRONG_DIGEST = "wrong_digest"
     UNKNOWN_MODEL = "unknown_model"
@@ -48,11 +50,6 @@ class Reason(StrEnum):
     OLDER_VERSION = "older_version"
     MISSING_PART = "missing_part"
     MALFORMED_MODEL = "malformed_model"
-    # What one person may have, and what there is room for; found when the event is applied (engine/social_graph).
-    TOO_MANY_FOLLOWS = "too_many_follows"
-    TOO_MANY_BLOCKS = "too_many_blocks"
-    TOO_MANY_MUTES = "too_many_mutes"
-    SOCIAL_GRAPH_FULL = "social_graph_full"
 
 
 #: Exceptions of decoding bad JSON (RecursionError: nested too deeply).

@@ -7,6 +7,7 @@ import msgspec
 
 from engine.errors import EventError
 from engine.models.specs import EVALUATION_BYTES_MAX, PART_BYTES
+from engine.muted_words.folding import WORDS_MAX, words_in
 from streams.events import json_types
 from streams.events.ids import parse_id
 from streams.events.reasons import Reason
@@ -49,11 +50,8 @@ def _check_engagement(event: json_types.Engagement) -> None:
 
 
 def _check_relationship(event: json_types.Relationship) -> None:
-    if event.type == "mute_word":
-        if not event.word:
-            raise EventError(Reason.MISSING_FIELD, "a mute_word needs `word`")
-        if event.target_id != 0:
-            raise EventError(Reason.UNKNOWN_FIELD, "a mute_word has no `target_id`")
+    if event.type in json_types.WORD_TYPES:
+        _check_word(event)
         return
     if event.word:
         raise EventError(Reason.UNKNOWN_FIELD, f"a {event.type} has no `word`")
@@ -61,6 +59,18 @@ def _check_relationship(event: json_types.Relationship) -> None:
         raise EventError(Reason.MISSING_FIELD, f"a {event.type} needs `target_id`")
     if int(event.target_id) == int(event.user_id):
         raise EventError(Reason.SELF_TARGET, f"user and target of a {event.type} are the same")
+
+
+def _check_word(event: json_types.Relationship) -> None:
+    if not event.word:
+        raise EventError(Reason.MISSING_FIELD, f"a {event.type} needs `word`")
+    if event.target_id != 0:
+        raise EventError(Reason.UNKNOWN_FIELD, f"a {event.type} has no `target_id`")
+    words = words_in(event.word)
+    if words == 0:
+        raise EventError(Reason.TEXT_TOO_SHORT, "`word` has no letter, digit or symbol")
+    if words > WORDS_MAX:
+        raise EventError(Reason.TEXT_TOO_LONG, f"`word` has more than {WORDS_MAX} words")
 
 
 def _check_content(event: json_types.Create | json_types.Edit) -> None:

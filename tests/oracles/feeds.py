@@ -26,12 +26,15 @@ from engine.pipeline.stages import Sourcing
 from engine.signals.state import ViewerFlag
 from engine.social_graph.state import Relation
 from engine.state import EngineState
+from tests.oracles.muted_words import occurs
 from tests.oracles.visibility import Tweet as VisibleTweet
 from tests.oracles.visibility import originals_of, stands_for, why_missing
 
 BLOCK = Relation.BLOCKS | Relation.BLOCKED_BY
 MUTE = Relation.MUTES | Relation.MUTED_BY
 Tweet = dict[str, Any]
+#: What viewers have muted, in tests that compare whole feeds; tweet N says "tweet N - 100".
+MUTED_WORDS = {1: ("7", "TWEET 12"), 3: ("tweet 20", "#tweet"), 7: ("5", "6", "33")}
 
 
 class Expected(NamedTuple):
@@ -152,6 +155,9 @@ def _hydrate(state: EngineState, config: HomeMixerConfig, request: Request, twee
     tweet["original"] = tweet_id if "unhydrated" in tweet["missing"] else originals_of(tweets, tweet_id)[-1]
     tweet["original_author"] = tweets[tweet["original"]].author if tweet["original"] in tweets else tweet["author"]
     known = [tweets[at].author for at in stands_for(tweets, tweet_id) if at in tweets]
+    texts = [f"tweet {at - 100}" for at in stands_for(tweets, tweet_id) if at in tweets]
+    muted = any(occurs(word, text) for word in MUTED_WORDS.get(viewer, ()) for text in texts)
+    tweet["muted_word"] = muted and tweet["author"] != viewer
     people = np.array([tweet["author"], *known], np.uint64)
     tweet["relations"] = state.social_graph.relation(viewer, people).tolist()
     asked = {(tweet_id, tweet["author"]), (tweet["original"], tweet["original_author"])}
@@ -236,6 +242,7 @@ def _filters(
         ("blocked", related(BLOCK)),
         ("muted", related(MUTE)),
         ("context_missing", each(lambda t: "context_missing" in t["missing"])),
+        ("muted_word", each(lambda t: t["muted_word"])),
     ]
     named = {*request.exclude, *(original(state, tweet) for tweet in request.exclude)}
     excluded = ("excluded", each(lambda t: {t["id"], t["original"]} & named))

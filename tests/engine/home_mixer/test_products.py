@@ -26,7 +26,7 @@ from engine.pipeline.execute import Unwatched, execute
 from engine.pipeline.scratch import Scratch
 from engine.rooms import small_rooms
 from engine.state import EngineState
-from tests.oracles.feeds import Expected, expected
+from tests.oracles.feeds import MUTED_WORDS, Expected, expected
 
 NOW = 1_760_000_000_000
 HOUR = 3_600_000
@@ -70,6 +70,15 @@ def world(seed: int) -> EngineState:
         make_batch(
             kind=draw_kinds(rng, BONDS, bonds), id=np.arange(1, bonds + 1), user_id=rng.integers(1, PEOPLE, bonds),
             subject_id=rng.integers(1, PEOPLE, bonds), timestamp_ms=np.full(bonds, NOW - 72 * HOUR),
+        )
+    )  # fmt: skip
+    muted = [(user, word.encode()) for user, words in MUTED_WORDS.items() for word in words]
+    ends = np.cumsum([len(word) for _, word in muted])
+    state.apply(
+        make_batch(
+            b"".join(word for _, word in muted), kind=np.full(len(muted), Kind.MUTE_WORD),
+            user_id=[user for user, _ in muted], timestamp_ms=np.full(len(muted), NOW), payload=np.arange(len(muted)),
+            tweet_text_start=ends - [len(word) for _, word in muted], tweet_text_bytes=[len(word) for _, word in muted],
         )
     )  # fmt: skip
     authors = rng.integers(1, PEOPLE - 1, TWEETS)
@@ -203,7 +212,7 @@ def test_the_worlds_meet_every_rule():
                     if cursor is None:
                         break
     assert reasons == {
-        "unhydrated", "blocked", "muted", "context_missing", "own", "too_old", "duplicate", "excluded",
+        "unhydrated", "blocked", "muted", "context_missing", "muted_word", "own", "too_old", "duplicate", "excluded",
         "already_shown", "earlier_page",
         "reply_to_stranger", "reply_without_root",
         "seen", "served", "engaged", "rejected", "author_rejected", "narrowed", "not_selected",

@@ -187,13 +187,16 @@ engagements = _event(
         "value": st.floats(0, 1e9) | st.integers(0, 100),
     }
 )
+words = names.map("w{}".format)
 relationships = _event(
     {
-        "type": st.sampled_from(sorted(set(json_types.type_names(json_types.Relationship)) - {"mute_word"})),
+        "type": st.sampled_from(
+            sorted(set(json_types.type_names(json_types.Relationship)) - {"mute_word", "unmute_word"})
+        ),
         "user_id": st.integers(1, 50).map(str),
         "target_id": st.integers(51, ID_MAX),
     }
-) | _event({"type": st.just("mute_word"), "user_id": wire_ids, "word": names})
+) | _event({"type": st.sampled_from(sorted(json_types.WORD_TYPES)), "user_id": wire_ids, "word": words})
 tweets = (
     _event({"type": st.just("create"), **_TWEET}, {**_CONTENT, **_REFERENCES})
     | _event({"type": st.just("edit"), **_TWEET}, _CONTENT)

@@ -58,7 +58,7 @@ def check_shape(batch: EventBatch) -> None:
             assert column.flags.writeable
     assert batch.text.dtype == np.uint8
     assert batch.text.flags.writeable
-    assert batch.text.size == batch.tweet_text_bytes.sum()
+    assert batch.text.size == batch.tweet_text_bytes.sum() + batch.tweet_hashtag_bytes.sum()
 
 
 def test_engagement_rows(decode_json: DecodeJson) -> None:
@@ -75,7 +75,7 @@ def test_relationship_rows(decode_json: DecodeJson) -> None:
     decoded = decode_json("relationships", SAMPLES["follow"], SAMPLES["mute_word"])
     assert rows_of(decoded.batch) == [
         (Kind.FOLLOW, 5, 1, 2**64 - 1, 0, NOW_MS, 0, 0.0),
-        (Kind.MUTE_WORD, 5, 1, 0, 0, NOW_MS, text_hash("Spoiler"), 0.0),
+        (Kind.MUTE_WORD, 5, 1, 0, 0, NOW_MS, text_hash("Spoiler"), 0.0, *[0] * 7, "spoiler"),
     ]
 
 
@@ -84,20 +84,24 @@ def test_tweet_rows(decode_json: DecodeJson) -> None:
     flags = TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET | TweetFlag.PHOTO | TweetFlag.VIDEO | TweetFlag.LINK
     english, german = language_code("en"), language_code("de")
     assert rows_of(decoded.batch) == [
-        (Kind.CREATE, 5, 9, 70, 9, NOW_MS, 0, 0.0, 60, 50, 40, 30, english, flags, "Dusk 🐦 #Murmuration"),
+        (Kind.CREATE, 5, 9, 70, 9, NOW_MS, 0, 0.0, 60, 50, 40, 30, english, flags, 32, "Dusk 🐦 #Murmuration"),
         # Neither the author's mention of himself nor anything twice.
         (Kind.MENTION, 5, 10, 70, 9, NOW_MS, 0, 0.0),
         (Kind.MEDIA_TAG, 5, 11, 70, 9, NOW_MS, 0, 0.0),
         (Kind.MEDIA_TAG, 5, 12, 70, 9, NOW_MS, 0, 0.0),
         # Names come along, as they were first written.
-        (Kind.HASHTAG, 5, 9, 70, 9, NOW_MS, text_hash("murmuration"), 0.0, *[0] * 6, "Murmuration"),
-        (Kind.HASHTAG, 5, 9, 70, 9, NOW_MS, text_hash("dusk"), 0.0, *[0] * 6, "dusk"),
-        (Kind.URL, 5, 9, 70, 9, NOW_MS, url_hash("https://example.org/A"), 0.0, *[0] * 6, "https://example.org/A"),
-        (Kind.EDIT, 5, 9, 70, 9, NOW_MS, 0, 0.0, 0, 0, 0, 0, german, TweetFlag.VIDEO, "Dawn"),
+        (Kind.HASHTAG, 5, 9, 70, 9, NOW_MS, text_hash("murmuration"), 0.0, *[0] * 7, "Murmuration"),
+        (Kind.HASHTAG, 5, 9, 70, 9, NOW_MS, text_hash("dusk"), 0.0, *[0] * 7, "dusk"),
+        (Kind.URL, 5, 9, 70, 9, NOW_MS, url_hash("https://example.org/A"), 0.0, *[0] * 7, "https://example.org/A"),
+        (Kind.EDIT, 5, 9, 70, 9, NOW_MS, 0, 0.0, 0, 0, 0, 0, german, TweetFlag.VIDEO, 0, "Dawn"),
         (Kind.DELETE, 5, 9, 70, 9, NOW_MS, 0, 0.0),
         (Kind.LABEL, 5, 0, 70, 9, NOW_MS, text_hash("nsfw"), 0.0),
         (Kind.UNLABEL, 5, 0, 70, 9, NOW_MS, text_hash("nsfw"), 0.0),
     ]
+    # Hashtags also come right after the text, where words are looked for.
+    batch, content = decoded.batch, decoded.batch.payload[0]
+    end = batch.tweet_text_start[content] + batch.tweet_text_bytes[content]
+    assert batch.text[end : end + 32].tobytes() == b"\n#Murmuration\n#murmuration\n#dusk"
     check_shape(decoded.batch)
     assert decoded.record_row_counts.tolist() == [7, 1, 1, 1, 1]
 

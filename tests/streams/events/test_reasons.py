@@ -132,7 +132,8 @@ def test_all_json_reasons_are_shown_above() -> None:
         Reason.PIECE_SKIPPED,
         # Of a record without a value (test_decode.py).
         Reason.BAD_KEY,
-        # When they are applied (tests/engine/models).
+        # When they are applied (tests/engine/muted_words, tests/engine/models).
+        Reason.TOO_MANY_WORDS,
         Reason.UNKNOWN_MODEL,
         Reason.FOREIGN_SCHEMA,
         Reason.MODEL_TOO_LARGE,
