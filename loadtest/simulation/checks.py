@@ -45,7 +45,8 @@ class Reader:
         found = [partition[offset] for offset in range(run.first, run.last + 1) if offset in partition]
         if len(found) != run.count or not found or (found[0].offset, found[-1].offset) != (run.first, run.last):
             raise CheckError(f"{run} is not what the log has: {len(found)} records")
-        return Records(*run.partition, *map(list, zip(*found, strict=True)))
+        offsets, append_ms, formats, keys, values = map(list, zip(*found, strict=True))
+        return Records(*run.partition, offsets, append_ms, formats, keys, values)
 
 
 class Horizon:

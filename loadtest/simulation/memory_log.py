@@ -340,5 +340,6 @@ class MemoryTail(Tail):
                 continue
             records_max -= len(records)
             self._positions[where] = records[-1].offset + 1
-            runs.append(Records(where.topic, where.partition, *map(list, zip(*records, strict=True))))
+            offsets, append_ms, formats, keys, values = map(list, zip(*records, strict=True))
+            runs.append(Records(where.topic, where.partition, offsets, append_ms, formats, keys, values))
         return runs

@@ -27,6 +27,7 @@ from streams.durable.segment import (
     PartitionNote,
     Run,
     SkipNote,
+    TimesNote,
     decode_header,
     encode_header,
     encode_run,
@@ -35,6 +36,7 @@ from streams.durable.segment import (
     whole_entry_after,
 )
 from streams.log.interface import TopicPartition
+from streams.log.record_times import Settled
 
 __all__ = ["Entry", "Gap", "Journal", "JournalError", "JournalState", "Run"]
 
@@ -120,10 +122,10 @@ class Journal:
 
     # Writing
 
-    def append(self, runs: Sequence[Run]) -> int:
+    def append(self, runs: Sequence[Run], settled: Sequence[Settled] = ()) -> int:
         """Write the next version's entry, with one write; returns the version.
 
-        A new partition begins at its first run.
+        A new partition begins at its first run. ``settled``: the times taken for doubted append times of the records.
 
         Raises:
             ValueError: no runs, or a run that begins before its partition's position or is no range.
@@ -148,7 +150,10 @@ class Journal:
                 raise ValueError(f"{run} does not fit: {partition} stands at {positions[slot]}")
             positions[slot] = last + 1
             body += encode_run(slot, count, skipped, longer)
+        if settled or cursor.settled:  # a note of an entry that could not be written must not stand for this one
+            self._write_note(TimesNote([(*known.partition, known.offset, known.time_ms) for known in settled]))
         self._write(*seal(body, cursor.crc, note=False))
+        cursor.settled = ()
         cursor.positions = positions
         cursor.entry_end = cursor.offset
         cursor.version += 1

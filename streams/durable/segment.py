@@ -13,6 +13,7 @@ import msgspec
 
 from engine.errors import MurmurationError
 from streams.log.interface import TopicPartition
+from streams.log.record_times import Settled
 
 MAGIC = b"MURMJRNL"
 FORMAT = 1
@@ -35,10 +36,11 @@ class Run(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """The records that one version applied: whole runs, in this order."""
+    """The records that one version applied: whole runs, in this order, and the times taken for doubted append times."""
 
     version: int
     runs: tuple[Run, ...]
+    settled: tuple[Settled, ...] = ()
 
 
 class Gap(NamedTuple):
@@ -113,7 +115,13 @@ class SkipNote(msgspec.Struct, array_like=True, tag="skip"):
     version: int
 
 
-Note = PartitionNote | IncarnationNote | ModelsNote | GapNote | SkipNote
+class TimesNote(msgspec.Struct, array_like=True, tag="times"):
+    """The times taken for doubted append times of the next entry's records: topic, partition, offset, ms each."""
+
+    settled: list[tuple[str, int, int, int]]
+
+
+Note = PartitionNote | IncarnationNote | ModelsNote | GapNote | SkipNote | TimesNote
 _notes: msgspec.msgpack.Decoder[Note] = msgspec.msgpack.Decoder(Note)
 _headers = msgspec.msgpack.Decoder(_Header)
 
@@ -136,6 +144,8 @@ class Cursor:
         self.crc = 0
         #: Where the last version's entry ends; notes may follow it.
         self.entry_end = 0
+        #: What the next entry's ``settled`` will be.
+        self.settled: tuple[Settled, ...] = ()
 
     def state(self) -> JournalState:
         """The journal's state at this place."""
@@ -154,6 +164,8 @@ class Cursor:
                 self.begun.append((self.version, number))
             case ModelsNote(models):
                 self.models = models
+            case TimesNote(settled):
+                self.settled = tuple(Settled(TopicPartition(t, n), offset, ms) for t, n, offset, ms in settled)
             case SkipNote(version):
                 self.skipped.append(version)
             case GapNote(topic, number, position, earliest):
@@ -293,7 +305,8 @@ def read(data: bytes, cursor: Cursor, name: str) -> Iterator[Entry | Gap]:
             cursor.version += 1
             cursor.offset = cursor.entry_end = offset = stop + 4
             cursor.crc = crc
-            yield Entry(cursor.version, tuple(runs))
+            settled, cursor.settled = cursor.settled, ()
+            yield Entry(cursor.version, tuple(runs), settled)
     except (IndexError, msgspec.ValidationError) as error:
         raise JournalError(f"{name}: byte {offset}: not an entry that this program writes ({error})") from None
 

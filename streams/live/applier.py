@@ -18,6 +18,7 @@ from streams.events.dead_letters import DeadLetter, passed_over
 from streams.events.decode import Decoded, Decoder
 from streams.events.json_types import APPLIED_TOPICS, KIND_BY_TYPE, TOPIC_BY_TYPE
 from streams.log.interface import TopicPartition
+from streams.log.record_times import settled_of
 from streams.ordering.pieces import Piece, runs_of
 from streams.ordering.proposals import events_only
 from streams.reading.metrics import EngineMetrics
@@ -133,7 +134,7 @@ class Applier:
 
     def _note(self, piece: Piece) -> None:
         assert self.journal is not None
-        version = self.journal.append(runs_of(piece))
+        version = self.journal.append(runs_of(piece), settled_of(piece))
         if version != self.state.version + 1:
             raise InvariantError(f"the journal is at version {version}, the state at {self.state.version}")
         if self._sync_always:

@@ -48,7 +48,9 @@ class NewRecord(msgspec.Struct, frozen=True, gc=False):
 class Records(msgspec.Struct, frozen=True):
     """Records read from one partition, in offset order, as parallel lists (offsets may have gaps).
 
-    ``append_ms`` is the log's own time of the append (ms since the epoch), not the event's.
+    ``append_ms`` is the log's own time of the append (ms since the epoch), not the event's. ``doubted`` has the offsets
+    of records whose time a producer claimed and that cannot be true (``record_times``); it may have offsets of other
+    records of the partition, too.
     """
 
     topic: str
@@ -58,6 +60,7 @@ class Records(msgspec.Struct, frozen=True):
     formats: list[Format]
     keys: list[bytes]
     values: list[bytes]
+    doubted: frozenset[int] = frozenset()
 
 
 class LogError(MurmurationError):

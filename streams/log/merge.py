@@ -6,7 +6,7 @@ and released only up to the append time that every partition with more records h
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from streams.log.interface import Records, TopicPartition
 
 #: Bytes that a record costs beside its key and value: Python objects and their places in lists (measured: 184).
 _RECORD_BYTES = 184
+#: Earlier than every time.
+_NO_TIME = -(1 << 62)
 
 
 class _Chunk:
@@ -46,12 +48,14 @@ class TimeMerge:
         """Merge one more partition from now on."""
         self._chunks[partition] = deque()
         self._bytes[partition] = 0
-        self._newest_ms[partition] = -(1 << 62)
+        self._newest_ms[partition] = _NO_TIME
 
     def push(self, run: Records) -> None:
         """Buffer a run that follows what was buffered of its partition."""
         partition = TopicPartition(run.topic, run.partition)
         times = np.array(run.append_ms, np.int64)
+        if run.doubted:  # such a record is released with the one before it
+            times[[offset in run.doubted for offset in run.offsets]] = _NO_TIME
         times[0] = max(int(times[0]), self._newest_ms[partition])
         np.maximum.accumulate(times, out=times)
         self._newest_ms[partition] = int(times[-1])
@@ -132,5 +136,13 @@ def held_bytes(run: Records) -> int:
 
 def slice_records(run: Records, first: int, last: int) -> Records:
     """Records ``first`` (inclusive) to ``last`` (exclusive) of a run."""
-    columns: Sequence[Sequence[object]] = (run.offsets, run.append_ms, run.formats, run.keys, run.values)
-    return Records(run.topic, run.partition, *[column[first:last] for column in columns])  # type: ignore[arg-type]
+    return Records(
+        run.topic,
+        run.partition,
+        run.offsets[first:last],
+        run.append_ms[first:last],
+        run.formats[first:last],
+        run.keys[first:last],
+        run.values[first:last],
+        run.doubted,
+    )

@@ -1,10 +1,12 @@
 """A node's own order: first the entries of its journal, then the log as it is read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from config.serving import IngestConfig
 from streams.durable.journal import Entry, Run
 from streams.log.interface import Records, Tail, TopicPartition
+from streams.log.record_times import settle, settled_again
 from streams.ordering.pieces import Piece, Pieces, cut
 from streams.ordering.waiting import ReplayError, Waiting
 
@@ -45,7 +47,8 @@ class Replay:
                     break
                 await self._read(missing)
                 continue
-            pieces.append([self._take(run) for run in self._entry.runs])
+            settled = self._entry.settled
+            pieces.append([settled_again(self._take(run), settled) for run in self._entry.runs])
             self._entry = None
         return pieces
 
@@ -75,12 +78,25 @@ class Replay:
         return records
 
 
+def wall_clock_ms() -> int:
+    """The time of this machine."""
+    return int(time.time() * 1000)
+
+
 class OwnOrder:
     """Pieces in the order in which this node reads the log; after a restart, the journal's entries come first."""
 
-    def __init__(self, tail: Tail, config: IngestConfig, entries: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self,
+        tail: Tail,
+        config: IngestConfig,
+        entries: Iterable[Entry] = (),
+        *,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
         self._tail = tail
         self._config = config
+        self._now_ms = now_ms
         self._replay: Replay | None = Replay(iter(entries), tail, config)
 
     async def next(self) -> Pieces:
@@ -91,9 +107,12 @@ class OwnOrder:
                 return Pieces(pieces, journaled=True)
             left, self._replay = self._replay.left(), None
             if left:
-                return Pieces(list(cut(left, config.batch_events_max)), journaled=False)
+                return self._cut(left)
         runs = await self._tail.poll(records_max=config.poll_records_max, timeout_s=config.poll_timeout_s)
-        return Pieces(list(cut(runs, config.batch_events_max)), journaled=False)
+        return self._cut(runs)
+
+    def _cut(self, runs: Sequence[Records]) -> Pieces:
+        return Pieces(list(cut(settle(runs, self._now_ms()), self._config.batch_events_max)), journaled=False)
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:

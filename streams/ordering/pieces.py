@@ -106,9 +106,16 @@ def join(runs: Sequence[Records]) -> Records:
     """Runs of one partition, in offset order, as one."""
     if len(runs) == 1:
         return runs[0]
-    columns = ("offsets", "append_ms", "formats", "keys", "values")
-    joined = ([value for run in runs for value in getattr(run, column)] for column in columns)
-    return Records(runs[0].topic, runs[0].partition, *joined)
+    return Records(
+        runs[0].topic,
+        runs[0].partition,
+        [offset for run in runs for offset in run.offsets],
+        [append_ms for run in runs for append_ms in run.append_ms],
+        [form for run in runs for form in run.formats],
+        [key for run in runs for key in run.keys],
+        [value for run in runs for value in run.values],
+        frozenset().union(*(run.doubted for run in runs)),
+    )
 
 
 def runs_of(piece: Piece) -> list[Run]:

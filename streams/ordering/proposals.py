@@ -11,6 +11,7 @@ import msgspec
 
 from streams.events.json_types import APPLIED_TOPICS
 from streams.log.interface import Format, NewRecord, Records, TopicPartition
+from streams.log.record_times import Settled
 
 #: The one partition of the topic.
 ORDER: Final = TopicPartition("order", 0)
@@ -46,12 +47,19 @@ class Genesis(msgspec.Struct, tag="genesis", forbid_unknown_fields=True, frozen=
         return {TopicPartition(topic, partition): offset for topic, partition, offset in self.start}
 
 
-class Proposal(msgspec.Struct, tag="proposal", forbid_unknown_fields=True, frozen=True, gc=False):
+class Proposal(msgspec.Struct, tag="proposal", forbid_unknown_fields=True, omit_defaults=True, frozen=True, gc=False):
     """The runs that a node wants to make the line's next version."""
 
     line: str
     node: int
     runs: tuple[ProposedRun, ...]
+    #: The times that the node took for doubted append times: topic, partition, offset, ms each.
+    times: tuple[tuple[str, int, int, int], ...] = ()
+
+    @property
+    def settled(self) -> tuple[Settled, ...]:
+        """The times that stand for doubted append times."""
+        return tuple(Settled(TopicPartition(topic, number), offset, ms) for topic, number, offset, ms in self.times)
 
     def sound(self) -> bool:
         """Whether the proposal is well formed: one run per partition, of topics that make the state."""

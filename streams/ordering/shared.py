@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from streams.log.interface import Records, TopicPartition
 from streams.log.merge import slice_records
+from streams.log.record_times import settle, settled_again, settled_of
 from streams.ordering.pieces import Piece, arrange, cut, runs_of
 from streams.ordering.proposals import ORDER, Proposal, ProposedRun, decode
 from streams.ordering.waiting import Waiting
@@ -89,20 +90,26 @@ class SharedOrder:
             return None
         proposal, record = self._queue.popleft()
         self._taken |= {run.where: run.last + 1 for run in proposal.runs}
-        return arrange([*(self.waiting.take(run.where, run.last, run.count) for run in proposal.runs), record])
+        settled = proposal.settled
+        taken = (self.waiting.take(run.where, run.last, run.count) for run in proposal.runs)
+        return arrange([*(settled_again(run, settled) for run in taken), record])
 
-    def propose(self, pieces_max: int) -> list[Proposal]:
-        """Proposals of the waiting records as the next versions; empty until all ordered pieces are taken."""
+    def propose(self, pieces_max: int, now_ms: int) -> list[Proposal]:
+        """Proposals of the waiting records as the next versions; empty until all ordered pieces are taken.
+
+        ``now_ms`` is taken for append times that cannot be true.
+        """
         if not self.unordered:
             return []
         proposals = []
         ordered = dict(self._ordered)
-        for piece in islice(cut(self.waiting.all(), self._rows_max), pieces_max):
+        for piece in islice(cut(settle(self.waiting.all(), now_ms), self._rows_max), pieces_max):
             runs = []
             for partition, _, last, count in runs_of(piece):
                 runs.append(ProposedRun(*partition, ordered.get(partition, 0), last, count))
                 ordered[partition] = last + 1
-            proposals.append(Proposal(self.line, self.node, tuple(runs)))
+            times = tuple((*known.partition, known.offset, known.time_ms) for known in settled_of(piece))
+            proposals.append(Proposal(self.line, self.node, tuple(runs), times))
         return proposals
 
     def settled(self, partition: TopicPartition) -> bool:

@@ -10,6 +10,7 @@ from config.serving import IngestConfig, LogConfig
 from streams.durable.journal import Entry
 from streams.log.interface import EventLog, Records, Tail, TopicPartition
 from streams.ordering.metrics import OrderMetrics
+from streams.ordering.own import wall_clock_ms
 from streams.ordering.pieces import Piece, Pieces, runs_of
 from streams.ordering.proposals import ORDER, encode
 from streams.ordering.shared import SharedOrder
@@ -233,6 +234,6 @@ class SharedSource:
 
     async def _propose(self) -> int:
         """Append proposals; returns the offset after the last one."""
-        proposals = self._order.propose(_PROPOSALS_MAX)
+        proposals = self._order.propose(_PROPOSALS_MAX, wall_clock_ms())
         placed = await self._log.append(ORDER.topic, [encode(proposal) for proposal in proposals])
         return placed[-1][1] + 1

@@ -24,6 +24,7 @@ from streams.log.interface import (
 from streams.log.kafka.client import KafkaClient, describe, start, stop
 from streams.log.kafka.options import KafkaOptions
 from streams.log.merge import TimeMerge
+from streams.log.record_times import doubted
 
 #: A partition whose buffer holds this much memory is not fetched from.
 _BUFFER_BYTES_MAX = 2 << 20
@@ -35,6 +36,8 @@ _LOOK_AGAIN_S = 1.0
 _SILENCE_S = 5.0
 #: After that every poll makes a new consumer; the poll waits at least this long for it before it fails.
 _RECONNECT_S = 1.0
+#: Kafka's number for times that the broker gave.
+_LOG_APPEND_TIME = 1
 
 
 class KafkaTail(Tail):
@@ -177,7 +180,7 @@ class KafkaTail(Tail):
             raise LogError(f"log kafka://{self._options.servers}: {describe(error)}") from error
         for kafka, messages in fetched.items():
             partition = self._own[kafka]
-            self._merge.push(_records(partition, messages))
+            self._merge.push(_records(partition, messages, int(time.time() * 1000)))
             self._fetched[partition] = messages[-1].offset + 1
             self._held_since.pop(partition, None)
 
@@ -253,7 +256,8 @@ class KafkaTail(Tail):
         self._silent_since = None
 
 
-def _records(partition: TopicPartition, messages: Sequence[ConsumerRecord[Any, Any]]) -> Records:
+def _records(partition: TopicPartition, messages: Sequence[ConsumerRecord[Any, Any]], now_ms: int) -> Records:
+    claimed = [m for m in messages if m.timestamp_type != _LOG_APPEND_TIME]
     return Records(
         partition.topic,
         partition.partition,
@@ -262,6 +266,7 @@ def _records(partition: TopicPartition, messages: Sequence[ConsumerRecord[Any, A
         [_format(m.headers) if m.headers else Format.JSON for m in messages],
         [m.key or b"" for m in messages],
         [m.value or b"" for m in messages],
+        doubted([m.offset for m in claimed], [m.timestamp for m in claimed], now_ms),
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from config.schema import Config
 from config.serving import LogConfig
@@ -226,6 +226,29 @@ async def test_records_of_other_producers_are_read(config: LogConfig, kafka: str
             (b"tombstone", b"", Format.JSON),
             (b"", b"packed", Format.PACKED),
         ]
+
+
+async def test_times_that_producers_claim_are_doubted_and_those_of_the_broker_are_not(config, kafka, helpers):
+    later_ms = 7_226_582_400_000  # 2199
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    claimed = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+    await admin.create_topics([NewTopic(f"{config.topic_prefix}a", 1, 1, topic_configs=claimed)])
+    await admin.close()
+    async with open_log(config) as log:
+        await log.ensure_topics({"a": 1, "b": 1})
+        producer = AIOKafkaProducer(bootstrap_servers=kafka)
+        await producer.start()
+        for topic in ("a", "b"):
+            for time_ms in (int(time.time() * 1000), later_ms, 0):
+                await producer.send_and_wait(config.topic_prefix + topic, b"x", timestamp_ms=time_ms)
+        await producer.stop()
+        async with await log.tail({TopicPartition("a", 0): 0, TopicPartition("b", 0): 0}) as tail:
+            runs = await helpers.drain(tail, 6)
+    by_topic = {topic: [run for run in runs if run.topic == topic] for topic in ("a", "b")}
+    assert [t for run in by_topic["a"] for t in run.append_ms][1:] == [later_ms, 0]
+    assert set().union(*(run.doubted for run in by_topic["a"])) == {1, 2}
+    assert set().union(*(run.doubted for run in by_topic["b"])) == set()
 
 
 async def test_aborted_transactions_are_not_read(config: LogConfig, kafka: str, helpers):

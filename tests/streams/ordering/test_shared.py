@@ -24,12 +24,15 @@ LINE = "0123456789abcdef"
 A, B, C = TopicPartition("engagements", 0), TopicPartition("engagements", 1), TopicPartition("tweets", 0)
 PARTITIONS = (A, B, C)
 ROWS_MAX = 2
+NOW_MS = 1_760_000_000_000
 
 
-def records(where: TopicPartition, offsets: list[int], values: list[bytes] | None = None) -> Records:
+def records(
+    where: TopicPartition, offsets: list[int], values: list[bytes] | None = None, doubted: frozenset[int] = frozenset()
+) -> Records:
     n = len(offsets)
     values = [b"{}"] * n if values is None else values
-    return Records(where.topic, where.partition, offsets, [0] * n, [Format.JSON] * n, [b""] * n, values)
+    return Records(where.topic, where.partition, offsets, [0] * n, [Format.JSON] * n, [b""] * n, values, doubted)
 
 
 @dataclass
@@ -54,7 +57,9 @@ class Node:
     def read_data(self, where: TopicPartition, most: int):
         fresh = [offset for offset in self.log.data[where] if offset >= self.read.get(where, 0)][:most]
         if fresh:
-            self.order.waiting.add([records(where, fresh)])
+            # Every node doubts other append times than the others.
+            doubted = frozenset(offset for offset in fresh if (offset + self.number) % 3 == 0)
+            self.order.waiting.add([records(where, fresh, doubted=doubted)])
             self.read[where] = fresh[-1] + 1
 
     def read_order(self, most: int):
@@ -68,12 +73,12 @@ class Node:
         while (piece := self.order.take()) is not None:
             assert piece[-1].topic == ORDER.topic
             assert sum(len(run.offsets) for run in piece[:-1]) <= ROWS_MAX
-            self.given.append([(run.topic, run.partition, run.offsets) for run in piece])
+            self.given.append([(run.topic, run.partition, run.offsets, run.append_ms) for run in piece])
             for run in piece:
                 self.positions[TopicPartition(run.topic, run.partition)] = run.offsets[-1] + 1
 
     def propose(self, most: int = 3) -> list[bytes]:
-        return [encode(proposal).value for proposal in self.order.propose(most)]
+        return [encode(proposal).value for proposal in self.order.propose(most, now_ms=1000 + self.number)]
 
     def read_all(self):
         for where in PARTITIONS:
@@ -144,7 +149,7 @@ def test_all_nodes_come_to_the_same_pieces_and_one_alone_goes_on(plan, survivor)
         assert node.order.waiting.bytes == 0
         assert all(node.order.settled(where) for where in PARTITIONS)
     for where in PARTITIONS:
-        given_offsets = [o for piece in last.given for *at, offsets in piece if tuple(at) == where for o in offsets]
+        given_offsets = [o for piece in last.given for *at, offsets, _ in piece if tuple(at) == where for o in offsets]
         assert given_offsets == log.data[where]
 
 
@@ -196,17 +201,17 @@ def test_records_that_are_gone_are_no_piece():
 def test_nothing_is_proposed_twice_while_what_is_ordered_was_not_taken():
     order = SharedOrder(LINE, 1, {ORDER: 0}, rows_max=2)
     order.waiting.add([records(A, [0, 1, 2, 3, 4])])
-    first = order.propose(10)
+    first = order.propose(10, NOW_MS)
     assert [[(run.position, run.last, run.count) for run in p.runs] for p in first] == [
         [(0, 1, 2)],
         [(2, 3, 2)],
         [(4, 4, 1)],
     ]
     order.read(records(ORDER, [0], [encode(first[0]).value]))
-    assert order.propose(10) == []
+    assert order.propose(10, NOW_MS) == []
     assert not order.unordered
     order.take()
-    assert order.propose(10) == first[1:]
+    assert order.propose(10, NOW_MS) == first[1:]
 
 
 def test_a_line_names_its_rooms():
