@@ -83,7 +83,7 @@ class EngineState(Rooms):
             return (
                 "the room of profiles is full: people without a profile are not shown; raise rooms.profiles.users_max"
             )
-        return None
+        return self.social_graph.problem
 
     def since(self, room: str) -> Since:
         """From where on this room knows everything that was applied."""

@@ -10,7 +10,8 @@ from engine.reputation.follows import follows_of, without
 from engine.reputation.model import Reputations, encode
 from engine.reputation.page_rank import page_rank
 from engine.reputation.score import scores_of
-from engine.social_graph.arrays import Graph, make_graph
+from engine.social_graph.arrays import Graph
+from engine.social_graph.sizes import make_graph
 
 
 class Computed(NamedTuple):

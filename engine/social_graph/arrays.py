@@ -6,8 +6,9 @@ An entry is the neighbor's index; a removed entry becomes a mark ``-1 - sequence
 binary search finds an edge's place in a list of millions (each probed entry's edge tells its sequence), and follow,
 unfollow and re-follow cost O(log degree).
 
-Edges: one open-addressing table, (source, target) → flags, 8 bytes per slot, linear probing; deletion shifts the
-following entries back.
+Edges: one open-addressing table, (source, target) → flags of what is in force, 8 bytes per slot, linear probing;
+deletion shifts the following entries back. The time of a follow stands beside its slot; the times of blocks, of mutes
+and of what was undone are in ``acts`` (engine/social_graph/acts.py).
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels.id_map import IdMap, make_id_map, remove
+from engine.kernels.id_map import IdMap, remove
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
@@ -24,10 +25,12 @@ from engine.kernels.rng import mix64
 #: (Typed, because a bare constant would make numba compile a kernel once for every value.)
 FOLLOW, BLOCK, MUTE = np.int64(1), np.int64(2), np.int64(4)
 
-#: Columns of ``Graph.users``: five per list, from ``FOLLOWEES_AT`` and from ``FOLLOWERS_AT`` on; then ``INCIDENT``.
+#: Columns of ``Graph.users``: five per list, from ``FOLLOWEES_AT`` and from ``FOLLOWERS_AT`` on; then how many edges
+#: and acts name the user; how many blocks and mutes of the user are in force; how many undone acts of the user are
+#: known, and the rows (+ 1) of the first and the last of them that came.
 START, CLASS, ENTRIES, LIVE, SEQUENCE = range(5)
 FOLLOWEES_AT, FOLLOWERS_AT = np.int64(0), np.int64(5)
-INCIDENT = 10
+INCIDENT, BLOCKING, MUTING, UNDONE, UNDONE_FIRST, UNDONE_LAST = range(10, 16)
 USER_COLUMNS = 16
 
 #: Indices of ``Graph.header``: gauges, then counters.
@@ -36,6 +39,13 @@ USER_COLUMNS = 16
     FOLLOWS_NOW,
     ARENA_TOP,
     ARENA_USED,
+    RESTRICTIONS,
+    ACTS_TOP,
+    ACTS_FREE,
+    UNDONE_NOW,
+    UNDONE_OLDEST,
+    UNDONE_NEWEST,
+    UNKEPT_ALL,
     FOLLOWS,
     UNFOLLOWS,
     BLOCKS,
@@ -43,18 +53,36 @@ USER_COLUMNS = 16
     LIFTED,
     REPEATED,
     ABSENT,
+    LATE,
     CUT_BY_BLOCK,
     REFUSED_SELF,
     REFUSED_BLOCKED,
+    REFUSED_FOLLOWS,
+    REFUSED_BLOCKS,
+    REFUSED_MUTES,
     DROPPED_USERS,
     DROPPED_EDGES,
     DROPPED_LISTS,
+    DROPPED_RESTRICTIONS,
+    FORGOTTEN,
+    UNKEPT,
     WITHOUT_USER,
-) = range(18)
-HEADER_SIZE = 24
+) = range(32)
+HEADER_SIZE = 32
 
 #: Indices of ``Graph.limits``.
-FOLLOW_USERS, FOLLOW_EDGES, ALL_USERS, ALL_EDGES = range(4)
+(
+    FOLLOW_USERS,
+    FOLLOW_EDGES,
+    ALL_USERS,
+    ALL_EDGES,
+    RESTRICTIONS_MAX,
+    UNDONE_MAX,
+    FOLLOWS_EACH,
+    BLOCKS_EACH,
+    MUTES_EACH,
+    UNDONE_EACH,
+) = range(10)
 
 #: Smallest slice (entries) and number of slice sizes: 4, 8, 16, … 4·2**27.
 SLICE_MIN = 4
@@ -68,22 +96,54 @@ FLAG_MASK = np.uint64(7)
 ZERO = np.uint64(0)
 
 
+class Acts(NamedTuple):
+    """When people last blocked, muted or undid something: a pool of rows, and a table that finds them.
+
+    ``keys``: uint64 (rows), ``pair << 3 | flag``, 0 unused. ``ms``: int64 (rows, 3), see ``ON``. ``links``: int32
+    (rows, 4), see ``OLDER``. ``table``: int32 (power of two), row + 1, 0 empty.
+    """
+
+    keys: NDArray[np.uint64]
+    ms: NDArray[np.int64]
+    links: NDArray[np.int32]
+    table: NDArray[np.int32]
+
+
+class Unkept(NamedTuple):
+    """People of whom a block or a mute found no room: what they asked not to see is not fully known.
+
+    ``ids``: person to index. By index: ``others``: uint64 (k, 4), whom they blocked or muted, with ``flags``: uint8
+    (k, 4), 0 unused, and ``ms``: int64 (k, 4); ``more``: uint8 (k), the flags of further ones that did not fit here.
+    """
+
+    ids: IdMap
+    others: NDArray[np.uint64]
+    flags: NDArray[np.uint8]
+    ms: NDArray[np.int64]
+    more: NDArray[np.uint8]
+
+
 class Graph(NamedTuple):
     """All arrays of the room.
 
-    ``ids``: user ids to indices. ``users``: int32 (users, 16), a user's two lists and the number of edges that name the
-    user; zero when unused. ``edges``: uint64 (table), ``pair << 3 | flags``, 0 empty. ``sequences``: int32 (table, 2),
-    an edge's sequence in its source's and its target's list. ``arena``: int32 list entries. ``free``: int64 (28) by
-    slice size, start + 1 of the first free slice (0 none), whose first entry names the next. ``header``: int64 scalars.
-    ``limits``: int64 (4), not state: the most users and edges for follows, then for blocks and mutes.
+    ``ids``: user ids to indices. ``users``: int32 (users, 16), a user's two lists and counts; zero when unused.
+    ``edges``: uint64 (table), ``pair << 3 | flags``, 0 empty. ``sequences``: int32 (table, 2), an edge's sequence in
+    its source's and its target's list. ``follow_ms``: int64 (table), when the newest follow of this edge was; 0 without
+    one. ``arena``: int32 list entries. ``free``: int64 (28) by slice size, start + 1 of the first free slice (0 none),
+    whose first entry names the next. ``acts``: times of blocks and mutes, and of what was undone. ``unkept``: people
+    whose blocks or mutes found no room. ``header``: int64 scalars. ``limits``: int64 (10), not state: the bounds, by
+    the indices above.
     """
 
     ids: IdMap
     users: NDArray[np.int32]
     edges: NDArray[np.uint64]
     sequences: NDArray[np.int32]
+    follow_ms: NDArray[np.int64]
     arena: NDArray[np.int32]
     free: NDArray[np.int64]
+    acts: Acts
+    unkept: Unkept
     header: NDArray[np.int64]
     limits: NDArray[np.int64]
 
@@ -207,10 +267,12 @@ def clear_flag(g: Any, source: Any, target: Any, flag: Any) -> Any:
             g.edges[hole] = g.edges[at]
             g.sequences[hole, 0] = g.sequences[at, 0]
             g.sequences[hole, 1] = g.sequences[at, 1]
+            g.follow_ms[hole] = g.follow_ms[at]
             hole = at
     g.edges[hole] = ZERO
     g.sequences[hole, 0] = 0
     g.sequences[hole, 1] = 0
+    g.follow_ms[hole] = 0
     g.header[EDGES] -= 1
     g.users[source, INCIDENT] -= 1
     g.users[target, INCIDENT] -= 1
@@ -220,7 +282,7 @@ def clear_flag(g: Any, source: Any, target: Any, flag: Any) -> Any:
 
 @kernel
 def release(g: Any, user: Any) -> Any:
-    """Forget a user that no edge names; another user can then get the index."""
+    """Forget a user that no edge and no act names; another user can then get the index."""
     if g.users[user, INCIDENT] > 0:
         return
     trim(g, user, FOLLOWEES_AT)
@@ -358,24 +420,3 @@ def detach(g: Any, user: Any, at: Any, sequence: Any) -> Any:
         record[at + CLASS] = size_class
     elif entries > 2 * live:
         _compact(g, user, at, start)
-
-
-def table_size(edges_max: int) -> int:
-    """Slots of the edge table: the power of two at or above 1.5 · ``edges_max``."""
-    return 1 << max(3, (3 * edges_max // 2 - 1).bit_length())
-
-
-def make_graph(users_max: int, edges_max: int, entries_max: int) -> Graph:
-    """Empty arrays. One eighth of users and edges is reserved for blocks and mutes, so that follows cannot crowd them
-    out."""
-    table = table_size(edges_max)
-    return Graph(
-        ids=make_id_map(users_max),
-        users=np.zeros((users_max, USER_COLUMNS), np.int32),
-        edges=np.zeros(table, np.uint64),
-        sequences=np.zeros((table, 2), np.int32),
-        arena=np.zeros(entries_max, np.int32),
-        free=np.zeros(CLASSES, np.int64),
-        header=np.zeros(HEADER_SIZE, np.int64),
-        limits=np.array([users_max - users_max // 8, edges_max - edges_max // 8, users_max, edges_max]),
-    )

@@ -1,9 +1,10 @@
-"""Copies a smaller social graph's users, edges and lists into a larger graph."""
+"""Copies a smaller social graph's users, edges, lists and acts into a larger graph."""
 
 from typing import Any
 
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.jit import kernel
+from engine.social_graph.acts import enter_act
 from engine.social_graph.arrays import FLAG_BITS, ZERO, Graph, home
 
 
@@ -14,12 +15,17 @@ def grow(target: Graph, source: Graph) -> None:
     copy_rows(target.arena, source.arena)
     target.free[:] = source.free
     target.header[:] = source.header
-    _enter(target, source.edges, source.sequences)
+    for name in ("keys", "ms", "links"):
+        copy_rows(getattr(target.acts, name), getattr(source.acts, name))
+    grow_id_map(target.unkept.ids, source.unkept.ids)
+    for name in ("others", "flags", "ms", "more"):
+        getattr(target.unkept, name)[:] = getattr(source.unkept, name)
+    _enter(target, source.edges, source.sequences, source.follow_ms)
 
 
 @kernel
-def _enter(g: Any, edges: Any, sequences: Any) -> None:
-    """Enter the edges of another table into the empty one of ``g``."""
+def _enter(g: Any, edges: Any, sequences: Any, follow_ms: Any) -> None:
+    """Enter the edges of another table, and the acts in use, into the empty tables of ``g``."""
     mask = g.edges.shape[0] - 1
     for slot in range(edges.shape[0]):
         if edges[slot] != ZERO:
@@ -29,3 +35,7 @@ def _enter(g: Any, edges: Any, sequences: Any) -> None:
             g.edges[at] = edges[slot]
             g.sequences[at, 0] = sequences[slot, 0]
             g.sequences[at, 1] = sequences[slot, 1]
+            g.follow_ms[at] = follow_ms[slot]
+    for row in range(g.acts.keys.shape[0]):
+        if g.acts.keys[row] != ZERO:
+            enter_act(g, row)

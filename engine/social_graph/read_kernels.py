@@ -4,19 +4,36 @@ from typing import Any
 
 import numpy as np
 
+from engine.batch import Kind
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
+from engine.social_graph.acts import unkept_flags
 from engine.social_graph.arrays import (
+    ALL_USERS,
     BLOCK,
+    BLOCKING,
+    BLOCKS_EACH,
+    EDGES,
     ENTRIES,
     FOLLOW,
+    FOLLOW_EDGES,
+    FOLLOW_USERS,
+    FOLLOWEES_AT,
+    FOLLOWS_EACH,
     LIVE,
     MUTE,
+    MUTES_EACH,
+    MUTING,
+    RESTRICTIONS,
+    RESTRICTIONS_MAX,
     START,
+    UNKEPT_ALL,
+    ZERO,
     edge_flags,
     prefetch_edge,
     prefetch_id,
 )
+from engine.social_graph.write_kernels import FULL, TAKEN, TOO_MANY_BLOCKS, TOO_MANY_FOLLOWS, TOO_MANY_MUTES
 
 
 @kernel
@@ -56,12 +73,28 @@ def _bits(g: Any, viewer: Any, other: Any) -> Any:
     return bits | (to & MUTE) << 2 | (back & MUTE) << 3
 
 
-@kernel
-def relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) -> Any:
-    """Write the relation bits between a viewer and others into ``out`` (uint8, n); ``indices`` is int32 (n) scratch.
+@inlined
+def _close(g: Any, viewer_id: Any, other_ids: Any, out: Any) -> None:
+    """Add what is not known to be safe, because a block or a mute found no room: whoever may have been blocked by the
+    viewer, or may have blocked the viewer, counts as blocked; whoever may have been muted, as muted."""
+    if g.unkept.ids.header[0] == 0 and g.header[UNKEPT_ALL] == 0:
+        return
+    everybody = g.header[UNKEPT_ALL] != 0
+    viewer = unkept_flags(g, viewer_id)
+    for i in range(other_ids.shape[0]):
+        if other_ids[i] == ZERO or other_ids[i] == viewer_id:
+            continue
+        if everybody or viewer & BLOCK:
+            out[i] |= np.uint8(BLOCK << 1)
+        if everybody or viewer & MUTE:
+            out[i] |= np.uint8(MUTE << 2)
+        if everybody or unkept_flags(g, other_ids[i]) & BLOCK:
+            out[i] |= np.uint8(BLOCK << 2)
 
-    Separate loops prefetch the table slots, so that the cache misses overlap.
-    """
+
+@kernel
+def _relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) -> Any:
+    """``relation`` by what is kept. Separate loops prefetch the table slots, so that the cache misses overlap."""
     out[:] = 0
     viewer = np.int64(find(g.ids, viewer_id))
     if viewer < 0:
@@ -79,12 +112,63 @@ def relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) -> 
 
 
 @kernel
+def relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) -> Any:
+    """Write the relation bits between a viewer and others into ``out`` (uint8, n); ``indices`` is int32 (n) scratch."""
+    _relation(g, viewer_id, other_ids, indices, out)
+    _close(g, viewer_id, other_ids, out)
+
+
+@kernel
 def relations(g: Any, viewer_id: Any, other_ids: Any, more_ids: Any, indices: Any, out: Any) -> None:
     """Write the relation bits between a viewer and two columns of others (uint64, n) into ``out`` (uint8, (2, n)). A
     user that both columns name in one row is looked up once; ``indices`` is int32 (n) scratch."""
-    relation(g, viewer_id, other_ids, indices, out[0])
+    _relation(g, viewer_id, other_ids, indices, out[0])
     viewer = np.int64(find(g.ids, viewer_id))
     for i in range(other_ids.shape[0]):
         out[1, i] = out[0, i]
         if more_ids[i] != other_ids[i]:
             out[1, i] = _bits(g, viewer, np.int64(find(g.ids, more_ids[i]))) if viewer >= 0 else 0
+    _close(g, viewer_id, other_ids, out[0])
+    _close(g, viewer_id, more_ids, out[1])
+
+
+# --- at the entrance --------------------------------------------------------------------------------------------
+
+_KIND_FOLLOW, _KIND_BLOCK, _KIND_MUTE = int(Kind.FOLLOW), int(Kind.BLOCK), int(Kind.MUTE)
+
+
+@inlined
+def _margin(most: Any) -> Any:
+    """Room that is left for events which were accepted but are not applied yet: a 64th."""
+    return most - (most >> 6)
+
+
+@kernel
+def refusals(g: Any, kind: Any, user_id: Any, subject_id: Any, waiting: Any, out: Any) -> None:
+    """Write into ``out`` (uint8, n) why each event would be refused now; 0 for most.
+
+    ``waiting`` int64 (n): how many events of the same person and kind were accepted but are not applied yet.
+    """
+    for i in range(kind.shape[0]):
+        out[i] = TAKEN
+        code = np.int64(kind[i])
+        if code != _KIND_FOLLOW and code != _KIND_BLOCK and code != _KIND_MUTE:
+            continue
+        source, target = np.int64(find(g.ids, user_id[i])), np.int64(find(g.ids, subject_id[i]))
+        flag = FOLLOW if code == _KIND_FOLLOW else BLOCK if code == _KIND_BLOCK else MUTE
+        if source >= 0 and target >= 0 and edge_flags(g, source, target) & flag:
+            continue
+        if code == _KIND_FOLLOW:
+            have, most, why = int(FOLLOWEES_AT) + LIVE, g.limits[FOLLOWS_EACH], TOO_MANY_FOLLOWS
+            full = g.header[EDGES] >= _margin(g.limits[FOLLOW_EDGES])
+            users_max = _margin(g.limits[FOLLOW_USERS])
+        else:
+            blocks = code == _KIND_BLOCK
+            have, most = BLOCKING if blocks else MUTING, g.limits[BLOCKS_EACH if blocks else MUTES_EACH]
+            why = TOO_MANY_BLOCKS if blocks else TOO_MANY_MUTES
+            full = g.header[RESTRICTIONS] >= _margin(g.limits[RESTRICTIONS_MAX])
+            users_max = _margin(g.limits[ALL_USERS])
+        if (np.int64(g.users[source, have]) if source >= 0 else 0) + waiting[i] >= most:
+            out[i] = why
+        elif full or (min(source, target) < 0 and g.ids.header[0] >= users_max):
+            out[i] = FULL

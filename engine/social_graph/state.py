@@ -13,24 +13,30 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
-from engine.kernels.id_map import id_map_bytes
+from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.room import Room, only_grew
-from engine.social_graph import arrays, growth, read_kernels, write_kernels
+from engine.social_graph import arrays, growth, read_kernels, sizes, write_kernels
 from engine.social_graph.check import check
 
 Ids = NDArray[np.uint64]
 
 
 class SocialGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Capacities. One eighth of users and edges is reserved for blocks and mutes.
+    """Capacities, and what one person may have. One eighth of users and edges is reserved for blocks and mutes.
 
     ``edges_max`` counts pairs (who, whom) with any of follow, block, mute. ``list_entries_max`` bounds the arena of
     the lists: every follow is in two lists, whose slices are powers of two; five entries per follow are plenty.
+    ``…_per_person_max``: one person follows, blocks and mutes at most as many; of what a person undid, as much is
+    remembered in case that an older act comes later. In small rooms a person's share is smaller (``sizes.make_graph``).
     """
 
     users_max: Annotated[int, Meta(ge=2, le=1 << 28)] = 1 << 18
     edges_max: Annotated[int, Meta(ge=2, le=1 << 30)] = 1 << 21
     list_entries_max: Annotated[int, Meta(ge=8, lt=1 << 31)] = 10 << 20
+    follows_per_person_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 10_000
+    blocks_per_person_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 5000
+    mutes_per_person_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 5000
+    undone_per_person_max: Annotated[int, Meta(ge=4, le=1 << 20)] = 1000
 
 
 class Relation(IntEnum):
@@ -44,6 +50,15 @@ class Relation(IntEnum):
     MUTED_BY = 32
 
 
+class Refusal(IntEnum):
+    """Why a follow, a block or a mute is refused."""
+
+    TOO_MANY_FOLLOWS = write_kernels.TOO_MANY_FOLLOWS
+    TOO_MANY_BLOCKS = write_kernels.TOO_MANY_BLOCKS
+    TOO_MANY_MUTES = write_kernels.TOO_MANY_MUTES
+    SOCIAL_GRAPH_FULL = write_kernels.FULL
+
+
 #: Cumulative counters by name.
 COUNTERS = {
     "follows": arrays.FOLLOWS,
@@ -53,37 +68,52 @@ COUNTERS = {
     "blocks_and_mutes_lifted": arrays.LIFTED,
     "repeated": arrays.REPEATED,
     "absent": arrays.ABSENT,
+    "late": arrays.LATE,
     "follows_cut_by_block": arrays.CUT_BY_BLOCK,
     "refused_self": arrays.REFUSED_SELF,
     "refused_blocked": arrays.REFUSED_BLOCKED,
+    "refused_too_many_follows": arrays.REFUSED_FOLLOWS,
+    "refused_too_many_blocks": arrays.REFUSED_BLOCKS,
+    "refused_too_many_mutes": arrays.REFUSED_MUTES,
     "dropped_users_full": arrays.DROPPED_USERS,
     "dropped_edges_full": arrays.DROPPED_EDGES,
     "dropped_lists_full": arrays.DROPPED_LISTS,
+    "dropped_restrictions_full": arrays.DROPPED_RESTRICTIONS,
+    "undone_forgotten": arrays.FORGOTTEN,
+    "blocks_and_mutes_not_kept": arrays.UNKEPT,
     "without_user": arrays.WITHOUT_USER,
 }
 
 
 def social_graph_bytes(config: SocialGraphConfig) -> int:
-    """Bytes of all arrays: 16 per table slot, 64 per user, the id map, 4 per list entry."""
-    users = 4 * arrays.USER_COLUMNS * config.users_max + id_map_bytes(config.users_max)
-    scalars = 8 * (arrays.CLASSES + arrays.HEADER_SIZE)
-    return 16 * arrays.table_size(config.edges_max) + users + 4 * config.list_entries_max + scalars
+    """Bytes of all arrays."""
+    return sizes.graph_bytes(config.users_max, config.edges_max, config.list_entries_max)
 
 
 class SocialGraph(Room):
     """Follow, block and mute edges between users.
 
-    Writers: ``apply``, one thread. Readers hold the read side of the state lock. Nothing is ever evicted: an edge that
-    does not fit is dropped and counted.
+    Writers: ``apply``, one thread. Readers hold the read side of the state lock. What is in force is never evicted: a
+    follow, block or mute that does not fit, or is more than one person may have, is refused by name. A person whose
+    block or mute found no room is noted, and ``relation`` then takes everybody for blocked or muted whom that concerns.
     """
 
     name: ClassVar[str] = "social_graph"
+    layout: ClassVar[int] = 2
     constants: ClassVar[frozenset[str]] = frozenset({"limits"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
     def __init__(self, config: SocialGraphConfig) -> None:
         self.config = config
-        self._graph = arrays.make_graph(config.users_max, config.edges_max, config.list_entries_max)
+        self._graph = sizes.make_graph(
+            config.users_max,
+            config.edges_max,
+            config.list_entries_max,
+            follows_each=config.follows_per_person_max,
+            blocks_each=config.blocks_per_person_max,
+            mutes_each=config.mutes_per_person_max,
+            undone_each=config.undone_per_person_max,
+        )
         super().__init__(self._graph, self._graph.header)
 
     @property
@@ -96,9 +126,71 @@ class SocialGraph(Room):
         """How many follows there are."""
         return int(self._graph.header[arrays.FOLLOWS_NOW])
 
-    def apply(self, batch: EventBatch) -> None:
-        """Apply follow, unfollow, block, unblock, mute and unmute rows in order; other kinds are skipped."""
-        write_kernels.apply(self._graph, batch.kind, batch.user_id, batch.subject_id)
+    def apply(self, batch: EventBatch) -> Effects | None:
+        """Apply follow, unfollow, block, unblock, mute and unmute rows in order; other kinds are skipped.
+
+        Returns:
+            A REFUSED effect for each follow, block and mute that one person may not have or that found no room.
+        """
+        columns = (batch.kind, batch.user_id, batch.subject_id, batch.timestamp_ms)
+        refused = np.empty((batch.size, 2), np.int64)
+        count = write_kernels.apply(self._graph, *columns, refused)
+        if not count:
+            return None
+        return make_effects(
+            [
+                Effect(EffectKind.REFUSED, row, text=f"{self.reason(Refusal(why))}\n{self.explain(Refusal(why))}")
+                for row, why in refused[:count].tolist()
+            ]
+        )
+
+    def refusals(
+        self,
+        kind: NDArray[np.uint8],
+        user_id: Ids,
+        subject_id: Ids,
+        waiting: NDArray[np.int64],
+    ) -> NDArray[np.uint8]:
+        """Why each of n events would be refused if it were applied now: ``Refusal``, 0 for most; changes nothing.
+
+        ``waiting``: how many events of the same person and kind were accepted but are not applied yet. The entrances
+        refuse what is refused here. They refuse by ``SOCIAL_GRAPH_FULL`` a little before the room is full.
+        """
+        out = np.empty(kind.shape[0], np.uint8)
+        read_kernels.refusals(self._graph, kind, user_id, subject_id, waiting, out)
+        return out
+
+    @staticmethod
+    def reason(why: Refusal) -> str:
+        """The stable name of a refusal, for answers and dead letters."""
+        return why.name.lower()
+
+    def explain(self, why: Refusal) -> str:
+        """One line for people."""
+        limits = self._graph.limits
+        if why == Refusal.SOCIAL_GRAPH_FULL:
+            return "the social graph has no room left; raise rooms.social_graph.users_max or edges_max"
+        name, at = {
+            Refusal.TOO_MANY_FOLLOWS: ("follows", arrays.FOLLOWS_EACH),
+            Refusal.TOO_MANY_BLOCKS: ("blocks", arrays.BLOCKS_EACH),
+            Refusal.TOO_MANY_MUTES: ("mutes", arrays.MUTES_EACH),
+        }[why]
+        return f"one person {name} at most {int(limits[at])} people (rooms.social_graph.{name}_per_person_max)"
+
+    @property
+    def problem(self) -> str | None:
+        """Why blocks and mutes cannot be relied on, in one line; None when all is well. Needs no lock."""
+        graph = self._graph
+        header, limits = graph.header, graph.limits
+        people = int(graph.unkept.ids.header[0])
+        if header[arrays.UNKEPT_ALL] or people:
+            many = "more people than can be noted" if header[arrays.UNKEPT_ALL] else f"{people} people"
+            return f"blocks or mutes of {many} found no room in rooms.social_graph; they see no tweets"
+        if header[arrays.RESTRICTIONS] >= limits[arrays.RESTRICTIONS_MAX]:
+            return "no room for further blocks and mutes: raise rooms.social_graph.edges_max"
+        if graph.ids.header[0] >= limits[arrays.ALL_USERS]:
+            return "no room for further people who block or mute: raise rooms.social_graph.users_max"
+        return None
 
     def followees(self, user_id: int, limit: int) -> Ids:
         """Whom the user follows: uint64, newest follow first (in the order of the log), at most ``limit``."""
@@ -137,12 +229,15 @@ class SocialGraph(Room):
         return out
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
-        """Users, edges and list entries."""
+        """Users, edges, list entries; blocks and mutes; undone acts; people whose blocks or mutes found no room."""
         header = self._graph.header
         return {
             "users": (int(self._graph.ids.header[0]), self.config.users_max),
             "edges": (int(header[arrays.EDGES]), self.config.edges_max),
             "list_entries": (int(header[arrays.ARENA_USED]), self.config.list_entries_max),
+            "blocks_and_mutes": (int(header[arrays.RESTRICTIONS]), int(self._graph.limits[arrays.RESTRICTIONS_MAX])),
+            "undone": (int(header[arrays.UNDONE_NOW]), int(self._graph.limits[arrays.UNDONE_MAX])),
+            "people_not_kept": (int(self._graph.unkept.ids.header[0]), sizes.UNKEPT_PEOPLE),
         }
 
     def check(self) -> None:
@@ -155,7 +250,9 @@ class SocialGraph(Room):
 
     def grow_from(self, smaller: "SocialGraph") -> bool:
         """Copy the smaller graph's edges and lists (``Bounded.grow_from``)."""
-        if not only_grew(smaller.config, self.config, capacities=("users_max", "edges_max", "list_entries_max")):
+        capacities = ("users_max", "edges_max", "list_entries_max")
+        rules = [name for name in self.config.__struct_fields__ if name.endswith("_per_person_max")]
+        if not only_grew(smaller.config, self.config, capacities=capacities, rules=rules):
             return False
         growth.grow(self._graph, smaller._graph)
         return True
@@ -169,3 +266,4 @@ def warm() -> None:
     ids = np.array([1, 2], np.uint64)
     graph.relation(1, ids)
     graph.relations(1, ids, ids)
+    graph.refusals(np.zeros(2, np.uint8), ids, ids, np.zeros(2, np.int64))

@@ -8,15 +8,33 @@ from engine.batch import Kind
 from engine.kernels.id_map import find, find_or_add
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
+from engine.social_graph.acts import (
+    FIRST_OFF,
+    LAST_OFF,
+    NEVER,
+    ON,
+    add_act,
+    drop_act,
+    enlist,
+    find_act,
+    in_force,
+    keep_to_bounds,
+    lose,
+    settle,
+    unlist,
+)
 from engine.social_graph.arrays import (
     ABSENT,
     ALL_EDGES,
     ALL_USERS,
     BLOCK,
+    BLOCKING,
     BLOCKS,
+    BLOCKS_EACH,
     CUT_BY_BLOCK,
     DROPPED_EDGES,
     DROPPED_LISTS,
+    DROPPED_RESTRICTIONS,
     DROPPED_USERS,
     EDGES,
     ENTRIES,
@@ -26,14 +44,26 @@ from engine.social_graph.arrays import (
     FOLLOWEES_AT,
     FOLLOWERS_AT,
     FOLLOWS,
+    FOLLOWS_EACH,
     FOLLOWS_NOW,
+    FORGOTTEN,
+    LATE,
     LIFTED,
+    LIVE,
     MUTE,
     MUTES,
+    MUTES_EACH,
+    MUTING,
     REFUSED_BLOCKED,
+    REFUSED_BLOCKS,
+    REFUSED_FOLLOWS,
+    REFUSED_MUTES,
     REFUSED_SELF,
     REPEATED,
+    RESTRICTIONS,
+    RESTRICTIONS_MAX,
     START,
+    UNDONE,
     UNFOLLOWS,
     USER_COLUMNS,
     WITHOUT_USER,
@@ -42,7 +72,6 @@ from engine.social_graph.arrays import (
     append,
     clear_flag,
     detach,
-    edge_flags,
     find_edge,
     home,
     make_room,
@@ -58,6 +87,9 @@ AHEAD_ROWS = 32
 
 KIND_FOLLOW, KIND_MUTE, KIND_UNMUTE = int(Kind.FOLLOW), int(Kind.MUTE), int(Kind.UNMUTE)
 KIND_UNFOLLOW, KIND_BLOCK, KIND_UNBLOCK = int(Kind.UNFOLLOW), int(Kind.BLOCK), int(Kind.UNBLOCK)
+
+#: Why a row is refused.
+TAKEN, TOO_MANY_FOLLOWS, TOO_MANY_BLOCKS, TOO_MANY_MUTES, FULL = range(5)
 
 
 @inlined
@@ -83,79 +115,247 @@ def _fits(g: Any, source: Any, target: Any, users_max: Any, edges_max: Any) -> A
     return True
 
 
+#: What a follow comes to while somebody of the two blocks the other: nothing, now and ever; or nothing unless an
+#: unblock turns out to have come between block and follow; or it holds.
+_SEVERED, _WAITS, _HOLDS = range(3)
+
+
 @kernel
-def _follow(g: Any, user_id: Any, other_id: Any) -> Any:
-    """FOLLOW: add a new edge at the end of both lists."""
+def _beside_blocks(g: Any, source: Any, target: Any, ms: Any) -> Any:
+    """What a follow of this time comes to, as far as the blocks between the two are known."""
+    verdict = _HOLDS
+    for one, other in ((source, target), (target, source)):
+        if g.users[one, BLOCKING] == 0 and g.users[one, UNDONE] == 0:
+            continue
+        row = find_act(g, one, other, BLOCK)
+        if row < 0 or g.acts.ms[row, ON] == NEVER:
+            continue
+        if ms <= g.acts.ms[row, ON]:
+            return _SEVERED
+        if in_force(g, row) or ms < g.acts.ms[row, FIRST_OFF]:
+            verdict = _WAITS
+    return verdict
+
+
+@kernel
+def _follow(g: Any, user_id: Any, other_id: Any, ms: Any) -> Any:
+    """FOLLOW; returns why it is refused."""
     source, target = _index(g, user_id), _index(g, other_id)
+    row = np.int64(-1)
     if source >= 0 and target >= 0:
-        flags = edge_flags(g, source, target)
-        if flags & FOLLOW:
+        slot = find_edge(g, source, target)
+        if slot >= 0 and g.edges[slot] & np.uint64(FOLLOW) != ZERO:
+            g.follow_ms[slot] = max(g.follow_ms[slot], ms)
             g.header[REPEATED] += 1
-            return
-        if (flags | edge_flags(g, target, source)) & BLOCK:
+            return TAKEN
+        if g.users[source, UNDONE] > 0:
+            row = find_act(g, source, target, FOLLOW)
+        if row >= 0 and ms <= g.acts.ms[row, LAST_OFF]:
+            g.header[LATE] += 1
+            return TAKEN
+        verdict = _beside_blocks(g, source, target, ms)
+        if verdict != _HOLDS:
             g.header[REFUSED_BLOCKED] += 1
-            return
-    if not _fits(g, source, target, g.limits[FOLLOW_USERS], g.limits[FOLLOW_EDGES]):
+            if verdict == _WAITS:
+                _wait(g, source, target, row, ms)
+            return TAKEN
+    return _enter_follow(g, user_id, other_id, row, ms)
+
+
+@kernel
+def _wait(g: Any, source: Any, target: Any, row: Any, ms: Any) -> None:
+    """Remember a follow that a block refuses; ``row`` is what is known of follows between the two (-1: nothing)."""
+    if row >= 0:
+        g.acts.ms[row, ON] = max(g.acts.ms[row, ON], ms)
         return
+    row = add_act(g, source, target, FOLLOW)
+    g.acts.ms[row, ON] = ms
+    enlist(g, row)
+    keep_to_bounds(g, source)
+
+
+@kernel
+def _enter_follow(g: Any, user_id: Any, other_id: Any, row: Any, ms: Any) -> Any:
+    """Add a follow at the end of both lists, in the place of what was known before in ``row`` (-1: nothing)."""
+    source, target = _index(g, user_id), _index(g, other_id)
+    if source >= 0 and g.users[source, FOLLOWEES_AT + LIVE] >= g.limits[FOLLOWS_EACH]:
+        g.header[REFUSED_FOLLOWS] += 1
+        return TOO_MANY_FOLLOWS
+    if not _fits(g, source, target, g.limits[FOLLOW_USERS], g.limits[FOLLOW_EDGES]):
+        return FULL
     source, target = _add(g, user_id), _add(g, other_id)
     if not (make_room(g, source, FOLLOWEES_AT) and make_room(g, target, FOLLOWERS_AT)):
         g.header[DROPPED_LISTS] += 1
         trim(g, source, FOLLOWEES_AT)
         release(g, source)
         release(g, target)
-        return
+        return FULL
     slot = add_flag(g, source, target, FOLLOW)
     g.sequences[slot, 0] = append(g, source, FOLLOWEES_AT, target)
     g.sequences[slot, 1] = append(g, target, FOLLOWERS_AT, source)
+    g.follow_ms[slot] = ms
     g.header[FOLLOWS_NOW] += 1
     g.header[FOLLOWS] += 1
+    if row >= 0:
+        unlist(g, row)
+        drop_act(g, row)
+    return TAKEN
 
 
 @kernel
-def _cut_follow(g: Any, source: Any, target: Any) -> Any:
-    """Remove a follow edge; False when there is none."""
-    slot = find_edge(g, source, target)
-    if slot < 0 or g.edges[slot] & np.uint64(FOLLOW) == ZERO:
-        return False
+def _cut_follow(g: Any, source: Any, target: Any, slot: Any) -> Any:
+    """Remove the follow of an edge's slot. Forgets people whom nothing else names."""
     detach(g, source, FOLLOWEES_AT, np.int64(g.sequences[slot, 0]))
     detach(g, target, FOLLOWERS_AT, np.int64(g.sequences[slot, 1]))
     g.sequences[slot, 0] = 0
     g.sequences[slot, 1] = 0
+    g.follow_ms[slot] = 0
     g.header[FOLLOWS_NOW] -= 1
     clear_flag(g, source, target, FOLLOW)
-    return True
 
 
 @kernel
-def _restrict(g: Any, user_id: Any, other_id: Any, flag: Any) -> Any:
-    """BLOCK or MUTE. A block also ends following, both ways."""
+def _unfollow(g: Any, user_id: Any, other_id: Any, ms: Any) -> None:
+    """UNFOLLOW. Of a follow and an unfollow in one millisecond the unfollow holds."""
     source, target = _index(g, user_id), _index(g, other_id)
-    if not _fits(g, source, target, g.limits[ALL_USERS], g.limits[ALL_EDGES]):
-        return
-    source, target = _add(g, user_id), _add(g, other_id)
-    if edge_flags(g, source, target) & flag:
-        g.header[REPEATED] += 1
-        return
-    add_flag(g, source, target, flag)
-    g.header[BLOCKS if flag == BLOCK else MUTES] += 1
+    if source >= 0 and target >= 0:
+        slot = find_edge(g, source, target)
+        if slot >= 0 and g.edges[slot] & np.uint64(FOLLOW) != ZERO:
+            if ms < g.follow_ms[slot]:
+                g.header[LATE] += 1
+                return
+            row = add_act(g, source, target, FOLLOW)
+            g.acts.ms[row, FIRST_OFF] = ms
+            g.acts.ms[row, LAST_OFF] = ms
+            _cut_follow(g, source, target, slot)
+            g.header[UNFOLLOWS] += 1
+            enlist(g, row)
+            keep_to_bounds(g, source)
+            return
+    _note_undo(g, user_id, other_id, FOLLOW, ms)
+
+
+@kernel
+def _recheck_follow(g: Any, source: Any, target: Any) -> None:
+    """Let a follow end, or begin, after what is known of blocks between the two has changed. A row names both."""
+    slot = find_edge(g, source, target)
+    if slot >= 0 and g.edges[slot] & np.uint64(FOLLOW) != ZERO:
+        ms = g.follow_ms[slot]
+        verdict = _beside_blocks(g, source, target, ms)
+        if verdict != _HOLDS:
+            _cut_follow(g, source, target, slot)
+            g.header[CUT_BY_BLOCK] += 1
+            if verdict == _WAITS:
+                _wait(g, source, target, np.int64(-1), ms)
+    elif g.users[source, UNDONE] > 0:
+        row = find_act(g, source, target, FOLLOW)
+        if row >= 0 and g.acts.ms[row, ON] > g.acts.ms[row, LAST_OFF]:
+            ms = g.acts.ms[row, ON]
+            if _beside_blocks(g, source, target, ms) == _HOLDS:
+                _enter_follow(g, g.ids.keys[source], g.ids.keys[target], row, ms)
+
+
+@kernel
+def _recheck_follows(g: Any, source: Any, target: Any, flag: Any) -> None:
     if flag == BLOCK:
-        for cut in (_cut_follow(g, source, target), _cut_follow(g, target, source)):
-            if cut:
-                g.header[CUT_BY_BLOCK] += 1
+        _recheck_follow(g, source, target)
+        _recheck_follow(g, target, source)
 
 
 @kernel
-def _lift(g: Any, user_id: Any, other_id: Any, flag: Any) -> Any:
-    """UNFOLLOW, UNBLOCK or UNMUTE."""
+def _restrict(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> Any:
+    """BLOCK or MUTE; returns why it is refused. A block also ends following, both ways."""
     source, target = _index(g, user_id), _index(g, other_id)
-    if source < 0 or target < 0 or not edge_flags(g, source, target) & flag:
-        g.header[ABSENT] += 1
-    elif flag == FOLLOW:
-        _cut_follow(g, source, target)
-        g.header[UNFOLLOWS] += 1
+    row = find_act(g, source, target, flag) if source >= 0 and target >= 0 else np.int64(-1)
+    if row >= 0:
+        times = g.acts.ms[row]
+        if in_force(g, row):
+            g.header[REPEATED] += 1
+            times[ON] = max(times[ON], ms)
+            return TAKEN
+        if ms < times[LAST_OFF]:
+            g.header[LATE] += 1
+            if ms > times[ON]:
+                times[ON] = ms
+                if times[FIRST_OFF] <= ms:
+                    times[FIRST_OFF] = times[LAST_OFF]
+                _recheck_follows(g, source, target, flag)
+            return TAKEN
+    column = BLOCKING if flag == BLOCK else MUTING
+    if source >= 0 and g.users[source, column] >= g.limits[BLOCKS_EACH if flag == BLOCK else MUTES_EACH]:
+        g.header[REFUSED_BLOCKS if flag == BLOCK else REFUSED_MUTES] += 1
+        return TOO_MANY_BLOCKS if flag == BLOCK else TOO_MANY_MUTES
+    if not _restriction_fits(g, source, target):
+        lose(g, user_id, other_id, flag, ms)
+        return FULL
+    source, target = _add(g, user_id), _add(g, other_id)
+    if row < 0:
+        row = add_act(g, source, target, flag)
     else:
-        clear_flag(g, source, target, flag)
-        g.header[LIFTED] += 1
+        unlist(g, row)
+    g.acts.ms[row, ON] = ms
+    add_flag(g, source, target, flag)
+    g.users[source, column] += 1
+    g.header[RESTRICTIONS] += 1
+    g.header[BLOCKS if flag == BLOCK else MUTES] += 1
+    _recheck_follows(g, source, target, flag)
+    return TAKEN
+
+
+@inlined
+def _restriction_fits(g: Any, source: Any, target: Any) -> Any:
+    """Whether one more block or mute fits; counts a drop if not."""
+    if g.header[RESTRICTIONS] >= g.limits[RESTRICTIONS_MAX]:
+        g.header[DROPPED_RESTRICTIONS] += 1
+        return False
+    return _fits(g, source, target, g.limits[ALL_USERS], g.limits[ALL_EDGES])
+
+
+@kernel
+def _lift(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
+    """UNBLOCK or UNMUTE."""
+    source, target = _index(g, user_id), _index(g, other_id)
+    row = find_act(g, source, target, flag) if source >= 0 and target >= 0 else np.int64(-1)
+    if row < 0 or not in_force(g, row):
+        _note_undo(g, user_id, other_id, flag, ms)
+        return
+    if ms <= g.acts.ms[row, ON]:
+        g.header[LATE] += 1
+        return
+    g.acts.ms[row, FIRST_OFF] = ms
+    g.acts.ms[row, LAST_OFF] = ms
+    g.users[source, BLOCKING if flag == BLOCK else MUTING] -= 1
+    g.header[RESTRICTIONS] -= 1
+    g.header[LIFTED] += 1
+    clear_flag(g, source, target, flag)
+    enlist(g, row)
+    keep_to_bounds(g, source)
+    _recheck_follows(g, source, target, flag)
+
+
+@kernel
+def _note_undo(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
+    """Remember an undo of what does not hold (yet): what it undoes may still come."""
+    g.header[ABSENT] += 1
+    source, target = _index(g, user_id), _index(g, other_id)
+    row = find_act(g, source, target, flag) if source >= 0 and target >= 0 else np.int64(-1)
+    if row >= 0:
+        times = g.acts.ms[row]
+        times[LAST_OFF] = max(times[LAST_OFF], ms)
+        if ms > times[ON] and (times[FIRST_OFF] <= times[ON] or ms < times[FIRST_OFF]):
+            times[FIRST_OFF] = ms
+            _recheck_follows(g, source, target, flag)
+        return
+    new_users = (1 if source < 0 else 0) + (1 if target < 0 else 0)
+    if g.ids.header[0] + new_users > g.limits[FOLLOW_USERS] and new_users > 0:
+        g.header[FORGOTTEN] += 1
+        return
+    source = _add(g, user_id)
+    row = add_act(g, source, _add(g, other_id), flag)
+    g.acts.ms[row, FIRST_OFF] = ms
+    g.acts.ms[row, LAST_OFF] = ms
+    enlist(g, row)
+    keep_to_bounds(g, source)
 
 
 @inlined
@@ -191,12 +391,32 @@ def _prefetch(g: Any, kind: Any, user_id: Any, subject_id: Any, start: Any, end:
 
 
 @kernel
-def apply(g: Any, kind: Any, user_id: Any, subject_id: Any) -> Any:
-    """Apply a batch's relationship rows in order; other kinds are skipped.
+def _act(g: Any, code: Any, user_id: Any, other_id: Any, ms: Any) -> Any:
+    """Apply one relationship row; returns why it is refused."""
+    if code == KIND_FOLLOW:
+        return _follow(g, user_id, other_id, ms)
+    if code == KIND_UNFOLLOW:
+        _unfollow(g, user_id, other_id, ms)
+        return TAKEN
+    flag = BLOCK if code in (KIND_BLOCK, KIND_UNBLOCK) else MUTE
+    refusal = TAKEN
+    if code in (KIND_BLOCK, KIND_MUTE):
+        refusal = _restrict(g, user_id, other_id, flag, ms)
+    else:
+        _lift(g, user_id, other_id, flag, ms)
+    if g.unkept.ids.header[0] > 0 and refusal == TAKEN:
+        settle(g, user_id, other_id, flag, ms)
+    return refusal
 
-    ``kind`` uint8 (n), ``user_id`` and ``subject_id`` uint64 (n). Writes every array of ``g``.
+
+@kernel
+def apply(g: Any, kind: Any, user_id: Any, subject_id: Any, timestamp_ms: Any, refused: Any) -> Any:
+    """Apply a batch's relationship rows in order; other kinds are skipped. Returns how many rows were refused.
+
+    ``kind`` uint8 (n), ``user_id`` and ``subject_id`` uint64 (n), ``timestamp_ms`` int64 (n). ``refused`` int64 (n, 2):
+    receives the refused rows and why. Writes every array of ``g``.
     """
-    ahead = 0
+    ahead = count = 0
     for row in range(kind.shape[0]):
         code = np.int64(kind[row])
         if code < KIND_FOLLOW or code > KIND_UNMUTE:
@@ -209,15 +429,10 @@ def apply(g: Any, kind: Any, user_id: Any, subject_id: Any) -> Any:
             g.header[WITHOUT_USER] += 1
         elif a == b:
             g.header[REFUSED_SELF] += 1
-        elif code == KIND_FOLLOW:
-            _follow(g, a, b)
-        elif code == KIND_UNFOLLOW:
-            _lift(g, a, b, FOLLOW)
-        elif code == KIND_BLOCK:
-            _restrict(g, a, b, BLOCK)
-        elif code == KIND_UNBLOCK:
-            _lift(g, a, b, BLOCK)
-        elif code == KIND_MUTE:
-            _restrict(g, a, b, MUTE)
         else:
-            _lift(g, a, b, MUTE)
+            refusal = _act(g, code, a, b, timestamp_ms[row])
+            if refusal != TAKEN:
+                refused[count, 0] = row
+                refused[count, 1] = refusal
+                count += 1
+    return count

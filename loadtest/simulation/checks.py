@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from config.schema import Config
 from engine.batch import EventBatch
+from engine.social_graph.state import Refusal
 from engine.state import EngineState
 from loadtest.simulation.lineage import Asking, CheckError, Lineage, check_observed, replay
 from loadtest.simulation.memory_log import Broker, Stored
@@ -47,6 +48,10 @@ class Reader:
             raise CheckError(f"{run} is not what the log has: {len(found)} records")
         offsets, append_ms, formats, keys, values = map(list, zip(*found, strict=True))
         return Records(*run.partition, offsets, append_ms, formats, keys, values)
+
+
+#: Why the social graph refuses what is asked of it; its own model is in tests/engine/social_graph.
+_SOCIAL_REASONS = frozenset(why.name.lower() for why in Refusal)
 
 
 class Horizon:
@@ -112,6 +117,7 @@ class Checks:
                 refused = self.models.take(at.decoded.batch, keep)
                 self.models.check(at.version, at.state)
                 letters |= {_place(dead) for dead in at.decoded.dead} | _places(at.piece, at.decoded, refused)
+                letters |= {_place(dead) for dead in at.dead if dead.reason in _SOCIAL_REASONS}
             self.observed += check_observed(lineage.observed, at, asking)
             if (at.version, at.marks) == (lineage.version, len(lineage.marks)):
                 at.state.check()

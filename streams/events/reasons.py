@@ -50,6 +50,11 @@ class Reason(StrEnum):
     OLDER_VERSION = "older_version"
     MISSING_PART = "missing_part"
     MALFORMED_MODEL = "malformed_model"
+    # What one person may have, and what there is room for; found when the event is applied (engine/social_graph).
+    TOO_MANY_FOLLOWS = "too_many_follows"
+    TOO_MANY_BLOCKS = "too_many_blocks"
+    TOO_MANY_MUTES = "too_many_mutes"
+    SOCIAL_GRAPH_FULL = "social_graph_full"
 
 
 #: Exceptions of decoding bad JSON (RecursionError: nested too deeply).

@@ -7,13 +7,15 @@ once.
 """
 
 from collections.abc import Sequence
+from itertools import count, islice
 
 import numpy as np
 
 from engine.effects import EffectKind, Effects
 from streams.events.dead_letters import DeadLetter
 from streams.events.decode import Decoded
-from streams.log.interface import Records
+from streams.events.packed import row_bytes
+from streams.log.interface import Format, Records
 from streams.ordering.proposals import events_only
 
 
@@ -26,23 +28,38 @@ def dead_letters(piece: Sequence[Records], decoded: Decoded, effects: Effects) -
         effects: the effects of applying the piece; kinds other than ``REFUSED`` are ignored.
 
     Returns:
-        The letters of ``decoded``, and one letter per refused event (such events are JSON, one per record); within a
-        partition in log order.
+        The letters of ``decoded``, and one letter per refused event (of a packed batch: per row); within a partition in
+        log order.
     """
     refused = np.flatnonzero(effects.kind == EffectKind.REFUSED)
     if not len(refused):
         return decoded.dead
     places = [(run, i) for run in events_only(list(piece)) for i in range(len(run.offsets))]
-    record_of_row = np.repeat(np.arange(len(decoded.record_row_counts)), decoded.record_row_counts)
+    rows_until = np.cumsum(decoded.record_row_counts)
+    bad_rows: dict[tuple[str, int, int], set[int]] = {}
+    for letter in decoded.dead:
+        if letter.row is not None:
+            bad_rows.setdefault((letter.topic, letter.partition, letter.offset), set()).add(letter.row)
     letters = list(decoded.dead)
     for effect in refused.tolist():
-        run, i = places[int(record_of_row[effects.row[effect]])]
+        record = int(np.searchsorted(rows_until, effects.row[effect], side="right"))
+        run, i = places[record]
+        row, value = None, run.values[i]
+        if run.formats[i] is Format.PACKED:
+            kept = int(effects.row[effect] - rows_until[record] + decoded.record_row_counts[record])
+            row = _row_in_record(kept, bad_rows.get((run.topic, run.partition, run.offsets[i]), set()))
+            value = row_bytes(value, row)
         reason, _, detail = effects.text_of(effect).partition("\n")
         letters.append(
-            DeadLetter(run.topic, run.partition, run.offsets[i], None, reason, detail, run.append_ms[i], run.values[i])
+            DeadLetter(run.topic, run.partition, run.offsets[i], row, reason, detail, run.append_ms[i], value)
         )
     # The tail remembers the greatest offset per partition that has its letter: they must come in order.
     return sorted(letters, key=_place)
+
+
+def _row_in_record(kept: int, bad: set[int]) -> int:
+    """The place in its record of the row that is number ``kept`` without the ``bad`` ones."""
+    return next(islice((row for row in count() if row not in bad), kept, None))
 
 
 def _place(letter: DeadLetter) -> tuple[str, int, int, int]:

@@ -114,7 +114,7 @@ def test_a_derived_room_reads_the_rooms_it_names_as_of_the_end_of_the_piece():
 def test_effects_name_rows_of_the_whole_batch():
     state = echo_state(refuse=5)
     state.apply(favorites([1, 2]))
-    batch = favorites([1, 5, 2, 5, 5], first_id=1)
+    batch = favorites([1, 2, 2, 5, 5])
     applied = state.apply(batch)
     assert applied.keep.tolist() == [False, False, True, True, True]
     assert applied.effects.row.tolist() == [3, 4]

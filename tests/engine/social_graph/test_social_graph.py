@@ -1,11 +1,13 @@
 """The social graph against plain dictionaries and lists, and at its bounds."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.batch import Kind, make_batch
+from engine.batch import EVENT_COLUMNS, Kind, make_batch
 from engine.errors import InvariantError
 from engine.room import restore
 from engine.social_graph.state import Relation, SocialGraph, SocialGraphConfig, social_graph_bytes
@@ -21,26 +23,10 @@ events = st.lists(st.tuples(KINDS, USERS, USERS), max_size=250)
 
 
 class Model:
-    """The documented rules. ``follows`` is in the order of the log."""
+    """The documented rules for events in the order of their times. ``follows`` is in that order."""
 
-    def __init__(self, users_max=1000, edges_max=1000):
-        self.users_max, self.edges_max = users_max, edges_max
-        self.follows, self.restricted, self.dropped = [], set(), 0
-
-    def pairs(self):
-        return set(self.follows) | {(user, other) for user, other, _ in self.restricted}
-
-    def fits(self, user, other, share):
-        pairs = self.pairs()
-        known = {user for pair in pairs for user in pair}
-        new_users = len({user, other} - known)
-        users_max, edges_max = self.users_max, self.edges_max
-        if share:
-            users_max, edges_max = users_max - users_max // 8, edges_max - edges_max // 8
-        fits = not (new_users and len(known) + new_users > users_max)
-        fits = fits and ((user, other) in pairs or len(pairs) < edges_max)
-        self.dropped += not fits
-        return fits
+    def __init__(self):
+        self.follows, self.restricted = [], set()
 
     def blocks_between(self, user, other):
         return {(user, other, "block"), (other, user, "block")} & self.restricted
@@ -55,9 +41,8 @@ class Model:
         elif kind == Kind.FOLLOW:
             if (user, other) in self.follows or self.blocks_between(user, other):
                 return
-            if self.fits(user, other, share=True):
-                self.follows.append((user, other))
-        elif (user, other, FLAG[kind]) not in self.restricted and self.fits(user, other, share=False):
+            self.follows.append((user, other))
+        else:
             self.restricted.add((user, other, FLAG[kind]))
             if kind == Kind.BLOCK:
                 self.follows = [pair for pair in self.follows if pair not in ((user, other), (other, user))]
@@ -71,12 +56,29 @@ class Model:
         return bits | Relation.MUTED_BY * ((other, viewer, "mute") in self.restricted)
 
 
-def batch_of(rows):
+clock = itertools.count(1_760_000_000_000)
+
+
+def batch_of(rows, times=None):
+    """Rows of (kind, user, other); without times each row is a millisecond after everything before it."""
     return make_batch(
         kind=[kind for kind, _, _ in rows],
         user_id=[user for _, user, _ in rows],
         subject_id=[other for _, _, other in rows],
+        timestamp_ms=[next(clock) for _ in rows] if times is None else times,
     )
+
+
+def cut_at(batch, row):
+    """The batch's events up to a row, and the rest."""
+    parts = ({name: getattr(batch, name)[part] for name in EVENT_COLUMNS} for part in (slice(row), slice(row, None)))
+    return [make_batch(**part) for part in parts]
+
+
+def refused_rows(effects):
+    """Refused rows with their reasons."""
+    rows = range(effects.size if effects else 0)
+    return {int(effects.row[i]): effects.text_of(i).partition("\n")[0] for i in rows}
 
 
 def room_bytes(room):
@@ -100,16 +102,17 @@ def assert_same(room, model, users):
 
 
 def ample():
-    return SocialGraph(SocialGraphConfig(users_max=16, edges_max=200, list_entries_max=2000))
+    return SocialGraph(SocialGraphConfig(users_max=16, edges_max=4000, list_entries_max=2000))
 
 
 @settings(deadline=None)
 @given(rows=events, cut=st.integers(0, 250))
 def test_answers_as_the_model_however_the_batch_is_split(rows, cut):
     room, split, model = ample(), ample(), Model()
-    room.apply(batch_of(rows))
-    split.apply(batch_of(rows[:cut]))
-    split.apply(batch_of(rows[cut:]))
+    batch = batch_of(rows)
+    room.apply(batch)
+    for part in cut_at(batch, cut):
+        split.apply(part)
     for row in rows:
         model.apply(*row)
     room.check()
@@ -118,23 +121,39 @@ def test_answers_as_the_model_however_the_batch_is_split(rows, cut):
 
 
 @settings(deadline=None)
-@given(rows=events, users_max=st.integers(2, 9), edges_max=st.integers(2, 20))
-def test_full_tables_drop_what_the_rule_says(rows, users_max, edges_max):
-    room = SocialGraph(SocialGraphConfig(users_max=users_max, edges_max=edges_max, list_entries_max=2000))
-    model = Model(users_max, edges_max)
-    room.apply(batch_of(rows))
-    for row in rows:
-        model.apply(*row)
+@given(rows=events, cut=st.integers(0, 250), users_max=st.integers(2, 9), edges_max=st.integers(2, 60))
+def test_full_tables_refuse_by_name_and_keep_the_rest(rows, cut, users_max, edges_max):
+    room, split = (
+        SocialGraph(SocialGraphConfig(users_max=users_max, edges_max=edges_max, list_entries_max=2000))
+        for _ in range(2)
+    )
+    batch = batch_of(rows)
+    refused = refused_rows(room.apply(batch))
+    first, second = (refused_rows(split.apply(part)) for part in cut_at(batch, cut))
+    assert refused == first | {row + min(cut, len(rows)): why for row, why in second.items()}
+    assert room_bytes(room) == room_bytes(split)
     room.check()
-    assert_same(room, model, range(1, 10))
-    counters = room.counters()
-    assert counters["dropped_users_full"] + counters["dropped_edges_full"] == model.dropped
+    model = Model()
+    for number, row in enumerate(rows):
+        if number in refused:
+            assert row[0] in FLAG
+            assert refused[number] == "social_graph_full"
+        else:
+            model.apply(*row)
+    if not room.problem:
+        assert_same(room, model, range(1, 10))
+    assert {(u, o) for u in range(1, 10) for o in room.followees(u, 99).tolist()} == set(model.follows)
+    for viewer in range(1, 10):
+        bits = room.relation(viewer, np.arange(1, 10, dtype=np.uint64))
+        for other in range(1, 10):
+            asked = model.relation(viewer, other) & ~(Relation.FOLLOWS | Relation.FOLLOWED_BY)
+            assert viewer == other or bits[other - 1] & asked == asked, "a block or mute does not hold"
 
 
 @settings(deadline=None)
 @given(rows=events, entries=st.integers(8, 64))
 def test_a_full_arena_drops_follows_whole_and_stays_consistent(rows, entries):
-    room = SocialGraph(SocialGraphConfig(users_max=16, edges_max=200, list_entries_max=entries))
+    room = SocialGraph(SocialGraphConfig(users_max=16, edges_max=4000, list_entries_max=entries))
     room.apply(batch_of(rows))
     room.check()
     followees = {(user, int(other)) for user in range(1, 10) for other in room.followees(user, 100)}
@@ -163,7 +182,9 @@ def test_a_celebrity_gains_and_loses_followers_in_any_order():
     room.check()
     room.apply(batch_of([(Kind.UNFOLLOW, user, 7) for user in kept]))
     room.check()
-    assert room.fill() == {"users": 0.0, "edges": 0.0, "list_entries": 0.0}
+    usage = room.usage()
+    assert (usage["edges"][0], usage["list_entries"][0]) == (0, 0)
+    assert usage["undone"] == (1 << 11, 1 << 11)
 
 
 def test_a_block_ends_following_and_prevents_it_until_lifted():

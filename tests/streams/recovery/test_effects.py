@@ -3,14 +3,17 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from config.schema import Config
 from config.serving import DurableConfig, LogConfig
+from engine.batch import Kind
 from engine.effects import NO_EFFECTS, Effect, EffectKind, make_effects
 from engine.rooms import RoomsConfig
 from streams.events.dead_letters import decode_dead_letter
 from streams.events.decode import Decoder
+from streams.events.packed import encode_events, make_rows
 from streams.live.wiring import running_engine, wait_applied
 from streams.log.interface import Format, NewRecord, Records, TopicPartition
 from streams.recovery.effects import dead_letters
@@ -54,6 +57,20 @@ def test_a_refused_row_is_the_letter_of_its_record():
         ("no", "really", create(2)),
     ]
     assert letters[0].append_ms == T0 + 5
+
+
+def test_a_refused_row_of_a_packed_batch_is_a_letter_of_that_row():
+    rows = make_rows(5, id=range(1, 6), user_id=1, subject_id=[2, 1, 3, 1, 4], timestamp_ms=T0, kind=int(Kind.MUTE))
+    packed = Records("relationships", 0, [7, 8], [T0, T0], [Format.JSON, Format.PACKED], [b""] * 2, [])
+    packed = msgspec.structs.replace(packed, values=[b"{}", encode_events(rows)])
+    decoded = Decoder(future_ms_max=1000).decode([packed])
+    assert [letter.row for letter in decoded.dead] == [None, 1, 3]
+    effects = make_effects([Effect(EffectKind.REFUSED, row, text="too_many_mutes\n") for row in (0, 2)])
+    letters = dead_letters([packed], decoded, effects)
+    assert [(letter.offset, letter.row) for letter in letters] == [(7, None), (8, 0), (8, 1), (8, 3), (8, 4)]
+    assert [letter.value for letter in letters if letter.reason == "too_many_mutes"] == [
+        rows[0].tobytes(), rows[4].tobytes(),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("folder", ["auto", "none"])
