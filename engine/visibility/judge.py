@@ -13,7 +13,7 @@ from engine.pipeline.scratch import Buffers
 from engine.rooms import Rooms
 from engine.social_graph.state import Relation
 from engine.tweet_store.acts import make_acts
-from engine.tweet_store.arrays import make_tweets
+from engine.tweet_store.arrays import CREATED, DELETED, make_tweets
 from engine.visibility import kernels, relate, standing, words
 from engine.visibility.relate import RELATED_MAX, Facts, Related
 
@@ -144,6 +144,16 @@ class Visibility:
         ids = np.ascontiguousarray(tweet_ids, np.uint64)
         seen: NDArray[np.bool_] = self.judge(viewer_id, ids, Buffers()).hidden == 0
         return seen
+
+    def may_mention(self, viewer_id: int, tweet_ids: Ids) -> NDArray[np.bool_]:
+        """Which tweets (uint64, n) may be named by their ids alone: those that the viewer may see, and those that were
+        never created here, of which nothing is known that could be shown."""
+        ids = np.ascontiguousarray(tweet_ids, np.uint64)
+        judged = self.judge(viewer_id, ids, Buffers())
+        never_created = self._tweet_store.columns(judged.slot).state & np.uint8(CREATED | DELETED) == 0
+        hidden = judged.hidden & ~np.where(never_created, np.uint16(Hidden.UNHYDRATED), np.uint16(0))
+        mentioned: NDArray[np.bool_] = hidden == 0
+        return mentioned
 
     def may_name(self, viewer_id: int, user_ids: Ids) -> NDArray[np.bool_]:
         """Which people (uint64, n) may be named to the viewer, by the checks that judge authors."""

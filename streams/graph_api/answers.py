@@ -68,19 +68,26 @@ def rows(**columns: NDArray[Any] | Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def proofs_by_type(
-    counts: NDArray[np.int32], types: NDArray[np.uint8], user_ids: Ids, names: Names = TYPE_NAMES, **more: NDArray[Any]
+    counts: NDArray[np.int32],
+    types: NDArray[np.uint8],
+    user_ids: Ids,
+    nameable: NDArray[np.bool_],
+    names: Names = TYPE_NAMES,
+    **more: NDArray[Any],
 ) -> list[dict[str, list[Any]]]:
     """Each result's proofs by edge type, in the order given.
 
-    Row ``i`` of ``types`` and ``user_ids`` (n × most) has ``counts[i]`` proofs. A proof is the user's id, or, with
-    ``more`` columns (n × most …), an object of ``user_id`` and these columns.
+    Row ``i`` of ``types`` and ``user_ids`` (n × most) has ``counts[i]`` proofs; those that are not ``nameable``
+    (n × most) are left out. A proof is the user's id, or, with ``more`` columns (n × most …), an object of ``user_id``
+    and these columns.
     """
     proofs: list[dict[str, list[Any]]] = []
     for i, count in enumerate(counts.tolist()):
-        users = id_strings(user_ids[i, :count])
-        found = rows(user_id=users, **{name: column[i, :count] for name, column in more.items()}) if more else users
+        named = np.flatnonzero(nameable[i, :count])
+        users = id_strings(user_ids[i, named])
+        found = rows(user_id=users, **{name: column[i, named] for name, column in more.items()}) if more else users
         proof: dict[str, list[Any]] = {}
-        for code, user in zip(types[i, :count].tolist(), found, strict=True):
+        for code, user in zip(types[i, named].tolist(), found, strict=True):
             proof.setdefault(names[code], []).append(user)
         proofs.append(proof)
     return proofs

@@ -1,7 +1,8 @@
 """How graph queries are answered: each one's look into the state, and the columns of its results.
 
 A look runs under the read side of the state lock. It returns a shape: a function that makes the answer after the lock
-is released.
+is released. Results name only tweets and people that the viewer may be told of (engine/visibility/): the viewer is the
+user for whom a query looks, where it names one, else nobody in particular.
 """
 
 import functools
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import RequestError
 from engine.home_mixer.config import HomeMixerConfig
@@ -31,8 +33,8 @@ from engine.interaction_graph.similarity import CountScratch, SharedTweets, Simi
 from engine.interaction_graph.state import InteractionGraph
 from engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 from engine.pipeline.scratch import Scratch
-from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
+from engine.visibility.judge import Visibility
 from streams.graph_api import queries as q
 from streams.graph_api.answers import (
     TYPE_NAMES,
@@ -107,13 +109,19 @@ def _walk(query: q.Salsa, _: HomeMixerConfig, state: EngineState, scratch: Scrat
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
     found = salsa(graph, query.to_engine(SalsaRequest), scratch.of(SalsaScratch))
     _require_seeds(found.stats.seed_nodes, "neither the user nor any seed")
+    told = Visibility(state).may_mention(query.user, found.tweet_ids)
+    proofs = _told_proofs(query, state, found, told)
 
     def shape() -> Answer:
-        columns: Columns = {"tweet_id": id_strings(found.tweet_ids), "score": found.scores, "visits": found.visits}
+        columns: Columns = {
+            "tweet_id": id_strings(found.tweet_ids[told]),
+            "score": found.scores[told],
+            "visits": found.visits[told],
+        }
         if query.half_life_s:
-            columns["timed_scores"] = found.timed_scores
+            columns["timed_scores"] = found.timed_scores[told]
         if query.proofs:
-            columns["proof"] = proofs_by_type(found.proof_counts, found.proof_types, found.proof_user_ids)
+            columns["proof"] = proofs_by_type(*proofs)
         return Answer(query.shown(), rows(**columns), found.stats._asdict())
 
     return shape
@@ -124,9 +132,10 @@ def _walk_on_subgraph(query: q.SubgraphSalsa, _: HomeMixerConfig, state: EngineS
     """``engine.interaction_graph.subgraph_salsa``."""
     found = salsa_on_subgraph(state.interaction_graph, query.to_engine(SubgraphRequest), scratch.of(SalsaScratch))
     _require_seeds(found.seeds, "neither the user nor any seed")
+    told = Visibility(state).may_mention(query.user, found.tweet_ids)
     return lambda: Answer(
         query.shown(),
-        rows(tweet_id=id_strings(found.tweet_ids), score=found.scores, subgraph_degree=found.degrees),
+        rows(tweet_id=id_strings(found.tweet_ids[told]), score=found.scores[told], subgraph_degree=found.degrees[told]),
         {"seeds": found.seeds, "edges": found.edges, "tweets": found.tweets},
     )
 
@@ -134,14 +143,18 @@ def _walk_on_subgraph(query: q.SubgraphSalsa, _: HomeMixerConfig, state: EngineS
 @_look.register
 def _prove(query: q.Proof, usual: HomeMixerConfig, state: EngineState, _: Scratch) -> Shape:
     """``engine.interaction_graph.queries.social_proof``, of given users or of a user's newest followees."""
+    visibility = Visibility(state)
     people = id_array(query.users)
     if query.user:
         people = state.social_graph.followees(query.user, usual.followees_max)
+    people = people[visibility.may_name(query.user, people)]
     tweets = id_array(query.tweets)
+    tweets = tweets[visibility.may_mention(query.user, tweets)]
     found = social_proof(state.interaction_graph, tweets, people, query.proofs, query.types)
 
     def shape() -> Answer:
-        proofs = proofs_by_type(found.counts, found.types, found.user_ids, time_ms=found.times_ms)
+        everybody = np.ones(found.user_ids.shape, bool)
+        proofs = proofs_by_type(found.counts, found.types, found.user_ids, everybody, time_ms=found.times_ms)
         stats = {"users": len(people), "proofs": int(found.counts.sum())}
         return Answer(query.shown(), rows(tweet_id=id_strings(tweets), proof=proofs), stats)
 
@@ -162,9 +175,11 @@ def _list_edges(query: q.UserEdges | q.TweetEdges, _: HomeMixerConfig, state: En
         unknown = UnknownTweetError(f"{query.tweet} has no edge in the window")
     if not degree:
         raise unknown
+    visibility = Visibility(state)
+    told = visibility.may_mention(0, ids) if isinstance(query, q.UserEdges) else visibility.may_name(0, ids)
 
     def shape() -> Answer:
-        wanted = np.flatnonzero((query.types >> types.astype(np.int64)) & 1)
+        wanted = np.flatnonzero(told & ((query.types >> types.astype(np.int64)) & 1 != 0))
         listed = wanted[: query.limit]
         columns: Columns = {
             other: id_strings(ids[listed]),
@@ -176,11 +191,27 @@ def _list_edges(query: q.UserEdges | q.TweetEdges, _: HomeMixerConfig, state: En
     return shape
 
 
-def _settled(query: AnyCount, graph: InteractionGraph, social_graph: SocialGraph, followees_max: int) -> AnyCount:
+def _nameable(state: EngineState, viewer_id: int, user_ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which people (uint64, any shape) may be named to the viewer."""
+    return Visibility(state).may_name(viewer_id, user_ids.ravel()).reshape(user_ids.shape)
+
+
+def _told_proofs(
+    query: q.Salsa | q.SecondDegreeTweets | q.SecondDegreeUsers, state: EngineState, found: Any, told: NDArray[np.bool_]
+) -> tuple[Any, Any, Any, Any]:
+    """The proofs of the results that may be told, as ``proofs_by_type`` takes them, if any are asked for."""
+    if not query.proofs:
+        return (told,) * 4
+    users = found.proof_user_ids[told]
+    return found.proof_counts[told], found.proof_types[told], users, _nameable(state, query.user, users)
+
+
+def _settled(query: AnyCount, state: EngineState, graph: InteractionGraph, followees_max: int) -> AnyCount:
     """The query with its time and seeds filled in."""
     seeds = query.seeds
     if not seeds and query.user:
-        seeds = dict.fromkeys(social_graph.followees(query.user, followees_max).tolist(), 1.0)
+        followees = state.social_graph.followees(query.user, followees_max)
+        seeds = dict.fromkeys(followees[_nameable(state, query.user, followees)].tolist(), 1.0)
     return msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph), seeds=seeds)
 
 
@@ -188,14 +219,20 @@ def _settled(query: AnyCount, graph: InteractionGraph, social_graph: SocialGraph
 def _count_tweets(query: q.SecondDegreeTweets, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
     """``engine.interaction_graph.second_degree``."""
     graph = state.interaction_graph
-    query = _settled(query, graph, state.social_graph, usual.followees_max)
+    query = _settled(query, state, graph, usual.followees_max)
     found = second_degree(graph, query.to_engine(SecondDegreeRequest), scratch.of(SalsaScratch))
     _require_seeds(found.seeds)
+    told = Visibility(state).may_mention(query.user, found.tweet_ids)
+    proofs = _told_proofs(query, state, found, told)
 
     def shape() -> Answer:
-        columns: Columns = {"tweet_id": id_strings(found.tweet_ids), "score": found.scores, "users": found.users}
+        columns: Columns = {
+            "tweet_id": id_strings(found.tweet_ids[told]),
+            "score": found.scores[told],
+            "users": found.users[told],
+        }
         if query.proofs:
-            columns["proof"] = proofs_by_type(found.proof_counts, found.proof_types, found.proof_user_ids)
+            columns["proof"] = proofs_by_type(*proofs)
         stats = {"seeds": found.seeds, "edges_read": found.edges_read, "tweets": found.tweets}
         return Answer(query.shown(), rows(**columns), stats)
 
@@ -206,7 +243,7 @@ def _count_tweets(query: q.SecondDegreeTweets, usual: HomeMixerConfig, state: En
 def _count_users(query: q.SecondDegreeUsers, usual: HomeMixerConfig, state: EngineState, scratch: Scratch) -> Shape:
     """``engine.interaction_graph.second_degree_users``. The user and the user's followees are left out."""
     graph = state.user_graph
-    query = _settled(query, graph, state.social_graph, usual.followees_max)
+    query = _settled(query, state, graph, usual.followees_max)
     left_out = id_array(query.exclude)
     if query.user:
         followed = state.social_graph.followees(query.user, FOLLOWED_MAX)
@@ -215,12 +252,17 @@ def _count_users(query: q.SecondDegreeUsers, usual: HomeMixerConfig, state: Engi
         graph, query.to_engine(UsersRequest, exclude_user_ids=left_out), scratch.of(SalsaScratch)
     )
     _require_seeds(found.seeds)
+    told = _nameable(state, query.user, found.user_ids)
+    proofs = _told_proofs(query, state, found, told)
 
     def shape() -> Answer:
-        columns: Columns = {"user_id": id_strings(found.user_ids), "score": found.scores, "users": found.users}
+        columns: Columns = {
+            "user_id": id_strings(found.user_ids[told]),
+            "score": found.scores[told],
+            "users": found.users[told],
+        }
         if query.proofs:
-            counts, types, users = found.proof_counts, found.proof_types, found.proof_user_ids
-            columns["proof"] = proofs_by_type(counts, types, users, USER_TYPE_NAMES)
+            columns["proof"] = proofs_by_type(*proofs, USER_TYPE_NAMES)
         stats = {"seeds": found.seeds, "edges_read": found.edges_read, "users": found.counted}
         return Answer(query.shown(), rows(**columns), stats)
 
@@ -233,7 +275,7 @@ def _count_entities(
 ) -> Shape:
     """``engine.interaction_graph.second_degree_entities``: hashtags or URLs."""
     graph, entity_type = state.interaction_graph, _ENTITY_TYPES[query.of]
-    query = _settled(query, graph, state.social_graph, usual.followees_max)
+    query = _settled(query, state, graph, usual.followees_max)
     request, buffers = (
         query.to_engine(SecondDegreeRequest),
         (scratch.of(SalsaScratch), scratch.of(SalsaScratch, "entities")),
@@ -241,6 +283,9 @@ def _count_entities(
     found = second_degree_entities(graph, state.entity_graph, request, entity_type, query.proof_tweets, buffers)
     _require_seeds(found.seeds)
     names = state.entity_names.names_of(found.hashes)
+    nameable = _nameable(state, query.user, found.proof_user_ids)
+    proof_tweets = found.proof_tweet_ids
+    told = Visibility(state).may_mention(query.user, proof_tweets.ravel()).reshape(proof_tweets.shape)
 
     def shape() -> Answer:
         columns: Columns = {
@@ -252,7 +297,7 @@ def _count_entities(
         }
         if query.proofs:
             counts, types, users = found.proof_counts, found.proof_types, found.proof_user_ids
-            proofs = proofs_by_type(counts, types, users, tweet_ids=found.proof_tweet_ids)
+            proofs = proofs_by_type(counts, types, users, nameable, tweet_ids=np.where(told, proof_tweets, 0))
             for user in (user for proof in proofs for named in proof.values() for user in named):
                 user["tweet_ids"] = [str(tweet) for tweet in user["tweet_ids"] if tweet]
             columns["proof"] = proofs
@@ -272,14 +317,15 @@ def _require_tweet(graph: InteractionGraph, tweet_id: int) -> None:
         raise UnknownTweetError(f"{tweet_id} has no edge in the window")
 
 
-def _shared(query: Query, found: SharedTweets) -> Shape:
+def _shared(query: Query, state: EngineState, found: SharedTweets) -> Shape:
+    told = Visibility(state).may_mention(0, found.tweet_ids)
     return lambda: Answer(
         query.shown(),
         rows(
-            tweet_id=id_strings(found.tweet_ids),
-            score=found.scores,
-            cooccurrences=found.cooccurrences,
-            degree=found.degrees,
+            tweet_id=id_strings(found.tweet_ids[told]),
+            score=found.scores[told],
+            cooccurrences=found.cooccurrences[told],
+            degree=found.degrees[told],
         ),
         found.stats._asdict(),
     )
@@ -292,7 +338,7 @@ def _find_similar(query: q.Similar, _: HomeMixerConfig, state: EngineState, scra
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
     found = similar_tweets(graph, query.to_engine(SimilarityRequest), scratch.of(CountScratch))
     _require_tweet(graph, query.tweet)
-    return _shared(query, found)
+    return _shared(query, state, found)
 
 
 def _counting(query: Related, usual: RelatedTweetsConfig) -> RelatedTweetsConfig:
@@ -325,7 +371,7 @@ def _find_related(query: Related, usual: HomeMixerConfig, state: EngineState, sc
         found = related_to_users(graph, query.users, request, counting, scratch.of(CountScratch))
         if not len(found.tweet_ids) and not any(map(graph.user_degree, query.users)):
             raise UnknownUserError("none of the users has an edge in the window")
-    return _shared(query, found)
+    return _shared(query, state, found)
 
 
 @_look.register
@@ -334,8 +380,14 @@ def _draw_neighbors(query: q.RandomNeighbors, _: HomeMixerConfig, state: EngineS
     found = random_neighbors(state.interaction_graph, query.to_engine(RandomNeighborsRequest), scratch.of(CountScratch))
     if not found.seeds:
         raise UnknownUserError("no seed has weight and an edge of these types in the window")
+    told = Visibility(state).may_mention(0, found.tweet_ids)
     return lambda: Answer(
         query.shown(),
-        rows(tweet_id=id_strings(found.tweet_ids), score=found.scores, count=found.counts, degree=found.degrees),
+        rows(
+            tweet_id=id_strings(found.tweet_ids[told]),
+            score=found.scores[told],
+            count=found.counts[told],
+            degree=found.degrees[told],
+        ),
         {"seeds": found.seeds, "drawn": found.drawn},
     )

@@ -161,6 +161,21 @@ def test_of_a_long_conversation_the_nearest_tweets_and_the_root_are_looked_at():
     assert judge(state, [length]) == {length: ({"muted"}, length)}
 
 
+def test_a_tweet_of_which_nothing_is_known_may_be_mentioned_but_no_other_that_may_not_be_seen():
+    state = EngineState(small_rooms(1 << 6))
+    create(state, 1, 11)
+    create(state, 2, 12, 99)
+    create(state, 3, 13, 1)
+    create(state, 4, 14, 0, 98)
+    act(state, Kind.FAVORITE, 5, 6)
+    act(state, Kind.DELETE, 16, 7)
+    ids = np.array([1, 2, 3, 4, 5, 6, 7], np.uint64)
+    assert ids[Visibility(state).may_mention(VIEWER, ids)].tolist() == [1, 3, 5, 6]
+    act(state, Kind.MUTE, 11, VIEWER)
+    assert ids[Visibility(state).may_mention(VIEWER, ids)].tolist() == [5, 6]
+    assert ids[Visibility(state).may_mention(0, ids)].tolist() == [1, 3, 5, 6]
+
+
 def test_people_are_named_unless_a_block_or_a_mute_is_between():
     state = EngineState(small_rooms(1 << 6))
     for kind, user, other in (
