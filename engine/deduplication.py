@@ -227,8 +227,24 @@ def _enter_ring(ids: Any, size: Any, shift: Any) -> None:
         ids.table[at] = (code >> np.uint64(32) << np.uint64(32)) | np.uint64(position + 1)
 
 
+def identity(
+    kind: NDArray[np.uint8],
+    id: NDArray[np.uint64],
+    user_id: NDArray[np.uint64],
+    subject_id: NDArray[np.uint64],
+    *,
+    context_id: NDArray[np.uint64],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+    """The columns by which n events are told apart: kind, id, person, subject (each n)."""
+    named = _NAMED[kind]
+    if named.any():
+        user_id = np.where(named & (user_id == 0), context_id, user_id)
+        subject_id = np.where(named & (subject_id == 0), context_id, subject_id)
+    return kind, id, user_id, subject_id
+
+
 class Deduplication(Bounded):
-    """A set of recent events. ``keep`` takes the place of ``apply``; only the writer calls it and ``known``.
+    """A set of recent events. ``keep`` takes the place of ``apply``; only the writer calls it.
 
     Scalars are in ``header``: ring position, size, fate of the last row that was not derived (1 = dropped), counters.
     """
@@ -266,12 +282,7 @@ class Deduplication(Bounded):
         ``timestamp_ms`` decides nothing; ``horizon_ms`` reports from it.
         """
         out = np.empty(batch.size, np.bool_)
-        user_id, named = batch.user_id, _NAMED[batch.kind]
-        subject_id = batch.subject_id
-        if named.any():
-            user_id = np.where(named & (user_id == 0), batch.context_id, user_id)
-            subject_id = np.where(named & (subject_id == 0), batch.context_id, subject_id)
-        ids = (batch.kind, batch.id, user_id, subject_id)
+        ids = identity(batch.kind, batch.id, batch.user_id, batch.subject_id, context_id=batch.context_id)
         _keep(self._ids, *ids, batch.timestamp_ms, self._shift, out)
         return out
 
@@ -284,7 +295,8 @@ class Deduplication(Bounded):
     ) -> NDArray[np.bool_]:
         """Which of these n events are duplicates of events applied before: bool (n); changes nothing.
 
-        Rows derived from a create are judged by their own id.
+        The columns are those that ``identity`` gives. Rows derived from a create are judged by their own id. Readers
+        hold the read side of the state lock.
         """
         out = np.empty(kind.shape[0], np.bool_)
         _known(self._ids, kind, id, user_id, subject_id, self._shift, out)

@@ -94,6 +94,12 @@ def classify(raw: bytes, *, time_ms_max: int = TIMESTAMP_MS_MAX) -> tuple[str, b
     return topic, _record_key(topic, event), msgspec.json.encode(event)
 
 
+def decode(topic: str, canonical: bytes) -> json_types.Event:
+    """The event of bytes that ``classify`` returned."""
+    event: json_types.Event = _TYPES[topic].decode(canonical)
+    return event
+
+
 def _topic_of(raw: bytes) -> str | None:
     """The topic of an event's type; None: no event, or of no known type."""
     try:

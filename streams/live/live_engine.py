@@ -17,6 +17,7 @@ from engine.state import EngineState
 from streams.durable.origin import Origin
 from streams.events.dead_letters import DeadLetter
 from streams.events.decode import Decoder
+from streams.events.identity import Identities
 from streams.live.applier import Applier
 from streams.live.keeper import Keeper
 from streams.live.service import Readiness, Viewer
@@ -199,6 +200,14 @@ class LiveEngine:
     def _aggregates(self, user_id: int, time_ms: int) -> AuthorAggregates:
         with self.readers.reading():
             return aggregates_of(self.state, user_id, time_ms)
+
+    async def known(self, events: Identities) -> list[bool]:
+        return await self.readers.read(lambda: self._known(events))
+
+    def _known(self, events: Identities) -> list[bool]:
+        with self.readers.reading():
+            found: list[bool] = self.state.deduplication.known(*events).tolist()
+        return found
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         deadline = time.monotonic() + timeout_s

@@ -9,6 +9,7 @@ from engine.feed import Feed, Request
 from engine.home_mixer.config import HomeMixerConfig
 from engine.models.state import ModelInForce
 from streams.durable.origin import Origin
+from streams.events.identity import Identities
 from streams.log.interface import TopicPartition
 from streams.reading.aggregates import AuthorAggregates
 from streams.reading.graph_queries import GraphQuery
@@ -93,6 +94,13 @@ class FeedService(Protocol):
 
     async def aggregates(self, user_id: int) -> AuthorAggregates:
         """How much people engage with an author's tweets, decayed to ``now_ms()``; zeros for one that is not known.
+
+        Raises:
+            CapacityError: the request queue is full.
+        """
+
+    async def known(self, events: Identities) -> list[bool]:
+        """Which of these events repeat one that was applied and that the room ``deduplication`` still holds.
 
         Raises:
             CapacityError: the request queue is full.

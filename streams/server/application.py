@@ -73,7 +73,7 @@ def build_app(
     check_serving(config)
     metrics = ServingMetrics(registry)
     if intake is None:
-        intake = LogIntake(event_log, classify, now_ms=service.now_ms, new_id=new_id)
+        intake = LogIntake(event_log, classify, now_ms=service.now_ms, new_id=new_id, known=service.known)
 
     served = ServedLog(event_log, metrics, linger_s=config.served_linger_s)
     answers = Answers(service)

@@ -56,12 +56,16 @@ def error_frame(
     return encode(fields)
 
 
-def ack_frame(*, request_id: int | None, event_id: int, topic: str, partition: int, offset: int) -> bytes:
-    """Acknowledges an engagement: it is in the log."""
+def ack_frame(
+    *, request_id: int | None, event_id: int, topic: str, partition: int, offset: int, duplicate: bool = False
+) -> bytes:
+    """Acknowledges an engagement: it is in the log. ``duplicate``: it repeats an earlier one."""
     fields: dict[str, Any] = {"type": "ack"}
     if request_id is not None:
         fields["request_id"] = str(request_id)
     fields |= {"event_id": str(event_id), "topic": topic, "partition": partition, "offset": offset}
+    if duplicate:
+        fields["duplicate"] = True
     return encode(fields)
 
 

@@ -53,6 +53,7 @@ class EventsBody:
         self._viewer_id = viewer_id
         self._body_bytes_max = config.body_bytes_max
         self._accepted = 0
+        self._duplicates = 0
         self._rejected = 0
         self._line = 0
         self._pending: list[tuple[int, bytes | Rejected]] = []
@@ -85,7 +86,8 @@ class EventsBody:
         except LogError as error:
             name, message = name_error(error)
             raise ProtocolError(name, message, accepted=self._accepted, rejected=self._rejected) from error
-        counts = b'{"accepted":%d,"rejected":%d,"results":[' % (self._accepted, self._rejected)
+        counts = b'{"accepted":%d,"rejected":%d,"duplicates":%d,"results":['
+        counts %= (self._accepted, self._rejected, self._duplicates)
         return counts + self._results[:-1] + b"]}"
 
     async def _pieces(self, content: StreamReader) -> AsyncGenerator[bytes]:
@@ -159,7 +161,8 @@ class EventsBody:
             outcome = next(outcomes) if isinstance(line, bytes) else line
             if isinstance(outcome, Accepted):
                 self._accepted += 1
-                self._metrics.events_received.labels("accepted").inc()
+                self._duplicates += outcome.duplicate
+                self._metrics.events_received.labels("duplicate" if outcome.duplicate else "accepted").inc()
             else:
                 self._rejected += 1
                 self._metrics.events_received.labels(outcome.error).inc()
@@ -187,7 +190,7 @@ def _result(line: int, outcome: Accepted | Rejected) -> bytes:
         return encode(
             {
                 "line": line,
-                "status": "accepted",
+                "status": "duplicate" if outcome.duplicate else "accepted",
                 "topic": outcome.topic,
                 "partition": outcome.partition,
                 "offset": outcome.offset,

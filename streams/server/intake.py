@@ -1,13 +1,15 @@
 """Events that arrive at the server: checked against their schema, then appended to the log."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from engine.batch import Kind
-from engine.errors import EventError
+from engine.errors import CapacityError, EventError
+from streams.events.identity import Identities, identities
 from streams.events.packed import encode_events, make_rows
 from streams.events.publish import TOPIC_ORDER
 from streams.log.interface import EventLog, Format, NewRecord, RecordTooLargeError
@@ -25,12 +27,19 @@ PUBLISHED_TOPICS: Final = VIEWER_TOPICS | {"tweets", "users", "promoted"}
 Classify = Callable[[bytes], tuple[str, bytes, bytes]]
 
 
+#: Asks the engine which events were applied before (``FeedService.known``).
+Known = Callable[[Identities], Awaitable[list[bool]]]
+#: Events of this process that are remembered until they are surely applied, about 300 bytes each.
+RECENT_MAX: Final = 16_384
+
+
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The event is in the log."""
+    """The event is in the log. ``duplicate``: it repeats an earlier one, so the engine will leave it out."""
 
     topic: str
     partition: int
     offset: int
+    duplicate: bool = False
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
@@ -47,6 +56,7 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
     topic: str
     partition: int
     offset: int
+    duplicate: bool = False
 
 
 class EventIntake(Protocol):
@@ -69,16 +79,20 @@ class EventIntake(Protocol):
 class LogIntake:
     """The intake over an event log.
 
-    ``classify`` checks events; ``now_ms`` gives viewers' events their time; ``new_id`` gives an id to events without.
+    ``classify`` checks events; ``now_ms`` gives viewers' events their time; ``new_id`` gives an id to events without;
+    ``known`` says which events were applied before.
     """
 
     def __init__(
-        self, log: EventLog, classify: Classify, *, now_ms: Callable[[], int], new_id: Callable[[], int]
+        self, log: EventLog, classify: Classify, *, now_ms: Callable[[], int], new_id: Callable[[], int], known: Known
     ) -> None:
         self._log = log
         self._classify = classify
         self._now_ms = now_ms
         self._new_id = new_id
+        self._known = known
+        #: Keys of the newest events that this process appended: they may not be applied yet.
+        self._recent: OrderedDict[tuple[int, ...], None] = OrderedDict()
 
     async def accept(self, raws: Sequence[bytes], *, viewer_id: int | None) -> list[Accepted | Rejected]:
         results: list[Accepted | Rejected | None] = [None] * len(raws)
@@ -102,20 +116,30 @@ class LogIntake:
         for topic, (indexes, records) in by_topic.items():
             if not records:
                 continue
-            for index, result in zip(indexes, await self._append(topic, records), strict=True):
+            # Asked before the append: what is appended may be applied within a millisecond.
+            keys, repeated = await self._repeated(topic, [record.value for record in records])
+            appended = await self._append(topic, records)
+            self._remember(keys)
+            for index, result, again in zip(indexes, appended, repeated, strict=True):
+                if again and isinstance(result, Accepted):
+                    result = msgspec.structs.replace(result, duplicate=True)
                 results[index] = result
         return [result for result in results if result is not None]
 
     async def engage(self, viewer_id: int, event: bytes) -> Ack:
         fields = _event_fields(event)
         fields |= {"v": 1, "user_id": str(viewer_id), "timestamp_ms": self._now_ms()}
-        event_id = _event_id(fields["id"]) if fields.get("id") is not None else self._new_id()
+        named = fields.get("id") is not None
+        event_id = _event_id(fields["id"]) if named else self._new_id()
         fields["id"] = str(event_id)
         topic, key, canonical = self._classify(_encode(fields))
         if topic not in VIEWER_TOPICS:
             raise EventError("wrong_topic", f"a viewer writes engagements and relationships, not {topic}")
+        # An id that was made here repeats nothing.
+        keys, repeated = await self._repeated(topic, [canonical]) if named else ([], [False])
         ((partition, offset),) = await self._log.append(topic, [NewRecord(value=canonical, key=key)])
-        return Ack(event_id, topic, partition, offset)
+        self._remember(keys)
+        return Ack(event_id, topic, partition, offset, repeated[0])
 
     async def seen(self, viewer_id: int, request_id: int, tweet_ids: Sequence[int]) -> None:
         unique = list(dict.fromkeys(tweet_ids))
@@ -130,6 +154,28 @@ class LogIntake:
         )
         record = NewRecord(value=encode_events(rows), key=str(viewer_id).encode(), format=Format.PACKED)
         await self._log.append("engagements", [record])
+
+    async def _repeated(self, topic: str, values: Sequence[bytes]) -> tuple[list[tuple[int, ...]], list[bool]]:
+        """The events' keys, and for each event whether it repeats one that was applied or appended before."""
+        events = identities(topic, values)
+        if events is None:
+            return [], [False] * len(values)
+        try:
+            applied = await self._known(events)
+        except CapacityError:  # saying so is not worth a refusal
+            applied = [False] * len(values)
+        keys = events.as_tuples()
+        earlier: set[tuple[int, ...]] = set()
+        repeated = []
+        for key, known in zip(keys, applied, strict=True):
+            repeated.append(known or key in self._recent or key in earlier)
+            earlier.add(key)
+        return keys, repeated
+
+    def _remember(self, keys: Sequence[tuple[int, ...]]) -> None:
+        self._recent.update(dict.fromkeys(keys))
+        while len(self._recent) > RECENT_MAX:
+            self._recent.popitem(last=False)
 
     async def _append(self, topic: str, records: list[NewRecord]) -> list[Accepted | Rejected]:
         try:

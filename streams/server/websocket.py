@@ -248,7 +248,7 @@ class Conversation:
             events_received.labels(error.reason if isinstance(error, EventError) else name_error(error)[0]).inc()
             self._refuse(error, None, request_id)
         else:
-            events_received.labels("accepted").inc()
+            events_received.labels("duplicate" if ack.duplicate else "accepted").inc()
             self._connection.outbox.answer(
                 ack_frame(
                     request_id=request_id,
@@ -256,6 +256,7 @@ class Conversation:
                     topic=ack.topic,
                     partition=ack.partition,
                     offset=ack.offset,
+                    duplicate=ack.duplicate,
                 )
             )
 

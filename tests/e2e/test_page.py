@@ -89,6 +89,9 @@ class SmallEngine:
     async def reputation(self, user_id: int) -> AccountReputation:
         return AccountReputation(user_id, 61, 0.001, False, 1000, 870, 1_760_000_000_000, self.version)
 
+    async def known(self, events: Any) -> list[bool]:
+        return [False] * len(events.kind)
+
     async def wait_version(self, after: int, timeout_s: float) -> int:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

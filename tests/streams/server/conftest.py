@@ -16,6 +16,7 @@ from config.serving import ServingConfig
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHit, Why
 from engine.models.state import ModelInForce
 from streams.durable.origin import Origin
+from streams.events.identity import Identities
 from streams.live.service import Readiness, Viewer
 from streams.log.interface import (
     EventLog,
@@ -111,6 +112,8 @@ class FakeService:
         self.is_ready = True
         self.is_alive = True
         self.time_ms = T0
+        #: The keys of events that count as applied.
+        self.applied: set[tuple[int, ...]] = set()
         self._changed = asyncio.Event()
 
     @property
@@ -148,6 +151,9 @@ class FakeService:
     async def aggregates(self, user_id: int) -> AuthorAggregates:
         counts = {"favorite": 1.5, "report": 0.0}
         return AuthorAggregates(user_id, T0, 1_800_000, 86_400_000, counts, {"favorite": 2.5}, self._version)
+
+    async def known(self, events: Identities) -> list[bool]:
+        return [key in self.applied for key in events.as_tuples()]
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         with contextlib.suppress(TimeoutError):

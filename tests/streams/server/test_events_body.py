@@ -9,6 +9,9 @@ import tracemalloc
 import orjson
 import pytest
 
+from engine.errors import CapacityError
+from streams.events.identity import identities
+from streams.events.publish import classify
 from streams.log.interface import LogUnavailableError
 from streams.server import events_body, intake
 from streams.server.context import CONTEXT
@@ -105,7 +108,7 @@ async def test_an_array_that_is_none(site, body):
 
 @pytest.mark.parametrize("body", [b"", b"\n\n", b"[]", b" \t\r\n"])
 async def test_nothing_is_accepted_of_nothing(site, body):
-    assert await site.post(body) == (200, {"accepted": 0, "rejected": 0, "results": []})
+    assert await site.post(body) == (200, {"accepted": 0, "rejected": 0, "duplicates": 0, "results": []})
 
 
 async def pieces(count, size, data=b"x"):
@@ -297,3 +300,57 @@ async def test_lines_in_a_foreign_format_say_what_it_looks_like(site):
     ]
     assert "looks like seconds" in answer["results"][0]["message"]
     assert "CloudEvents" in answer["results"][1]["message"]
+
+
+async def test_a_repeated_event_is_said_to_be_a_duplicate(site):
+    applied, _, canonical = classify(event(7))
+    site.service.applied = set(identities(applied, [canonical]).as_tuples())
+    # Applied before; new; repeated within the body; the same id of another kind, and about another tweet.
+    kinds = [event(7), event(8), event(8), event(8, type="share"), event(8, tweet_id="3")]
+    status, answer = await site.post(b"\n".join(kinds))
+    assert [r["status"] for r in answer["results"]] == ["duplicate", "accepted", "duplicate", "accepted", "accepted"]
+    assert (status, answer["accepted"], answer["duplicates"], answer["rejected"]) == (200, 5, 2, 0)
+    # Sending everything again is safe, also before it is applied.
+    _, again = await site.post(b"\n".join(kinds))
+    assert {r["status"] for r in again["results"]} == {"duplicate"}
+    assert site.metric("events_received_total", result="duplicate") == 7
+    _, promoted = await site.post(
+        b'{"v":1,"id":1,"type":"withdraw","tweet_id":2,"author_id":3,"timestamp_ms":1760000000000}\n' * 2
+    )
+    assert {r["status"] for r in promoted["results"]} == {"accepted"}
+
+
+async def test_a_full_queue_of_the_engine_refuses_no_event(site, monkeypatch):
+    async def full(events):
+        raise CapacityError("full")
+
+    monkeypatch.setattr(site.server._app[CONTEXT].intake, "_known", full)
+    _, answer = await site.post(event(1) + b"\n" + event(1))
+    assert [r["status"] for r in answer["results"]] == ["accepted", "duplicate"]
+
+
+async def test_what_was_not_appended_is_no_duplicate_later(site):
+    site.log.fail = LogUnavailableError("away")
+    status, _ = await site.post(event(1))
+    assert status == 503
+    site.log.fail = None
+    _, answer = await site.post(event(1))
+    assert answer["results"][0]["status"] == "accepted"
+
+
+async def test_the_events_that_are_remembered_are_bounded(site, monkeypatch):
+    monkeypatch.setattr(intake, "RECENT_MAX", 3)
+    await site.post(b"\n".join(event(i) for i in range(1, 6)))
+    _, answer = await site.post(b"\n".join(event(i) for i in range(1, 6)))
+    assert [r["status"] for r in answer["results"]] == ["accepted"] * 2 + ["duplicate"] * 3
+
+
+async def test_an_engagement_that_is_sent_again_is_acknowledged_as_a_duplicate(site):
+    async with site.socket() as socket:
+        frame = {"type": "engage", "event": {"id": "5", "type": "favorite", "tweet_id": "2"}}
+        first, second = await socket.ask(**frame), await socket.ask(**frame)
+        assert "duplicate" not in first
+        assert second["duplicate"] is True
+        del frame["event"]["id"]
+        assert "duplicate" not in await socket.ask(**frame)
+        assert "duplicate" not in await socket.ask(**frame)
