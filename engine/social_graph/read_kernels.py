@@ -144,13 +144,16 @@ def _margin(most: Any) -> Any:
 
 
 @kernel
-def refusals(g: Any, kind: Any, user_id: Any, subject_id: Any, waiting: Any, out: Any) -> None:
-    """Write into ``out`` (uint8, n) why each event would be refused now; 0 for most.
+def refusals(g: Any, kind: Any, user_id: Any, subject_id: Any, group: Any, waiting: Any, out: Any) -> None:
+    """Write into ``out[0]`` (uint8, n) why each event would be refused now (0 for most), and into ``out[1]`` whether it
+    would add one to what its person follows, blocks or mutes.
 
-    ``waiting`` int64 (n): how many events of the same person and kind were accepted but are not applied yet.
+    ``group`` int64 (n): a number for each person and kind. ``waiting`` int64 (groups): how many events that add one
+    were accepted but are not applied yet; those of this call are added.
     """
     for i in range(kind.shape[0]):
-        out[i] = TAKEN
+        out[0, i] = TAKEN
+        out[1, i] = 0
         code = np.int64(kind[i])
         if code != _KIND_FOLLOW and code != _KIND_BLOCK and code != _KIND_MUTE:
             continue
@@ -168,7 +171,10 @@ def refusals(g: Any, kind: Any, user_id: Any, subject_id: Any, waiting: Any, out
             why = TOO_MANY_BLOCKS if blocks else TOO_MANY_MUTES
             full = g.header[RESTRICTIONS] >= _margin(g.limits[RESTRICTIONS_MAX])
             users_max = _margin(g.limits[ALL_USERS])
-        if (np.int64(g.users[source, have]) if source >= 0 else 0) + waiting[i] >= most:
-            out[i] = why
+        if (np.int64(g.users[source, have]) if source >= 0 else 0) + waiting[group[i]] >= most:
+            out[0, i] = why
         elif full or (min(source, target) < 0 and g.ids.header[0] >= users_max):
-            out[i] = FULL
+            out[0, i] = FULL
+        else:
+            out[1, i] = 1
+            waiting[group[i]] += 1

@@ -149,15 +149,23 @@ class SocialGraph(Room):
         kind: NDArray[np.uint8],
         user_id: Ids,
         subject_id: Ids,
+        group: NDArray[np.int64],
         waiting: NDArray[np.int64],
     ) -> NDArray[np.uint8]:
-        """Why each of n events would be refused if it were applied now: ``Refusal``, 0 for most; changes nothing.
+        """Why each of n events would be refused if they were applied now, one after the other; changes no state.
 
-        ``waiting``: how many events of the same person and kind were accepted but are not applied yet. The entrances
-        refuse what is refused here. They refuse by ``SOCIAL_GRAPH_FULL`` a little before the room is full.
+        The entrances refuse what is refused here; by ``SOCIAL_GRAPH_FULL`` already a little before the room is full.
+
+        Args:
+            kind: uint8 (n), with the two people, uint64 (n); kinds that are never refused may be among them.
+            group: int64 (n), a number for each person and kind.
+            waiting: int64 (groups), how many events that add one were accepted but are not applied yet; overwritten.
+
+        Returns:
+            uint8 (2, n): ``Refusal``, 0 for most; and 1 where the event adds one to what its person has.
         """
-        out = np.empty(kind.shape[0], np.uint8)
-        read_kernels.refusals(self._graph, kind, user_id, subject_id, waiting, out)
+        out = np.empty((2, kind.shape[0]), np.uint8)
+        read_kernels.refusals(self._graph, kind, user_id, subject_id, group, waiting, out)
         return out
 
     @staticmethod
@@ -266,4 +274,4 @@ def warm() -> None:
     ids = np.array([1, 2], np.uint64)
     graph.relation(1, ids)
     graph.relations(1, ids, ids)
-    graph.refusals(np.zeros(2, np.uint8), ids, ids, np.zeros(2, np.int64))
+    graph.refusals(np.zeros(2, np.uint8), ids, ids, np.zeros(2, np.int64), np.zeros(1, np.int64))

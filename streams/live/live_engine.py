@@ -13,6 +13,7 @@ from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_products
 from engine.models.state import ModelInForce
 from engine.pipeline.execute import Pipeline
+from engine.social_graph.state import Refusal
 from engine.state import EngineState
 from streams.durable.origin import Origin
 from streams.events.dead_letters import DeadLetter
@@ -20,7 +21,7 @@ from streams.events.decode import Decoder
 from streams.events.identity import Identities
 from streams.live.applier import Applier
 from streams.live.keeper import Keeper
-from streams.live.service import Readiness, Viewer
+from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
 from streams.live.state_thread import StateThread
 from streams.live.tail import Ingest
 from streams.log.interface import EventLog, TopicPartition
@@ -157,6 +158,17 @@ class LiveEngine:
 
     async def query(self, query: GraphQuery) -> bytes:
         return await self.graph.run(query)
+
+    async def judge_social(self, acts: SocialActs) -> list[SocialAnswer]:
+        # Events must not be refused because many feeds wait, so this takes no place in the queue of requests.
+        return await self.readers.read_unbounded(lambda: self._judge_social(acts))
+
+    def _judge_social(self, acts: SocialActs) -> list[SocialAnswer]:
+        graph = self.state.social_graph
+        with self.readers.reading():
+            refusals, adds = graph.refusals(*acts).tolist()
+        named = {why: (graph.reason(Refusal(why)), graph.explain(Refusal(why))) for why in set(refusals) - {0}}
+        return [(named.get(why), bool(one)) for why, one in zip(refusals, adds, strict=True)]
 
     async def viewers(self, limit: int) -> list[Viewer]:
         return await self.readers.read(lambda: self._viewers(limit))

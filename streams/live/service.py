@@ -1,9 +1,11 @@
 """The interface that the server uses: between websocket and HTTP on one side, and the engine on the other."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.feed import Feed, Request
 from engine.home_mixer.config import HomeMixerConfig
@@ -32,6 +34,24 @@ class Viewer(msgspec.Struct, frozen=True):
     user_id: int
     followees: int
     engagements: int
+
+
+class SocialActs(NamedTuple):
+    """n relationship events at an entrance, and how many of each person and kind were accepted before.
+
+    ``kind`` uint8 (n), ``user_id`` and ``subject_id`` uint64 (n), ``group`` int64 (n): a number for each person and
+    kind; ``waiting`` int64 (groups): events that were accepted and are not applied yet.
+    """
+
+    kind: NDArray[np.uint8]
+    user_id: NDArray[np.uint64]
+    subject_id: NDArray[np.uint64]
+    group: NDArray[np.int64]
+    waiting: NDArray[np.int64]
+
+
+#: Of one event: the reason and detail of its refusal, if it is refused; whether it adds to what its person has.
+SocialAnswer = tuple[tuple[str, str] | None, bool]
 
 
 class FeedService(Protocol):
@@ -78,6 +98,9 @@ class FeedService(Protocol):
             RequestError: the query cannot be answered as asked (named by ``code``).
             CapacityError: too many queries wait.
         """
+
+    async def judge_social(self, acts: SocialActs) -> list[SocialAnswer]:
+        """What the social graph would refuse if these events were applied now, one after the other."""
 
     async def viewers(self, limit: int) -> list[Viewer]:
         """The most active viewers, most active first; whose feeds somebody may try."""

@@ -29,6 +29,7 @@ from streams.server.metrics import ServingMetrics
 from streams.server.pushes import Pushes
 from streams.server.served_log import ServedLog
 from streams.server.shares import Shares
+from streams.server.social_entrance import SocialEntrance
 from streams.server.static import Page
 from streams.server.tcp_guard import GuardedHandler, TcpGuard
 from streams.server.websocket import feed_socket
@@ -73,7 +74,14 @@ def build_app(
     check_serving(config)
     metrics = ServingMetrics(registry)
     if intake is None:
-        intake = LogIntake(event_log, classify, now_ms=service.now_ms, new_id=new_id, known=service.known)
+        intake = LogIntake(
+            event_log,
+            classify,
+            social=SocialEntrance(service),
+            now_ms=service.now_ms,
+            new_id=new_id,
+            known=service.known,
+        )
 
     served = ServedLog(event_log, metrics, linger_s=config.served_linger_s)
     answers = Answers(service)

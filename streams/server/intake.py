@@ -15,6 +15,8 @@ from streams.events.publish import TOPIC_ORDER
 from streams.log.interface import EventLog, Format, NewRecord, RecordTooLargeError
 from streams.server.error_names import ProtocolError
 from streams.server.frames import parse_id
+from streams.server.social_entrance import TOPIC as SOCIAL
+from streams.server.social_entrance import Judged, SocialEntrance
 
 #: Topics that a viewer may write to. ``user_id`` of every event must be the viewer.
 VIEWER_TOPICS: Final = frozenset({"engagements", "relationships"})
@@ -79,15 +81,24 @@ class EventIntake(Protocol):
 class LogIntake:
     """The intake over an event log.
 
-    ``classify`` checks events; ``now_ms`` gives viewers' events their time; ``new_id`` gives an id to events without;
-    ``known`` says which events were applied before.
+    ``classify`` checks events; ``social`` judges how many people one person follows, blocks and mutes; ``now_ms`` gives
+    viewers' events their time; ``new_id`` gives an id to events without; ``known`` says which events were applied
+    before.
     """
 
     def __init__(
-        self, log: EventLog, classify: Classify, *, now_ms: Callable[[], int], new_id: Callable[[], int], known: Known
+        self,
+        log: EventLog,
+        classify: Classify,
+        *,
+        social: SocialEntrance,
+        now_ms: Callable[[], int],
+        new_id: Callable[[], int],
+        known: Known,
     ) -> None:
         self._log = log
         self._classify = classify
+        self._social = social
         self._now_ms = now_ms
         self._new_id = new_id
         self._known = known
@@ -118,8 +129,10 @@ class LogIntake:
                 continue
             # Asked before the append: what is appended may be applied within a millisecond.
             keys, repeated = await self._repeated(topic, [record.value for record in records])
-            appended = await self._append(topic, records)
-            self._remember(keys)
+            append = self._append_social if topic == SOCIAL else self._append
+            appended = await append(topic, records)
+            taken = zip(keys, appended, strict=False)
+            self._remember([key for key, result in taken if isinstance(result, Accepted)])
             for index, result, again in zip(indexes, appended, repeated, strict=True):
                 if again and isinstance(result, Accepted):
                     result = msgspec.structs.replace(result, duplicate=True)
@@ -137,8 +150,13 @@ class LogIntake:
             raise EventError("wrong_topic", f"a viewer writes engagements and relationships, not {topic}")
         # An id that was made here repeats nothing.
         keys, repeated = await self._repeated(topic, [canonical]) if named else ([], [False])
+        (judged,) = await self._social.judge([canonical]) if topic == SOCIAL else (Judged(None, None),)
+        if judged.refusal is not None:
+            raise judged.refusal
         ((partition, offset),) = await self._log.append(topic, [NewRecord(value=canonical, key=key)])
         self._remember(keys)
+        if judged.adds is not None:
+            self._social.note(judged.adds, partition, offset)
         return Ack(event_id, topic, partition, offset, repeated[0])
 
     async def seen(self, viewer_id: int, request_id: int, tweet_ids: Sequence[int]) -> None:
@@ -176,6 +194,19 @@ class LogIntake:
         self._recent.update(dict.fromkeys(keys))
         while len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)
+
+    async def _append_social(self, topic: str, records: list[NewRecord]) -> list[Accepted | Rejected]:
+        """``_append`` of what the social graph will take; the rest is refused by name."""
+        judged = await self._social.judge([record.value for record in records])
+        taken = [record for record, one in zip(records, judged, strict=True) if one.refusal is None]
+        placed = iter(await self._append(topic, taken) if taken else ())
+        results: list[Accepted | Rejected] = []
+        for one in judged:
+            result = next(placed) if one.refusal is None else Rejected(one.refusal.reason, one.refusal.detail)
+            if isinstance(result, Accepted) and one.adds is not None:
+                self._social.note(one.adds, result.partition, result.offset)
+            results.append(result)
+        return results
 
     async def _append(self, topic: str, records: list[NewRecord]) -> list[Accepted | Rejected]:
         try:

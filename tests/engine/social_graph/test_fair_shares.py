@@ -150,7 +150,7 @@ def test_the_entrance_refuses_what_would_be_refused_and_a_little_before_the_room
 
     def refused(kind, user, other, waiting=0):
         columns = (np.array([kind], np.uint8), np.array([user], np.uint64), np.array([other], np.uint64))
-        return int(room.refusals(*columns, np.array([waiting], np.int64))[0])
+        return int(room.refusals(*columns, np.array([0]), np.array([waiting]))[0, 0])
 
     assert refused(Kind.BLOCK, 1, 200) == 0
     assert refused(Kind.BLOCK, 1, 200, waiting=4) == 0
@@ -159,6 +159,11 @@ def test_the_entrance_refuses_what_would_be_refused_and_a_little_before_the_room
     assert refused(Kind.MUTE, 1, 200, waiting=5) == 0
     assert refused(Kind.UNBLOCK, 1, 200, waiting=99) == refused(Kind.FAVORITE, 1, 200, waiting=99) == 0
     assert refused(Kind.FOLLOW, 1, 200, waiting=256) == Refusal.TOO_MANY_FOLLOWS
+    # Of several events, each is judged as if those before it had been applied; what holds already adds nothing.
+    several = [np.array([Kind.BLOCK] * 9, np.uint8), np.full(9, 1, np.uint64), np.arange(110, 119, dtype=np.uint64)]
+    judged = room.refusals(*several, np.zeros(9, np.int64), np.array([2]))
+    assert judged[0].tolist() == [0] * 8 + [Refusal.TOO_MANY_BLOCKS]
+    assert judged[1].tolist() == [0] * 5 + [1] * 3 + [0]
     for user in range(2, 9):
         room.apply(batch_of([(Kind.BLOCK, user, other, T) for other in range(100, 116)]))
     assert room.usage()["blocks_and_mutes"] == (127, 128)

@@ -15,9 +15,10 @@ from prometheus_client import CollectorRegistry
 from config.serving import ServingConfig
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHit, Why
 from engine.models.state import ModelInForce
+from engine.social_graph.state import Refusal, SocialGraph, SocialGraphConfig
 from streams.durable.origin import Origin
 from streams.events.identity import Identities
-from streams.live.service import Readiness, Viewer
+from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
 from streams.log.interface import (
     EventLog,
     LogIdentity,
@@ -112,8 +113,8 @@ class FakeService:
         self.is_ready = True
         self.is_alive = True
         self.time_ms = T0
-        #: The keys of events that count as applied.
-        self.applied: set[tuple[int, ...]] = set()
+from streams.events.identity import Identities
+from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
         self._changed = asyncio.Event()
 
     @property
@@ -136,6 +137,13 @@ class FakeService:
 
     def alive(self) -> bool:
         return self.is_alive
+
+    async def judge_social(self, acts: SocialActs) -> list[SocialAnswer]:
+        refusals, adds = self.social.refusals(*acts).tolist()
+        return [
+            ((Refusal(why).name.lower(), "more than there may be") if why else None, bool(one))
+            for why, one in zip(refusals, adds, strict=True)
+        ]
 
     async def viewers(self, limit: int) -> list[Viewer]:
         return [Viewer(2**64 - 1 - i, 3, 9) for i in range(limit)]
