@@ -113,8 +113,10 @@ class FakeService:
         self.is_ready = True
         self.is_alive = True
         self.time_ms = T0
-from streams.events.identity import Identities
-from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
+        #: Who follows, blocks and mutes whom; tests apply to it what they want.
+        self.social = SocialGraph(SocialGraphConfig(users_max=256, edges_max=1024, list_entries_max=1024))
+        #: The keys of events that count as applied.
+        self.applied: set[tuple[int, ...]] = set()
         self._changed = asyncio.Event()
 
     @property
