@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from tests.support.front_door import HOUR, World
+from tests.support.front_door import DAY, HOUR, World
 
 BOTH = ("for_you", "following")
 
@@ -115,27 +115,27 @@ def test_an_original_comes_once_in_all_pages(w: World):
     w.create(202, by=3, retweets=200)
     w.publish()
     assert w.pages(5, "following", 1) == [202, 203]
-    assert sorted(w.pages(5, "for_you", 1))[-1] == 203
-    assert len(w.pages(5, "for_you", 1)) == 2
+    shown = w.pages(5, "for_you", 1)
+    assert 203 in shown
+    assert len(shown) == 2
 
 
 @pytest.mark.parametrize("product", BOTH)
 def test_another_retweet_between_two_pages_is_not_a_new_tweet(w: World, product: str):
-    """The first page shows 201, the newest and the only one that followees like."""
-    w.follow(5, 2, 3, 31, 32, 33)
-    w.create(203, by=2, at=-3000)
+    """The first page shows 200 or its retweet, because the other tweet is a day older."""
+    w.follow(5, 2, 3)
+    w.create(203, by=2, at=-DAY)
     w.create(200, by=9, at=-2000)
     w.create(201, by=2, retweets=200, at=-1000)
-    w.publish()
-    for person in (31, 32, 33):
-        w.act("favorite", person, 201)
     w.publish()
 
     def between() -> None:
         w.create(202, by=3, retweets=200)
         w.publish()
 
-    assert w.pages(5, product, 1, between) == [201, 203]
+    first, *others = w.pages(5, product, 1, between)
+    assert first in (200, 201)
+    assert others == [203]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -275,7 +275,7 @@ def test_likes_of_carriers_are_likes_of_the_original(w: World):
     for person, tweet in ((7, 300), (8, 301), (7, 301)):
         w.act("favorite", person, tweet)
     w.publish()
-    assert w.entry(6, 301)["counts"]["favorite"] == 2
+    assert w.entry(6, 301, "following")["counts"]["favorite"] == 2
 
 
 # Blocks and mutes, both ways, through what is carried, quoted and answered
