@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.front_door import World
 
-
 LIKERS = [person for person in range(60, 90) if person not in range(71, 75)]
 
 
