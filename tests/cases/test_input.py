@@ -12,6 +12,7 @@ from engine.batch import Kind
 from streams.cli.main import app
 from streams.events.decode import Decoder
 from streams.log.interface import Format, Records
+from streams.log.record_times import doubted, settle
 from tests.support.front_door import World
 
 YEAR_2199_MS = 7_226_582_400_000
@@ -69,12 +70,19 @@ def favorite(time_ms: int, event_id: int) -> bytes:
     ).encode()
 
 
-def run(*times: tuple[int, int]) -> Records:
-    """Records as a broker gives them: (record time, event time)."""
+def run(clock_ms: int, *times: tuple[int, int]) -> Records:
+    """Records as a broker gives them on a topic with ``CreateTime``: (record time, event time)."""
     values = [favorite(event_ms, 10 + i) for i, (_, event_ms) in enumerate(times)]
     count = len(times)
     return Records(
-        "engagements", 0, list(range(count)), [at for at, _ in times], [Format.JSON] * count, [b""] * count, values
+        "engagements",
+        0,
+        list(range(count)),
+        [at for at, _ in times],
+        [Format.JSON] * count,
+        [b""] * count,
+        values,
+        doubted(range(count), [at for at, _ in times], clock_ms),
     )
 
 
@@ -219,14 +227,11 @@ def test_null_for_a_field_that_is_needed_is_refused(w: World):
 # Record times
 
 
-def decoder(clock_ms: int) -> Decoder:
-    return Decoder(future_ms_max=300_000, now_ms=lambda: clock_ms)
-
-
 @pytest.mark.parametrize("record_ms", [YEAR_2199_MS, -1, 0])
 def test_an_event_of_the_far_future_is_refused_whatever_the_records_time(record_ms: int):
     clock_ms = 1_760_000_000_000
-    decoded = decoder(clock_ms).decode([run((record_ms, YEAR_2199_MS), (record_ms, clock_ms))])
+    runs = settle([run(clock_ms, (record_ms, YEAR_2199_MS), (record_ms, clock_ms))], clock_ms)
+    decoded = Decoder(future_ms_max=300_000).decode(runs)
     assert [letter.reason for letter in decoded.dead] == ["timestamp_in_future"]
     assert decoded.batch.timestamp_ms.tolist() == [clock_ms]
     assert decoded.batch.kind.tolist() == [Kind.FAVORITE]
