@@ -9,6 +9,9 @@ from tests.support.front_door import World
 LIKERS = [person for person in range(60, 90) if person not in range(71, 75)]
 
 
+LIKERS = [person for person in range(60, 90) if person not in range(71, 75)]
+
+
 def crowd(w: World) -> None:
     """1 follows 60 to 89 without 71 to 74, and these like what 71 and 72 wrote; 73 follows 72, and 74 follows 71."""
     w.follow(1, *LIKERS)
