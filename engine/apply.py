@@ -70,6 +70,7 @@ def kept_rows(deduplication: Deduplication, batch: EventBatch) -> tuple[EventBat
     kept = batch if whole else batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
     # The tweet store writes these columns, so they must be copies: the caller's batch stays unchanged.
     kept = kept._replace(
+        kind=kept.kind.copy() if whole else kept.kind,
         author_id=kept.author_id.copy() if whole else kept.author_id,
         **{name: np.empty(kept.size, dtype) for name, dtype in RESOLVED_COLUMNS.items()},
     )

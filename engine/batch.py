@@ -69,6 +69,9 @@ class Kind(IntEnum):
     MODEL_PART = 192
     MODEL_COMMIT = 193
 
+    #: Never decoded: a row that the tweet store refused. No other room uses it.
+    REFUSED = 255
+
 
 #: Kinds that take an act back, and the kinds that they take back.
 UNDOES = {

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from engine.kernels.growth import copy_rows, grow_id_map, grow_text
+from engine.kernels.id_map import SIZE as SIZE_OF_MAP
 from engine.kernels.jit import kernel
 from engine.tweet_store import acts
 from engine.tweet_store.arrays import (
+    CLAIMS_POSITION,
     LISTED,
     NEWER,
     OLDER,
@@ -45,8 +47,18 @@ def grow(target: Tweets, source: Tweets) -> None:
     lost = written - target.text_start[:size] > len(source.text)
     target.text_start[:size][lost] = written - len(target.text) - 1
     _enter_heads(target)
+    _grow_claims(target, source)
     acts.grow(target.acts, source.acts)
     acts.grow(target.looks, source.looks)
+
+
+def _grow_claims(target: Tweets, source: Tweets) -> None:
+    """Keep the deletes in the order in which they leave: the oldest of a full ring moves to the first place."""
+    held, places = int(source.claims.header[SIZE_OF_MAP]), len(source.claims.keys)
+    turned = held == places < len(target.claims.keys)
+    grow_id_map(target.claims, source.claims, int(source.header[CLAIMS_POSITION]) if turned else 0)
+    if turned:
+        target.header[CLAIMS_POSITION] = held
 
 
 @kernel

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
+from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.errors import ConfigError
 from engine.kernels.id_map import id_map_bytes
 from engine.room import Room, only_grew
@@ -64,6 +65,8 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     it, an act counts only where it can replace one that is older than ``person_span_ms``. A dwell shorter than
     ``dwell_s_min`` is no act.
 
+    ``early_deletes_max``: deletes that are remembered of tweets whose create has not come.
+
     ``author_late_tweets_max``: a tweet that arrives when its author has more newer tweets than this stays out of the
     author's list (it can still be looked up and be popular).
     """
@@ -79,7 +82,11 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     person_acts_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 10
     person_span_ms: Annotated[int, Meta(ge=0, le=1 << 48)] = 48 * MS_PER_HOUR
     dwell_s_min: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
+    early_deletes_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 16
 
+
+#: Reason and detail of the dead letter of a row that is refused.
+_REFUSAL = "not_the_author\nonly its author creates, edits and deletes a tweet, and the tweet is another's"
 
 #: Cumulative counters by name.
 COUNTERS = {
@@ -92,6 +99,7 @@ COUNTERS = {
     "edits_unknown": arrays.EDITS_UNKNOWN,
     "deletes": arrays.DELETES,
     "deletes_unknown": arrays.DELETES_UNKNOWN,
+    "not_the_author": arrays.NOT_AUTHORS,
     "labels_ignored": arrays.LABELS_IGNORED,
     "engagements": arrays.ENGAGEMENTS,
     "undone": arrays.UNDONE,
@@ -116,7 +124,8 @@ ACT_COUNTERS = {
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
     """Bytes of all arrays: 272 per tweet, the id map, 4 per slot of the author table, the text, and who did what."""
     per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
-    tables = id_map_bytes(config.tweets_max) + 4 * arrays.heads_size(config.tweets_max)
+    maps = id_map_bytes(config.tweets_max) + id_map_bytes(config.early_deletes_max)
+    tables = maps + 4 * arrays.heads_size(config.tweets_max)
     people = acts.acts_bytes(config.acts_max) + acts.acts_bytes(config.looks_max)
     return per_tweet + tables + people + config.text_bytes_max + 8 * arrays.HEADER_SIZE
 
@@ -128,7 +137,7 @@ class TweetStore(Room):
     """
 
     name: ClassVar[str] = "tweet_store"
-    layout: ClassVar[int] = 2
+    layout: ClassVar[int] = 3
     constants: ClassVar[frozenset[str]] = frozenset({"weights", "half_lives_ms", "limits", "dwell_s_min"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
@@ -147,16 +156,23 @@ class TweetStore(Room):
                 acts.make_acts(config.looks_max, config.person_acts_max, config.person_span_ms),
             ),
             config.dwell_s_min,
+            config.early_deletes_max,
         )
         super().__init__(self._tweets, self._tweets.header)
 
-    def apply(self, batch: EventBatch) -> None:
+    def apply(self, batch: EventBatch) -> Effects | None:
         """Apply tweet and engagement rows in order, and resolve every row that names a tweet (docs/tweet_store.md).
 
         Writes the batch's ``author_id``, ``original_id``, ``original_author_id``, ``created_ms``, ``change`` and
-        ``replaced_ms`` as of right after the row, so they do not depend on where batches are cut.
+        ``replaced_ms`` as of right after the row, so they do not depend on where batches are cut. A create, edit or
+        delete of another's tweet is refused (``not_the_author``); it and other rows that no room may use get kind
+        REFUSED.
         """
-        write_kernels.apply(self._tweets, batch)
+        refused = np.empty(batch.size, np.bool_)
+        if not write_kernels.apply(self._tweets, batch, refused):
+            return None
+        rows = np.flatnonzero(refused).tolist()
+        return make_effects([Effect(EffectKind.REFUSED, row, text=_REFUSAL) for row in rows])
 
     def lookup(self, tweet_ids: Ids) -> Slots:
         """Slots (int32, k) of tweet ids (uint64, k), -1 where unknown."""
@@ -256,6 +272,7 @@ class TweetStore(Room):
             "tweets": (int(header[arrays.SIZE]), self.config.tweets_max),
             "text_bytes": (int(header[arrays.TEXT_HEAD]), self.config.text_bytes_max),
             "acts": (int(self._tweets.acts.header[acts.SIZE]), self.config.acts_max),
+            "early_deletes": (int(self._tweets.claims.header[0]), self.config.early_deletes_max),
             "looks": (int(self._tweets.looks.header[acts.SIZE]), self.config.looks_max),
         }
 
@@ -277,7 +294,7 @@ class TweetStore(Room):
 
     def grow_from(self, smaller: "TweetStore") -> bool:
         """Copy the smaller store's tweets and their text (``Bounded.grow_from``)."""
-        capacities = ("tweets_max", "text_bytes_max", "acts_max", "looks_max", "person_acts_max")
+        capacities = ("tweets_max", "text_bytes_max", "acts_max", "looks_max", "person_acts_max", "early_deletes_max")
         rules = ("author_late_tweets_max", "person_span_ms", "dwell_s_min")
         if not only_grew(smaller.config, self.config, capacities=capacities, rules=rules):
             return False
@@ -287,7 +304,7 @@ class TweetStore(Room):
 
 def warm() -> None:
     """Compile the kernels on tiny arrays of the real dtypes."""
-    store = TweetStore(TweetStoreConfig(tweets_max=2, text_bytes_max=16, author_late_tweets_max=1))
+    store = TweetStore(TweetStoreConfig(tweets_max=2, text_bytes_max=16, author_late_tweets_max=1, early_deletes_max=1))
     kinds = [Kind.RETWEET, Kind.CREATE, Kind.UNRETWEET, Kind.IMPRESSION, Kind.FOLLOW]
     store.apply(make_batch(kind=kinds, user_id=[3] * 5, subject_id=[1] * 5, author_id=[2] * 5))
     read_kernels.warm_on(store._tweets)

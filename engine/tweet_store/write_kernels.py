@@ -26,6 +26,7 @@ from engine.tweet_store.arrays import (
     LABELS_IGNORED,
     LANG,
     NEWER,
+    NOT_AUTHORS,
     POSITION,
     QUOTED,
     REPEATED,
@@ -38,9 +39,11 @@ from engine.tweet_store.arrays import (
     STUBS_FILLED,
     WITHOUT_TWEET,
     ZERO,
+    claim,
     follow,
     forget_text,
     head_home,
+    is_claimed,
     is_retweet,
     link,
     prefetch_id,
@@ -55,9 +58,18 @@ from engine.tweet_store.arrays import (
 AHEAD_ROWS = 32
 
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
+<<<<<<< HEAD
 UNLABEL, HASHTAG, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.HASHTAG), int(Kind.FOLLOW), int(Kind.SERVED)
+=======
+MENTION, URL, REFUSED = int(Kind.MENTION), int(Kind.URL), np.uint8(Kind.REFUSED)
+UNLABEL, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.FOLLOW), int(Kind.SERVED)
+>>>>>>> 74740ab (Let only its author create, edit and delete a tweet, whatever comes first)
 #: Flags that an edit cannot change.
 KEPT_FLAGS = int(TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET)
+
+
+#: What becomes of a row about a tweet: used; of no use, silently; refused, because it is not the author's.
+USED, PASSED, STRANGERS = 0, 1, 2
 
 
 @inlined
@@ -77,14 +89,11 @@ def _name_hashtag(s: Any, batch: Any, row: Any) -> Any:
 
 @inlined
 def _create(s: Any, batch: Any, row: Any) -> Any:
-    """CREATE: fill a stub or a new slot. A known tweet stays as it is; a deleted one stays deleted."""
+    """CREATE of a tweet that is not deleted: fill a stub or a new slot. A known tweet stays as it is."""
     tweet_id, time_ms = batch.subject_id[row], batch.timestamp_ms[row]
     slot = np.int64(find(s.ids, tweet_id))
     if slot < 0:
         slot = take_slot(s, tweet_id, batch.author_id[row], time_ms, STUB)
-    elif s.row[slot, STATE] & DELETED != 0:
-        s.header[AFTER_DELETE] += 1
-        return
     elif s.row[slot, STATE] & CREATED != 0:
         s.header[REPEATED] += 1
         return
@@ -124,17 +133,38 @@ def _edit(s: Any, batch: Any, row: Any) -> Any:
 
 
 @kernel
-def _delete(s: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
+def _delete(s: Any, tweet_id: Any, author_id: Any) -> Any:
     """DELETE: permanent, even when the create comes later; the text is wiped."""
     slot = np.int64(find(s.ids, tweet_id))
-    if slot < 0:
-        take_slot(s, tweet_id, author_id, time_ms, STUB | DELETED)
+    if slot < 0 or s.row[slot, STATE] & CREATED == 0:
+        claim(s, tweet_id, author_id)
         s.header[DELETES_UNKNOWN] += 1
+        return
+    if s.row[slot, STATE] & DELETED != 0:
         return
     s.header[DELETES] += 1
     unlink(s, slot)
     forget_text(s, slot)
     s.row[slot, STATE] |= DELETED
+
+
+@inlined
+def _standing(s: Any, code: Any, tweet_id: Any, author_id: Any) -> Any:
+    """What becomes of a create, edit, delete or derived row that names this author.
+
+    Only the author changes a tweet: rows of others are refused. A delete of a tweet that is not known concerns this
+    room only (``claim``), and so does what an author wrote and has deleted before.
+    """
+    slot = np.int64(find(s.ids, tweet_id))
+    if slot >= 0 and s.row[slot, STATE] & CREATED != 0:
+        if s.author_id[slot] == author_id:
+            is_late = s.row[slot, STATE] & DELETED != 0 and (code == CREATE or code >= MENTION)
+            return PASSED if is_late else USED
+        # Of an erased person's tweets no author is known any more; they are deleted.
+        return PASSED if s.author_id[slot] == ZERO or code >= MENTION else STRANGERS
+    if code == EDIT:
+        return USED
+    return PASSED if code == DELETE or is_claimed(s, tweet_id, author_id) else USED
 
 
 @inlined
@@ -237,12 +267,13 @@ def _prefetch_acts(s: Any, batch: Any, start: Any, end: Any) -> Any:
 
 
 @kernel
-def apply(s: Any, batch: Any) -> Any:
-    """Apply a batch's rows in order, and resolve each row right after it was applied.
+def apply(s: Any, batch: Any, refused: Any) -> Any:
+    """Apply a batch's rows in order, and resolve each row right after it was applied; returns how many were refused.
 
-    Writes every array of ``s``, the batch's resolved columns, and ``author_id`` where the store knows the author.
+    Writes every array of ``s``, the batch's resolved columns, ``author_id`` where the store knows the author, ``kind``
+    of the rows that no other room may use, and ``refused`` (bool, n).
     """
-    rows = batch.kind.shape[0]
+    rows, strangers = batch.kind.shape[0], 0
     for row in range(rows):
         if row % AHEAD_ROWS == 0:
             end = np.int64(min(row + AHEAD_ROWS, rows))
@@ -251,6 +282,7 @@ def apply(s: Any, batch: Any) -> Any:
         code = np.int64(batch.kind[row])
         tweet_id = batch.subject_id[row]
         batch.change[row], batch.replaced_ms[row] = NOTHING, NEVER
+        refused[row] = False
         if not _names_a_tweet(code) or tweet_id == ZERO:
             batch.created_ms[row] = 0
             batch.original_id[row] = batch.original_author_id[row] = ZERO
@@ -267,13 +299,25 @@ def apply(s: Any, batch: Any) -> Any:
         if code < CREATE:
             slot = engage(s, batch, np.int64(row), np.int64(find(s.ids, tweet_id)))
         else:
-            if code == CREATE:
+            standing = USED
+            if code <= DELETE or (code >= MENTION and code <= URL):
+                standing = _standing(s, code, tweet_id, batch.author_id[row])
+            if standing == STRANGERS:
+                refused[row] = True
+                strangers += 1
+                s.header[NOT_AUTHORS] += 1
+            elif code == CREATE and standing == PASSED:
+                s.header[AFTER_DELETE] += 1
+            elif code == CREATE:
                 _create(s, batch, np.int64(row))
             elif code == EDIT:
                 _edit(s, batch, np.int64(row))
             elif code == DELETE:
-                _delete(s, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
+                _delete(s, tweet_id, batch.author_id[row])
             elif code <= UNLABEL:
                 s.header[LABELS_IGNORED] += 1
             slot = np.int64(find(s.ids, tweet_id))
+            if standing != USED:
+                batch.kind[row] = REFUSED
         _resolve(s, batch, np.int64(row), slot)
+    return strangers

@@ -39,6 +39,8 @@ class Reason(StrEnum):
     BAD_CHECKSUM = "bad_checksum"
     BAD_ROW = "bad_row"
     BAD_KEY = "bad_key"
+    #: Found only when the event is applied (engine/tweet_store/state.py).
+    NOT_THE_AUTHOR = "not_the_author"
     PIECE_SKIPPED = "piece_skipped"
     # Found only when the event is applied (engine/muted_words/state.py).
     TOO_MANY_WORDS = "too_many_words"

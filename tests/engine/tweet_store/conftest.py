@@ -92,6 +92,8 @@ class _Model:
         self.tweets = {}
         self.text_head = 0
         self.evicted = 0
+        #: Deletes before creates: (tweet, author), the oldest first.
+        self.claims = {}
         self.acts = Ledger(config.acts_max, config.person_acts_max, config.person_span_ms)
         self.looks = Ledger(config.looks_max, config.person_acts_max, config.person_span_ms)
 
@@ -174,12 +176,17 @@ class _Model:
         if act in RELATIONS:
             return self.acts.enter(row.user, row.tweet, kind, row.time_ms)
         if kind == Kind.DELETE:
-            tweet = known or self._new(row.tweet, row.author)
-            tweet.deleted, tweet.listed, tweet.text = True, False, b""
-        elif kind == Kind.EDIT and known and known.servable:
+            if known and known.created:
+                if known.author == row.author:
+                    known.deleted, known.listed, known.text = True, False, b""
+            elif (row.tweet, row.author) not in self.claims:
+                if len(self.claims) == self.config.early_deletes_max:
+                    del self.claims[next(iter(self.claims))]
+                self.claims[row.tweet, row.author] = True
+        elif kind == Kind.EDIT and known and known.servable and known.author == row.author:
             known.lang, known.flags = row.lang, (known.flags & 7) | (row.flags & ~7)
             self._put_text(known, row.text.encode())
-        elif kind == Kind.CREATE and not (known and (known.created or known.deleted)):
+        elif kind == Kind.CREATE and not ((known and known.created) or (row.tweet, row.author) in self.claims):
             tweet = known or self._new(row.tweet, row.author)
             tweet.author, tweet.created_ms, tweet.created = row.author, row.time_ms, True
             if row.refs[3]:

@@ -241,6 +241,45 @@ def test_deleted_is_deleted_whenever_the_create_comes_and_its_text_is_wiped(row_
     assert store.counters()["creates_after_delete"] == 2
 
 
+def test_only_the_author_changes_a_tweet_and_strangers_are_refused_by_name(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64))
+    tweet, other = np.array([7], np.uint64), np.array([8], np.uint64)
+    # The create comes last: what a stranger deletes before it stays, what the author deleted does not come.
+    early = [row_of(Kind.DELETE, 7, 4, T0), row_of(Kind.DELETE, 8, 4, T0), row_of(Kind.DELETE, 8, 3, T0)]
+    batch = batch_of([*early, row_of(Kind.CREATE, 7, 3, T0, "mine"), row_of(Kind.CREATE, 8, 3, T0)])
+    assert store.apply(batch) is None
+    assert batch.kind.tolist() == [Kind.REFUSED] * 3 + [Kind.CREATE, Kind.REFUSED]
+    assert store.columns(store.lookup(tweet)).servable.tolist() == [True]
+    assert store.lookup(other).tolist() == [-1]
+    strangers = [
+        row_of(Kind.EDIT, 7, 4, T0, "yours"), row_of(Kind.DELETE, 7, 4, T0), row_of(Kind.CREATE, 7, 4, T0, "yours"),
+        row_of(Kind.HASHTAG, 7, 4, T0), row_of(Kind.HASHTAG, 7, 3, T0),
+    ]  # fmt: skip
+    batch = batch_of(strangers)
+    effects = store.apply(batch)
+    assert effects.row.tolist() == [0, 1, 2]
+    assert effects.text_of(1).startswith("not_the_author\n")
+    assert batch.kind.tolist() == [Kind.REFUSED] * 4 + [Kind.HASHTAG]
+    assert store.texts(store.lookup(tweet))[0].tobytes() == b"mine"
+    assert store.apply(batch_of([row_of(Kind.EDIT, 7, 3, T0, "new"), row_of(Kind.DELETE, 7, 3, T0)])) is None
+    assert store.columns(store.lookup(tweet)).servable.tolist() == [False]
+    assert store.counters()["not_the_author"] == 3
+    store.check()
+
+
+def test_the_oldest_of_too_many_early_deletes_is_forgotten_also_in_a_larger_store(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64, early_deletes_max=3))
+    store.apply(batch_of([row_of(Kind.DELETE, tweet, 3, T0) for tweet in (1, 2, 3, 4, 2)]))
+    larger = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64, early_deletes_max=4))
+    assert larger.grow_from(store)
+    larger.apply(batch_of([row_of(Kind.DELETE, tweet, 3, T0) for tweet in (5, 6)]))
+    for held, forgotten in ((store, [1]), (larger, [1, 2])):
+        held.apply(batch_of([row_of(Kind.CREATE, tweet, 3, T0) for tweet in range(1, 7)]))
+        came = held.lookup(np.arange(1, 7).astype(np.uint64)) >= 0
+        gone = {1, 2, 3, 4} if held is store else {1, 2, 3, 4, 5, 6}
+        assert {tweet for tweet in gone if came[tweet - 1]} == set(forgotten)
+
+
 def test_long_streams_recycle_slots_and_stay_consistent(row_of, batch_of, model_of):
     config = TweetStoreConfig(tweets_max=200, text_bytes_max=1000, author_late_tweets_max=50)
     store, model = TweetStore(config), model_of(config)

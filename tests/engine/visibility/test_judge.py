@@ -71,7 +71,7 @@ BONDS = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(STEPS, BONDS)
 def test_what_is_hidden_is_what_the_rule_says_whatever_refers_to_what_in_whatever_order(steps, bonds):
-    state, tweets, deleted = EngineState(small_rooms(1 << 6)), {}, set()
+    state, tweets, deleted, early = EngineState(small_rooms(1 << 6)), {}, set(), set()
     hiding = {}
     for kind, user, other in bonds:
         act(state, kind, user, other)
@@ -80,12 +80,15 @@ def test_what_is_hidden_is_what_the_rule_says_whatever_refers_to_what_in_whateve
     for step in steps:
         if step[0] == "create":
             create(state, *step[1:])
-            if step[1] not in tweets and step[1] not in deleted:
+            if step[1] not in tweets and step[1] not in deleted and step[1:3] not in early:
                 tweets[step[1]] = Tweet(*step[2:])
         elif step[0] == "delete":
-            act(state, Kind.DELETE, 1, step[1])
-            deleted.add(step[1])
-            tweets.pop(step[1], None)
+            author = tweets[step[1]].author if step[1] in tweets else 1
+            act(state, Kind.DELETE, author, step[1], author)
+            if tweets.pop(step[1], None):
+                deleted.add(step[1])
+            elif step[1] not in deleted:
+                early.add((step[1], author))  # holds only if the tweet turns out to be this author's
         else:
             act(state, Kind.FAVORITE, 2, step[1])
     asked = list(range(1, IDS + 2))
@@ -114,7 +117,7 @@ def test_a_chain_of_any_length_stands_for_its_end_whatever_the_order_of_arrival(
     assert judge(state, ids) == {tweet: (set(), 1) for tweet in ids}
     act(state, Kind.BLOCK, 101, VIEWER)
     assert all(hidden == {"blocked"} for hidden, _ in judge(state, ids).values())
-    act(state, Kind.DELETE, 101, 1)
+    act(state, Kind.DELETE, 101, 1, 101)
     assert all("unhydrated" in hidden for hidden, _ in judge(state, ids).values())
 
 
