@@ -58,12 +58,8 @@ from engine.tweet_store.arrays import (
 AHEAD_ROWS = 32
 
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
-<<<<<<< HEAD
-UNLABEL, HASHTAG, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.HASHTAG), int(Kind.FOLLOW), int(Kind.SERVED)
-=======
 MENTION, URL, REFUSED = int(Kind.MENTION), int(Kind.URL), np.uint8(Kind.REFUSED)
-UNLABEL, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.FOLLOW), int(Kind.SERVED)
->>>>>>> 74740ab (Let only its author create, edit and delete a tweet, whatever comes first)
+UNLABEL, HASHTAG, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.HASHTAG), int(Kind.FOLLOW), int(Kind.SERVED)
 #: Flags that an edit cannot change.
 KEPT_FLAGS = int(TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET)
 

@@ -132,14 +132,9 @@ def test_all_json_reasons_are_shown_above() -> None:
         Reason.PIECE_SKIPPED,
         # Of a record without a value (test_decode.py).
         Reason.BAD_KEY,
-<<<<<<< HEAD
-        # When they are applied (tests/engine/muted_words, tests/engine/models).
-        Reason.TOO_MANY_WORDS,
-=======
-        # When it is applied (tests/engine/tweet_store).
+        # When they are applied (tests/engine/tweet_store, tests/engine/muted_words, tests/engine/models).
         Reason.NOT_THE_AUTHOR,
-        # When they are applied (tests/engine/models).
->>>>>>> 74740ab (Let only its author create, edit and delete a tweet, whatever comes first)
+        Reason.TOO_MANY_WORDS,
         Reason.UNKNOWN_MODEL,
         Reason.FOREIGN_SCHEMA,
         Reason.MODEL_TOO_LARGE,
