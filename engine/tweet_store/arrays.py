@@ -88,7 +88,7 @@ class Tweets(NamedTuple):
     before this text; modulo the ring's size it is the place in ``text``. ``decayed``: float64 (n, 16), sums by
     half-life, then counter, relative to the landmark ``row[:, EPOCH]``. ``weight``: float64 (n, 2), weighted totals of
     these sums by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
-    ``claims``: deletes of tweets whose create has not come, by ``claim_of`` tweet and author; the oldest leaves first.
+    ``claims``: deletes of tweets whose create has not come, by tweet and author (claims.py); the oldest leaves first.
     ``acts``, ``looks``: who did what (engine/tweet_store/acts.py); ``looks`` has the impressions.
     Not state: ``dwell_s_min`` float64 (1), ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64
     (1): most steps of a late link.
@@ -246,35 +246,6 @@ def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -
     s.row[slot, EPOCH] = epoch
     s.header[EPOCH_MAX] = max(s.header[EPOCH_MAX], epoch)
     return slot
-
-
-# --- deletes before creates -------------------------------------------------------------------------------------
-
-
-@inlined
-def claim_of(tweet_id: Any, author_id: Any) -> Any:
-    """The key of a delete by an author of a tweet that is not known yet."""
-    key = mix64(tweet_id ^ mix64(author_id))
-    return key if key != ZERO else np.uint64(1)
-
-
-@kernel
-def claim(s: Any, tweet_id: Any, author_id: Any) -> Any:
-    """Remember a delete of an unknown tweet: it holds only if the tweet turns out to be this author's."""
-    key = claim_of(tweet_id, author_id)
-    if find(s.claims, key) >= 0:
-        return
-    at = s.header[CLAIMS_POSITION]
-    if s.claims.keys[at] != ZERO:
-        remove(s.claims, s.claims.keys[at])
-    find_or_add(s.claims, key)
-    s.header[CLAIMS_POSITION] = at + 1 if at + 1 < s.claims.keys.shape[0] else 0
-
-
-@inlined
-def is_claimed(s: Any, tweet_id: Any, author_id: Any) -> Any:
-    """Whether this author has deleted a tweet before its create came."""
-    return s.claims.header[0] > 0 and find(s.claims, claim_of(tweet_id, author_id)) >= 0
 
 
 # --- originals ----------------------------------------------------------------------------------------------------

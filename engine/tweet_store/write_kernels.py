@@ -39,11 +39,9 @@ from engine.tweet_store.arrays import (
     STUBS_FILLED,
     WITHOUT_TWEET,
     ZERO,
-    claim,
     follow,
     forget_text,
     head_home,
-    is_claimed,
     is_retweet,
     link,
     prefetch_id,
@@ -53,6 +51,7 @@ from engine.tweet_store.arrays import (
     take_slot,
     unlink,
 )
+from engine.tweet_store.claims import claim, is_claimed
 
 #: How many rows' tweets are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
