@@ -23,7 +23,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     tree: dict[str, Any] = {}
     if path is not None:
         try:
-            tree = tomllib.loads(path.read_text())
+            tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte order mark
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror or error}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

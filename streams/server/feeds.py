@@ -60,8 +60,7 @@ class Feeds:
             raise BadCursorError("the cursor is damaged")
         now_ms = self._service.now_ms()
         if frame.time_ms is not None:
-            if found := unit_of(frame.time_ms):
-                raise ProtocolError("bad_request", f"time_ms: {frame.time_ms} looks like {found[0]}")
+            check_time(frame.time_ms)
             _within(frame.time_ms, "time_ms", 1, now_ms + TIME_AHEAD_MS_MAX, "ms")
         time_ms = now_ms if frame.time_ms is None else frame.time_ms
         request = Request(
@@ -152,6 +151,16 @@ class Feeds:
             return min(LIMIT_DEFAULT, self._config.limit_max)
         _within(limit, "limit", 1, self._config.limit_max, "entries")
         return limit
+
+
+def check_time(time_ms: int) -> None:
+    """Refuse a request's time in another unit, which would silently give an answer for another time.
+
+    Raises:
+        ProtocolError: ``bad_request``.
+    """
+    if found := unit_of(time_ms):
+        raise ProtocolError("bad_request", f"time_ms: {time_ms} looks like {found[0]}; a time is in milliseconds")
 
 
 def _within(value: int, name: str, least: int, most: int, unit: str) -> None:

@@ -86,3 +86,9 @@ def test_secrets_are_masked():
     assert "hush" not in shown
     assert "***" in shown
     assert "me" in shown
+
+
+def test_a_byte_order_mark_before_a_file_is_taken(tmp_path):
+    path = tmp_path / "murmuration.toml"
+    path.write_bytes(b"\xef\xbb\xbf[serving]\r\nport = 9000\r\n")
+    assert load(path, {}).serving.port == 9000

@@ -120,3 +120,39 @@ async def answers(socket):
 def context_key(site):
     (key,) = site.server._app.keys()
     return key
+
+
+lines = st.one_of(text_frames, st.sampled_from([b"", b"\r", b"\xef\xbb\xbf", b"[", b"[]", b"\x00", b"null"])).map(
+    lambda line: line.replace(b"\n", b" ")
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(sent=st.lists(lines, max_size=8), mark=st.booleans())
+def test_any_bodies(open_sites, sent, mark):
+    asyncio.run(bodies(open_sites, sent, mark))
+
+
+async def bodies(open_sites, sent, mark):
+    """Whatever a body holds: an answer for each line, everything accepted is in the log, and no defect."""
+    async with open_sites() as start:
+        site = await start()
+        good = dumps(
+            {"v": 1, "id": 5, "type": "favorite", "user_id": 1, "tweet_id": 2, "timestamp_ms": 1_760_000_000_000}
+        )
+        body = (b"\xef\xbb\xbf" if mark else b"") + b"\n".join([good, *sent, good])
+        status, answer = await site.post(body)
+        assert status == 200, answer
+        numbers = [result["line"] for result in answer["results"]]
+        assert numbers == [i for i, line in enumerate([good, *sent, good], 1) if line.strip()]
+        assert answer["accepted"] + answer["rejected"] == len(numbers)
+        assert answer["accepted"] == sum(len(records) for records in site.log.records.values())
+        assert all(result.get("error") not in ("internal", "") for result in answer["results"])
+        assert (answer["results"][0]["status"], answer["results"][-1]["status"]) == ("accepted", "duplicate")
+        status, answer = await site.post(b"\n".join(sent) or b"\n")
+        assert status in (200, 400), answer
+        assert answer.get("error") in (None, "bad_request")

@@ -220,3 +220,15 @@ async def test_listening_on_ipv6(start):
     assert site.url.startswith("http://[::1]:")
     async with site.socket() as socket:
         assert (await socket.ask(type="feed"))["type"] == "feed"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/users/42/feed?time_ms=", "/v1/graph/salsa?user=1&time_ms=", "/v1/graph/similar?tweet=1&time_ms="]
+)
+@pytest.mark.parametrize(
+    ("time", "unit"), [("1760000000", "seconds"), ("1760000000000000", "microseconds"), ("1760000000000000000", "nano")]
+)
+async def test_a_requests_time_in_another_unit_is_refused_by_name(site, path, time, unit):
+    status, answer = await site.get(path + time)
+    assert (status, answer["error"]) == (400, "bad_request")
+    assert unit in answer["message"]
