@@ -10,6 +10,9 @@ is learnt for all. The draw goes on while the interval does: an engagement that 
 what the learner would be after it waits in this room. The first engagement of a later interval ends the draw, and the
 learner becomes what waits.
 
+What anybody lately engaged with is remembered by groups of people: a person's acts take the places of the same few
+people only, so nobody fills the list of candidates for all.
+
 Looking at an engagement takes as long as a feed. A bound on hashes therefore follows how many people act, so that an
 interval looks at one engagement on average; where many people act, about one interval of four has no winner.
 
@@ -24,17 +27,17 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import EventBatch, Kind, make_batch
+from engine.batch import Change, EventBatch, Kind, make_batch
 from engine.blend_learner import HEADER_SIZE, BlendLearner, BlendLearnerConfig, Learnt
 from engine.deduplication import Deduplication, DeduplicationConfig
 from engine.errors import InvariantError
 from engine.half_life_blend import LENGTH, BlendRequest, BlendScratch, components, recent_company
 from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
-from engine.kernels.growth import copy_rows
 from engine.kernels.jit import kernel
 from engine.kernels.rng import GOLDEN, mix64
 from engine.room import Observer, only_grew
+from engine.tweet_store.state import TweetStore, TweetStoreConfig
 
 #: Picks worth learning from: public acts that say "more of this".
 _TEACHING = np.zeros(256, bool)
@@ -42,6 +45,9 @@ _TEACHING[[Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE]] = True
 #: An engagement further behind the newest one than this is no lesson: the state has gone on too far.
 _LATE_MS = 600_000
 
+BEGINS, ZERO = np.uint8(Change.BEGINS), np.uint64(0)
+#: How many of the remembered tweets are a group's: the most that one person's acts can be of them.
+GROUP_PLACES = 8
 #: Indices of ``Memory.header``. ``WAITING``: whether anything waits. ``LOOKS``: how often the interval's draw was won.
 WRITTEN, INTERVAL, WAITING, LOOKS, LOOKED_AT, PASSED_OVER = range(6)
 #: Indices of ``Memory.draw``.
@@ -63,20 +69,23 @@ class LessonsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     piece_lessons_max: Annotated[int, Meta(ge=1, le=1000)] = 4
     walks: Annotated[int, Meta(ge=1, le=10_000)] = 1500
     candidates_max: Annotated[int, Meta(ge=1, le=2500)] = 500
-    #: So many of everybody's newest engagements are candidates too.
+    #: So many tweets that people lately engaged with are candidates too: of each group of people the newest
+    #: ``GROUP_PLACES``.
     recent_max: Annotated[int, Meta(ge=1, le=100_000)] = 2048
 
 
 class Memory(NamedTuple):
     """All of the room's state; k = the learner's components.
 
-    ``recent``: uint64 (recent_max,), the newest tweets engaged with, a ring. ``weights``: float64 (k,) and ``counts``:
+    ``recent``: uint64 (groups, places), the newest tweets that people of each group engaged with, rings; 0 empty.
+    ``places``: int64 (groups,), how many tweets were put into each ring. ``weights``: float64 (k,) and ``counts``:
     int64 (3,), what the learner will be when the interval is over (if ``header[WAITING]``). ``draw``: uint64 (3,), the
     interval's key, the hash that an engagement must be below to be looked at, and the same at the interval's beginning.
     ``header``: int64 scalars.
     """
 
     recent: NDArray[np.uint64]
+    places: NDArray[np.int64]
     weights: NDArray[np.float64]
     counts: NDArray[np.int64]
     draw: NDArray[np.uint64]
@@ -136,11 +145,26 @@ def _draw(batch: Any, teaching: Any, interval_ms: Any, late_ms: Any, seed: Any, 
     return found
 
 
+@kernel
+def _remember(batch: Any, teaching: Any, recent: Any, places: Any, header: Any) -> Any:
+    """Put the batch's tweets into the rings of their people's groups. The arguments are those of ``Memory``."""
+    for row in range(batch.kind.shape[0]):
+        user_id, tweet_id = batch.user_id[row], batch.original_id[row]
+        if not teaching[batch.kind[row]] or batch.change[row] != BEGINS or tweet_id == ZERO:
+            continue
+        if user_id == batch.original_author_id[row]:
+            continue
+        group = np.int64(mix64(user_id) % np.uint64(places.shape[0]))
+        recent[group, places[group] % recent.shape[1]] = tweet_id
+        places[group] += 1
+        header[WRITTEN] += 1
+
+
 class Lessons(Observer):
     """Teaches a learner from the events of a batch; remembers the tweets lately engaged with."""
 
     name: ClassVar[str] = "lessons"
-    reads: ClassVar[tuple[str, ...]] = ("deduplication", "interaction_graph", "blend_learner")
+    reads: ClassVar[tuple[str, ...]] = ("deduplication", "tweet_store", "interaction_graph", "blend_learner")
     #: Public acts remembered, engagements looked at, and engagements left out by ``piece_lessons_max``.
     counted: ClassVar[Mapping[str, int]] = {
         "remembered": WRITTEN,
@@ -152,15 +176,18 @@ class Lessons(Observer):
         self,
         config: LessonsConfig,
         deduplication: Deduplication,
+        tweet_store: TweetStore,
         interaction_graph: InteractionGraph,
         blend_learner: BlendLearner,
     ) -> None:
         self.config = config
         self._deduplication = deduplication
+        self._store = tweet_store
         self._graph = interaction_graph
         self._learner = blend_learner
         self._memory = Memory(
-            recent=np.zeros(config.recent_max, np.uint64),
+            recent=np.zeros(_groups(config.recent_max), np.uint64),
+            places=np.zeros(_groups(config.recent_max)[0], np.int64),
             weights=np.zeros(blend_learner.config.components),
             counts=np.zeros(HEADER_SIZE, np.int64),
             draw=np.array([0, _WORST, _WORST], np.uint64),
@@ -172,12 +199,8 @@ class Lessons(Observer):
         super().__init__(self._memory, self._header)
 
     def apply(self, batch: EventBatch) -> None:
-        """Remember the tweets that public acts of the batch are about."""
-        tweets = batch.subject_id[_TEACHING[batch.kind]]
-        size = len(self._recent)
-        at = (int(self._header[WRITTEN]) + np.arange(len(tweets))) % size
-        self._recent[at[-size:]] = tweets[-size:]
-        self._header[WRITTEN] += len(tweets)
+        """Remember the originals that public acts of the batch are about: acts that begin, not of the author."""
+        _remember(batch, _TEACHING, self._recent, self._memory.places, self._header)
 
     def observe(self, batch: EventBatch, events: int) -> Finding | None:
         """Look at the batch's engagements that win their draw (``Observer.observe``); None when nothing moves."""
@@ -247,8 +270,11 @@ class Lessons(Observer):
 
     def _teach(self, batch: EventBatch, lesson: Lesson, learnt: Learnt) -> None:
         """Let a copy of the learner learn from one engagement; the lesson's hash seeds the walks."""
-        user_id, tweet_id = int(batch.user_id[lesson.row]), batch.subject_id[lesson.row]
-        if not self._graph.user_degree(user_id):
+        user_id = int(batch.user_id[lesson.row])
+        tweet_ids = self._store.originals(batch.subject_id[lesson.row : lesson.row + 1])
+        tweet_id = tweet_ids[0]
+        author_id = self._store.columns(self._store.lookup(tweet_ids)).author_id[0]
+        if author_id == user_id or not self._graph.user_degree(user_id):
             return
         ids = np.unique(np.append(self._candidates(user_id, lesson.hash), tweet_id))
         known = self._graph.neighbors_of_user(user_id, self._graph.config.user_degree_max)[0]
@@ -285,19 +311,22 @@ class Lessons(Observer):
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """The ring of recent tweets."""
-        return {"recent": (int(self._header[WRITTEN]), len(self._recent))}
+        return {"recent": (int(np.count_nonzero(self._recent)), self._recent.size)}
 
     def check(self) -> None:
-        """Verify that the ring is filled as far as it was written (``Bounded.check``).
+        """Verify that the rings are filled as far as they were written (``Bounded.check``).
 
         Raises:
-            InvariantError: it is not.
+            InvariantError: they are not.
         """
-        if np.count_nonzero(self._recent) != min(int(self._header[WRITTEN]), len(self._recent)):
-            raise InvariantError("lessons: the ring of recent tweets has holes")
+        filled = np.minimum(self._memory.places, self._recent.shape[1])
+        if not np.array_equal(np.count_nonzero(self._recent, axis=1), filled):
+            raise InvariantError("lessons: a ring of recent tweets has holes")
+        if self._memory.places.sum() != self._header[WRITTEN]:
+            raise InvariantError("lessons: not as many tweets remembered as counted")
 
     def grow_from(self, smaller: "Lessons") -> bool:
-        """Remember the same tweets (``Bounded.grow_from``); the count of all ever remembered begins with them."""
+        """Remember the same tweets (``Bounded.grow_from``); if there are more groups, the count begins with them."""
         rules = ("piece_lessons_max", "walks", "candidates_max")
         if not only_grew(smaller.config, self.config, capacities=("recent_max",), rules=rules):
             return False
@@ -306,12 +335,22 @@ class Lessons(Observer):
             return False
         for name in ("weights", "counts", "draw", "header"):
             getattr(memory, name)[:] = getattr(held, name)
-        size, written = len(held.recent), int(held.header[WRITTEN])
-        turned = size < len(memory.recent) and written > size
-        copy_rows(memory.recent, held.recent, written % size if turned else 0)
-        if turned:
-            memory.header[WRITTEN] = size
+        if memory.recent.shape == held.recent.shape:
+            memory.recent[:], memory.places[:] = held.recent, held.places
+            return True
+        # Whose acts they were is not known any more: they fill the first groups, and leave as others come.
+        tweets = held.recent[held.recent != 0]
+        groups, places = memory.recent.shape
+        memory.recent.reshape(-1)[: len(tweets)] = tweets
+        memory.places[:] = np.clip(len(tweets) - places * np.arange(groups), 0, places)
+        memory.header[WRITTEN] = len(tweets)
         return True
+
+
+def _groups(recent_max: int) -> tuple[int, int]:
+    """How many groups of people there are, and the places of each."""
+    places = min(GROUP_PLACES, recent_max)
+    return recent_max // places, places
 
 
 def _hash(lesson: Lesson) -> int:
@@ -334,7 +373,10 @@ def warm() -> None:
     lessons = Lessons(
         LessonsConfig(),
         Deduplication(DeduplicationConfig(events_max=1)),
+        TweetStore(TweetStoreConfig(tweets_max=1, text_bytes_max=1, acts_max=1, looks_max=1)),
         InteractionGraph(InteractionGraphConfig(users_max=1, tweets_max=1, edges_max=1)),
         BlendLearner(BlendLearnerConfig(components=1)),
     )
-    lessons.observe(make_batch(kind=[Kind.FAVORITE], user_id=[1], subject_id=[1]), 0)
+    batch = make_batch(kind=[Kind.FAVORITE], user_id=[1], subject_id=[1])
+    lessons.observe(batch, 0)
+    lessons.apply(batch)

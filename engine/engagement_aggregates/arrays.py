@@ -83,9 +83,9 @@ REBASE_HALF_LIVES = 4.0
     WITHOUT_AUTHOR,
     WITHOUT_USER,
     OWN_TWEETS,
-    NOT_IN_FORCE,
+    UNCHANGED,
     SHORT_DWELLS,
-    UNDOS_IGNORED,
+    TAKEN_BACK,
 ) = range(15)
 HEADER_SIZE = 16
 
@@ -94,20 +94,24 @@ class Aggregates(NamedTuple):
     """All arrays of the room, for a authors, v viewers and p pairs of each viewer.
 
     ``authors``: author ids to indices. ``author_counts``: float32 (a, labels, half-lives). ``author_ms``: int64 (a,),
-    landmarks. ``author_touched``: uint8 (a,), 1 where somebody acted since the hand of eviction last passed.
-    ``viewers``, ``viewer_touched``: the same of viewers. ``pair_author``: uint64 (v, p), 0 empty. ``pair_ms``: int64
-    (v, p), landmarks. ``pair_act_ms``: int64 (v, p), the newest act other than an impression. ``pair_counts``:
-    float32 (v, p, pair labels, half-lives). ``header``: int64 scalars. ``half_lives_ms``: float64 (2,), not state.
+    landmarks. ``author_since_ms``: int64 (a,), the oldest act that is counted. ``author_touched``: uint8 (a,), 1 where
+    somebody acted since the hand of eviction last passed. ``viewers``, ``viewer_touched``: the same of viewers.
+    ``pair_author``: uint64 (v, p), 0 empty. ``pair_ms``: int64 (v, p), landmarks. ``pair_since_ms``: int64 (v, p), the
+    oldest act that is counted. ``pair_act_ms``: int64 (v, p), the newest act other than an impression.
+    ``pair_counts``: float32 (v, p, pair labels, half-lives). ``header``: int64 scalars. ``half_lives_ms``: float64
+    (2,), not state.
     """
 
     authors: IdMap
     author_counts: NDArray[np.float32]
     author_ms: NDArray[np.int64]
+    author_since_ms: NDArray[np.int64]
     author_touched: NDArray[np.uint8]
     viewers: IdMap
     viewer_touched: NDArray[np.uint8]
     pair_author: NDArray[np.uint64]
     pair_ms: NDArray[np.int64]
+    pair_since_ms: NDArray[np.int64]
     pair_act_ms: NDArray[np.int64]
     pair_counts: NDArray[np.float32]
     header: NDArray[np.int64]
@@ -123,11 +127,13 @@ def make_aggregates(
         authors=make_id_map(authors_max),
         author_counts=np.zeros((authors_max, len(Label), HALF_LIVES), np.float32),
         author_ms=np.zeros(authors_max, np.int64),
+        author_since_ms=np.zeros(authors_max, np.int64),
         author_touched=np.zeros(authors_max, np.uint8),
         viewers=make_id_map(viewers_max),
         viewer_touched=np.zeros(viewers_max, np.uint8),
         pair_author=np.zeros(pairs, np.uint64),
         pair_ms=np.zeros(pairs, np.int64),
+        pair_since_ms=np.zeros(pairs, np.int64),
         pair_act_ms=np.zeros(pairs, np.int64),
         pair_counts=np.zeros((*pairs, len(PairLabel), HALF_LIVES), np.float32),
         header=np.zeros(HEADER_SIZE, np.int64),
@@ -159,9 +165,9 @@ def landmark_for(counts: Any, landmark_ms: Any, time_ms: Any, half_lives_ms: Any
 
 @inlined
 def add(counts: Any, label: Any, short: Any, long: Any) -> None:
-    """Add to both counts of a label, in float64, rounded once."""
-    counts[label, SHORT] = np.float32(np.float64(counts[label, SHORT]) + short)
-    counts[label, LONG] = np.float32(np.float64(counts[label, LONG]) + long)
+    """Add to both counts of a label, in float64, rounded once; what is taken away leaves 0 at least."""
+    counts[label, SHORT] = np.float32(max(0.0, np.float64(counts[label, SHORT]) + short))
+    counts[label, LONG] = np.float32(max(0.0, np.float64(counts[label, LONG]) + long))
 
 
 @inlined

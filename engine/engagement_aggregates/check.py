@@ -21,12 +21,19 @@ def check(s: arrays.Aggregates) -> None:
     Raises:
         InvariantError: the first thing found that must not be.
     """
-    _check_keys("author", s.authors, (s.author_counts, s.author_ms, s.author_touched))
-    _check_keys("viewer", s.viewers, (s.pair_author, s.pair_ms, s.pair_act_ms, s.pair_counts, s.viewer_touched))
+    _check_keys("author", s.authors, (s.author_counts, s.author_ms, s.author_since_ms, s.author_touched))
+    _check_keys(
+        "viewer", s.viewers, (s.pair_author, s.pair_ms, s.pair_since_ms, s.pair_act_ms, s.pair_counts, s.viewer_touched)
+    )
     for name, counts in (("author", s.author_counts), ("pair", s.pair_counts)):
         _require(np.isfinite(counts).all() and (counts >= 0).all(), f"a count of an {name} is no number from 0 on")
     empty = s.pair_author == 0
-    for name, column in (("time", s.pair_ms), ("act", s.pair_act_ms), ("count", s.pair_counts)):
+    for name, column in (
+        ("time", s.pair_ms),
+        ("begin", s.pair_since_ms),
+        ("act", s.pair_act_ms),
+        ("count", s.pair_counts),
+    ):
         _require(not column[empty].any(), f"an empty pair has a {name}")
     for v, authors in enumerate(s.pair_author):
         held = authors[authors != 0].tolist()

@@ -53,17 +53,17 @@ COUNTERS = {
     "without_author": arrays.WITHOUT_AUTHOR,
     "without_user": arrays.WITHOUT_USER,
     "own_tweets": arrays.OWN_TWEETS,
-    "not_in_force": arrays.NOT_IN_FORCE,
+    "unchanged": arrays.UNCHANGED,
     "short_dwells": arrays.SHORT_DWELLS,
-    "undos_ignored": arrays.UNDOS_IGNORED,
+    "taken_back": arrays.TAKEN_BACK,
 }
 
 
 def engagement_aggregates_bytes(config: EngagementAggregatesConfig) -> int:
-    """Bytes of all arrays: 169 an author, 128 a pair, 1 a viewer, and two id maps."""
+    """Bytes of all arrays: 177 an author, 136 a pair, 1 a viewer, and two id maps."""
     vector = 4 * arrays.HALF_LIVES
-    authors = (vector * len(Label) + 9) * config.authors_max + id_map_bytes(config.authors_max)
-    pairs = (vector * len(PairLabel) + 24) * config.viewers_max * config.pairs_per_viewer
+    authors = (vector * len(Label) + 17) * config.authors_max + id_map_bytes(config.authors_max)
+    pairs = (vector * len(PairLabel) + 32) * config.viewers_max * config.pairs_per_viewer
     return authors + pairs + config.viewers_max + id_map_bytes(config.viewers_max) + 8 * arrays.HEADER_SIZE
 
 
@@ -74,6 +74,7 @@ class EngagementAggregates(DerivedRoom):
     """
 
     name: ClassVar[str] = "engagement_aggregates"
+    layout: ClassVar[int] = 2
     constants: ClassVar[frozenset[str]] = frozenset({"half_lives_ms"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
     reads: ClassVar[tuple[str, ...]] = ("social_graph",)
@@ -98,7 +99,7 @@ class EngagementAggregates(DerivedRoom):
         super().__init__(self._aggregates, self._aggregates.header)
 
     def apply(self, batch: EventBatch) -> None:
-        """Count the piece's acts; who follows, blocks or mutes whom is as of the end of the piece."""
+        """Count the piece's acts; who follows whom is as of the end of the piece."""
         dwell_s_min = np.float64(self.config.dwell_s_min)
         write_kernels.apply(self._aggregates, self._social_graph.graph, batch, dwell_s_min, self._found)
 
@@ -162,10 +163,10 @@ class EngagementAggregates(DerivedRoom):
         own, held = self._aggregates, smaller._aggregates
         grow_id_map(own.authors, held.authors)
         grow_id_map(own.viewers, held.viewers)
-        for name in ("author_counts", "author_ms", "author_touched", "viewer_touched", "header"):
+        for name in ("author_counts", "author_ms", "author_since_ms", "author_touched", "viewer_touched", "header"):
             copy_rows(getattr(own, name), getattr(held, name))
         viewers, pairs = held.pair_author.shape
-        for name in ("pair_author", "pair_ms", "pair_act_ms", "pair_counts"):
+        for name in ("pair_author", "pair_ms", "pair_since_ms", "pair_act_ms", "pair_counts"):
             getattr(own, name)[:viewers, :pairs] = getattr(held, name)
         return True
 

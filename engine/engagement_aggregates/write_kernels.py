@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import ENGAGEMENT_KINDS, Kind
+from engine.batch import ENGAGEMENT_KINDS, UNDOES, Change, Kind
 from engine.engagement_aggregates.arrays import (
     AUTHORS_HAND,
     COUNTED,
@@ -15,12 +15,12 @@ from engine.engagement_aggregates.arrays import (
     HALF_LIVES,
     IMPRESSIONS_WITHOUT_PAIR,
     LONG,
-    NOT_IN_FORCE,
     OWN_TWEETS,
     PAIRS,
     SHORT,
     SHORT_DWELLS,
-    UNDOS_IGNORED,
+    TAKEN_BACK,
+    UNCHANGED,
     UNKNOWN_AUTHOR,
     VIEWERS_HAND,
     WITHOUT_AUTHOR,
@@ -37,7 +37,7 @@ from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
-from engine.social_graph.arrays import BLOCK, FOLLOW, MUTE, edge_flags, prefetch_edge, prefetch_id
+from engine.social_graph.arrays import FOLLOW, edge_flags, prefetch_edge, prefetch_id
 
 #: Rows whose authors and viewers are looked up together, so that their cache misses overlap.
 AHEAD_ROWS = 32
@@ -50,7 +50,12 @@ NONE = 255
 KIND_CREATE, KIND_DWELL, KIND_IMPRESSION = int(Kind.CREATE), int(Kind.DWELL), int(Kind.IMPRESSION)
 ENGAGEMENTS_END = max(ENGAGEMENT_KINDS) + 1
 FROM_FOLLOWER, AUTHOR_LABELS, PAIR_LABELS = int(Label.FROM_FOLLOWER), len(Label), len(PairLabel)
-_UNDOS = (Kind.UNFAVORITE, Kind.UNRETWEET)
+NOTHING, RENEWED, ENDS, UNCOUNTED = (
+    np.uint8(Change.NOTHING),
+    np.uint8(Change.RENEWED),
+    np.uint8(Change.ENDS),
+    np.uint8(Change.UNCOUNTED),
+)
 
 
 def _make_labels() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -61,18 +66,16 @@ def _make_labels() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             author[Kind[label.name]] = label
             if label != Label.FOLLOW:
                 pair[Kind[label.name]] = PairLabel[label.name] if label <= Label.IMPRESSION else PairLabel.NEGATIVE
+    for undo, kind in UNDOES.items():
+        author[undo], pair[undo] = author[kind], pair[kind]
     return author, pair
 
 
 AUTHOR_LABEL_OF, PAIR_LABEL_OF = _make_labels()
-#: By kind: acts that say "more of this".
+#: By kind: acts that say "more of this", and what takes them back.
 POSITIVE = np.zeros(256, np.bool_)
 POSITIVE[[Kind[label.name] for label in Label if label < Label.IMPRESSION]] = True
-UNDO = np.zeros(256, np.bool_)
-UNDO[list(_UNDOS)] = True
-#: By kind: the relation that must hold at the end of the piece, as a flag of the social graph; 0 none.
-NEEDED = np.zeros(256, np.int64)
-NEEDED[[Kind.FOLLOW, Kind.BLOCK, Kind.MUTE]] = FOLLOW, BLOCK, MUTE
+POSITIVE[[Kind.UNFAVORITE, Kind.UNRETWEET]] = True
 
 
 @inlined
@@ -95,23 +98,40 @@ def _enter_author(s: Any, author_id: Any, time_ms: Any) -> None:
         a = evict(s.authors, s.author_touched, s.header, AUTHORS_HAND)
         clear(s.author_counts[a])
         s.header[EVICTED_AUTHORS] += 1
-    s.author_ms[np.int64(find_or_add(s.authors, author_id))] = time_ms
+    a = np.int64(find_or_add(s.authors, author_id))
+    s.author_ms[a] = s.author_since_ms[a] = time_ms
 
 
 @inlined
-def _count_author(s: Any, a: Any, code: Any, time_ms: Any, from_follower: Any) -> None:
-    """Count for the author of an index; -1 is not known."""
+def _take_away(counts: Any, label: Any, act_ms: Any, landmark_ms: Any, half_lives_ms: Any) -> None:
+    """Take away what an act at ``act_ms`` had added to a label."""
+    short = weight(act_ms, landmark_ms, half_lives_ms[SHORT])
+    add(counts, label, -short, -weight(act_ms, landmark_ms, half_lives_ms[LONG]))
+
+
+@inlined
+def _count_author(s: Any, a: Any, act: Any, from_follower: Any) -> None:
+    """Count for the author of an index; -1 is not known. ``act``: kind, time, change, and time of the replaced act."""
+    code, time_ms, change, replaced_ms = act
     if a < 0:
         s.header[UNKNOWN_AUTHOR] += 1
         return
+    counts, label = s.author_counts[a], np.int64(AUTHOR_LABEL_OF[code])
+    # An older act than the vector knows of was not counted in it, but before the author was evicted.
+    if replaced_ms >= s.author_since_ms[a]:
+        _take_away(counts, label, replaced_ms, s.author_ms[a], s.half_lives_ms)
+        if from_follower:
+            _take_away(counts, np.int64(FROM_FOLLOWER), replaced_ms, s.author_ms[a], s.half_lives_ms)
+    if change == ENDS:
+        return
     if code != KIND_IMPRESSION:
         s.author_touched[a] = 1
-    counts = s.author_counts[a]
     landmark_ms = landmark_for(counts, s.author_ms[a], time_ms, s.half_lives_ms)
     s.author_ms[a] = landmark_ms
+    s.author_since_ms[a] = min(s.author_since_ms[a], time_ms)
     short = weight(time_ms, landmark_ms, s.half_lives_ms[SHORT])
     long = weight(time_ms, landmark_ms, s.half_lives_ms[LONG])
-    add(counts, np.int64(AUTHOR_LABEL_OF[code]), short, long)
+    add(counts, label, short, long)
     if from_follower:
         add(counts, FROM_FOLLOWER, short, long)
 
@@ -130,6 +150,7 @@ def _enter_viewer(s: Any, viewer_id: Any) -> Any:
             s.header[PAIRS] -= 1
             s.pair_author[v, p] = ZERO
             s.pair_ms[v, p] = 0
+            s.pair_since_ms[v, p] = 0
             s.pair_act_ms[v, p] = 0
             clear(s.pair_counts[v, p])
         s.header[EVICTED_VIEWERS] += 1
@@ -163,20 +184,27 @@ def _enter_pair(s: Any, v: Any, author_id: Any, time_ms: Any) -> Any:
         s.header[EVICTED_PAIRS] += 1
         clear(s.pair_counts[v, oldest])
     s.pair_author[v, oldest] = author_id
-    s.pair_ms[v, oldest] = time_ms
+    s.pair_ms[v, oldest] = s.pair_since_ms[v, oldest] = time_ms
     s.pair_act_ms[v, oldest] = time_ms
     return oldest
 
 
 @inlined
-def _count_pair(s: Any, v: Any, viewer_id: Any, author_id: Any, code: Any, time_ms: Any) -> None:
-    """Count for the pair; ``v``: the viewer's index some rows ago, -1 when the viewer was not known.
+def _count_pair(s: Any, v: Any, viewer_id: Any, author_id: Any, act: Any) -> None:
+    """Count for the pair; ``v``: the viewer's index some rows ago, -1 when the viewer was not known. ``act``: as of
+    ``_count_author``.
 
-    An impression counts for a pair that is there, and makes none.
+    An impression and an undo count for a pair that is there, and make none.
     """
+    code, time_ms, change, replaced_ms = act
     if v < 0 or s.viewers.keys[v] != viewer_id:
         v = np.int64(find(s.viewers, viewer_id))
     p = find_pair(s, v, author_id) if v >= 0 else -1
+    label = np.int64(PAIR_LABEL_OF[code])
+    if p >= 0 and replaced_ms >= s.pair_since_ms[v, p]:
+        _take_away(s.pair_counts[v, p], label, replaced_ms, s.pair_ms[v, p], s.half_lives_ms)
+    if change == ENDS:
+        return
     if code == KIND_IMPRESSION:
         if p < 0:
             s.header[IMPRESSIONS_WITHOUT_PAIR] += 1
@@ -192,8 +220,9 @@ def _count_pair(s: Any, v: Any, viewer_id: Any, author_id: Any, code: Any, time_
     counts = s.pair_counts[v, p]
     landmark_ms = landmark_for(counts, s.pair_ms[v, p], time_ms, s.half_lives_ms)
     s.pair_ms[v, p] = landmark_ms
+    s.pair_since_ms[v, p] = min(s.pair_since_ms[v, p], time_ms)
     short = weight(time_ms, landmark_ms, s.half_lives_ms[SHORT])
-    add(counts, np.int64(PAIR_LABEL_OF[code]), short, weight(time_ms, landmark_ms, s.half_lives_ms[LONG]))
+    add(counts, label, short, weight(time_ms, landmark_ms, s.half_lives_ms[LONG]))
 
 
 # --- rows -------------------------------------------------------------------------------------------------------
@@ -201,10 +230,12 @@ def _count_pair(s: Any, v: Any, viewer_id: Any, author_id: Any, code: Any, time_
 
 @inlined
 def _counts(s: Any, batch: Any, row: Any, dwell_s_min: Any) -> Any:
-    """Whether a row is an act of one person about another's tweet or person; counts why it is not."""
+    """Whether a row changes what one person does about another's tweet or person; counts why it does not."""
     code = batch.kind[row]
     if AUTHOR_LABEL_OF[code] == NONE:
-        s.header[UNDOS_IGNORED] += UNDO[code]
+        return False
+    if batch.change[row] == NOTHING or batch.change[row] == UNCOUNTED:
+        s.header[UNCHANGED] += 1
         return False
     author_id = _author_of(batch, row)
     if batch.user_id[row] == ZERO:
@@ -237,7 +268,7 @@ def _look_up(s: Any, g: Any, batch: Any, start: Any, end: Any, dwell_s_min: Any,
             author_id, viewer_id = _author_of(batch, row), batch.user_id[row]
             prefetch(s.authors.slots, np.int64((mix64(author_id) & author_mask) << one))
             prefetch(s.viewers.slots, np.int64((mix64(viewer_id) & viewer_mask) << one))
-            if NEEDED[batch.kind[row]] or POSITIVE[batch.kind[row]]:
+            if POSITIVE[batch.kind[row]]:
                 prefetch_id(g, author_id)
                 prefetch_id(g, viewer_id)
     author_counts, pairs = s.author_counts.reshape(-1), s.pair_author.reshape(-1)
@@ -254,7 +285,7 @@ def _look_up(s: Any, g: Any, batch: Any, start: Any, end: Any, dwell_s_min: Any,
                 for p in range(0, per_viewer, 8):
                     prefetch(pairs, v * per_viewer + p)
             found[at, SOURCE] = found[at, TARGET] = -1
-            if NEEDED[code] or (POSITIVE[code] and a >= 0):
+            if POSITIVE[code] and a >= 0:
                 source, target = np.int64(find(g.ids, viewer_id)), np.int64(find(g.ids, author_id))
                 found[at, SOURCE], found[at, TARGET] = source, target
                 if source >= 0 and target >= 0:
@@ -293,14 +324,11 @@ def apply(s: Any, g: Any, batch: Any, dwell_s_min: Any, found: Any) -> None:
         if not what[COUNTS]:
             continue
         code, viewer_id, author_id = batch.kind[row], batch.user_id[row], _author_of(batch, row)
-        flags = np.int64(0)
+        follows = False
         if what[SOURCE] >= 0 and what[TARGET] >= 0:
-            flags = edge_flags(g, what[SOURCE], what[TARGET])
-        if flags & NEEDED[code] != NEEDED[code]:
-            s.header[NOT_IN_FORCE] += 1
-            continue
-        s.header[COUNTED] += 1
-        time_ms = batch.timestamp_ms[row]
-        _count_author(s, what[AUTHOR], code, time_ms, POSITIVE[code] and flags & FOLLOW != 0)
+            follows = edge_flags(g, what[SOURCE], what[TARGET]) & FOLLOW != 0
+        s.header[TAKEN_BACK if batch.change[row] == ENDS else COUNTED] += 1
+        act = (code, batch.timestamp_ms[row], batch.change[row], batch.replaced_ms[row])
+        _count_author(s, what[AUTHOR], act, POSITIVE[code] and follows)
         if PAIR_LABEL_OF[code] != NONE:
-            _count_pair(s, what[VIEWER], viewer_id, author_id, code, time_ms)
+            _count_pair(s, what[VIEWER], viewer_id, author_id, act)

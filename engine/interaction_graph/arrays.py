@@ -32,10 +32,14 @@ class EdgeType(IntEnum):
     UNRETWEET = 15
 
 
-#: Operations beside adding an edge: remove a tweet's edges; remove a user's edges of one type to a tweet (``TAKE_BACK``
-#: plus the type's code); skip the row.
+#: Operations beside adding an edge: remove a tweet's edges; add the edge of a tweet's author, who has no other to it;
+#: skip the row. Each plus the type's code: remove a user's edges of this type to a tweet; add an edge that takes the
+#: place of an older one; do what the row's ``Change`` says.
 DELETE_TWEET = 16
+PUBLISH = 17
 TAKE_BACK = 32
+REPLACE = 64
+ACT = 128
 IGNORE = 255
 
 ALL_TYPES = 0xFFFF
@@ -66,6 +70,8 @@ class Scalar(IntEnum):
     TAKE_BACK_UNMATCHED = 12
     DELETED = 13
     CAME_AFTER_UNDO = 14
+    OVER_SHARE = 15
+    RENEWED = 16
 
 
 class Limit(IntEnum):
@@ -75,6 +81,8 @@ class Limit(IntEnum):
     LATE_S = 1
     USER_DEGREE = 2
     TWEET_DEGREE = 3
+    USER_ENTRIES = 4
+    NAMED_ENTRIES = 5
 
 
 class GraphArrays(NamedTuple):

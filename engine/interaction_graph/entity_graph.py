@@ -65,6 +65,7 @@ class EntityGraph(InteractionGraph):
                 late_ms_max=config.late_ms_max,
                 user_degree_max=_ENTITY_DEGREE_MAX,
                 tweet_degree_max=config.tweet_degree_max,
+                user_entries_max=config.edges_max,
             )
         )
         self._operations = np.full(256, IGNORE, np.uint8)

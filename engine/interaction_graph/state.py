@@ -11,12 +11,15 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import EventBatch, Kind
-from engine.interaction_graph import growth, read_kernels, write_kernels
+from engine.batch import Change, EventBatch, Kind, make_batch
+from engine.interaction_graph import act_kernels, growth, read_kernels, write_kernels
 from engine.interaction_graph.arrays import (
+    ACT,
     DELETE_TWEET,
     IGNORE,
     NODES_MAX,
+    PUBLISH,
+    REPLACE,
     TAKE_BACK,
     EdgeType,
     GraphArrays,
@@ -63,6 +66,8 @@ _TYPE_OF_KIND = {
     Kind.PHOTO_EXPAND: EdgeType.PHOTO_EXPAND,
     Kind.PROFILE_CLICK: EdgeType.PROFILE_CLICK,
 }
+#: What others make for a user may take one of so many of the user's places.
+_NAMED_SHARE = 32
 _UNDO_OF_KIND = {Kind.FAVORITE: Kind.UNFAVORITE, Kind.RETWEET: Kind.UNRETWEET}
 
 
@@ -72,7 +77,10 @@ class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw
     ``edge_kinds``: the events that make edges. ``late_ms_max``: an event older than the newest event by more than this
     is not stored, nor is an event outside the window. ``undos_max``: how many undos and deletes the room remembers, to
     refuse older acts that arrive after their undo. ``*_degree_max``: how many edges a node's list keeps, the newest.
-    ``arena_slots_per_edge``: for both lists of an edge together; slices are powers of two, so 3.2 is tight, 4 ample.
+    ``user_entries_max``: how many of the ``edges_max`` places one user may take, edges taken back or replaced included
+    (they keep their places until they leave the window); what others make for a user (mentions, tags) may take the
+    first 1/32 of them. ``arena_slots_per_edge``: for both lists of an edge together; slices are powers of two, so 3.2
+    is tight, 4 ample.
     """
 
     users_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 18
@@ -84,6 +92,7 @@ class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw
     undos_max: Annotated[int, Meta(ge=1, le=1 << 24)] = 1 << 14
     user_degree_max: Annotated[int, Meta(ge=1, lt=1 << 26)] = 1024
     tweet_degree_max: Annotated[int, Meta(ge=1, lt=1 << 26)] = 8192
+    user_entries_max: Annotated[int, Meta(ge=1, le=1 << 29)] = 4096
     edge_kinds: tuple[EdgeKind, ...] = (
         "favorite",
         "retweet",
@@ -130,19 +139,22 @@ def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
 
 
 def operations_for(edge_kinds: tuple[EdgeKind, ...]) -> NDArray[np.uint8]:
-    """The operation of ``write_kernels.ingest`` for each event kind: (256,) uint8."""
+    """The operation of ``act_kernels.ingest_changes`` for each event kind: (256,) uint8."""
     operations = np.full(256, IGNORE, np.uint8)
     for name in edge_kinds:
         kind = Kind[name.upper()]
-        operations[kind] = _TYPE_OF_KIND[kind]
-        if kind in _UNDO_OF_KIND:
-            operations[_UNDO_OF_KIND[kind]] = TAKE_BACK + _TYPE_OF_KIND[kind]
+        if kind == Kind.CREATE:
+            operations[kind] = PUBLISH
+        elif kind in (Kind.MENTION, Kind.MEDIA_TAG):
+            operations[kind] = REPLACE + _TYPE_OF_KIND[kind]
+        else:
+            operations[[kind, _UNDO_OF_KIND.get(kind, kind)]] = ACT + _TYPE_OF_KIND[kind]
     operations[Kind.DELETE] = DELETE_TWEET
     return operations
 
 
 class InteractionGraph(Room):
-    """A bipartite multigraph of users and tweets with typed, timed edges.
+    """A bipartite graph of users and tweets with typed, timed edges; of one user, tweet and type ``apply`` keeps one.
 
     Writers: ``apply`` and ``ingest``, one thread. Readers hold the read side of the state lock. The window holds
     the edges of the last ``window_ms`` before the newest event, at most ``edges_max``; the oldest edge always leaves
@@ -182,6 +194,8 @@ class InteractionGraph(Room):
         self._limits[Limit.LATE_S] = config.late_ms_max // 1000
         self._limits[Limit.USER_DEGREE] = config.user_degree_max
         self._limits[Limit.TWEET_DEGREE] = config.tweet_degree_max
+        self._limits[Limit.USER_ENTRIES] = config.user_entries_max
+        self._limits[Limit.NAMED_ENTRIES] = max(1, config.user_entries_max // _NAMED_SHARE)
         self._operations = operations_for(config.edge_kinds)
         self._types = np.full(256, IGNORE, np.uint8)
         self._types[:16] = np.arange(16)
@@ -189,15 +203,22 @@ class InteractionGraph(Room):
         self._types[EdgeType.UNRETWEET] = TAKE_BACK + EdgeType.RETWEET
 
     def apply(self, batch: EventBatch) -> None:
-        """Apply a batch's engagements and tweets (``Room.apply``); other kinds are ignored."""
-        write_kernels.ingest(
+        """Apply a batch's engagements and tweets (``Room.apply``); other kinds are ignored.
+
+        Engagements count for the original of their tweet, those of its author not at all.
+        """
+        engaged = batch.kind < Kind.CREATE
+        own = (batch.original_author_id == batch.user_id) & (batch.change != Change.ENDS)
+        act_kernels.ingest_changes(
             self.state,
             self._limits,
             batch.user_id,
-            batch.subject_id,
+            np.where(engaged & (batch.original_id != 0), batch.original_id, batch.subject_id),
             batch.kind,
             self._operations,
             batch.timestamp_ms,
+            np.where(own, np.uint8(Change.NOTHING), batch.change),
+            batch.replaced_ms,
         )
 
     def ingest(self, user_ids: Ids, tweet_ids: Ids, types: NDArray[np.uint8], times_ms: NDArray[np.int64]) -> None:
@@ -238,7 +259,9 @@ class InteractionGraph(Room):
 
     def grow_from(self, smaller: "InteractionGraph") -> bool:
         """Copy the smaller graph's edges (``Bounded.grow_from``); a longer window fills as new events come."""
-        if not only_grew(smaller.config, self.config, capacities=_CAPACITIES, rules=("late_ms_max",)):
+        if not only_grew(
+            smaller.config, self.config, capacities=_CAPACITIES, rules=("late_ms_max", "user_entries_max")
+        ):
             return False
         growth.grow(self.state, smaller.state)
         return True
@@ -274,5 +297,7 @@ def warm() -> None:
     ids = np.ones(1, np.uint64)
     for edge_type, time_ms in ((1, 1_000), (1, 50_000), (1, 49_000), (8, 50_000)):
         graph.ingest(ids, ids.copy(), np.array([edge_type], np.uint8), np.array([time_ms], np.int64))
+    kinds = [Kind.FAVORITE, Kind.CREATE, Kind.MENTION, Kind.UNFAVORITE, Kind.DELETE]
+    graph.apply(make_batch(kind=kinds, user_id=[1] * 5, subject_id=[1] * 5, timestamp_ms=[50_000] * 5))
     graph.neighbors_of_user(1, 1)
     graph.top_users(1)

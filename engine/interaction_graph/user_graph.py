@@ -11,8 +11,8 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from engine.batch import EventBatch, Kind
-from engine.interaction_graph import write_kernels
-from engine.interaction_graph.arrays import IGNORE, NODES_MAX, TAKE_BACK
+from engine.interaction_graph import act_kernels
+from engine.interaction_graph.arrays import ACT, IGNORE, NODES_MAX, REPLACE, TAKE_BACK, Limit
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
 
@@ -43,7 +43,7 @@ class UserGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class UserGraph(InteractionGraph):
     """Follows, mentions and media tags as typed, timed edges: arrays and methods named after tweets hold users.
 
-    An unfollow removes the follow; a block removes the follows both ways.
+    An unfollow removes the follow; a block removes the follows both ways. A person's mentions of another are one edge.
     """
 
     name: ClassVar[str] = "user_graph"
@@ -64,10 +64,12 @@ class UserGraph(InteractionGraph):
             )
         )
         self._operations = np.full(256, IGNORE, np.uint8)
-        self._operations[Kind.FOLLOW] = UserEdgeType.FOLLOW
-        self._operations[Kind.MENTION] = UserEdgeType.MENTION
-        self._operations[Kind.MEDIA_TAG] = UserEdgeType.MEDIA_TAG
-        self._operations[[Kind.UNFOLLOW, Kind.BLOCK]] = TAKE_BACK + UserEdgeType.FOLLOW
+        self._operations[[Kind.FOLLOW, Kind.UNFOLLOW]] = ACT + UserEdgeType.FOLLOW
+        self._operations[Kind.MENTION] = REPLACE + UserEdgeType.MENTION
+        self._operations[Kind.MEDIA_TAG] = REPLACE + UserEdgeType.MEDIA_TAG
+        self._operations[Kind.BLOCK] = TAKE_BACK + UserEdgeType.FOLLOW
+        # Whoever mentions makes the edge, so there is no smaller share for what others make.
+        self._limits[Limit.NAMED_ENTRIES] = self._limits[Limit.USER_ENTRIES]
         self._wanted = self._operations != IGNORE
 
     def apply(self, batch: EventBatch) -> None:
@@ -80,10 +82,14 @@ class UserGraph(InteractionGraph):
         named = kind < Kind.FOLLOW
         source = np.where(named, batch.author_id[rows], batch.user_id[rows])
         target = np.where(named, batch.user_id[rows], batch.subject_id[rows])
-        times_ms = batch.timestamp_ms[rows]
+        columns = [source, target, kind, batch.timestamp_ms[rows], batch.change[rows], batch.replaced_ms[rows]]
         blocks = np.flatnonzero(kind == Kind.BLOCK)
         if len(blocks):
             # A block ends the follows both ways.
-            source, target = np.insert(source, blocks, target[blocks]), np.insert(target, blocks, source[blocks])
-            kind, times_ms = np.insert(kind, blocks, kind[blocks]), np.insert(times_ms, blocks, times_ms[blocks])
-        write_kernels.ingest(self.state, self._limits, source, target, kind, self._operations, times_ms)
+            columns = [np.insert(column, blocks, column[blocks]) for column in columns]
+            again = blocks + np.arange(len(blocks))
+            columns[0][again], columns[1][again] = target[blocks], source[blocks]
+        source, target, kind, times_ms, changes, replaced_ms = columns
+        act_kernels.ingest_changes(
+            self.state, self._limits, source, target, kind, self._operations, times_ms, changes, replaced_ms
+        )

@@ -55,11 +55,13 @@ _TOO_LATE, _PLACED_LATE, _REFUSED, _DROPPED_FULL = (
 _CAME_AFTER_UNDO = int(Scalar.CAME_AFTER_UNDO)
 _CAPPED_USER, _CAPPED_TWEET, _ARENA_FULL = int(Scalar.CAPPED_USER), int(Scalar.CAPPED_TWEET), int(Scalar.ARENA_FULL)
 _TAKEN_BACK, _UNMATCHED, _DELETED = int(Scalar.TAKEN_BACK), int(Scalar.TAKE_BACK_UNMATCHED), int(Scalar.DELETED)
-_WINDOW, _LATE, _USER_DEGREE, _TWEET_DEGREE = (
+_OVER_SHARE = int(Scalar.OVER_SHARE)
+_WINDOW, _LATE, _USER_DEGREE, _TWEET_DEGREE, _USER_ENTRIES = (
     int(Limit.WINDOW_S),
     int(Limit.LATE_S),
     int(Limit.USER_DEGREE),
     int(Limit.TWEET_DEGREE),
+    int(Limit.USER_ENTRIES),
 )
 
 
@@ -180,11 +182,15 @@ def _note(g: Any, skips: Any, n: Any, done: Any, capped: Any) -> None:
 
 
 @inlined
-def _add(g: Any, limits: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
+def add(g: Any, limits: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
     """Store an edge, or count the reason for not storing it."""
     scalars = g.scalars
     watermark = scalars[_WATERMARK]
     full = g.log.header[calendar_log.COUNT] == g.log.entries.shape[0]
+    user = np.int64(find(g.users, user_id))
+    if user >= 0 and degree(g.user_records[user]) + g.user_skips[user] >= limits[_USER_ENTRIES]:
+        scalars[_OVER_SHARE] += 1
+        return
     if second < watermark:
         late = second < watermark - limits[_LATE] or second <= watermark - limits[_WINDOW]
         if late or (full and second < calendar_log.oldest(g.log)):
@@ -233,7 +239,7 @@ def find_edge(arena: Any, record: Any, other: Any, edge_type: Any, below: Any) -
 
 
 @kernel
-def _drop_exact(records: Any, skips: Any, arena: Any, n: Any, entry: Any) -> Any:
+def drop_exact(records: Any, skips: Any, arena: Any, n: Any, entry: Any) -> Any:
     """Remove one entry equal to ``entry`` from node n's list; returns whether one was found.
 
     O(log degree + entries of that second)."""
@@ -253,7 +259,7 @@ def _drop_exact(records: Any, skips: Any, arena: Any, n: Any, entry: Any) -> Any
 
 
 @kernel
-def _take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
+def take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
     """Remove all edges of this user, tweet and type that are not newer than ``second``, from both lists.
 
     Their log entries stay until they are evicted, and count as skipped. O(user degree), plus O(tweet degree) if the
@@ -273,7 +279,7 @@ def _take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any)
             held = time_of(arena.entries[slot_of(g.user_records[user], at)])
             ring_slices.remove_at(g.user_records, user, arena, at)
             g.user_skips[user] += 1
-            _drop_exact(g.tweet_records, g.tweet_skips, arena, tweet, make_entry(held, edge_type, user))
+            drop_exact(g.tweet_records, g.tweet_skips, arena, tweet, make_entry(held, edge_type, user))
             taken += 1
         at = upper_bound(arena, g.tweet_records[tweet], second)
         while g.user_skips[user] > 0:
@@ -304,7 +310,7 @@ def _look_ahead_in_list(g: Any, record: Any, count: Any, at: Any) -> None:
 
 
 @kernel
-def _delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
+def delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
     """Remove every edge in the tweet's list from both sides. O(tweet degree · (log + user degree / 2 moves)).
 
     Both degrees are capped, so the work is bounded. Edges that the tweet's cap had dropped are not found; they stay in
@@ -321,14 +327,14 @@ def _delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
         entry = g.arena.entries[slot_of(record, at)]
         user = entry & NODE_MASK
         twin = make_entry(time_of(entry), (entry >> NODE_BITS) & 15, tweet)
-        _drop_exact(g.user_records, g.user_skips, g.arena, user, twin)
+        drop_exact(g.user_records, g.user_skips, g.arena, user, twin)
     ring_slices.clear(g.tweet_records, tweet, g.arena)
     g.tweet_skips[tweet] += count
     g.scalars[_DELETED] += count
 
 
 @inlined
-def _look_ahead(g: Any, user_ids: Any, tweet_ids: Any, i: Any) -> None:
+def look_ahead(g: Any, user_ids: Any, tweet_ids: Any, i: Any) -> None:
     """Prefetch the cache lines that the events after i will touch."""
     n = user_ids.shape[0]
     j = i + _AHEAD_HASH
@@ -362,7 +368,7 @@ def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, opera
     ``limits`` int64 by ``Limit``.
     """
     for i in range(user_ids.shape[0]):
-        _look_ahead(g, user_ids, tweet_ids, i)
+        look_ahead(g, user_ids, tweet_ids, i)
         operation = np.int64(operations[codes[i]])
         if operation == IGNORE:
             continue
@@ -374,8 +380,8 @@ def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, opera
             continue
         advance(g, limits, second)
         if operation == DELETE_TWEET:
-            _delete_tweet(g, tweet_id, second)
+            delete_tweet(g, tweet_id, second)
         elif operation >= TAKE_BACK:
-            _take_back(g, user_id, tweet_id, operation - TAKE_BACK, second)
+            take_back(g, user_id, tweet_id, operation - TAKE_BACK, second)
         else:
-            _add(g, limits, user_id, tweet_id, operation, second)
+            add(g, limits, user_id, tweet_id, operation, second)

@@ -59,6 +59,7 @@ class GraphBench:
                 late_ms_max=span_ms,
                 user_degree_max=(1 << 26) - 1,
                 tweet_degree_max=(1 << 26) - 1,
+                user_entries_max=self.size,
             )
         )
         warm()  # compile now, so that ingest is measured alone

@@ -76,10 +76,13 @@ def engine_for(past: Past, window: int) -> EngineState:
                 late_ms_max=window_ms,
                 user_degree_max=_DEGREE_MAX,
                 tweet_degree_max=_DEGREE_MAX,
+                user_entries_max=_DEGREE_MAX,
                 edge_kinds=("retweet",),
             ),
             social_graph=SocialGraphConfig(users_max=2, edges_max=2, list_entries_max=8),
-            tweet_store=TweetStoreConfig(tweets_max=past.items, text_bytes_max=1),
+            tweet_store=TweetStoreConfig(
+                tweets_max=past.items, text_bytes_max=1, acts_max=window, person_acts_max=_DEGREE_MAX
+            ),
             signals=SignalsConfig(users_max=past.users),
         )
     )

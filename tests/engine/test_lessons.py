@@ -134,3 +134,27 @@ def test_duplicates_teach_nothing(monkeypatch):
     both.id[:] = 1001
     assert state.apply(both).keep.tolist() == [True, False]
     assert watched.people in ([1], [1, 3])
+
+
+def test_one_person_fills_a_small_share_of_the_candidates_of_all():
+    state = EngineState(rooms(recent_max=128))
+    state.apply(acts(np.arange(1, 101), 5000 + np.arange(100), np.full(100, T0), 1))
+    before = set(state.lessons.arrays()["recent"].ravel().tolist()) - {0}
+    state.apply(acts(np.full(500, 200), 9000 + np.arange(500), np.full(500, T0), 1000))
+    after = set(state.lessons.arrays()["recent"].ravel().tolist()) - {0}
+    assert len([tweet for tweet in after if tweet >= 9000]) == 8
+    assert len(before - after) <= 8
+    # Repeated acts and those on one's own tweets are not remembered again.
+    state.apply(acts(np.full(50, 1), np.full(50, 5000), np.arange(T0, T0 + 50), 2000))
+    assert set(state.lessons.arrays()["recent"].ravel().tolist()) - {0} == after
+    state.check()
+
+
+def test_nobody_teaches_by_their_own_tweets():
+    state = known(EngineState(rooms()))
+    create = {"kind": [Kind.CREATE], "user_id": [1], "author_id": [1], "subject_id": [1012], "timestamp_ms": [T0]}
+    state.apply(make_batch(id=[999], **create))
+    state.apply(acts([1], [1012], [T0 + 1], 1000))
+    state.apply(acts([2], [1013], [T0 + MINUTE], 1001))
+    assert state.lessons.counters()["looked_at"] > 0
+    assert sum(state.blend_learner.counters().values()) == 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from engine.batch import Kind
+from engine.batch import UNDOES, Kind
 from engine.engagement_aggregates.arrays import Label, PairLabel
 
 POSITIVE = {Kind[label.name] for label in Label if label < Label.IMPRESSION}
@@ -12,12 +12,14 @@ LABELED = POSITIVE | NEGATIVE | {Kind.IMPRESSION, Kind.FOLLOW}
 
 
 class Act(NamedTuple):
-    """A row as the room sees it; ``author`` is the original's, or the person of a relationship."""
+    """A row as the room sees it; ``author`` is the original's, or the person of a relationship. ``replaced_ms``: when
+    the act was made that the row renews, or ends (if its kind is an undo)."""
 
     kind: Kind
     viewer: int
     author: int
     time_ms: int
+    replaced_ms: int = -1
 
 
 class Vector:
@@ -29,6 +31,13 @@ class Vector:
     def at(self, label: int, time_ms: int, half_life_ms: int) -> float:
         """Σ 2^(−age / half-life)."""
         return sum(2.0 ** (-(time_ms - t) / half_life_ms) for held, t in self.acts if held == label)
+
+    def replace(self, label: int, act: Act) -> None:
+        """Count an act instead of the one that it replaces."""
+        if (label, act.replaced_ms) in self.acts:
+            self.acts.remove((label, act.replaced_ms))
+        if act.kind not in UNDOES:
+            self.acts.append((label, act.time_ms))
 
 
 class Clock:
@@ -87,22 +96,22 @@ class Model:
     def act(self, act: Act) -> None:
         """One act, in the order of the piece."""
         held = self.relations.get((act.viewer, act.author), set())
-        if act.kind not in LABELED or act.viewer == act.author or 0 in (act.viewer, act.author):
+        kind = UNDOES.get(act.kind, act.kind)
+        if kind not in LABELED or act.viewer == act.author or 0 in (act.viewer, act.author):
             return
-        if act.kind in (Kind.FOLLOW, Kind.BLOCK, Kind.MUTE) and act.kind.name.lower() not in held:
-            return
-        is_act = act.kind != Kind.IMPRESSION
+        is_act = act.kind != Kind.IMPRESSION and act.kind not in UNDOES
         vector = self.authors.get(act.author)
         if vector is not None:
             if is_act:
                 self.author_clock.touched.add(act.author)
-            vector.acts.append((Label[act.kind.name], act.time_ms))
-            if act.kind in POSITIVE and "follow" in held:
-                vector.acts.append((Label.FROM_FOLLOWER, act.time_ms))
-        if act.kind != Kind.FOLLOW:
-            self._act_of_pair(act, is_act)
+            vector.replace(Label[kind.name], act)
+            if kind in POSITIVE and "follow" in held:
+                vector.replace(Label.FROM_FOLLOWER, act)
+        if kind != Kind.FOLLOW:
+            label = PairLabel.NEGATIVE if kind in NEGATIVE else PairLabel[kind.name]
+            self._act_of_pair(act, label, is_act)
 
-    def _act_of_pair(self, act: Act, is_act: bool) -> None:
+    def _act_of_pair(self, act: Act, label: PairLabel, is_act: bool) -> None:
         known = [pair.author for pair in self.viewers.get(act.viewer, [])]
         if not is_act and act.author not in known:
             return
@@ -122,5 +131,4 @@ class Model:
                 pairs[pairs.index(min(pairs, key=lambda pair: pair.act_ms))] = pair
         if is_act:
             pair.act_ms = max(pair.act_ms, act.time_ms)
-        label = PairLabel.NEGATIVE if act.kind in NEGATIVE else PairLabel[act.kind.name]
-        pair.vector.acts.append((label, act.time_ms))
+        pair.vector.replace(label, act)

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.batch import EventBatch, Kind, make_batch
+from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, EventBatch, Kind, make_batch
 from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig, EntityType
 from engine.interaction_graph.state import InteractionGraph
 from engine.interaction_graph.user_graph import UserEdgeType, UserGraph, UserGraphConfig
+from engine.tweet_store.state import TweetStore, TweetStoreConfig
 
 Row = tuple[Kind, int, int, int]
 Found = dict[tuple[int, int, int], list[int]]
@@ -34,13 +35,16 @@ WINDOW_S = 20
 def user_batch(rows: list[Row]) -> EventBatch:
     """``source`` acts on ``target``; a mention's row has the person named as its user, and a tweet."""
     named = [kind in (Kind.MENTION, Kind.MEDIA_TAG) for kind, *_ in rows]
-    return make_batch(
+    batch = make_batch(
         kind=[kind for kind, *_ in rows],
         user_id=[target if n else source for n, (_, source, target, _) in zip(named, rows, strict=True)],
         subject_id=[900 if n else target for n, (_, _, target, _) in zip(named, rows, strict=True)],
         author_id=[source if n else 0 for n, (_, source, _, _) in zip(named, rows, strict=True)],
         timestamp_ms=[second * 1000 for *_, second in rows],
     )
+    # The tweet store says which follows begin, are renewed and end.
+    TweetStore(TweetStoreConfig(tweets_max=4, text_bytes_max=4)).apply(batch)
+    return batch
 
 
 def entity_batch(rows: list[Row]) -> EventBatch:
@@ -62,16 +66,24 @@ def window(found: Found, clock: int) -> Found:
 
 def user_model(rows: list[Row]) -> Found:
     found: Found = {}
+    follows: dict[tuple[int, int], int] = {}
     clock = -1
     types = {Kind.FOLLOW: UserEdgeType.FOLLOW, Kind.MENTION: UserEdgeType.MENTION}
     types[Kind.MEDIA_TAG] = UserEdgeType.MEDIA_TAG
     for kind, source, target, second in rows:
+        if kind is Kind.UNFOLLOW and follows.pop((source, target), -1) < 0:
+            continue
         if kind in (*types, Kind.UNFOLLOW, Kind.BLOCK):
             clock = max(clock, second)
             found = window(found, clock)
+        if kind is Kind.FOLLOW and follows.get((source, target)) == second:
+            continue
         if kind in types:
-            found.setdefault((source, target, types[kind]), []).append(second)
+            # One edge of each type, the newest.
+            found[source, target, types[kind]] = [second]
             found = window(found, clock)
+            if kind is Kind.FOLLOW:
+                follows[source, target] = second
         ended = {Kind.UNFOLLOW: [(source, target)], Kind.BLOCK: [(source, target), (target, source)]}.get(kind, [])
         for pair in ended:
             key = (*pair, int(UserEdgeType.FOLLOW))
@@ -118,7 +130,7 @@ def check_against(
     assert held_by(graph, range(1, 7)) == model
     other = again()
     for part in (slice(None, cut), slice(cut, None)):
-        columns = {name: getattr(batch, name)[part] for name in batch._fields[:9]}
+        columns = {name: getattr(batch, name)[part] for name in EVENT_COLUMNS | RESOLVED_COLUMNS}
         other.apply(batch._replace(**columns))
     for name, array in graph.arrays().items():
         assert array.tobytes() == other.arrays()[name].tobytes(), name
