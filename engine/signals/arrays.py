@@ -55,8 +55,9 @@ KIND_MASK = (1 << KIND_BITS) - 1
     EVICTED_BLOCKS_FULL,
     EVICTED_ENTRIES,
     DROPPED_LIST_FULL,
+    REPEATED,
     STORED,
-) = range(15)
+) = range(16)
 HEADER_SIZE = 24
 
 NEWER, OLDER = 0, 1
@@ -295,8 +296,27 @@ def push(s: Any, v: Any, which: Any, tweet: Any, stamp: Any, author: Any) -> Non
 
 
 @kernel
-def take_back(s: Any, v: Any, tweet: Any, kind: Any) -> Any:
-    """Remove every engagement of this kind with this tweet; returns how many. O(engagements of the viewer).
+def renew(s: Any, v: Any, which: Any, tweet: Any, author: Any, stamp: Any) -> Any:
+    """Bring an act of a viewer's list to a later time; returns whether the list has it. O(acts of the list).
+
+    ``tweet`` 0: a report of the person ``author``.
+    """
+    count, _, place = span(s, v, which)
+    block = first_block(s, v, which)
+    for _ in range(count):
+        block, place = settle(s, block, place, ACTS_PER_BLOCK)
+        entry = s.blocks[block - 1, 1 + place * ACT_WORDS :]
+        place += 1
+        if entry[0] == tweet and (entry[1] ^ stamp) & KIND_MASK == 0 and (tweet != 0 or entry[2] == author):
+            entry[1] = stamp
+            return True
+    return False
+
+
+@kernel
+def take_back(s: Any, v: Any, tweet: Any, kind: Any, until_ms: Any) -> Any:
+    """Remove every engagement of this kind with this tweet that is not later than ``until_ms``; returns how many.
+    O(engagements of the viewer).
 
     Later entries move up and keep their order; blocks that become empty are freed, except the first.
     """
@@ -311,7 +331,8 @@ def take_back(s: Any, v: Any, tweet: Any, kind: Any) -> Any:
         from_block, from_place = settle(s, from_block, from_place, ACTS_PER_BLOCK)
         source = 1 + from_place * ACT_WORDS
         from_place += 1
-        if blocks[from_block - 1, source] == tweet and blocks[from_block - 1, source + 1] & KIND_MASK == kind:
+        stamp = blocks[from_block - 1, source + 1]
+        if blocks[from_block - 1, source] == tweet and stamp & KIND_MASK == kind and stamp >> KIND_BITS <= until_ms:
             continue
         to_block, to_place = settle(s, to_block, to_place, ACTS_PER_BLOCK)
         target = 1 + to_place * ACT_WORDS

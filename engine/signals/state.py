@@ -80,6 +80,7 @@ COUNTERS = {
     "served": arrays.STORED + arrays.SERVED,
     "taken_back": arrays.TAKEN_BACK,
     "nothing_to_take_back": arrays.NOTHING_TO_TAKE_BACK,
+    "repeated": arrays.REPEATED,
     "short_dwells": arrays.SHORT_DWELLS,
     "without_user": arrays.WITHOUT_USER,
     "without_subject": arrays.WITHOUT_SUBJECT,
@@ -135,17 +136,7 @@ class Signals(Room):
 
     def apply(self, batch: EventBatch) -> None:
         """Apply engagements, REPORT_USER and SERVED rows in order; other kinds are skipped."""
-        write_kernels.apply(
-            self._store,
-            batch.kind,
-            batch.user_id,
-            batch.subject_id,
-            batch.original_id,
-            batch.author_id,
-            batch.timestamp_ms,
-            batch.value,
-            float(self.config.dwell_s_min),
-        )
+        write_kernels.apply(self._store, batch, float(self.config.dwell_s_min))
 
     def recent_engagements(self, user_id: int, limit: int) -> Acts:
         """Favorites, retweets, replies, quotes, shares and bookmarks not taken back; newest event time first.

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import Kind
+from engine.batch import Change, Kind
 from engine.kernels.id_map import find
-from engine.kernels.jit import kernel
+from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
 from engine.signals.arrays import (
@@ -24,6 +24,7 @@ from engine.signals.arrays import (
     NEWER,
     NOTHING_TO_TAKE_BACK,
     OLDER,
+    REPEATED,
     SEEN,
     SERVED,
     SHORT_DWELLS,
@@ -34,6 +35,7 @@ from engine.signals.arrays import (
     add_viewer,
     last_block,
     push,
+    renew,
     span,
     take_back,
     touch,
@@ -43,6 +45,7 @@ from engine.signals.arrays import (
 AHEAD_ROWS = 64
 
 ZERO = np.uint64(0)
+NOTHING, RENEWED = np.uint8(Change.NOTHING), np.uint8(Change.RENEWED)
 KIND_DWELL, KIND_REPORT_USER = int(Kind.DWELL), int(Kind.REPORT_USER)
 
 
@@ -96,66 +99,79 @@ def _prefetch(s: Any, kind: Any, user_id: Any, start: Any, end: Any) -> None:
                     prefetch(s.order, (np.int64(s.order[v, OLDER]) - 1) * 2)
 
 
+@inlined
+def _original(batch: Any, row: Any) -> Any:
+    """The tweet for which an act on a row's tweet is kept: its original, if it is known."""
+    return np.int64(batch.original_id[row] if batch.original_id[row] else batch.subject_id[row])
+
+
 @kernel
-def _take_back(s: Any, user_id: Any, subject_id: Any, kind: Any) -> None:
-    """UNFAVORITE or UNRETWEET. It counts as activity of a known viewer even if there is nothing to take back."""
-    v = np.int64(find(s.ids, user_id))
+def _take_back(s: Any, batch: Any, row: Any, kind: Any) -> None:
+    """UNFAVORITE or UNRETWEET. It counts as activity of a known viewer even if there is nothing to take back.
+
+    The act may have come before it was known that its tweet stands for another, so both are looked for.
+    """
+    v = np.int64(find(s.ids, batch.user_id[row]))
+    tweet, named, until_ms = _original(batch, row), np.int64(batch.subject_id[row]), batch.timestamp_ms[row]
     taken = 0
     if v >= 0:
         touch(s, v)
-        taken = take_back(s, v, np.int64(subject_id), kind)
+        if batch.change[row] != NOTHING:
+            taken = take_back(s, v, tweet, kind, until_ms)
+        if named != tweet:
+            taken += take_back(s, v, named, kind, until_ms)
     if taken:
         s.header[TAKEN_BACK] += taken
     else:
         s.header[NOTHING_TO_TAKE_BACK] += 1
 
 
-@kernel
-def apply(
-    s: Any,
-    kind: Any,
-    user_id: Any,
-    subject_id: Any,
-    original_id: Any,
-    author_id: Any,
-    timestamp_ms: Any,
-    value: Any,
-    dwell_s_min: Any,
-) -> None:
-    """Apply a batch's engagement, REPORT_USER and SERVED rows in order; other kinds are skipped. An act on a retweet is
-    kept as one on its original.
+@inlined
+def _keep(s: Any, v: Any, batch: Any, row: Any, which: Any) -> None:
+    """Put an act or look into a viewer's list; an act that is repeated later has its entry brought to that time."""
+    code, tweet, author = np.int64(batch.kind[row]), _original(batch, row), np.int64(batch.author_id[row])
+    if code == KIND_REPORT_USER:
+        tweet, author = np.int64(0), np.int64(batch.subject_id[row])
+    stamp = (batch.timestamp_ms[row] << KIND_BITS) | code
+    if which < LOOKS_FROM and batch.change[row] == RENEWED and renew(s, v, which, tweet, author, stamp):
+        s.header[REPEATED] += 1
+        return
+    push(s, v, which, tweet, stamp, author)
+    if which <= IMPLICIT and s.viewers[v, ACTIVITY] < ACTIVITY_MAX:
+        s.viewers[v, ACTIVITY] += 1
 
-    ``kind`` uint8 (n), the ids uint64 (n), ``timestamp_ms`` int64 (n), ``value`` float32 (n), ``dwell_s_min``
-    float64. Writes every array of ``s``.
+
+@kernel
+def apply(s: Any, batch: Any, dwell_s_min: Any) -> None:
+    """Apply a resolved batch's engagement, REPORT_USER and SERVED rows in order; other kinds are skipped. An act on a
+    retweet is kept as one on its original.
+
+    ``dwell_s_min``: float64. Writes every array of ``s``.
     """
     ahead = 0
-    for row in range(kind.shape[0]):
-        code = np.int64(kind[row])
+    for row in range(batch.kind.shape[0]):
+        code = np.int64(batch.kind[row])
         rule = np.int64(RULES[code])
         if rule == 0:
             continue
         if row >= ahead:
-            ahead = min(row + AHEAD_ROWS, kind.shape[0])
-            _prefetch(s, kind, user_id, np.int64(row), np.int64(ahead))
-        if user_id[row] == ZERO:
+            ahead = min(row + AHEAD_ROWS, batch.kind.shape[0])
+            _prefetch(s, batch.kind, batch.user_id, np.int64(row), np.int64(ahead))
+        if batch.user_id[row] == ZERO:
             s.header[WITHOUT_USER] += 1
-        elif subject_id[row] == ZERO:
+        elif batch.subject_id[row] == ZERO:
             s.header[WITHOUT_SUBJECT] += 1
         elif rule >= 128:
-            _take_back(s, user_id[row], original_id[row] if original_id[row] else subject_id[row], rule - 128)
-        elif code == KIND_DWELL and value[row] < dwell_s_min:
+            _take_back(s, batch, np.int64(row), rule - 128)
+        elif code == KIND_DWELL and batch.value[row] < dwell_s_min:
             s.header[SHORT_DWELLS] += 1
         else:
-            v = np.int64(find(s.ids, user_id[row]))
-            if v < 0:
-                v = add_viewer(s, user_id[row])
-            else:
+            v, which = np.int64(find(s.ids, batch.user_id[row])), rule - 1
+            repeated = which < LOOKS_FROM and batch.change[row] == NOTHING
+            s.header[REPEATED] += repeated
+            if v >= 0:
                 touch(s, v)
-            which = rule - 1
-            tweet = np.int64(original_id[row] if original_id[row] else subject_id[row])
-            author = np.int64(author_id[row])
-            if code == KIND_REPORT_USER:
-                tweet, author = np.int64(0), np.int64(subject_id[row])
-            push(s, v, which, tweet, (timestamp_ms[row] << KIND_BITS) | code, author)
-            if which <= IMPLICIT and s.viewers[v, ACTIVITY] < ACTIVITY_MAX:
-                s.viewers[v, ACTIVITY] += 1
+            elif not repeated:
+                v = add_viewer(s, batch.user_id[row])
+            if not repeated:
+                _keep(s, v, batch, np.int64(row), which)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.batch import Kind, make_batch
+from engine.batch import Change, Kind, make_batch
 from engine.errors import ConfigError, InvariantError
 from engine.room import restore
 from engine.signals import arrays, read_kernels, write_kernels
@@ -36,8 +36,11 @@ def id_of(index):
     return TOP - index if index else 0
 
 
+CHANGES = (Change.NOTHING, Change.BEGINS, Change.BEGINS, Change.RENEWED, Change.UNCOUNTED)
+
+
 @st.composite
-def rows_of(draw, kinds=KINDS, users=USERS):
+def rows_of(draw, kinds=KINDS, users=USERS, changes=CHANGES):
     """Up to 300 events, dense whatever hypothesis likes (its own lists are mostly short)."""
     count, seed = draw(st.integers(0, 300)), draw(st.integers(0, 1 << 32))
     rng = np.random.default_rng(seed)
@@ -53,7 +56,11 @@ def rows_of(draw, kinds=KINDS, users=USERS):
         rng.integers(101, size=count).tolist(),
         some([0.0, 1.9, 2.0, 30.0]),
     )
-    return list(zip(*columns, strict=True))
+    changes = some(changes)
+    return [
+        (*row, Change.ENDS if row[0] in UNDOES and change in (Change.BEGINS, Change.RENEWED) else change)
+        for row, change in zip(zip(*columns, strict=True), changes, strict=True)
+    ]
 
 
 class Model:
@@ -66,7 +73,8 @@ class Model:
         self.activity = {}
         self.counters = dict.fromkeys(
             [
-                *(*LISTS, "taken_back", "nothing_to_take_back", "short_dwells", "without_user", "without_subject"),
+                *(*LISTS, "taken_back", "nothing_to_take_back", "repeated", "short_dwells"),
+                *("without_user", "without_subject"),
                 *("evicted_users_full", "evicted_blocks_full", "entries_evicted", "entries_dropped_list_full"),
             ],
             0,
@@ -84,7 +92,7 @@ class Model:
         self.viewers.move_to_end(user)
         return self.viewers[user]
 
-    def apply(self, kind, user, subject, author, time_ms, value):
+    def apply(self, kind, user, subject, author, time_ms, value, change=Change.BEGINS):
         name = next((name for name, kinds in LISTS.items() if kind in kinds), None)
         if name is None and kind not in UNDOES:
             return
@@ -92,16 +100,35 @@ class Model:
             self.counters["without_subject" if user else "without_user"] += 1
         elif kind in UNDOES:
             engaged = self.active(user)["engagements"] if user in self.viewers else []
-            kept = [act for act in engaged if act[:2] != (subject, UNDOES[kind])]
+            kept = [act for act in engaged if act[:2] != (subject, UNDOES[kind]) or act[2] > time_ms]
+            if change == Change.NOTHING:
+                kept = list(engaged)
             self.counters["taken_back"] += len(engaged) - len(kept)
             self.counters["nothing_to_take_back"] += len(engaged) == len(kept)
             engaged[:] = kept
         elif kind == Kind.DWELL and value < self.config.dwell_s_min:
             self.counters["short_dwells"] += 1
         else:
+            if name in ACTS and change == Change.NOTHING:
+                self.counters["repeated"] += 1
+                if user in self.viewers:
+                    self.active(user)
+                return
             entries = self.active(user)[name]
             of_user = kind == Kind.REPORT_USER
-            entries.append((0, int(kind), time_ms, subject) if of_user else (subject, int(kind), time_ms, author))
+            entry = (0, int(kind), time_ms, subject) if of_user else (subject, int(kind), time_ms, author)
+            if name in ACTS and change == Change.NOTHING:
+                self.counters["repeated"] += 1
+                return
+            if name in ACTS and change == Change.RENEWED:
+                same = [
+                    i for i, held in enumerate(entries) if held[:2] == entry[:2] and (held[0] or held[3] == subject)
+                ]
+                if same:
+                    entries[same[0]] = (*entry[:3], entries[same[0]][3])
+                    self.counters["repeated"] += 1
+                    return
+            entries.append(entry)
             if len(entries) > getattr(self.config, f"{name}_per_user"):
                 entries.pop(0)
                 self.counters["entries_dropped_list_full"] += 1
@@ -132,9 +159,9 @@ class Model:
 
 
 def batch_of(rows):
-    names = ("kind", "user_id", "subject_id", "author_id", "timestamp_ms", "value")
-    columns = zip(*rows, strict=True) if rows else [()] * 6
-    return make_batch(**dict(zip(names, columns, strict=True)))
+    names = ("kind", "user_id", "subject_id", "author_id", "timestamp_ms", "value", "change")
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
+    return make_batch(**dict(zip(names, columns, strict=len(columns) == 7)))
 
 
 def room_bytes(room):
@@ -184,7 +211,11 @@ def test_answers_as_the_model_however_the_batch_is_split(rows, cut, caps, users_
 
 
 @settings(deadline=None)
-@given(rows=rows_of([kind for kind in KINDS if kind not in UNDOES], range(1, 30)), caps=caps, spare=st.integers(0, 20))
+@given(
+    rows=rows_of([kind for kind in KINDS if kind not in UNDOES], range(1, 30), [Change.BEGINS]),
+    caps=caps,
+    spare=st.integers(0, 20),
+)
 def test_full_blocks_forget_the_viewers_idle_for_longest(rows, caps, spare):
     scarce = SignalsConfig(users_max=40, blocks_max=smallest(caps) + spare, **caps)
     room, model = Signals(scarce), Model(scarce)
