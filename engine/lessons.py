@@ -322,7 +322,7 @@ class Lessons(Observer):
         filled = np.minimum(self._memory.places, self._recent.shape[1])
         if not np.array_equal(np.count_nonzero(self._recent, axis=1), filled):
             raise InvariantError("lessons: a ring of recent tweets has holes")
-        if self._memory.places.sum() != self._header[WRITTEN]:
+        if self._memory.places.sum(dtype=np.int64) != self._header[WRITTEN]:
             raise InvariantError("lessons: not as many tweets remembered as counted")
 
     def grow_from(self, smaller: "Lessons") -> bool:
