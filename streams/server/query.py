@@ -48,12 +48,12 @@ def query_int(request: web.Request, name: str) -> int | None:
     """A whole number of the query, None when absent.
 
     Raises:
-        ProtocolError: ``bad_request``; not a number of at most 18 digits.
+        ProtocolError: ``bad_request``; not a number of at most 19 digits.
     """
     text = request.query.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18):
+    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 19):
         raise ProtocolError("bad_request", f"{name}: a whole number is expected")
     return int(text)
 
