@@ -62,7 +62,7 @@ def test_changes_are_those_of_the_plain_ledger_wherever_batches_are_cut(rows, en
     larger.check()
     assert changes(larger, rows[:4]) is not None
     for who in (1, 2, 3):
-        acts.erase(store._tweets.acts, np.uint64(who))
+        store.apply(make_batch(kind=[Kind.ERASE], user_id=[who]))
         model.erase(who)
     store.check()
     assert changes(store, rows) == [model.enter(who, what, kind, T0 + t) for kind, who, what, t in rows]
