@@ -5,6 +5,7 @@ as defaults: all tweets two hops away are counted exactly, scores are divided by
 not dominate, and very active people are left out. docs/similar_tweets.md has the formulas.
 """
 
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from engine.interaction_graph.similarity import (
     options_of,
     shared_tweets,
 )
+from engine.interaction_graph.similarity_kernels import Layout, Options
 from engine.interaction_graph.state import EdgeKind, InteractionGraph, InteractionGraphConfig
 
 _AGES = {"snowflake": AgeOf.SNOWFLAKE, "first_edge": AgeOf.FIRST_EDGE, "last_edge": AgeOf.LAST_EDGE}
@@ -128,6 +130,19 @@ def related_to_tweet(
     return shared_tweets(graph, plain, scratch, ids_of([]), config.tweet_score_above)
 
 
+@lru_cache(maxsize=16)
+def _plan(config: RelatedTweetsConfig, tweets_max: int) -> tuple[Options, Layout]:
+    """What of ``related_to_tweets`` the configuration decides, since it takes longer to make than a few lists to count.
+    The options lack the time.
+
+    Raises:
+        RequestError: named by its ``code``: bad_similarity_option, too_much_work.
+    """
+    plain = _plain(config, RelatedTweetsRequest(), 1, 1, config.tweet_cooccurrence_min)
+    layout = layout_for(tweets_max, plain, config.sampled_users_max, config.results_max)
+    return options_of(plain, 0, config.tweet_score_above), layout
+
+
 def related_to_tweets(
     graph: InteractionGraph,
     tweet_ids: Ids,
@@ -142,10 +157,9 @@ def related_to_tweets(
     Raises:
         RequestError: named by its ``code``: bad_similarity_option, too_much_work.
     """
+    options, layout = _plan(config, graph.config.tweets_max)
+    time_ms = bound("time_ms", request.time_ms, 0, 1 << 53) or graph.watermark_ms
     each = config.results_max
-    plain = _plain(config, request, 1, 1, config.tweet_cooccurrence_min)
-    options = options_of(plain, graph.watermark_ms, config.tweet_score_above)
-    layout = layout_for(graph, plain, config.sampled_users_max, each)
     rows = max(1, len(tweet_ids) * each)
     kept = bound("results_max", request.results_max or each, 1, RESULTS_MAX)
     table = table_of(rows)
@@ -160,7 +174,7 @@ def related_to_tweets(
             tweet_ids,
             ids_of(request.excluded_tweet_ids),
             np.uint64(request.seed),
-            options,
+            options._replace(now_ms=time_ms),
         )
     )
     at = layout.ints + table

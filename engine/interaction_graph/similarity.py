@@ -174,8 +174,8 @@ def options_of(request: SimilarityRequest, watermark_ms: int, score_above: float
     )
 
 
-def layout_for(graph: InteractionGraph, request: SimilarityRequest, people: int, results: int) -> Layout:
-    """Buffers for a request that starts from at most ``people``.
+def layout_for(tweets_max: int, request: SimilarityRequest, people: int, results: int) -> Layout:
+    """Buffers for a request that starts from at most ``people``, in a graph of at most ``tweets_max``.
 
     Raises:
         WorkBudgetError: the request could read more than ``ENTRIES_MAX`` entries.
@@ -185,7 +185,7 @@ def layout_for(graph: InteractionGraph, request: SimilarityRequest, people: int,
             f"{people} people with {request.samples_max} entries each are more than {ENTRIES_MAX} entries"
         )
     limits = (request.samples_max, request.neighbors_max)
-    return layout_of(max(1, people), *limits, graph.config.tweets_max, results)
+    return layout_of(max(1, people), *limits, tweets_max, results)
 
 
 def shared_tweets(
@@ -208,7 +208,7 @@ def shared_tweets(
     if len(request.more_tweet_ids) and request.tweet_id:
         seeds = distinct(np.concatenate([seeds, np.sort(ids_of(request.more_tweet_ids))]))
     people = len(seeds) * request.neighbors_max if request.tweet_id else len(user_ids)
-    layout = layout_for(graph, request, people, request.results_max)
+    layout = layout_for(graph.config.tweets_max, request, people, request.results_max)
     scratch.fit(layout.ints, layout.floats)
     count_shared(
         graph.read_arrays,
