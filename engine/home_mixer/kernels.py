@@ -217,6 +217,32 @@ def choose_spaced(total: Any, ids: Any, authors: Any, gap: Any, cut: Any, chosen
     return count
 
 
+@kernel
+def rootless(answers: Any, roots: Any, originals: Any, places: Any, shown: Any, held: Any, table: Any, out: Any) -> Any:
+    """List the answers among some candidates whose root is neither among these nor was shown; returns how many.
+
+    ``answers`` bool, ``roots`` and ``originals`` uint64, all (m,); ``places`` int32 (k,), which of them; ``shown``
+    uint64. ``out``: int32 (k,). Scratch: ``held`` uint64 (≥ k + shown,), ``table`` int32 of ``table_size`` of that.
+    O(k + shown).
+    """
+    for at in range(table.shape[0]):
+        table[at] = 0
+    count = 0
+    for i in range(places.shape[0] + shown.shape[0]):
+        k = places.shape[0]
+        held[count] = originals[places[i]] if i < k else shown[i - k]
+        at = place_of(held, table, held[count])
+        if table[at] == 0:
+            count += 1
+            table[at] = count
+    lost = 0
+    for i in range(places.shape[0]):
+        if answers[places[i]] and table[place_of(held, table, roots[places[i]])] == 0:
+            out[lost] = places[i]
+            lost += 1
+    return lost
+
+
 def warm() -> None:
     """Compile every kernel on the real types."""
     rows, ids, total = np.arange(2, dtype=np.int32), np.arange(1, 3, dtype=np.uint64), np.ones(2)
@@ -231,3 +257,5 @@ def warm() -> None:
     cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32))
     author_diversity(total, ids, ids.copy(), 0.5, 0.25, cut, total.copy())
     choose_spaced(total, ids, ids.copy(), 2, (rows.copy(), rows.copy()), rows.copy())
+    table = np.zeros(TABLE_MIN, np.int32)
+    rootless(ids > 1, ids, ids.copy(), rows, ids[:0].copy(), np.zeros(2, np.uint64), table, rows.copy())

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from engine.home_mixer import kernels
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query, Scores
+from engine.pipeline.kernels import table_size
+from engine.pipeline.scratch import Buffers
 from engine.social_graph.state import Relation
 
 
@@ -52,21 +54,26 @@ class WithRoots(BestSpaced):
         if not answers.any():
             return self.best(candidates, scores, places, limit)
         root, original = candidates.columns["root_id"][rows], candidates.columns["original_id"][rows]
+        shown, held_max = np.array(query.shown, np.uint64), len(rows) + len(query.shown)
+        buffers = query.scratch.of(Buffers)
+        held = buffers.take("with_roots.held", np.uint64, held_max)
+        table = buffers.take("with_roots.table", np.int32, table_size(held_max))
 
         def rootless(some: NDArray[np.int32]) -> NDArray[np.int32]:
-            mine: NDArray[np.int32] = some[answers[some]]
-            return mine[~np.isin(root[mine], np.concatenate([original[some], query.shown]))]
+            out = np.empty(len(some), np.int32)
+            return out[: int(kernels.rootless(answers, root, original, some, shown, held, table, out))]
 
         lost = rootless(places)
         candidates.drop_kept(lost, candidates.code(self.reason))
-        places = np.setdiff1d(places, lost, assume_unique=True)
+        left = np.ones(len(rows), bool)
+        left[lost] = False
         for _ in range(self._ROUNDS):
-            chosen = self.best(candidates, scores, places, limit)
+            chosen = self.best(candidates, scores, places[left], limit)
             early = rootless(chosen)
             if not len(early):
                 return chosen
-            places = np.setdiff1d(places, early, assume_unique=True)
-        return self.best(candidates, scores, places[~answers[places]], limit)
+            left[early] = False
+        return self.best(candidates, scores, places[left & ~answers], limit)
 
 
 class StillSafe:
