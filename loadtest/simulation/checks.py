@@ -221,8 +221,7 @@ class Checks:
 def _places(piece: Piece, decoded: Decoded, rows: list[int]) -> set[Place]:
     """The places of the records that these rows come from."""
     places: list[Place] = [(run.topic, run.partition, offset, None) for run in piece for offset in run.offsets]
-    record_of_row = np.repeat(np.arange(len(places)), decoded.record_row_counts)
-    return {places[int(record_of_row[row])] for row in rows}
+    return {places[int(decoded.source[row])] for row in rows}
 
 
 def _place(letter: DeadLetter) -> Place:

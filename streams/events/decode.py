@@ -28,16 +28,19 @@ from streams.events.rules import check_event
 from streams.events.served_feed import TOPIC as SERVED
 from streams.events.served_records import ServedRecord, open_served, served_columns
 from streams.log.interface import Format, Records
+from streams.log.merge import time_order
 
 
 class Decoded(NamedTuple):
     """The result of decoding runs of records. Records are counted over all runs, in order.
 
-    ``append_ms`` (n rows): the log's time of the row's record. ``record_row_counts`` (records): how many rows each
-    record gave; 0 for a refused record or a feed without entries. ``dead`` is in log order.
+    ``source`` (n rows): the row's record; a record's rows stand together. ``append_ms`` (n rows): the log's time of
+    the row's record. ``record_row_counts`` (records): how many rows each record gave; 0 for a refused record or a feed
+    without entries. ``dead`` is in log order.
     """
 
     batch: EventBatch
+    source: NDArray[np.int64]
     append_ms: NDArray[np.int64]
     record_row_counts: NDArray[np.int64]
     dead: list[DeadLetter]
@@ -102,7 +105,11 @@ class Decoder:
         self._types = {topic: EventTypes(topic) for topic in json_types.APPLIED_TOPICS}
 
     def decode(self, runs: Sequence[Records]) -> Decoded:
-        """Decode runs of records, in order, into one batch. No content of a record makes this raise."""
+        """Decode runs of records into one batch, with the rows in the order of the records' append times.
+
+        Records of equal times are in the order of the runs, and those of a partition in the order of their offsets. No
+        content of a record makes this raise.
+        """
         append_ms = np.fromiter((t for run in runs for t in run.append_ms), np.int64)
         times_ms_max = append_ms + self._future_ms_max
         refused: list[tuple[int, int | None, bytes, EventError]] = []
@@ -116,9 +123,13 @@ class Decoder:
                 columns, bad = decode(topic, group.values, times_ms_max[records])
             refused += [(group.records[i], row, value, error) for i, row, value, error in bad]
             parts.append(columns._replace(source=records[columns.source]))
-        batch, source = _merge(parts)
+        order = time_order(runs, append_ms)
+        rank = None if order is None else np.empty_like(order)
+        if rank is not None:
+            rank[order] = np.arange(rank.size)
+        batch, source = _merge(parts, rank)
         counts = np.bincount(source, minlength=append_ms.size)
-        return Decoded(batch, append_ms[source], counts, self._dead_letters(runs, refused))
+        return Decoded(batch, source, append_ms[source], counts, self._dead_letters(runs, refused))
 
     def _groups(self, runs: Sequence[Records]) -> dict[tuple[str, Format | None], _Group]:
         groups: dict[tuple[str, Format | None], _Group] = {}
@@ -266,8 +277,8 @@ _TEXT_START = list(TWEET_COLUMNS).index("tweet_text_start")
 _NOTHING = Columns([np.empty(0, dtype) for dtype in EVENT_COLUMNS.values()], np.empty(0, np.int64))
 
 
-def _merge(parts: list[Columns]) -> tuple[EventBatch, NDArray[np.int64]]:
-    """One batch of all parts' rows in the order of their records."""
+def _merge(parts: list[Columns], rank: NDArray[np.int64] | None) -> tuple[EventBatch, NDArray[np.int64]]:
+    """One batch of all parts' rows in the order of their records, or of their records' ``rank``; and their records."""
     tweets = _merge_tweets(parts)
     if len(parts) == 1:
         events, source = parts[0].events, parts[0].source
@@ -275,10 +286,11 @@ def _merge(parts: list[Columns]) -> tuple[EventBatch, NDArray[np.int64]]:
         parts = [_NOTHING, *parts]
         source = np.concatenate([part.source for part in parts])
         events = [np.concatenate(columns) for columns in zip(*(part.events for part in parts), strict=True)]
-        if (source[1:] < source[:-1]).any():
-            # A stable sort keeps the order of a record's rows.
-            order = np.argsort(source, kind="stable")
-            source, events = source[order], [column[order] for column in events]
+    place = source if rank is None else rank[source]
+    if (place[1:] < place[:-1]).any():
+        # A stable sort keeps the order of a record's rows.
+        order = np.argsort(place, kind="stable")
+        source, events = source[order], [column[order] for column in events]
     columns = tweets.columns if tweets else [np.empty(0, dtype) for dtype in TWEET_COLUMNS.values()]
     # A bytearray, because the arrays of a batch must be writable.
     text = np.frombuffer(bytearray(tweets.text if tweets else b""), np.uint8)

@@ -6,7 +6,7 @@ and released only up to the append time that every partition with more records h
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,29 @@ def _cut(heads: Mapping[TopicPartition, NDArray[np.int64]], records_max: int) ->
         counts[p] += more
         room -= more
     return {p: count for p, count in counts.items() if count}
+
+
+def time_order(runs: Sequence[Records], append_ms: NDArray[np.int64] | None = None) -> NDArray[np.int64] | None:
+    """All records of the runs in the order of their append times: int64, indices over all runs; None: as they stand.
+
+    A partition always keeps its order of offsets: a time that goes back counts as the greatest before it. Records of
+    equal times stay in the order of the runs. ``append_ms``: the times of all records, where the caller has them.
+    """
+    if len(runs) < 2:
+        return None
+    if append_ms is None:
+        append_ms = np.concatenate([np.array(run.append_ms, np.int64) for run in runs])
+    keys = append_ms.copy()
+    newest_ms: dict[TopicPartition, int] = {}
+    start = 0
+    for run in runs:
+        partition = TopicPartition(run.topic, run.partition)
+        times = keys[start : start + len(run.offsets)]
+        times[0] = max(int(times[0]), newest_ms.get(partition, int(times[0])))
+        np.maximum.accumulate(times, out=times)
+        newest_ms[partition] = int(times[-1])
+        start += len(run.offsets)
+    return np.argsort(keys, kind="stable") if (keys[1:] < keys[:-1]).any() else None
 
 
 def held_bytes(run: Records) -> int:

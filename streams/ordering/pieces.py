@@ -1,7 +1,9 @@
 """Pieces: what a version is made of. Whole records, one run per partition, in an order that does not depend on reading.
 
-A read of the log is cut into pieces of bounded size. Inside a piece, partitions stand in a fixed order (first the
-topics to which others refer: users, relationships, tweets, engagements), so that a piece is named by its offsets alone.
+A read of the log is cut into pieces of bounded size. A piece is named by its offsets alone: its partitions stand in a
+fixed order (first the topics to which others refer: users, relationships, tweets, engagements). Its records are applied
+in the order of their append times, and at equal times in that order (``Decoder.decode``), so that a piece read while
+catching up gives what its records would have given one by one.
 A ``PieceSource`` decides where each piece ends and which comes next. The journal records that decision, and so does
 topic ``order`` if nodes share an order: a replay and other nodes take the pieces from there, and never cut anew.
 """
@@ -18,7 +20,7 @@ from streams.durable.journal import Run
 from streams.events import served_records
 from streams.events.packed import HEADER, ROW
 from streams.log.interface import Format, Records, TopicPartition
-from streams.log.merge import slice_records
+from streams.log.merge import slice_records, time_order
 
 #: One run per partition, in canonical order.
 Piece = list[Records]
@@ -31,7 +33,7 @@ _BYTES_PER_ROW: Final = 512
 _DELETE_ROWS: Final = 512
 #: A null value on ``users`` counts as this many rows: it erases a person.
 _ERASE_ROWS: Final = 512
-#: A tweet comes before the events that refer to it, even when both are in one piece.
+#: A tweet comes before the events that refer to it, even when both were appended in one millisecond.
 _TOPIC_ORDER: Final = {
     topic: i for i, topic in enumerate(("models", "users", "relationships", "tweets", "engagements", "served"))
 }
@@ -67,28 +69,31 @@ class PieceSource(Protocol):
 
 
 def cut(runs: Sequence[Records], rows_max: int) -> Iterator[Piece]:
-    """Cut runs into pieces of at most ``rows_max`` rows (as ``row_bounds`` counts), at record borders, in order.
+    """Cut runs into pieces of at most ``rows_max`` rows (as ``row_bounds`` counts), at record borders.
 
-    A record is never cut: one larger than ``rows_max`` makes a piece by itself.
+    The pieces follow each other in the order of the records' append times, also between partitions: what was appended
+    first is in no later piece. A record is never cut: one larger than ``rows_max`` makes a piece by itself.
     """
-    part: list[Records] = []
-    room = rows_max
-    for run in runs:
-        rows_until = list(accumulate(row_bounds(run), initial=0))
-        start, size = 0, len(run.values)
-        while start < size:
-            stop = max(start, bisect_right(rows_until, rows_until[start] + room) - 1)
-            if stop == start and not part:
-                stop += 1
-            if stop > start:
-                part.append(run if stop - start == size else slice_records(run, start, stop))
-                room -= rows_until[stop] - rows_until[start]
-            if stop < size:
-                yield arrange(part)
-                part, room = [], rows_max
-            start = stop
-    if part:
-        yield arrange(part)
+    arranged = arrange(runs)
+    order = time_order(arranged)
+    run_of = np.repeat(np.arange(len(arranged)), [len(run.values) for run in arranged])
+    bounds = [rows for run in arranged for rows in row_bounds(run)]
+    if order is not None:
+        run_of, bounds = run_of[order], np.array(bounds)[order].tolist()
+    rows_until = list(accumulate(bounds, initial=0))
+    taken = [0] * len(arranged)
+    start = 0
+    while start < len(bounds):
+        stop = max(start + 1, bisect_right(rows_until, rows_until[start] + rows_max) - 1)
+        counts = np.bincount(run_of[start:stop], minlength=len(arranged)).tolist()
+        piece = []
+        for i, (run, count) in enumerate(zip(arranged, counts, strict=True)):
+            if count:
+                whole = count == len(run.values)
+                piece.append(run if whole else slice_records(run, taken[i], taken[i] + count))
+                taken[i] += count
+        yield piece
+        start = stop
 
 
 def arrange(runs: Sequence[Records]) -> Piece:

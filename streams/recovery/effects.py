@@ -35,18 +35,17 @@ def dead_letters(piece: Sequence[Records], decoded: Decoded, effects: Effects) -
     if not len(refused):
         return decoded.dead
     places = [(run, i) for run in events_only(list(piece)) for i in range(len(run.offsets))]
-    rows_until = np.cumsum(decoded.record_row_counts)
     bad_rows: dict[tuple[str, int, int], set[int]] = {}
     for letter in decoded.dead:
         if letter.row is not None:
             bad_rows.setdefault((letter.topic, letter.partition, letter.offset), set()).add(letter.row)
     letters = list(decoded.dead)
     for effect in refused.tolist():
-        record = int(np.searchsorted(rows_until, effects.row[effect], side="right"))
+        record = int(decoded.source[effects.row[effect]])
         run, i = places[record]
         row, value = None, run.values[i]
         if run.formats[i] is Format.PACKED:
-            kept = int(effects.row[effect] - rows_until[record] + decoded.record_row_counts[record])
+            kept = int(effects.row[effect] - np.argmax(decoded.source == record))
             row = _row_in_record(kept, bad_rows.get((run.topic, run.partition, run.offsets[i]), set()))
             value = row_bytes(value, row)
         reason, _, detail = effects.text_of(effect).partition("\n")

@@ -128,3 +128,53 @@ def test_pieces_are_whole_records_in_canonical_order(rows_max):
     assert all(piece == arrange(piece) for piece in pieces)
     if rows_max == 1000:
         assert [part.topic for part in pieces[0]] == ["users", "tweets", "engagements"]
+
+
+def favorite(event_id):
+    event = {"v": 1, "id": event_id, "type": "favorite", "user_id": 1, "tweet_id": 2, "timestamp_ms": T0}
+    return msgspec.json.encode(event)
+
+
+@st.composite
+def partitions(draw):
+    """Runs of several partitions and topics, each with times that do not go back; ids number the records by time."""
+    sizes = draw(st.lists(st.integers(1, 8), min_size=1, max_size=4))
+    runs = []
+    for partition, size in enumerate(sizes):
+        times = sorted(draw(st.lists(st.integers(T0, T0 + 6), min_size=size, max_size=size)))
+        values = [favorite(1 + 100 * partition + i) for i in range(size)]
+        columns = (list(range(size)), times, [Format.JSON] * size, [b""] * size, values)
+        runs.append(Records("engagements", partition, *columns))
+    return runs
+
+
+@given(partitions(), st.integers(1, 9), st.randoms())
+def test_what_was_appended_first_is_applied_first_however_it_is_cut(runs, rows_max, random):
+    """Records of different partitions: in whatever pieces they come, all are applied in the order of append times."""
+    decoder = Decoder(future_ms_max=1 << 40)
+    records = [(t, run.partition, v) for run in runs for t, v in zip(run.append_ms, run.values, strict=True)]
+    expected = [msgspec.json.decode(value)["id"] for _, _, value in sorted(records, key=lambda record: record[:2])]
+    shuffled = random.sample(runs, len(runs))
+    pieces = list(cut(shuffled, rows_max))
+    assert [i for piece in pieces for i in decoder.decode(piece).batch.id.tolist()] == expected
+    assert all(piece == arrange(piece) and sum(len(run.values) for run in piece) <= rows_max for piece in pieces)
+    # What is read one by one, as it is appended, gives the same.
+    assert [i for piece in cut(runs, 1) for i in decoder.decode(piece).batch.id.tolist()] == expected
+
+
+def test_follow_and_unfollow_in_two_partitions_end_as_they_were_appended():
+    def relationship(kind, event_id):
+        event = {"v": 1, "id": event_id, "type": kind, "user_id": 18, "target_id": 24, "timestamp_ms": T0}
+        return msgspec.json.encode(event)
+
+    def run(partition, *records):
+        columns = ([t for t, _ in records], [Format.JSON] * len(records), [b""] * len(records))
+        return Records("relationships", partition, list(range(len(records))), *columns, [v for _, v in records])
+
+    first = run(0, (T0 + 2, relationship("unfollow", 1)), (T0 + 4, relationship("follow", 2)))
+    second = run(1, (T0 + 1, relationship("follow", 3)), (T0 + 3, relationship("unfollow", 4)))
+    (piece,) = cut([first, second], 100)
+    decoded = Decoder(future_ms_max=1000).decode(piece)
+    assert decoded.batch.id.tolist() == [3, 1, 4, 2]
+    assert decoded.source.tolist() == [2, 0, 3, 1]
+    assert decoded.append_ms.tolist() == [T0 + 1, T0 + 2, T0 + 3, T0 + 4]
