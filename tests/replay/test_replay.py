@@ -105,7 +105,7 @@ def test_where_batches_are_cut_changes_no_base_room(recorded, state):
 
 def test_applying_everything_twice_changes_no_room(recorded, state):
     """Every event of the second pass is a duplicate by its id."""
-    twice = applied([*recorded, *recorded], 500)
+    twice = applied_pieces([*cut(recorded, 500), *cut(recorded, 500)])
     assert twice.events == state.events
     assert twice.duplicates > 0
     for room, other in zip(state.parts, twice.parts, strict=True):
