@@ -56,6 +56,7 @@ def environment_in(folder: Path) -> dict[str, str]:
         "MURMURATION__LOG__URL": f"sqlite:///{folder / 'events.db'}",
         "MURMURATION__SERVING__CLOCK": "event",
         "MURMURATION__SERVING__REQUESTS_PER_S_MAX": "10000",
+        "MURMURATION__SERVING__CONNECTIONS_PER_ADDRESS_MAX": "0",
     }
 
 
