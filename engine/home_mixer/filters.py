@@ -145,6 +145,32 @@ MUTED_WORD = Rule(
     " not the viewer's own",
     _any_bit(Hidden.MUTED_WORD, "hidden"),
 )
+UNSAFE_LABEL = Rule(
+    "unsafe_label",
+    "it, or what it retweets, quotes or answers, has a label that hides it from all but its author (`Spam`, `Pdna`,"
+    " `Bounce`, …), or a label that found no room",
+    _any_bit(Hidden.UNSAFE_LABEL, "hidden"),
+)
+LABEL_FOR_FOLLOWERS = Rule(
+    "label_for_followers",
+    "any of these has a label that leaves it to its author's followers (`DoNotAmplify`, `SafetyCrisisLevel2`, …), and"
+    " the viewer is none of them",
+    _any_bit(Hidden.LABEL_FOR_FOLLOWERS, "hidden"),
+)
+LABEL_NOT_RECOMMENDED = Rule(
+    "label_not_recommended",
+    "any of these has a label that keeps it from being recommended (`Abusive`, `NsfwHighRecall`, `SpamHighRecall`, …),"
+    " and the viewer does not follow the author",
+    _any_bit(Hidden.LABEL_NOT_RECOMMENDED, "hidden"),
+)
+SENSITIVE_MEDIA = Rule(
+    "sensitive_media",
+    "any of these has a label of sensitive media (`NsfwHighPrecision`, `GoreHighPrecision`, …), which the viewer's"
+    " profile hides",
+    _any_bit(Hidden.SENSITIVE_MEDIA, "hidden"),
+)
+#: What labels say, around muted words.
+LABELS = (UNSAFE_LABEL, LABEL_FOR_FOLLOWERS, LABEL_NOT_RECOMMENDED, MUTED_WORD, SENSITIVE_MEDIA)
 OWN = Rule("own", "the viewer's own, and retweets of it", _own)
 DUPLICATE = Rule(
     "duplicate",

@@ -21,6 +21,7 @@ from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
 from engine.tweet_store.acts import Acts
+from engine.tweet_store.labels import Labels, forget_labels, make_labels
 
 #: Bits of a tweet's state. LISTED: in its author's chain (only created, undeleted tweets are).
 #: (Typed, because a bare constant would make numba compile a kernel once for every value.)
@@ -55,7 +56,7 @@ REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
     EDITS_UNKNOWN,
     DELETES,
     DELETES_UNKNOWN,
-    LABELS_IGNORED,
+    LABELS_BEFORE_TWEET,
     ENGAGEMENTS,
     UNDONE,
     UNDONE_UNKNOWN,
@@ -89,6 +90,7 @@ class Tweets(NamedTuple):
     half-life, then counter, relative to the landmark ``row[:, EPOCH]``. ``weight``: float64 (n, 2), weighted totals of
     these sums by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
     ``claims``: deletes of tweets whose create has not come, by tweet and author (claims.py); the oldest leaves first.
+    ``labels``: safety labels (engine/tweet_store/labels.py).
     ``acts``, ``looks``: who did what (engine/tweet_store/acts.py); ``looks`` has the impressions.
     Not state: ``dwell_s_min`` float64 (1), ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64
     (1): most steps of a late link.
@@ -107,6 +109,7 @@ class Tweets(NamedTuple):
     text: NDArray[np.uint8]
     header: NDArray[np.int64]
     claims: IdMap
+    labels: Labels
     acts: Acts
     looks: Acts
     dwell_s_min: NDArray[np.float64]
@@ -235,6 +238,7 @@ def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -
     s.created_ms[slot] = 0
     s.original[slot] = ZERO
     s.text_start[slot] = 0
+    forget_labels(s.labels, slot)
     for i in range(ROW):
         s.row[slot, i] = 0
         s.decayed[slot, i] = 0.0
@@ -457,6 +461,7 @@ def make_tweets(
     acts: tuple[Acts, Acts],
     dwell_s_min: float,
     claims_max: int,
+    labels_max: int = 1,
 ) -> Tweets:
     """Empty arrays."""
     return Tweets(
@@ -473,6 +478,7 @@ def make_tweets(
         text=np.zeros(text_bytes_max, np.uint8),
         header=np.zeros(HEADER_SIZE, np.int64),
         claims=make_id_map(claims_max),
+        labels=make_labels(tweets_max, labels_max),
         acts=acts[0],
         looks=acts[1],
         dwell_s_min=np.array([dwell_s_min], np.float64),

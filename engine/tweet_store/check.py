@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.errors import InvariantError
-from engine.tweet_store import acts
+from engine.tweet_store import acts, labels
 from engine.tweet_store import arrays as t
 
 
@@ -35,6 +35,7 @@ def check(s: t.Tweets) -> None:
     _require(np.all(np.abs(weights - s.weight) <= 1e-9 * scale), "weights are not those of the counters")
     _require(size == 0 or s.row[:size, t.EPOCH].max() <= s.header[t.EPOCH_MAX], "a landmark is past the newest")
     _check_chains(s, listed)
+    labels.check(s.labels)
     _check_acts(s.acts)
     _check_acts(s.looks)
 

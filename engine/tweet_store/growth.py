@@ -7,7 +7,7 @@ import numpy as np
 from engine.kernels.growth import copy_rows, grow_id_map, grow_text
 from engine.kernels.id_map import SIZE as SIZE_OF_MAP
 from engine.kernels.jit import kernel
-from engine.tweet_store import acts
+from engine.tweet_store import acts, labels
 from engine.tweet_store.arrays import (
     CLAIMS_POSITION,
     LISTED,
@@ -48,6 +48,7 @@ def grow(target: Tweets, source: Tweets) -> None:
     target.text_start[:size][lost] = written - len(target.text) - 1
     _enter_heads(target)
     _grow_claims(target, source)
+    labels.grow(target.labels, source.labels, first)
     acts.grow(target.acts, source.acts)
     acts.grow(target.looks, source.looks)
 

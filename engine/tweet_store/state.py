@@ -17,7 +17,7 @@ from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.errors import ConfigError
 from engine.kernels.id_map import id_map_bytes
 from engine.room import Room, only_grew
-from engine.tweet_store import act_kernels, acts, arrays, growth, read_kernels, write_kernels
+from engine.tweet_store import act_kernels, acts, arrays, growth, labels, read_kernels, write_kernels
 from engine.tweet_store.check import check
 from engine.tweet_store.read_kernels import TweetColumns, make_columns
 
@@ -77,6 +77,8 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     half_life_long_ms: HalfLife = 86_400_000
     weights: EngagementWeights = EngagementWeights()
     author_late_tweets_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 512
+    #: Labels of all tweets together, those that were taken off among them.
+    labels_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 16
     acts_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 19
     looks_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 18
     person_acts_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 10
@@ -100,7 +102,7 @@ COUNTERS = {
     "deletes": arrays.DELETES,
     "deletes_unknown": arrays.DELETES_UNKNOWN,
     "not_the_author": arrays.NOT_AUTHORS,
-    "labels_ignored": arrays.LABELS_IGNORED,
+    "labels_before_tweet": arrays.LABELS_BEFORE_TWEET,
     "engagements": arrays.ENGAGEMENTS,
     "undone": arrays.UNDONE,
     "undone_unknown": arrays.UNDONE_UNKNOWN,
@@ -109,6 +111,15 @@ COUNTERS = {
     "evicted": arrays.EVICTED,
     "unlisted_late": arrays.UNLISTED,
     "text_too_large": arrays.TEXT_TOO_LARGE,
+}
+
+#: Cumulative counters of labels, by name.
+LABEL_COUNTERS = {
+    "put": labels.PUT,
+    "taken_off": labels.TAKEN,
+    "superseded": labels.SUPERSEDED,
+    "others_dropped": labels.OTHERS_DROPPED,
+    "dropped_full": labels.DROPPED_FULL,
 }
 
 #: Cumulative counters of acts, and of looks, by name.
@@ -122,12 +133,14 @@ ACT_COUNTERS = {
 
 
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
-    """Bytes of all arrays: 272 per tweet, the id map, 4 per slot of the author table, the text, and who did what."""
+    """Bytes of all arrays: 284 per tweet, the id map, 4 per slot of the author table, the text, 32 per label, and who
+    did what."""
     per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
     maps = id_map_bytes(config.tweets_max) + id_map_bytes(config.early_deletes_max)
     tables = maps + 4 * arrays.heads_size(config.tweets_max)
+    marked = labels.labels_bytes(config.tweets_max, config.labels_max)
     people = acts.acts_bytes(config.acts_max) + acts.acts_bytes(config.looks_max)
-    return per_tweet + tables + people + config.text_bytes_max + 8 * arrays.HEADER_SIZE
+    return per_tweet + tables + people + config.text_bytes_max + 8 * arrays.HEADER_SIZE + marked
 
 
 class TweetStore(Room):
@@ -138,7 +151,9 @@ class TweetStore(Room):
 
     name: ClassVar[str] = "tweet_store"
     layout: ClassVar[int] = 3
-    constants: ClassVar[frozenset[str]] = frozenset({"weights", "half_lives_ms", "limits", "dwell_s_min"})
+    constants: ClassVar[frozenset[str]] = frozenset(
+        {"weights", "half_lives_ms", "known_names", "known_bits", "limits", "dwell_s_min"}
+    )
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
     def __init__(self, config: TweetStoreConfig) -> None:
@@ -157,6 +172,7 @@ class TweetStore(Room):
             ),
             config.dwell_s_min,
             config.early_deletes_max,
+            config.labels_max,
         )
         super().__init__(self._tweets, self._tweets.header)
 
@@ -274,11 +290,14 @@ class TweetStore(Room):
             "acts": (int(self._tweets.acts.header[acts.SIZE]), self.config.acts_max),
             "early_deletes": (int(self._tweets.claims.header[0]), self.config.early_deletes_max),
             "looks": (int(self._tweets.looks.header[acts.SIZE]), self.config.looks_max),
+            "labels": (int(self._tweets.labels.header[labels.IN_USE]), self.config.labels_max),
         }
 
     def counters(self) -> Mapping[str, int]:
-        """``Bounded.counters``: the tweets', and of acts and of looks those that ``ACT_COUNTERS`` names."""
+        """``Bounded.counters`` of the tweets, and those of labels, acts and looks."""
         found = dict(super().counters())
+        for name, at in LABEL_COUNTERS.items():
+            found[f"labels_{name}"] = int(self._tweets.labels.header[at])
         for name, at in ACT_COUNTERS.items():
             found[f"acts_{name}"] = int(self._tweets.acts.header[at])
             found[f"looks_{name}"] = int(self._tweets.looks.header[at])
@@ -294,7 +313,8 @@ class TweetStore(Room):
 
     def grow_from(self, smaller: "TweetStore") -> bool:
         """Copy the smaller store's tweets and their text (``Bounded.grow_from``)."""
-        capacities = ("tweets_max", "text_bytes_max", "acts_max", "looks_max", "person_acts_max", "early_deletes_max")
+        of_people = ("acts_max", "looks_max", "person_acts_max")
+        capacities = ("tweets_max", "text_bytes_max", *of_people, "early_deletes_max", "labels_max")
         rules = ("author_late_tweets_max", "person_span_ms", "dwell_s_min")
         if not only_grew(smaller.config, self.config, capacities=capacities, rules=rules):
             return False

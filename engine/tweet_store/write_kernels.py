@@ -23,7 +23,7 @@ from engine.tweet_store.arrays import (
     EDITS_UNKNOWN,
     FLAGS,
     HALF_LIVES,
-    LABELS_IGNORED,
+    LABELS_BEFORE_TWEET,
     LANG,
     NEWER,
     NOT_AUTHORS,
@@ -52,13 +52,15 @@ from engine.tweet_store.arrays import (
     unlink,
 )
 from engine.tweet_store.claims import claim, is_claimed
+from engine.tweet_store.labels import put_label
 
 #: How many rows' tweets are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
 
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
 MENTION, URL, REFUSED = int(Kind.MENTION), int(Kind.URL), np.uint8(Kind.REFUSED)
-UNLABEL, HASHTAG, FOLLOW, SERVED = int(Kind.UNLABEL), int(Kind.HASHTAG), int(Kind.FOLLOW), int(Kind.SERVED)
+LABEL, UNLABEL, HASHTAG = int(Kind.LABEL), int(Kind.UNLABEL), int(Kind.HASHTAG)
+FOLLOW, SERVED = int(Kind.FOLLOW), int(Kind.SERVED)
 #: Flags that an edit cannot change.
 KEPT_FLAGS = int(TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET)
 
@@ -80,6 +82,16 @@ def _name_hashtag(s: Any, batch: Any, row: Any) -> Any:
     slot = np.int64(find(s.ids, batch.subject_id[row]))
     if slot >= 0 and s.row[slot, STATE] & (CREATED | DELETED) == CREATED and s.author_id[slot] == batch.author_id[row]:
         put_hashtag(s, slot, batch.context_id[row])
+
+
+@kernel
+def _label(s: Any, batch: Any, row: Any) -> Any:
+    """LABEL and UNLABEL, which may come before the tweet."""
+    slot = np.int64(find(s.ids, batch.subject_id[row]))
+    if slot < 0:
+        slot = take_slot(s, batch.subject_id[row], ZERO, batch.timestamp_ms[row], STUB)
+        s.header[LABELS_BEFORE_TWEET] += 1
+    put_label(s.labels, slot, batch.context_id[row], batch.timestamp_ms[row], batch.kind[row] == LABEL)
 
 
 @inlined
@@ -190,11 +202,14 @@ def _resolve(s: Any, batch: Any, row: Any, slot: Any) -> Any:
 
 @inlined
 def _same_tweet(batch: Any, row: Any) -> Any:
-    """Whether a row names the same tweet and author as the row before it, whose author is already resolved."""
+    """Whether a row names the same tweet and author as the row before it, whose author is already resolved. (An edit,
+    delete or label keeps the author that it names.)"""
+    code = np.int64(batch.kind[row - 1])
     return (
         batch.subject_id[row] == batch.subject_id[row - 1]
         and batch.author_id[row] == batch.author_id[row - 1]
-        and _names_a_tweet(batch.kind[row - 1])
+        and _names_a_tweet(code)
+        and (code < EDIT or code > UNLABEL)
     )
 
 
@@ -310,7 +325,7 @@ def apply(s: Any, batch: Any, refused: Any) -> Any:
             elif code == DELETE:
                 _delete(s, tweet_id, batch.author_id[row])
             elif code <= UNLABEL:
-                s.header[LABELS_IGNORED] += 1
+                _label(s, batch, np.int64(row))
             slot = np.int64(find(s.ids, tweet_id))
             if standing != USED:
                 batch.kind[row] = REFUSED

@@ -14,7 +14,7 @@ from engine.rooms import Rooms
 from engine.social_graph.state import Relation
 from engine.tweet_store.acts import make_acts
 from engine.tweet_store.arrays import CREATED, DELETED, make_tweets
-from engine.visibility import kernels, relate, standing, words
+from engine.visibility import kernels, labels, relate, standing, words
 from engine.visibility.relate import RELATED_MAX, Facts, Related
 
 Ids = NDArray[np.uint64]
@@ -38,6 +38,10 @@ class Hidden(IntFlag):
     AUTHOR_PROTECTED = int(standing.BIT_PROTECTED)
     OPTED_OUT = int(standing.BIT_OPTED_OUT)
     MUTED_WORD = int(words.BIT_MUTED_WORD)
+    UNSAFE_LABEL = int(labels.BIT_UNSAFE)
+    LABEL_FOR_FOLLOWERS = int(labels.BIT_FOR_FOLLOWERS)
+    LABEL_NOT_RECOMMENDED = int(labels.BIT_NOT_RECOMMENDED)
+    SENSITIVE_MEDIA = int(labels.BIT_SENSITIVE)
 
 
 class Judged(NamedTuple):
@@ -81,8 +85,9 @@ class PeopleCheck(Protocol):
 class TweetCheck(Protocol):
     """Judges tweets by what they are or say, each together with what it stands for."""
 
-    def mark(self, viewer_id: int, related: Related, hidden: Marks) -> None:
-        """Set bits in ``hidden`` (n) at the rows of entries that are not to be shown to the viewer."""
+    def mark(self, viewer_id: int, related: Related, relation: Bits, hidden: Marks) -> None:
+        """Set bits in ``hidden`` (n) at the rows of entries that are not to be shown to the viewer;
+        ``relation`` (m) has the ``Relation`` bits of the entries' authors."""
 
 
 class BlocksAndMutes:
@@ -109,7 +114,10 @@ class Visibility:
         self._social_graph = rooms.social_graph
         self._tweet_store = rooms.tweet_store
         self._people_checks: tuple[PeopleCheck, ...] = (BlocksAndMutes(), standing.Standings(rooms.profiles))
-        self._tweet_checks: tuple[TweetCheck, ...] = (words.WordsCheck(rooms.muted_words, rooms.tweet_store),)
+        self._tweet_checks: tuple[TweetCheck, ...] = (
+            words.WordsCheck(rooms.muted_words, rooms.tweet_store),
+            labels.LabelsCheck(rooms.tweet_store, rooms.profiles),
+        )
 
     def judge(self, viewer_id: int, tweet_ids: Ids, buffers: Buffers) -> Judged:
         """Judge tweets (uint64, n; C-contiguous). The result's arrays are good until ``buffers`` are used again here.
@@ -133,7 +141,7 @@ class Visibility:
                 viewer_id, related.author_id, relation, related.row, facts.ids[relate.ORIGINAL_AUTHOR], facts.hidden
             )
         for tweets in self._tweet_checks:
-            tweets.mark(viewer_id, related, facts.hidden)
+            tweets.mark(viewer_id, related, relation, facts.hidden)
         joined = np.empty(n, np.uint8)
         kernels.join_bits(relation, related.row, joined)
         slots, authors = related.slot[:n], related.author_id[:n]
@@ -174,5 +182,6 @@ def warm() -> None:
     facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64))
     relate.relate(tweets, np.ones(1, np.uint64), related, facts)
     words.warm()
+    labels.warm()
     kernels.mark_any_bit(bits, 1, row, facts.hidden, np.uint16(1))
     kernels.join_bits(bits, row, bits.copy())

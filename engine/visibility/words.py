@@ -61,7 +61,7 @@ class WordsCheck:
         self._muted_words = muted_words
         self._tweets = tweet_store.tweets
 
-    def mark(self, viewer_id: int, related: Related, hidden: NDArray[np.uint16]) -> None:
+    def mark(self, viewer_id: int, related: Related, relation: NDArray[np.uint8], hidden: NDArray[np.uint16]) -> None:
         """See ``TweetCheck``."""
         knowledge = self._muted_words.knows(viewer_id)
         if knowledge == Knowledge.MUTED:

@@ -169,6 +169,8 @@ class _Model:
         """Apply a row; returns change and replaced time, the columns of acts."""
         kind, known = row.kind, self.tweets.get(row.tweet)
         act = UNDOES.get(kind, kind)
+        if kind in (Kind.LABEL, Kind.UNLABEL) and row.tweet and not known:
+            self._new(row.tweet, 0)
         if row.tweet == 0 or (row.user == 0 and kind not in (Kind.CREATE, Kind.EDIT, Kind.DELETE)):
             return Change.NOTHING, -1
         if act in COUNTED:
