@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, EventBatch
 from engine.deduplication import Deduplication
 from engine.effects import Effects, joined
+from engine.profiles.state import ProfileRoom
 from engine.room import DerivedRoom, Observer, Room
 from engine.rooms import Rooms
 
@@ -39,6 +40,7 @@ class Steps:
 
     def __init__(self, rooms: Rooms) -> None:
         self._deduplication = rooms.deduplication
+        self._profiles = rooms.profiles
         self._observers = [room for room in rooms.parts if isinstance(room, Observer)]
         store = rooms.tweet_store
         #: Steps 2, 3 and 4, in order; the tweet store resolves while it applies.
@@ -54,7 +56,7 @@ class Steps:
 
     def apply(self, batch: EventBatch, findings: tuple[Any, ...]) -> tuple[EventBatch, Applied]:
         """Steps 2 to 4; returns the batch without duplicates, and the result."""
-        kept, keep = kept_rows(self._deduplication, batch)
+        kept, keep = kept_rows(self._deduplication, self._profiles, batch)
         for room, finding in zip(self._observers, findings, strict=True):
             room.learn(finding)
         effects = joined([found for room in self._rooms if (found := room.apply(kept)) is not None])
@@ -63,9 +65,13 @@ class Steps:
         return kept, Applied(keep, effects)
 
 
-def kept_rows(deduplication: Deduplication, batch: EventBatch) -> tuple[EventBatch, NDArray[np.bool_]]:
-    """The batch without duplicates, its resolved columns not yet filled; and which rows of the batch were kept."""
+def kept_rows(
+    deduplication: Deduplication, profiles: ProfileRoom, batch: EventBatch
+) -> tuple[EventBatch, NDArray[np.bool_]]:
+    """The batch without duplicates and what is late about erased people, its resolved columns not yet filled; and which
+    rows of the batch were kept."""
     keep = deduplication.keep(batch)
+    profiles.leave_out_late(batch, keep)
     whole = bool(keep.all())
     kept = batch if whole else batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
     # The tweet store writes these columns, so they must be copies: the caller's batch stays unchanged.

@@ -56,6 +56,7 @@ class Rebuild:
             "deduplication": Deduplication(state.config.deduplication),
             "tweet_store": TweetStore(state.config.tweet_store),
         }
+        self._profiles = state.profiles
         self._deduplication = state.deduplication if "deduplication" in names else helpers["deduplication"]
         store = state.tweet_store if "tweet_store" in names else helpers["tweet_store"]
         others = (room for room in state.parts if room.name in names and isinstance(room, Room))
@@ -63,6 +64,6 @@ class Rebuild:
 
     def apply(self, batch: EventBatch) -> None:
         """Apply the next past batch; what the rooms ask to be done outside was done when it was first applied."""
-        kept = kept_rows(self._deduplication, batch)[0]
+        kept = kept_rows(self._deduplication, self._profiles, batch)[0]
         for room in self._rooms:
             room.apply(kept)

@@ -44,7 +44,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.kernels.warmup": ("engine",),
     **{part: (*BASE, part, *READS[part]) for part in STATE_ROOMS},
     "engine.rooms": (*BASE, *STATE_ROOMS),
-    "engine.apply": (*BASE, "engine.rooms", "engine.deduplication"),
+    "engine.apply": (*BASE, "engine.rooms", "engine.deduplication", "engine.profiles"),
     "engine.state": (*BASE, "engine.rooms", "engine.apply"),
     "engine.rebuild": (*BASE, "engine.rooms", "engine.apply", "engine.state", *STATE_ROOMS),
     # A reading room over the interaction graph, and what the writer does with it.

@@ -33,7 +33,7 @@ from engine.engagement_aggregates.arrays import (
     landmark_for,
     weight,
 )
-from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add
+from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add, remove
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
@@ -48,6 +48,7 @@ FOUND_COLUMNS = 5
 ZERO = np.uint64(0)
 NONE = 255
 KIND_CREATE, KIND_DWELL, KIND_IMPRESSION = int(Kind.CREATE), int(Kind.DWELL), int(Kind.IMPRESSION)
+KIND_ERASE = int(Kind.ERASE)
 ENGAGEMENTS_END = max(ENGAGEMENT_KINDS) + 1
 FROM_FOLLOWER, AUTHOR_LABELS, PAIR_LABELS = int(Label.FROM_FOLLOWER), len(Label), len(PairLabel)
 NOTHING, RENEWED, ENDS, UNCOUNTED = (
@@ -140,19 +141,59 @@ def _count_author(s: Any, a: Any, act: Any, from_follower: Any) -> None:
 
 
 @kernel
+def _clear_pairs(s: Any, v: Any) -> None:
+    """Forget all pairs of a viewer."""
+    for p in range(s.pair_author.shape[1]):
+        if s.pair_author[v, p] == ZERO:
+            break
+        s.header[PAIRS] -= 1
+        s.pair_author[v, p] = ZERO
+        s.pair_ms[v, p] = 0
+        s.pair_since_ms[v, p] = 0
+        s.pair_act_ms[v, p] = 0
+        clear(s.pair_counts[v, p])
+
+
+@kernel
+def _erase(s: Any, user_id: Any) -> None:
+    """ERASE: forget a person as author, as viewer, and in the pairs of others. O(pairs)."""
+    a = np.int64(remove(s.authors, user_id))
+    if a >= 0:
+        clear(s.author_counts[a])
+        s.author_ms[a] = s.author_since_ms[a] = 0
+        s.author_touched[a] = 0
+    v = np.int64(find(s.viewers, user_id))
+    if v >= 0:
+        _clear_pairs(s, v)
+        s.viewer_touched[v] = 0
+        remove(s.viewers, user_id)
+    for viewer in range(s.pair_author.shape[0]):
+        p = find_pair(s, np.int64(viewer), user_id)
+        if p >= 0:
+            last = p
+            while last + 1 < s.pair_author.shape[1] and s.pair_author[viewer, last + 1] != ZERO:
+                last += 1
+            s.pair_author[viewer, p] = s.pair_author[viewer, last]
+            s.pair_ms[viewer, p] = s.pair_ms[viewer, last]
+            s.pair_since_ms[viewer, p] = s.pair_since_ms[viewer, last]
+            s.pair_act_ms[viewer, p] = s.pair_act_ms[viewer, last]
+            for label in range(s.pair_counts.shape[2]):
+                for half_life in range(s.pair_counts.shape[3]):
+                    s.pair_counts[viewer, p, label, half_life] = s.pair_counts[viewer, last, label, half_life]
+            s.pair_author[viewer, last] = ZERO
+            s.pair_ms[viewer, last] = 0
+            s.pair_since_ms[viewer, last] = 0
+            s.pair_act_ms[viewer, last] = 0
+            clear(s.pair_counts[viewer, last])
+            s.header[PAIRS] -= 1
+
+
+@kernel
 def _enter_viewer(s: Any, viewer_id: Any) -> Any:
     """The index of a viewer not known yet; when the room is full, one gives up its place with all its pairs."""
     if s.viewers.header[SIZE] == s.viewers.header[CAPACITY]:
         v = evict(s.viewers, s.viewer_touched, s.header, VIEWERS_HAND)
-        for p in range(s.pair_author.shape[1]):
-            if s.pair_author[v, p] == ZERO:
-                break
-            s.header[PAIRS] -= 1
-            s.pair_author[v, p] = ZERO
-            s.pair_ms[v, p] = 0
-            s.pair_since_ms[v, p] = 0
-            s.pair_act_ms[v, p] = 0
-            clear(s.pair_counts[v, p])
+        _clear_pairs(s, v)
         s.header[EVICTED_VIEWERS] += 1
     return np.int64(find_or_add(s.viewers, viewer_id))
 
@@ -320,6 +361,10 @@ def apply(s: Any, g: Any, batch: Any, dwell_s_min: Any, found: Any) -> None:
         if row >= ahead:
             start, ahead = row, min(row + AHEAD_ROWS, batch.kind.shape[0])
             _look_up(s, g, batch, np.int64(start), np.int64(ahead), dwell_s_min, found)
+        if batch.kind[row] == KIND_ERASE:
+            _erase(s, batch.user_id[row])
+            ahead = row + 1  # what was looked up may be gone
+            continue
         what = found[row - start]
         if not what[COUNTS]:
             continue

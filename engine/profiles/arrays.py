@@ -13,10 +13,11 @@ from engine.kernels.id_map import IdMap, find, make_id_map
 from engine.kernels.jit import inlined, kernel
 from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia, Standing
 
-#: Indices of ``Profiles.header``: gauges, then counters. ``LOST`` counts profiles that safety needs and that did not
+#: Indices of ``Profiles.header``: gauges and counters. ``MARKS``: marks of erased people now.
+#: ``LOST`` counts profiles that safety needs and that did not
 #: fit: once it is not 0, a person without a profile is nobody of whom anything is known.
-ORDINARY, UPDATES, OLDER, EVICTED, DROPPED, LOST, ERASED, WITHOUT_USER = range(8)
-HEADER_SIZE = 8
+ORDINARY, UPDATES, OLDER, EVICTED, DROPPED, LOST, ERASED, WITHOUT_USER, MARKS = range(9)
+HEADER_SIZE = 9
 
 #: Columns of ``Profiles.times_ms``: the profile's event time, and when the account was made (0 unknown).
 AS_OF, CREATED = 0, 1
@@ -26,6 +27,8 @@ BEFORE, AFTER = 0, 1
 _STATE_MASK = np.uint64(3 << ProfileBit.STATE_SHIFT)
 _SUSPENDED = np.uint64(ProfileState.SUSPENDED << ProfileBit.STATE_SHIFT)
 _DEACTIVATED = np.uint64(ProfileState.DEACTIVATED << ProfileBit.STATE_SHIFT)
+#: The bits of an erased person's mark.
+ERASED_BITS = np.uint64(ProfileState.ERASED << ProfileBit.STATE_SHIFT)
 _PROTECTED = np.uint64(ProfileBit.PROTECTED)
 _NOT_RECOMMENDED = np.uint64(ProfileBit.NOT_RECOMMENDED)
 #: A profile with any of these bits is one that safety needs: without it, somebody would be shown what must not be.
@@ -38,7 +41,7 @@ SAFETY_BITS = np.uint64(
 _ZERO = np.uint64(0)
 _S_SUSPENDED, _S_DEACTIVATED = np.int64(Standing.SUSPENDED), np.int64(Standing.DEACTIVATED)
 _S_PROTECTED, _S_NOT_RECOMMENDED = np.int64(Standing.PROTECTED), np.int64(Standing.NOT_RECOMMENDED)
-_S_UNKNOWN = np.int64(Standing.UNKNOWN)
+_S_UNKNOWN, _S_ERASED = np.int64(Standing.UNKNOWN), np.int64(Standing.ERASED)
 
 
 class Profiles(NamedTuple):
@@ -109,6 +112,8 @@ def standing_of(p: Any, user_id: Any) -> Any:
         found |= _S_SUSPENDED
     elif state == _DEACTIVATED:
         found |= _S_DEACTIVATED
+    elif state == ERASED_BITS:
+        found |= _S_ERASED
     if bits & _PROTECTED != _ZERO:
         found |= _S_PROTECTED
     if bits & _NOT_RECOMMENDED != _ZERO:

@@ -26,6 +26,8 @@ class ProfileState(IntEnum):
     ACTIVE = 0
     SUSPENDED = 1
     DEACTIVATED = 2
+    #: Never in an event: the person was erased, and has not come back since.
+    ERASED = 3
 
 
 class SensitiveMedia(IntEnum):
@@ -48,7 +50,7 @@ class Standing(IntEnum):
     NOT_RECOMMENDED = 8
     #: The room has no profile of the person and has lost profiles that safety needs: nothing can be said.
     UNKNOWN = 16
-    #: The person is being erased.
+    #: The person was erased, and has not come back.
     ERASED = 32
 
 

@@ -49,7 +49,7 @@ COUNTERS = {
 
 
 def profiles_bytes(config: ProfilesConfig) -> int:
-    """Bytes of all arrays: 32 per person, the id map, and 72."""
+    """Bytes of all arrays: 32 per person, the id map, and 80."""
     return 32 * config.users_max + id_map_bytes(config.users_max) + 8 + 8 * arrays.HEADER_SIZE
 
 
@@ -82,6 +82,12 @@ class ProfileRoom(Room):
         write_kernels.apply(
             self._profiles, batch.kind, batch.user_id, batch.context_id, batch.author_id, batch.timestamp_ms
         )
+
+    def leave_out_late(self, batch: EventBatch, keep: NDArray[np.bool_]) -> None:
+        """Take out of ``keep`` (bool, n) what comes late about people who were erased (docs/profiles.md)."""
+        erased = np.flatnonzero(batch.kind == Kind.ERASE)
+        if len(erased) or self._profiles.header[arrays.MARKS]:
+            write_kernels.leave_out_late(self._profiles, batch, keep, erased)
 
     def standings(self, user_ids: Ids) -> NDArray[np.uint8]:
         """``Standing`` bits of people (uint64, n; 0 is nobody): uint8 (n)."""
@@ -124,7 +130,9 @@ class ProfileRoom(Room):
 def warm() -> None:
     """Compile the kernels on a tiny batch of the real dtypes."""
     room = ProfileRoom(ProfilesConfig(users_max=1))
-    room.apply(make_batch(kind=[Kind.USER, Kind.USER, Kind.ERASE], user_id=[1, 2, 2]))
+    batch = make_batch(kind=[Kind.USER, Kind.USER, Kind.ERASE], user_id=[1, 2, 2])
+    room.leave_out_late(batch, np.ones(3, np.bool_))
+    room.apply(batch)
     ids = np.array([1, 2], np.uint64)
     room.standings(ids)
     room.known(ids)

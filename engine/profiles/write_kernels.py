@@ -13,8 +13,10 @@ from engine.profiles.arrays import (
     CREATED,
     DROPPED,
     ERASED,
+    ERASED_BITS,
     EVICTED,
     LOST,
+    MARKS,
     OLDER,
     ORDINARY,
     UPDATES,
@@ -25,6 +27,7 @@ from engine.profiles.arrays import (
 )
 
 KIND_USER, KIND_ERASE = int(Kind.USER), int(Kind.ERASE)
+FOLLOW, SERVED = int(Kind.FOLLOW), int(Kind.SERVED)
 _ZERO = np.uint64(0)
 
 
@@ -33,6 +36,8 @@ def forget(p: Any, place: Any) -> Any:
     """Remove the profile at a place."""
     if not is_safety(p.bits[place]):
         unlink(p, place)
+    if p.bits[place] == ERASED_BITS:
+        p.header[MARKS] -= 1
     p.bits[place] = _ZERO
     p.times_ms[place, AS_OF] = 0
     p.times_ms[place, CREATED] = 0
@@ -49,6 +54,8 @@ def _update(p: Any, user_id: Any, bits: Any, created_ms: Any, time_ms: Any) -> A
             return
         if not is_safety(p.bits[place]):
             unlink(p, place)
+        if p.bits[place] == ERASED_BITS:
+            p.header[MARKS] -= 1
     else:
         if p.ids.header[SIZE] == p.ids.header[CAPACITY]:
             if p.header[ORDINARY] == 0:
@@ -57,7 +64,11 @@ def _update(p: Any, user_id: Any, bits: Any, created_ms: Any, time_ms: Any) -> A
             forget(p, np.int64(p.order[0, AFTER]) - 1)
             p.header[EVICTED] += 1
         place = np.int64(find_or_add(p.ids, user_id))
-    p.header[UPDATES] += 1
+    if bits == ERASED_BITS:
+        p.header[ERASED] += 1
+        p.header[MARKS] += 1
+    else:
+        p.header[UPDATES] += 1
     p.bits[place] = bits
     p.times_ms[place, AS_OF] = time_ms
     p.times_ms[place, CREATED] = created_ms
@@ -76,7 +87,32 @@ def apply(p: Any, kind: Any, user_id: Any, context_id: Any, author_id: Any, time
             else:
                 _update(p, user_id[row], context_id[row], np.int64(author_id[row]), timestamp_ms[row])
         elif code == KIND_ERASE:
-            place = np.int64(find(p.ids, user_id[row]))
+            # The mark is of the latest time known: no event before it in the log counts any more.
+            place, time_ms = np.int64(find(p.ids, user_id[row])), timestamp_ms[row]
             if place >= 0:
-                forget(p, place)
-                p.header[ERASED] += 1
+                time_ms = max(time_ms, p.times_ms[place, AS_OF])
+            _update(p, user_id[row], ERASED_BITS, np.int64(0), time_ms)
+
+
+@kernel
+def leave_out_late(p: Any, batch: Any, keep: Any, erased: Any) -> None:
+    """Take out of ``keep`` (bool, n) what is about an erased person and not later than the erasing, so that nothing
+    that arrives late brings the person back.
+
+    About a person: what the person did, tweets of the person, and relations of others with the person. ``erased``:
+    int64 (e,), the batch's ERASE rows: what stands behind one is judged by it as well.
+    """
+    for row in range(batch.kind.shape[0]):
+        code, time_ms = np.int64(batch.kind[row]), batch.timestamp_ms[row]
+        if code == KIND_ERASE or code >= SERVED or not keep[row]:
+            continue
+        other = batch.subject_id[row] if code >= FOLLOW and code < KIND_USER else _ZERO
+        author = batch.author_id[row] if code < FOLLOW else _ZERO
+        for person in (batch.user_id[row], other, author):
+            place = np.int64(find(p.ids, person))
+            if place >= 0 and p.bits[place] == ERASED_BITS and time_ms <= p.times_ms[place, AS_OF]:
+                keep[row] = False
+            for at in range(erased.shape[0]):
+                of = erased[at]
+                if of < row and batch.user_id[of] == person and time_ms <= batch.timestamp_ms[of]:
+                    keep[row] = False

@@ -201,10 +201,15 @@ def _free_chain(s: Any, first: Any, last: Any, count: Any) -> None:
     s.header[BLOCKS_USED] -= count
 
 
-@kernel
+@inlined
 def evict_oldest(s: Any) -> None:
     """Forget the viewer idle for longest (at least one must exist), with all entries."""
-    v = np.int64(s.header[OLDEST]) - 1
+    forget(s, np.int64(s.header[OLDEST]) - 1)
+
+
+@kernel
+def forget(s: Any, v: Any) -> None:
+    """Forget a viewer, with all entries."""
     for which in range(LISTS):
         first = first_block(s, v, which)
         if first:

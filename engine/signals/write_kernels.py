@@ -33,6 +33,7 @@ from engine.signals.arrays import (
     WITHOUT_SUBJECT,
     WITHOUT_USER,
     add_viewer,
+    forget,
     last_block,
     push,
     renew,
@@ -46,7 +47,7 @@ AHEAD_ROWS = 64
 
 ZERO = np.uint64(0)
 NOTHING, RENEWED = np.uint8(Change.NOTHING), np.uint8(Change.RENEWED)
-KIND_DWELL, KIND_REPORT_USER = int(Kind.DWELL), int(Kind.REPORT_USER)
+KIND_DWELL, KIND_REPORT_USER, KIND_ERASE = int(Kind.DWELL), int(Kind.REPORT_USER), int(Kind.ERASE)
 
 
 def _make_rules() -> NDArray[np.uint8]:
@@ -152,6 +153,10 @@ def apply(s: Any, batch: Any, dwell_s_min: Any) -> None:
     for row in range(batch.kind.shape[0]):
         code = np.int64(batch.kind[row])
         rule = np.int64(RULES[code])
+        if code == KIND_ERASE:
+            v = np.int64(find(s.ids, batch.user_id[row]))
+            if v >= 0:
+                forget(s, v)
         if rule == 0:
             continue
         if row >= ahead:

@@ -71,7 +71,6 @@ from engine.social_graph.arrays import (
     add_flag,
     append,
     clear_flag,
-    detach,
     find_edge,
     home,
     make_room,
@@ -81,11 +80,13 @@ from engine.social_graph.arrays import (
     release,
     trim,
 )
+from engine.social_graph.cut_kernels import cut_follow, erase
 
 #: How many rows' users and edges are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
 
 KIND_FOLLOW, KIND_MUTE, KIND_UNMUTE = int(Kind.FOLLOW), int(Kind.MUTE), int(Kind.UNMUTE)
+KIND_ERASE = int(Kind.ERASE)
 KIND_UNFOLLOW, KIND_BLOCK, KIND_UNBLOCK = int(Kind.UNFOLLOW), int(Kind.BLOCK), int(Kind.UNBLOCK)
 
 #: Why a row is refused.
@@ -203,18 +204,6 @@ def _enter_follow(g: Any, user_id: Any, other_id: Any, row: Any, ms: Any) -> Any
 
 
 @kernel
-def _cut_follow(g: Any, source: Any, target: Any, slot: Any) -> Any:
-    """Remove the follow of an edge's slot. Forgets people whom nothing else names."""
-    detach(g, source, FOLLOWEES_AT, np.int64(g.sequences[slot, 0]))
-    detach(g, target, FOLLOWERS_AT, np.int64(g.sequences[slot, 1]))
-    g.sequences[slot, 0] = 0
-    g.sequences[slot, 1] = 0
-    g.follow_ms[slot] = 0
-    g.header[FOLLOWS_NOW] -= 1
-    clear_flag(g, source, target, FOLLOW)
-
-
-@kernel
 def _unfollow(g: Any, user_id: Any, other_id: Any, ms: Any) -> None:
     """UNFOLLOW. Of a follow and an unfollow in one millisecond the unfollow holds."""
     source, target = _index(g, user_id), _index(g, other_id)
@@ -227,7 +216,7 @@ def _unfollow(g: Any, user_id: Any, other_id: Any, ms: Any) -> None:
             row = add_act(g, source, target, FOLLOW)
             g.acts.ms[row, FIRST_OFF] = ms
             g.acts.ms[row, LAST_OFF] = ms
-            _cut_follow(g, source, target, slot)
+            cut_follow(g, source, target, slot)
             g.header[UNFOLLOWS] += 1
             enlist(g, row)
             keep_to_bounds(g, source)
@@ -243,7 +232,7 @@ def _recheck_follow(g: Any, source: Any, target: Any) -> None:
         ms = g.follow_ms[slot]
         verdict = _beside_blocks(g, source, target, ms)
         if verdict != _HOLDS:
-            _cut_follow(g, source, target, slot)
+            cut_follow(g, source, target, slot)
             g.header[CUT_BY_BLOCK] += 1
             if verdict == _WAITS:
                 _wait(g, source, target, np.int64(-1), ms)
@@ -411,7 +400,7 @@ def _act(g: Any, code: Any, user_id: Any, other_id: Any, ms: Any) -> Any:
 
 @kernel
 def apply(g: Any, kind: Any, user_id: Any, subject_id: Any, timestamp_ms: Any, refused: Any) -> Any:
-    """Apply a batch's relationship rows in order; other kinds are skipped. Returns how many rows were refused.
+    """Apply a batch's relationship and ERASE rows in order, others are skipped; returns how many rows were refused.
 
     ``kind`` uint8 (n), ``user_id`` and ``subject_id`` uint64 (n), ``timestamp_ms`` int64 (n). ``refused`` int64 (n, 2):
     receives the refused rows and why. Writes every array of ``g``.
@@ -419,6 +408,8 @@ def apply(g: Any, kind: Any, user_id: Any, subject_id: Any, timestamp_ms: Any, r
     ahead = count = 0
     for row in range(kind.shape[0]):
         code = np.int64(kind[row])
+        if code == KIND_ERASE:
+            erase(g, user_id[row])
         if code < KIND_FOLLOW or code > KIND_UNMUTE:
             continue
         if row >= ahead:

@@ -10,6 +10,7 @@ from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.tweet_store.act_kernels import ACT_OF, KIND_IMPRESSION, NOTHING, engage, leave_out_own, relate
 from engine.tweet_store.acts import NEVER, prefetch_leaving, prefetch_place, prefetch_slots
+from engine.tweet_store.acts import erase as erase_acts
 from engine.tweet_store.arrays import (
     AFTER_DELETE,
     CONVERSATION,
@@ -58,6 +59,7 @@ from engine.tweet_store.labels import put_label
 AHEAD_ROWS = 32
 
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
+ERASE = int(Kind.ERASE)
 MENTION, URL, REFUSED = int(Kind.MENTION), int(Kind.URL), np.uint8(Kind.REFUSED)
 LABEL, UNLABEL, HASHTAG = int(Kind.LABEL), int(Kind.UNLABEL), int(Kind.HASHTAG)
 FOLLOW, SERVED = int(Kind.FOLLOW), int(Kind.SERVED)
@@ -153,6 +155,21 @@ def _delete(s: Any, tweet_id: Any, author_id: Any) -> Any:
     unlink(s, slot)
     forget_text(s, slot)
     s.row[slot, STATE] |= DELETED
+
+
+@kernel
+def _erase(s: Any, user_id: Any) -> Any:
+    """ERASE: a person's tweets are deleted and name no author any more; what the person did is forgotten (counters
+    keep it as numbers). O(tweets_max)."""
+    for slot in range(s.header[SIZE]):
+        if s.author_id[slot] == user_id:
+            unlink(s, slot)
+            forget_text(s, slot)
+            if s.row[slot, STATE] & CREATED != 0:
+                s.row[slot, STATE] |= DELETED
+            s.author_id[slot] = ZERO
+    erase_acts(s.acts, user_id)
+    erase_acts(s.looks, user_id)
 
 
 @inlined
@@ -293,6 +310,8 @@ def apply(s: Any, batch: Any, refused: Any) -> Any:
         tweet_id = batch.subject_id[row]
         batch.change[row], batch.replaced_ms[row] = NOTHING, NEVER
         refused[row] = False
+        if code == ERASE and batch.user_id[row] != ZERO:
+            _erase(s, batch.user_id[row])
         if not _names_a_tweet(code) or tweet_id == ZERO:
             batch.created_ms[row] = 0
             batch.original_id[row] = batch.original_author_id[row] = ZERO

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.errors import ConfigError, MurmurationError
+from engine.errors import ConfigError, EventError, MurmurationError
 from streams.cli.audit import audit
 from streams.cli.common import ConfigFile, Json, Urls, load_config, run
 from streams.cli.durable import durable
@@ -92,6 +92,24 @@ def publish(
     else:
         code = run(publish_lines(settings, source, json=json))
     raise typer.Exit(code)
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The id of the person to erase.")],
+    config: ConfigFile = None,
+    log: Annotated[str | None, typer.Option(help="Write to this log instead of the configured one.")] = None,
+    json: Json = False,
+) -> None:
+    """Erase a person: a null value on topic users, which removes them from every room."""
+    from streams.cli.erase import erase as erase_person
+    from streams.events.ids import parse_id
+
+    try:
+        user_id = parse_id(user)
+    except EventError as error:
+        raise typer.BadParameter(f"USER: {error.detail}") from error
+    run(erase_person(load_config(config, log=log), user_id, json=json))
 
 
 @app.command()

@@ -1,0 +1,99 @@
+"""Ends follows, and forgets a person with everything between that person and others."""
+
+from typing import Any
+
+import numpy as np
+
+from engine.kernels.id_map import find, remove
+from engine.kernels.jit import kernel
+from engine.social_graph.acts import drop_act, flag_of, in_force, source_of, target_of, unlist
+from engine.social_graph.arrays import (
+    ACTS_TOP,
+    BLOCK,
+    BLOCKING,
+    ENTRIES,
+    FOLLOW,
+    FOLLOWEES_AT,
+    FOLLOWERS_AT,
+    FOLLOWS_NOW,
+    LIVE,
+    MUTING,
+    RESTRICTIONS,
+    START,
+    ZERO,
+    clear_flag,
+    detach,
+    find_edge,
+)
+
+
+@kernel
+def cut_follow(g: Any, source: Any, target: Any, slot: Any) -> Any:
+    """Remove the follow of an edge's slot. Forgets people whom nothing else names."""
+    detach(g, source, FOLLOWEES_AT, np.int64(g.sequences[slot, 0]))
+    detach(g, target, FOLLOWERS_AT, np.int64(g.sequences[slot, 1]))
+    g.sequences[slot, 0] = 0
+    g.sequences[slot, 1] = 0
+    g.follow_ms[slot] = 0
+    g.header[FOLLOWS_NOW] -= 1
+    clear_flag(g, source, target, FOLLOW)
+
+
+@kernel
+def _end_follows(g: Any, user_id: Any) -> None:
+    """End every follow of a person and of the person. The last entry of a list that is not empty is a live one."""
+    while True:
+        user = np.int64(find(g.ids, user_id))
+        if user < 0:
+            return
+        record = g.users[user]
+        if record[FOLLOWEES_AT + LIVE] > 0:
+            at = np.int64(record[FOLLOWEES_AT + START]) + record[FOLLOWEES_AT + ENTRIES] - 1
+            source, target = user, np.int64(g.arena[at])
+        elif record[FOLLOWERS_AT + LIVE] > 0:
+            at = np.int64(record[FOLLOWERS_AT + START]) + record[FOLLOWERS_AT + ENTRIES] - 1
+            source, target = np.int64(g.arena[at]), user
+        else:
+            return
+        cut_follow(g, source, target, find_edge(g, source, target))
+
+
+@kernel
+def _end_acts(g: Any, user_id: Any) -> None:
+    """End every block and mute by or of a person, and forget what was undone or waits. O(rows of acts)."""
+    user = np.int64(find(g.ids, user_id))
+    for row in range(g.header[ACTS_TOP]):
+        if user < 0 or g.acts.keys[row] == ZERO:
+            continue
+        source, target, flag = source_of(g, row), target_of(g, row), flag_of(g, row)
+        if source != user and target != user:
+            continue
+        if flag != FOLLOW and in_force(g, row):
+            g.users[source, BLOCKING if flag == BLOCK else MUTING] -= 1
+            g.header[RESTRICTIONS] -= 1
+            clear_flag(g, source, target, flag)
+        else:
+            unlist(g, row)
+        drop_act(g, row)
+
+
+@kernel
+def erase(g: Any, user_id: Any) -> None:
+    """Forget a person: all follows, blocks and mutes in both directions, and what is remembered of their ends."""
+    _end_follows(g, user_id)
+    _end_acts(g, user_id)
+    unkept = g.unkept
+    for person in range(unkept.more.shape[0]):
+        key = unkept.ids.keys[person]
+        if key == ZERO:
+            continue
+        left = np.int64(0) if key == user_id else np.int64(unkept.more[person])
+        for i in range(unkept.flags.shape[1]):
+            if key == user_id or unkept.others[person, i] == user_id:
+                unkept.others[person, i] = ZERO
+                unkept.flags[person, i] = 0
+                unkept.ms[person, i] = 0
+            left |= np.int64(unkept.flags[person, i])
+        if left == 0:
+            unkept.more[person] = 0
+            remove(unkept.ids, key)

@@ -1,0 +1,122 @@
+"""Erasing a person: nothing of the person is left in the rooms that forget at once, and others keep what is theirs."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.batch import Kind, make_batch
+from engine.profiles.bits import Standing
+from engine.rooms import small_rooms
+from engine.state import EngineState
+from engine.visibility.judge import Visibility
+
+T0 = 1_760_000_000_000
+GONE = 900_001
+PEOPLE = [GONE, *range(900_002, 900_008)]
+#: Arrays that may name an erased person: the mark itself, and what ages out (docs/profiles.md).
+AGES_OUT = (
+    "profiles.",
+    "interaction_graph.",
+    "user_graph.",
+    "entity_graph.",
+    "signals.blocks",
+    "deduplication.",
+    "lessons.",
+)
+
+RELATIONS = [Kind.FOLLOW, Kind.UNFOLLOW, Kind.BLOCK, Kind.UNBLOCK, Kind.MUTE, Kind.UNMUTE]
+EVENTS = st.one_of(
+    st.tuples(st.just(Kind.CREATE), st.sampled_from(PEOPLE), st.integers(1, 12)),
+    st.tuples(
+        st.sampled_from([Kind.FAVORITE, Kind.IMPRESSION, Kind.REPLY]), st.sampled_from(PEOPLE), st.integers(1, 12)
+    ),
+    st.tuples(st.sampled_from(RELATIONS), st.sampled_from(PEOPLE), st.sampled_from(PEOPLE)),
+)
+
+
+def apply(state, events, start=0):
+    """``events``: (kind, who, tweet or person); the time rises by a second an event."""
+    owner = {}
+    for kind, who, what in events:
+        if kind == Kind.CREATE:
+            owner.setdefault(what, who)
+    authors = [
+        who if kind == Kind.CREATE else owner.get(what, 0) if kind < Kind.FOLLOW else 0 for kind, who, what in events
+    ]
+    state.apply(
+        make_batch(
+            kind=[kind for kind, *_ in events],
+            id=[0 if kind == Kind.ERASE else 1 + start + at for at, (kind, *_) in enumerate(events)],
+            user_id=[who for _, who, _ in events],
+            subject_id=[what for *_, what in events],
+            author_id=authors,
+            timestamp_ms=[T0 + 1000 * (start + at) for at in range(len(events))],
+        )
+    )
+
+
+def holders(state, person):
+    """Names of the arrays that hold a person's id as a 64-bit number."""
+    return {
+        name
+        for name, array in state.arrays()
+        if array.dtype.itemsize == 8 and array.dtype.kind in "iu" and (array == array.dtype.type(person)).any()
+    }
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(EVENTS, max_size=60), st.integers(0, 60))
+def test_no_array_holds_an_erased_person_but_the_mark_and_what_ages_out(events, cut):
+    state = EngineState(small_rooms(1 << 6))
+    apply(state, events[:cut])
+    apply(state, [*events[cut:], (Kind.ERASE, GONE, 0)], start=cut)
+    state.check()
+    left = {name for name in holders(state, GONE) if not name.startswith(AGES_OUT)}
+    assert not left
+    assert state.social_graph.followees(GONE, 9).size == state.social_graph.followers(GONE, 9).size == 0
+    assert not state.social_graph.relation(GONE, np.array(PEOPLE, np.uint64)).any()
+    assert state.signals.recent_engagements(GONE, 9).tweet_ids.size == 0
+    assert state.profiles.standings(np.array([GONE], np.uint64)).tolist() == [Standing.ERASED]
+    assert not Visibility(state).may_name(PEOPLE[1], np.array([GONE], np.uint64))[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(EVENTS, max_size=50))
+def test_others_keep_their_follows_blocks_and_mutes(events):
+    others = [event for event in events if GONE not in event[1:]]
+    with_person, without = EngineState(small_rooms(1 << 6)), EngineState(small_rooms(1 << 6))
+    apply(with_person, [*events, (Kind.ERASE, GONE, 0)])
+    times = [T0 + 1000 * at for at, event in enumerate(events) if GONE not in event[1:]]
+    relations = [(*event, time) for event, time in zip(others, times, strict=True) if event[0] >= Kind.FOLLOW]
+    without.apply(
+        make_batch(
+            kind=[kind for kind, *_ in relations], id=range(1, 1 + len(relations)),
+            user_id=[who for _, who, *_ in relations], subject_id=[whom for _, _, whom, _ in relations],
+            timestamp_ms=[time for *_, time in relations],
+        )
+    )  # fmt: skip
+    ids = np.array(PEOPLE, np.uint64)
+    for person in PEOPLE[1:]:
+        for room, other in ((with_person.social_graph, without.social_graph),):
+            assert room.relation(person, ids).tolist() == other.relation(person, ids).tolist()
+            assert room.followees(person, 9).tolist() == other.followees(person, 9).tolist()
+
+
+def test_what_comes_late_does_not_bring_an_erased_person_back_but_the_person_may_come_back():
+    state = EngineState(small_rooms(1 << 6))
+    apply(state, [(Kind.CREATE, GONE, 1), (Kind.FOLLOW, PEOPLE[1], GONE), (Kind.ERASE, GONE, 0)])
+    seen = np.array([1, 2, 3], np.uint64)
+    assert Visibility(state).may_see(PEOPLE[1], seen).tolist() == [False, False, False]
+    late = make_batch(
+        kind=[Kind.FOLLOW, Kind.CREATE, Kind.USER], id=[71, 72, 73], user_id=[PEOPLE[2], GONE, GONE],
+        subject_id=[GONE, 2, 0], author_id=[0, GONE, 0], timestamp_ms=[T0 + 2000] * 3,
+    )  # fmt: skip
+    assert state.apply(late).keep.tolist() == [False] * 3
+    back = make_batch(
+        kind=[Kind.USER, Kind.CREATE, Kind.FOLLOW], id=[81, 82, 83], user_id=[GONE, GONE, PEOPLE[1]],
+        subject_id=[0, 3, GONE], author_id=[0, GONE, 0], timestamp_ms=[T0 + 2001] * 3,
+    )  # fmt: skip
+    assert state.apply(back).keep.all()
+    state.check()
+    assert Visibility(state).may_see(PEOPLE[1], seen).tolist() == [False, False, True]
+    assert state.social_graph.followers(GONE, 9).tolist() == [PEOPLE[1]]
