@@ -19,6 +19,7 @@ AGES_OUT = (
     "interaction_graph.",
     "user_graph.",
     "entity_graph.",
+    "tweet_store.acts.places",
     "signals.blocks",
     "deduplication.",
     "lessons.",
