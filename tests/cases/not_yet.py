@@ -12,7 +12,6 @@ NOT_YET: dict[str, str] = dict.fromkeys(
         "test_a_label_drops_a_tweet_and_its_retweets[spam]",
         "test_a_label_for_recommendations_leaves_followers",
         "test_a_muted_word[istanbul]",
-        "test_a_null_value_erases_a_person",
         "test_all_of_it_after_a_restart",
         "test_what_is_over_ones_share_is_refused_by_name",
     ),
