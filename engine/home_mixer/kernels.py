@@ -175,18 +175,19 @@ def _is_recent(author: Any, chosen: Any, count: Any, authors: Any, gap: Any) -> 
 
 
 @kernel
-def choose_spaced(total: Any, ids: Any, authors: Any, gap: Any, cut: Any, chosen: Any) -> Any:
-    """Fill ``chosen`` (int32, (k,)) with the best, no two of an author within ``gap`` positions while others are left;
-    returns how many were there. Ties: the greater id.
+def choose_spaced(total: Any, ids: Any, authors: Any, places: Any, gap: Any, cut: Any, chosen: Any) -> Any:
+    """Fill ``chosen`` (int32, (k,)) with the best of ``places`` (int32, (p,)), no two of an author within ``gap``
+    positions while others are left; returns how many were there. Ties: the greater id.
 
-    ``total`` float64, ``ids`` and ``authors`` uint64, all (m,). ``cut``: scratch (heap int32 (m,), waiting int32 (m,)).
+    ``total`` float64, ``ids`` and ``authors`` uint64, all by place. ``cut``: scratch (heap int32 (p,), waiting int32
+    (p,)).
     Candidates that come too early wait, best first: each is better than all that are still in the heap.
     O(m + (k + waiting) log m + k · waiting).
     """
     heap, waiting = cut
     size = heap.shape[0]
     for i in range(size):
-        heap[i] = i
+        heap[i] = places[i]
     for at in range(size // 2 - 1, -1, -1):
         _sink(total, ids, heap, np.int64(at), size)
     waits = 0
@@ -256,6 +257,6 @@ def warm() -> None:
     blend_parts(matrix, np.arange(10), np.ones(9), np.empty((7, 2)), np.empty((2, 2)))
     cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32))
     author_diversity(total, ids, ids.copy(), 0.5, 0.25, cut, total.copy())
-    choose_spaced(total, ids, ids.copy(), 2, (rows.copy(), rows.copy()), rows.copy())
+    choose_spaced(total, ids, ids.copy(), rows, 2, (rows.copy(), rows.copy()), rows.copy())
     table = np.zeros(TABLE_MIN, np.int32)
     rootless(ids > 1, ids, ids.copy(), rows, ids[:0].copy(), np.zeros(2, np.uint64), table, rows.copy())

@@ -1,6 +1,7 @@
 """Choosing and ordering the entries, and the last look at what was chosen."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +25,28 @@ class BestSpaced:
 
     def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
         """See ``Selector``."""
-        return self.best(candidates, scores, np.arange(len(candidates.rows), dtype=np.int32), query.request.limit)
+        rows = candidates.rows
+        return self.best(_Ranked.of(candidates, scores), np.arange(len(rows), dtype=np.int32), query.request.limit)
 
-    def best(self, candidates: Candidates, scores: Scores, places: NDArray[np.int32], limit: int) -> NDArray[np.int32]:
+    def best(self, ranked: "_Ranked", places: NDArray[np.int32], limit: int) -> NDArray[np.int32]:
         """The best of these places of kept candidates, at most ``limit``, in feed order."""
-        rows, m = candidates.rows[places], len(places)
-        chosen = np.empty(min(limit, m), np.int32)
-        cut = (np.empty(m, np.int32), np.empty(m, np.int32))
-        ids, authors = candidates.tweet_id[rows], candidates.columns["author_id"][rows]
-        kernels.choose_spaced(scores.total[places], ids, authors, self.gap, cut, chosen)
-        best: NDArray[np.int32] = places[chosen]
-        return best
+        p = len(places)
+        chosen = np.empty(min(limit, p), np.int32)
+        kernels.choose_spaced(*ranked, places, self.gap, (np.empty(p, np.int32), np.empty(p, np.int32)), chosen)
+        return chosen
+
+
+class _Ranked(NamedTuple):
+    """What decides the order of the kept candidates: score (float64), tweet and author (uint64)."""
+
+    total: NDArray[np.float64]
+    ids: NDArray[np.uint64]
+    authors: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, candidates: Candidates, scores: Scores) -> "_Ranked":
+        rows = candidates.rows
+        return cls(scores.total, candidates.tweet_id[rows], candidates.columns["author_id"][rows])
 
 
 class WithRoots(BestSpaced):
@@ -51,8 +63,9 @@ class WithRoots(BestSpaced):
         rows, limit = candidates.rows, query.request.limit
         places = np.arange(len(rows), dtype=np.int32)
         answers = candidates.columns["answers_stranger"][rows] != 0
+        ranked = _Ranked.of(candidates, scores)
         if not answers.any():
-            return self.best(candidates, scores, places, limit)
+            return self.best(ranked, places, limit)
         root, original = candidates.columns["root_id"][rows], candidates.columns["original_id"][rows]
         shown, held_max = np.array(query.shown, np.uint64), len(rows) + len(query.shown)
         buffers = query.scratch.of(Buffers)
@@ -68,12 +81,12 @@ class WithRoots(BestSpaced):
         left = np.ones(len(rows), bool)
         left[lost] = False
         for _ in range(self._ROUNDS):
-            chosen = self.best(candidates, scores, places[left], limit)
+            chosen = self.best(ranked, places[left], limit)
             early = rootless(chosen)
             if not len(early):
                 return chosen
             left[early] = False
-        return self.best(candidates, scores, places[left & ~answers], limit)
+        return self.best(ranked, places[left & ~answers], limit)
 
 
 class StillSafe:
