@@ -83,7 +83,7 @@ class EngineState(Rooms):
             return (
                 "the room of profiles is full: people without a profile are not shown; raise rooms.profiles.users_max"
             )
-        return self.social_graph.problem
+        return self.social_graph.problem or self.muted_words.problem
 
     def since(self, room: str) -> Since:
         """From where on this room knows everything that was applied."""
