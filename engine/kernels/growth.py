@@ -35,11 +35,11 @@ def grow_id_map(target: IdMap, source: IdMap, first: int = 0) -> None:
     capacity = target.header[CAPACITY]
     target.header[:] = source.header
     target.header[CAPACITY] = capacity
-    _enter(target.slots, target.keys, np.int64(len(source.keys)))
+    enter_keys(target.slots, target.keys, np.int64(len(source.keys)))
 
 
 @kernel
-def _enter(slots: Any, keys: Any, count: Any) -> None:
+def enter_keys(slots: Any, keys: Any, count: Any) -> None:
     """Enter the ids of the first ``count`` indices into empty ``slots``."""
     mask = np.uint64(slots.shape[0] // 2 - 1)
     for index in range(count):

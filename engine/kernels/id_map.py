@@ -130,6 +130,20 @@ def find_or_add(m: Any, node_id: Any) -> Any:
     return np.int32(index)
 
 
+@inlined
+def enter_at(m: Any, node_id: Any, index: Any) -> None:
+    """Give a new id an unused index that the caller chooses. A map is filled either so or by ``find_or_add``."""
+    slots = m.slots
+    mask = np.uint64(slots.shape[0] // 2 - 1)
+    at = mix64(node_id) & mask
+    while slots[at << _ONE] != _ZERO:
+        at = (at + _ONE) & mask
+    m.header[0] += 1
+    m.keys[index] = node_id
+    slots[at << _ONE] = node_id
+    slots[(at << _ONE) | _ONE] = np.uint64(index)
+
+
 @kernel
 def remove(m: Any, node_id: Any) -> Any:
     """Remove the id; returns its former index (int32), -1 when absent. That index is the next to be assigned.
@@ -169,6 +183,14 @@ def remove(m: Any, node_id: Any) -> Any:
 
 
 @kernel
+def remove_from(m: Any, node_id: Any) -> Any:
+    """``remove`` from a map that ``enter_at`` fills: the index is the caller's again; returns it (-1 when absent)."""
+    index = remove(m, node_id)
+    m.header[1] = 0
+    return index
+
+
+@kernel
 def find_many(m: Any, ids: Any, out: Any) -> Any:
     """Look up ``ids`` (uint64, (n,)) into ``out`` (int32, (n,)), -1 where absent; returns how many are known."""
     known = 0
@@ -187,3 +209,5 @@ def warm() -> None:
     find(m, np.uint64(5))
     find_many(m, np.zeros(1, np.uint64), np.zeros(1, np.int32))
     remove(m, np.uint64(5))
+    enter_at(m, np.uint64(5), 1)
+    remove_from(m, np.uint64(5))

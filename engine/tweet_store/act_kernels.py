@@ -15,14 +15,13 @@ from engine.tweet_store.arrays import (
     ENGAGEMENTS,
     STATE,
     STUB,
-    STUBS,
     UNDONE,
     UNDONE_UNKNOWN,
     WITHOUT_PERSON,
     count,
     follow,
     is_retweet,
-    take_slot,
+    take_stub,
 )
 
 FAVORITE, RETWEET, REPLY, QUOTE, CLICK, SHARE, IMPRESSION, NEGATIVE = range(COUNTERS)
@@ -119,8 +118,7 @@ def engage(s: Any, batch: Any, row: Any, slot: Any) -> Any:
         if code == KIND_IMPRESSION:
             return slot
         author_id = batch.author_id[row] if original_id == tweet_id else ZERO
-        original = take_slot(s, original_id, author_id, batch.timestamp_ms[row], STUB)
-        s.header[STUBS] += 1
+        original = take_stub(s, original_id, author_id, batch.timestamp_ms[row], user_id)
         slot = np.int64(find(s.ids, tweet_id))
     s.header[ENGAGEMENTS if HOLDS_OF[code] else UNDONE] += 1
     own = s.row[original, STATE] & CREATED != 0 and s.author_id[original] == user_id

@@ -1,7 +1,11 @@
 """The tweet store's arrays: slots, author chains, decayed counters, text; and the operations that keep them consistent.
 
-Slots are a ring by arrival. A tweet's slot is its index in the id map: the map hands out 0, 1, 2 … and, when full, the
-index of the tweet just evicted, so slots and indices always agree.
+Slots are a ring by arrival: 0, 1, 2 … and, when all are in use, the slot of the oldest tweet. A tweet's slot is its
+index in the id map.
+
+Stubs, tweets of which only engagements are known, have slots of their own after the tweets': made-up tweets evict no
+real one. These slots are many small rings; a person's stubs are all in the ring that the person's id chooses, so nobody
+can evict the stubs of more than a few others. A stub moves to a tweet's slot when its create arrives.
 
 Counters decay forward: a person's act at time t counts 2^((t − L) / H), where L, the tweet's landmark, is a multiple of
 256 of the shorter half-lives. So nothing needs to be decayed as time passes, late events need no special case, an undo
@@ -16,7 +20,7 @@ from numpy.typing import NDArray
 
 from engine.batch import TweetFlag
 from engine.exact_math import exp2
-from engine.kernels.id_map import IdMap, find, find_or_add, make_id_map, remove
+from engine.kernels.id_map import IdMap, enter_at, find, make_id_map, remove_from
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
@@ -67,8 +71,14 @@ REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
     WITHOUT_PERSON,
     CLAIMS_POSITION,
     NOT_AUTHORS,
-) = range(25)
+    STUBS_EVICTED,
+) = range(26)
 HEADER_SIZE = 28
+
+#: Rings of stubs, at most.
+STUB_RINGS_MAX = 64
+#: Indices of ``Tweets.limits``: most steps of a late link; slots of tweets.
+LATE_STEPS, TWEETS = 0, 1
 
 #: The flag of tweets that retweet another (``Tweets.row[:, FLAGS]``): set exactly where ``refs`` names the other tweet.
 RETWEET_FLAG = np.int64(TweetFlag.RETWEET)
@@ -81,7 +91,7 @@ ZERO = np.uint64(0)
 
 
 class Tweets(NamedTuple):
-    """All arrays of the room; n = ``tweets_max``.
+    """All arrays of the room; n = ``tweets_max`` + ``stubs_max``.
 
     ``row``: int32 (n, 16), one cache line per tweet. ``refs``: uint64 (n, 4), reply-to, conversation, quoted,
     retweeted. ``original``: uint64 (n), of a retweet a tweet further on in its chain (its end when the retweet
@@ -91,9 +101,10 @@ class Tweets(NamedTuple):
     these sums by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
     ``claims``: deletes of tweets whose create has not come, by tweet and author (claims.py); the oldest leaves first.
     ``labels``: safety labels (engine/tweet_store/labels.py).
+    ``stub_heads``: int64 (rings), the place of each ring of stubs that is filled next.
     ``acts``, ``looks``: who did what (engine/tweet_store/acts.py); ``looks`` has the impressions.
     Not state: ``dwell_s_min`` float64 (1), ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64
-    (1): most steps of a late link.
+    (2): most steps of a late link; ``tweets_max``.
     """
 
     ids: IdMap
@@ -110,6 +121,7 @@ class Tweets(NamedTuple):
     header: NDArray[np.int64]
     claims: IdMap
     labels: Labels
+    stub_heads: NDArray[np.int64]
     acts: Acts
     looks: Acts
     dwell_s_min: NDArray[np.float64]
@@ -169,7 +181,7 @@ def link(s: Any, slot: Any) -> Any:
         if held_ms < created_ms or (held_ms == created_ms and s.ids.keys[older] < tweet_id):
             break
         steps += 1
-        if steps > s.limits[0]:
+        if steps > s.limits[LATE_STEPS]:
             s.header[UNLISTED] += 1
             return
         newer, older = older, np.int64(s.row[older, OLDER])
@@ -221,24 +233,14 @@ def epoch_ms(s: Any) -> Any:
     return EPOCH_HALF_LIVES * min(s.half_lives_ms[0], s.half_lives_ms[1])
 
 
-@kernel
-def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -> Any:
-    """A cleared slot for a new tweet; a full ring evicts the oldest arrival."""
-    slot = s.header[POSITION]
-    count = s.created_ms.shape[0]
-    if s.header[SIZE] == count:
-        unlink(s, slot)
-        remove(s.ids, s.ids.keys[slot])
-        s.header[EVICTED] += 1
-    else:
-        s.header[SIZE] += 1
-    find_or_add(s.ids, tweet_id)
-    s.header[POSITION] = slot + 1 if slot + 1 < count else 0
+@inlined
+def _begin(s: Any, slot: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -> None:
+    """Enter a new tweet in a slot that no tweet has."""
+    enter_at(s.ids, tweet_id, slot)
     s.author_id[slot] = author_id
     s.created_ms[slot] = 0
     s.original[slot] = ZERO
     s.text_start[slot] = 0
-    forget_labels(s.labels, slot)
     for i in range(ROW):
         s.row[slot, i] = 0
         s.decayed[slot, i] = 0.0
@@ -249,6 +251,58 @@ def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -
     epoch = np.int64(np.floor(time_ms / epoch_ms(s)))
     s.row[slot, EPOCH] = epoch
     s.header[EPOCH_MAX] = max(s.header[EPOCH_MAX], epoch)
+
+
+@kernel
+def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -> Any:
+    """A cleared slot for a new tweet; a full ring evicts the oldest arrival."""
+    slot = s.header[POSITION]
+    if s.header[SIZE] == s.limits[TWEETS]:
+        unlink(s, slot)
+        remove_from(s.ids, s.ids.keys[slot])
+        s.header[EVICTED] += 1
+    else:
+        s.header[SIZE] += 1
+    s.header[POSITION] = slot + 1 if slot + 1 < s.limits[TWEETS] else 0
+    forget_labels(s.labels, slot)
+    _begin(s, slot, tweet_id, author_id, time_ms, state)
+    return slot
+
+
+@inlined
+def is_stub(s: Any, slot: Any) -> Any:
+    """Whether a slot is one of those for stubs."""
+    return slot >= s.limits[TWEETS]
+
+
+@kernel
+def take_stub(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, user_id: Any) -> Any:
+    """A cleared slot for a stub that a person made; a full ring evicts its oldest stub."""
+    rings = s.stub_heads.shape[0]
+    places = (s.created_ms.shape[0] - s.limits[TWEETS]) // rings
+    ring = np.int64(mix64(user_id) & np.uint64(rings - 1))
+    slot = s.limits[TWEETS] + ring * places + s.stub_heads[ring]
+    s.stub_heads[ring] = (s.stub_heads[ring] + 1) % places
+    if s.ids.keys[slot] != ZERO:
+        remove_from(s.ids, s.ids.keys[slot])
+        s.header[STUBS_EVICTED] += 1
+    _begin(s, slot, tweet_id, author_id, time_ms, STUB)
+    s.header[STUBS] += 1
+    return slot
+
+
+@kernel
+def leave_stubs(s: Any, stub: Any) -> Any:
+    """Move a stub, with its author and counters, to a slot of tweets; returns that."""
+    tweet_id = s.ids.keys[stub]
+    remove_from(s.ids, tweet_id)
+    slot = take_slot(s, tweet_id, s.author_id[stub], s.row[stub, EPOCH] * epoch_ms(s), STUB)
+    for i in range(ROW):
+        s.row[slot, i], s.row[stub, i] = s.row[stub, i], 0
+        s.decayed[slot, i], s.decayed[stub, i] = s.decayed[stub, i], 0.0
+    for h in range(HALF_LIVES):
+        s.weight[slot, h], s.weight[stub, h] = s.weight[stub, h], 0.0
+    s.author_id[stub] = ZERO
     return slot
 
 
@@ -452,8 +506,14 @@ def heads_size(tweets_max: int) -> int:
     return 1 << max(1, (2 * tweets_max - 1).bit_length())
 
 
+def stub_rings(stubs_max: int) -> int:
+    """How many rings of stubs there are: a power of two."""
+    return 1 << (min(stubs_max, STUB_RINGS_MAX).bit_length() - 1)
+
+
 def make_tweets(
     tweets_max: int,
+    stubs_max: int,
     text_bytes_max: int,
     weights: list[float],
     half_lives_ms: tuple[float, float],
@@ -464,25 +524,27 @@ def make_tweets(
     labels_max: int = 1,
 ) -> Tweets:
     """Empty arrays."""
+    slots = tweets_max + stubs_max
     return Tweets(
-        ids=make_id_map(tweets_max),
-        author_id=np.zeros(tweets_max, np.uint64),
-        created_ms=np.zeros(tweets_max, np.int64),
-        row=np.zeros((tweets_max, ROW), np.int32),
-        refs=np.zeros((tweets_max, 4), np.uint64),
-        original=np.zeros(tweets_max, np.uint64),
-        text_start=np.zeros(tweets_max, np.int64),
-        decayed=np.zeros((tweets_max, HALF_LIVES * COUNTERS), np.float64),
-        weight=np.zeros((tweets_max, HALF_LIVES), np.float64),
+        ids=make_id_map(slots),
+        author_id=np.zeros(slots, np.uint64),
+        created_ms=np.zeros(slots, np.int64),
+        row=np.zeros((slots, ROW), np.int32),
+        refs=np.zeros((slots, 4), np.uint64),
+        original=np.zeros(slots, np.uint64),
+        text_start=np.zeros(slots, np.int64),
+        decayed=np.zeros((slots, HALF_LIVES * COUNTERS), np.float64),
+        weight=np.zeros((slots, HALF_LIVES), np.float64),
         heads=np.zeros(heads_size(tweets_max), np.int32),
         text=np.zeros(text_bytes_max, np.uint8),
         header=np.zeros(HEADER_SIZE, np.int64),
         claims=make_id_map(claims_max),
         labels=make_labels(tweets_max, labels_max),
+        stub_heads=np.zeros(stub_rings(stubs_max), np.int64),
         acts=acts[0],
         looks=acts[1],
         dwell_s_min=np.array([dwell_s_min], np.float64),
         weights=np.array(weights, np.float64),
         half_lives_ms=np.array(half_lives_ms, np.float64),
-        limits=np.array([late_max], np.int64),
+        limits=np.array([late_max, tweets_max], np.int64),
     )

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine.errors import InvariantError
+from engine.kernels.id_map import find
 from engine.tweet_store import acts, labels
 from engine.tweet_store import arrays as t
 
@@ -18,11 +19,17 @@ def check(s: t.Tweets) -> None:
     Raises:
         InvariantError: names the first invariant that does not hold.
     """
-    size, count = int(s.header[t.SIZE]), len(s.created_ms)
-    _require(int(s.ids.header[0]) == size, f"{size} slots in use, {s.ids.header[0]} ids mapped")
+    size, count = int(s.header[t.SIZE]), int(s.limits[t.TWEETS])
+    used = int(np.count_nonzero(s.ids.keys))
+    _require(int(s.ids.header[0]) == used, f"{used} slots in use, {s.ids.header[0]} ids mapped")
     _require(s.header[t.POSITION] == size % count or size == count, "the ring's position is off")
-    _require(np.all(s.ids.keys[:size] != 0) and not s.ids.keys[size:].any(), "slots in use are not the first ones")
-    _require(not s.row[size:].any() and not s.decayed[size:].any(), "an unused slot is not clear")
+    _require(np.all(s.ids.keys[:size] != 0) and not s.ids.keys[size:count].any(), "slots in use are not the first ones")
+    unused = s.ids.keys == 0
+    _require(not s.row[unused].any() and not s.decayed[unused].any(), "an unused slot is not clear")
+    stubs = s.row[count:, t.STATE][~unused[count:]]
+    _require(np.all(stubs == t.STUB), "a tweet is among the stubs")
+    found = [int(find(s.ids, key)) for key in s.ids.keys[~unused]]
+    _require(found == np.flatnonzero(~unused).tolist(), "an id leads to another's slot")
     state = s.row[:size, t.STATE]
     listed = (state & t.LISTED) != 0
     _require(not np.any(listed & ((state & t.DELETED) != 0)), "a deleted tweet is listed")

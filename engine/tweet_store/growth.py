@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.kernels.growth import copy_rows, grow_id_map, grow_text
+from engine.kernels.growth import copy_rows, enter_keys, grow_id_map, grow_text
 from engine.kernels.id_map import SIZE as SIZE_OF_MAP
 from engine.kernels.jit import kernel
 from engine.tweet_store import acts, labels
@@ -17,6 +17,7 @@ from engine.tweet_store.arrays import (
     SIZE,
     STATE,
     TEXT_HEAD,
+    TWEETS,
     Tweets,
     find_head,
 )
@@ -30,12 +31,15 @@ def grow(target: Tweets, source: Tweets) -> None:
     Slots are a ring by arrival: when a full ring becomes larger, its oldest arrival moves to slot 0, so that slots stay
     in the order of eviction.
     """
-    size, slots = int(source.header[SIZE]), len(source.created_ms)
-    turned = size == slots < len(target.created_ms)
+    size, slots = int(source.header[SIZE]), int(source.limits[TWEETS])
+    turned = size == slots < target.limits[TWEETS]
     first = int(source.header[POSITION]) if turned else 0
-    grow_id_map(target.ids, source.ids, first)
     for name in _COLUMNS:
-        copy_rows(getattr(target, name), getattr(source, name), first)
+        copy_rows(getattr(target, name), getattr(source, name)[:slots], first)
+    copy_rows(target.ids.keys, source.ids.keys[:slots], first)
+    _grow_stubs(target, source)
+    target.ids.header[0] = source.ids.header[0]
+    enter_keys(target.ids.slots, target.ids.keys, np.int64(len(target.ids.keys)))
     target.header[:] = source.header
     if turned:
         target.header[POSITION] = size
@@ -60,6 +64,20 @@ def _grow_claims(target: Tweets, source: Tweets) -> None:
     grow_id_map(target.claims, source.claims, int(source.header[CLAIMS_POSITION]) if turned else 0)
     if turned:
         target.header[CLAIMS_POSITION] = held
+
+
+def _grow_stubs(target: Tweets, source: Tweets) -> None:
+    """Copy the rings of stubs, each from its oldest place on, to the beginning of a ring as large or larger."""
+    old, new = source.limits[TWEETS], target.limits[TWEETS]
+    rings = len(source.stub_heads)
+    before, after = (len(source.created_ms) - old) // rings, (len(target.created_ms) - new) // rings
+    for ring in range(rings):
+        order = old + ring * before + (source.stub_heads[ring] + np.arange(before)) % before
+        places = slice(new + ring * after, new + ring * after + before)
+        for name in _COLUMNS:
+            getattr(target, name)[places] = getattr(source, name)[order]
+        target.ids.keys[places] = source.ids.keys[order]
+        target.stub_heads[ring] = before % after
 
 
 @kernel

@@ -66,12 +66,14 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ``dwell_s_min`` is no act.
 
     ``early_deletes_max``: deletes that are remembered of tweets whose create has not come.
+    ``stubs_max``: tweets of which only engagements are known so far.
 
     ``author_late_tweets_max``: a tweet that arrives when its author has more newer tweets than this stays out of the
     author's list (it can still be looked up and be popular).
     """
 
     tweets_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 18
+    stubs_max: Annotated[int, Meta(ge=1, le=1 << 26)] = 1 << 14
     text_bytes_max: Annotated[int, Meta(ge=1, le=1 << 40)] = 1 << 25
     half_life_short_ms: HalfLife = 1_800_000
     half_life_long_ms: HalfLife = 86_400_000
@@ -109,6 +111,7 @@ COUNTERS = {
     "without_tweet": arrays.WITHOUT_TWEET,
     "without_person": arrays.WITHOUT_PERSON,
     "evicted": arrays.EVICTED,
+    "stubs_evicted": arrays.STUBS_EVICTED,
     "unlisted_late": arrays.UNLISTED,
     "text_too_large": arrays.TEXT_TOO_LARGE,
 }
@@ -133,14 +136,16 @@ ACT_COUNTERS = {
 
 
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
-    """Bytes of all arrays: 284 per tweet, the id map, 4 per slot of the author table, the text, 32 per label, and who
-    did what."""
-    per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 * 16 + 8 * 2) * config.tweets_max
-    maps = id_map_bytes(config.tweets_max) + id_map_bytes(config.early_deletes_max)
+    """Bytes of all arrays: 272 per tweet and stub, 12 per tweet, two id maps, 4 per slot of the author table, the text,
+    32 per label, and who did what."""
+    slots = config.tweets_max + config.stubs_max
+    per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 * 16 + 8 * 2) * slots
+    maps = id_map_bytes(slots) + id_map_bytes(config.early_deletes_max)
     tables = maps + 4 * arrays.heads_size(config.tweets_max)
     marked = labels.labels_bytes(config.tweets_max, config.labels_max)
     people = acts.acts_bytes(config.acts_max) + acts.acts_bytes(config.looks_max)
-    return per_tweet + tables + people + config.text_bytes_max + 8 * arrays.HEADER_SIZE + marked
+    scalars = 8 * (arrays.HEADER_SIZE + arrays.stub_rings(config.stubs_max))
+    return per_tweet + tables + people + config.text_bytes_max + scalars + marked
 
 
 class TweetStore(Room):
@@ -162,6 +167,7 @@ class TweetStore(Room):
         self.config = config
         self._tweets = arrays.make_tweets(
             config.tweets_max,
+            config.stubs_max,
             config.text_bytes_max,
             [getattr(config.weights, counter.name.lower()) for counter in Counter],
             (config.half_life_short_ms, config.half_life_long_ms),
@@ -286,6 +292,7 @@ class TweetStore(Room):
         header = self._tweets.header
         return {
             "tweets": (int(header[arrays.SIZE]), self.config.tweets_max),
+            "stubs": (int(self._tweets.ids.header[0] - header[arrays.SIZE]), self.config.stubs_max),
             "text_bytes": (int(header[arrays.TEXT_HEAD]), self.config.text_bytes_max),
             "acts": (int(self._tweets.acts.header[acts.SIZE]), self.config.acts_max),
             "early_deletes": (int(self._tweets.claims.header[0]), self.config.early_deletes_max),
@@ -314,7 +321,7 @@ class TweetStore(Room):
     def grow_from(self, smaller: "TweetStore") -> bool:
         """Copy the smaller store's tweets and their text (``Bounded.grow_from``)."""
         of_people = ("acts_max", "looks_max", "person_acts_max")
-        capacities = ("tweets_max", "text_bytes_max", *of_people, "early_deletes_max", "labels_max")
+        capacities = ("tweets_max", "stubs_max", "text_bytes_max", *of_people, "early_deletes_max", "labels_max")
         rules = ("author_late_tweets_max", "person_span_ms", "dwell_s_min")
         if not only_grew(smaller.config, self.config, capacities=capacities, rules=rules):
             return False
@@ -324,7 +331,9 @@ class TweetStore(Room):
 
 def warm() -> None:
     """Compile the kernels on tiny arrays of the real dtypes."""
-    store = TweetStore(TweetStoreConfig(tweets_max=2, text_bytes_max=16, author_late_tweets_max=1, early_deletes_max=1))
+    store = TweetStore(
+        TweetStoreConfig(tweets_max=2, stubs_max=1, text_bytes_max=16, author_late_tweets_max=1, early_deletes_max=1)
+    )
     kinds = [Kind.RETWEET, Kind.CREATE, Kind.UNRETWEET, Kind.IMPRESSION, Kind.FOLLOW]
     store.apply(make_batch(kind=kinds, user_id=[3] * 5, subject_id=[1] * 5, author_id=[2] * 5))
     read_kernels.warm_on(store._tweets)

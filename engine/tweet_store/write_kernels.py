@@ -44,6 +44,8 @@ from engine.tweet_store.arrays import (
     forget_text,
     head_home,
     is_retweet,
+    is_stub,
+    leave_stubs,
     link,
     prefetch_id,
     put_hashtag,
@@ -93,6 +95,8 @@ def _label(s: Any, batch: Any, row: Any) -> Any:
     if slot < 0:
         slot = take_slot(s, batch.subject_id[row], ZERO, batch.timestamp_ms[row], STUB)
         s.header[LABELS_BEFORE_TWEET] += 1
+    elif is_stub(s, slot):
+        slot = leave_stubs(s, slot)
     put_label(s.labels, slot, batch.context_id[row], batch.timestamp_ms[row], batch.kind[row] == LABEL)
 
 
@@ -108,6 +112,8 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
         return
     else:
         s.header[STUBS_FILLED] += 1
+        if is_stub(s, slot):
+            slot = leave_stubs(s, slot)
         s.author_id[slot] = batch.author_id[row]
         leave_out_own(s, slot)
     s.header[CREATES] += 1

@@ -176,7 +176,7 @@ class Visibility:
 
 def warm() -> None:
     """Compile the kernels on tiny arrays of the real dtypes."""
-    tweets = make_tweets(1, 1, [1.0] * 8, (1.0, 1.0), 1, (make_acts(1, 1, 0), make_acts(1, 1, 0)), 0.0, 1)
+    tweets = make_tweets(1, 1, 1, [1.0] * 8, (1.0, 1.0), 1, (make_acts(1, 1, 0), make_acts(1, 1, 0)), 0.0, 1)
     row, bits = np.zeros(1, np.int32), np.ones(1, np.uint8)
     related = Related(row, row.copy(), np.zeros(1, np.uint64))
     facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64))

@@ -14,10 +14,12 @@ from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.tweet_store.arrays import (
     CONVERSATION,
+    CREATED,
     QUOTED,
     REPLY_TO,
     RETWEETED,
     ROW,
+    STATE,
     ZERO,
     is_retweet,
     original_of,
@@ -43,7 +45,7 @@ class Related(NamedTuple):
     other entry's tweet was created and not deleted.
 
     ``row``: int32 (m), which of the n tweets the entry belongs to. ``slot``: int32 (m), place in the tweet store, -1
-    where not held (only among the first n). ``author_id``: uint64 (m), 0 where not known.
+    where not created (only among the first n). ``author_id``: uint64 (m), 0 where not known.
     """
 
     row: NDArray[np.int32]
@@ -163,6 +165,8 @@ def relate(s: Any, tweet_ids: Any, related: Any, facts: Any) -> Any:
         prefetch_id(s, tweet_ids[i])
     for i in range(n):
         slot = np.int64(find(s.ids, tweet_ids[i]))
+        if slot >= 0 and s.row[slot, STATE] & CREATED == 0:
+            slot = np.int64(-1)
         related.row[i] = i
         related.slot[i] = slot
         if slot >= 0:

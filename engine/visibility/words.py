@@ -75,5 +75,5 @@ class WordsCheck:
 def warm() -> None:
     """Compile the kernel on tiny arrays of the real dtypes."""
     related = Related(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint64))
-    tweets = TweetStore(TweetStoreConfig(tweets_max=1, text_bytes_max=1)).tweets
+    tweets = TweetStore(TweetStoreConfig(tweets_max=1, stubs_max=1, text_bytes_max=1)).tweets
     _mark(tweets, make_muted(1), make_folder(), np.uint64(1), related, np.zeros(1, np.uint16))

@@ -46,7 +46,7 @@ def rooms(size: int, text: int | None = None) -> RoomsConfig:
         entity_graph=EntityGraphConfig(entities_max=size, tweets_max=size, edges_max=2 * size),
         entity_names=EntityNamesConfig(names_max=size, text_bytes_max=text),
         social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=40 * size),
-        tweet_store=TweetStoreConfig(tweets_max=size, text_bytes_max=text),
+        tweet_store=TweetStoreConfig(tweets_max=size, stubs_max=size, text_bytes_max=text),
         signals=SignalsConfig(users_max=size, blocks_max=700 + size, seen_per_user=9, served_per_user=7),
         lessons=LessonsConfig(recent_max=size, interval_ms=1000, walks=20),
     )

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from engine.batch import UNDOES, Change, Kind, TweetFlag, make_batch
+from engine.kernels.rng import mix64
+from engine.tweet_store.arrays import stub_rings
 from engine.tweet_store.state import Counter
 from tests.oracles.acts import Ledger
 
@@ -89,7 +91,12 @@ class _Model:
     def __init__(self, config):
         self.config = config
         self.half_lives = (config.half_life_short_ms, config.half_life_long_ms)
-        self.tweets = {}
+        #: Tweets in their order of eviction; stubs; and which stub is where in which ring of stubs.
+        self.created = {}
+        self.stubs = {}
+        rings = stub_rings(config.stubs_max)
+        self.places = [[0] * (config.stubs_max // rings) for _ in range(rings)]
+        self.next = [0] * rings
         self.text_head = 0
         self.evicted = 0
         #: Deletes before creates: (tweet, author), the oldest first.
@@ -101,12 +108,29 @@ class _Model:
         events = tweet.sums.get((counter, half_life), [])
         return sum(sign * 2.0 ** (-(time_ms - at) / self.half_lives[half_life]) for at, sign in events)
 
+    @property
+    def tweets(self):
+        return self.created | self.stubs
+
     def _new(self, tweet, author):
-        if len(self.tweets) == self.config.tweets_max:
-            del self.tweets[next(iter(self.tweets))]
+        """The tweet, created or deleted: a stub until now, or new."""
+        if len(self.created) == self.config.tweets_max:
+            del self.created[next(iter(self.created))]
             self.evicted += 1
-        self.tweets[tweet] = Tweet(tweet, author)
-        return self.tweets[tweet]
+        self.created[tweet] = self.stubs.pop(tweet, None) or Tweet(tweet, author)
+        return self.created[tweet]
+
+    def _new_stub(self, tweet, author, user):
+        ring = int(mix64(np.uint64(user))) % len(self.places)
+        places, at = self.places[ring], self.next[ring]
+        self.stubs.pop(places[at], None)
+        places[at], self.next[ring] = tweet, (at + 1) % len(places)
+        self.stubs[tweet] = Tweet(tweet, author)
+        return self.stubs[tweet]
+
+    def _leave(self, tweet):
+        """Take a tweet out of the rings of stubs."""
+        self.places = [[0 if held == tweet else held for held in ring] for ring in self.places]
 
     def _count(self, tweet, counter, people, before_ms, after_ms):
         tweet.totals[counter] = max(0, tweet.totals[counter] + people)
@@ -147,7 +171,7 @@ class _Model:
         tweet = self.tweets.get(original)
         if before_ms != after_ms and original:
             if tweet is None and change == Change.BEGINS and kind != Kind.IMPRESSION:
-                tweet = self._new(original, row.author if original == row.tweet else 0)
+                tweet = self._new_stub(original, row.author if original == row.tweet else 0, row.user)
             if tweet is not None:
                 people = (after_ms >= 0) - (before_ms >= 0)
                 if tweet.created and tweet.author == row.user:
@@ -189,7 +213,8 @@ class _Model:
             known.lang, known.flags = row.lang, (known.flags & 7) | (row.flags & ~7)
             self._put_text(known, row.text.encode())
         elif kind == Kind.CREATE and not ((known and known.created) or (row.tweet, row.author) in self.claims):
-            tweet = known or self._new(row.tweet, row.author)
+            tweet = self._new(row.tweet, row.author)
+            self._leave(row.tweet)
             tweet.author, tweet.created_ms, tweet.created = row.author, row.time_ms, True
             if row.refs[3]:
                 end = self.end_of(row.refs[3])

@@ -48,7 +48,7 @@ def test_rows_are_resolved_as_the_model_does_wherever_batches_are_cut(
         row_of(kind, tweet, author, T0 + i, flags=0, refs=(0, 0, 0, retweeted))
         for i, (kind, tweet, author, retweeted) in enumerate(drawn)
     ]
-    config = TweetStoreConfig(tweets_max=tweets_max, text_bytes_max=8)
+    config = TweetStoreConfig(stubs_max=8, tweets_max=tweets_max, text_bytes_max=8)
     model, expected = model_of(config), []
     for row in rows:
         model.apply(row)
@@ -62,7 +62,7 @@ def test_rows_are_resolved_as_the_model_does_wherever_batches_are_cut(
 
 def test_the_longest_chain_that_arrived_backwards_is_followed_and_a_longer_one_when_it_was_halved(batch_of, row_of):
     for last in (LINKS_MAX + 2, LINKS_MAX + 3):
-        store = TweetStore(TweetStoreConfig(tweets_max=2 * LINKS_MAX, text_bytes_max=8))
+        store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=2 * LINKS_MAX, text_bytes_max=8))
         store.apply(batch_of([row_of(Kind.CREATE, i, 100 + i, T0, refs=(0, 0, 0, i - 1)) for i in range(last, 0, -1)]))
         found = store.originals(np.array([last], np.uint64)).tolist()
         assert (found == [1]) == (last == LINKS_MAX + 2)
@@ -72,7 +72,7 @@ def test_the_longest_chain_that_arrived_backwards_is_followed_and_a_longer_one_w
 
 
 def test_a_circle_has_no_original_and_what_is_missing_is_named(batch_of, row_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=8))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=8))
     circle = [row_of(Kind.CREATE, a, 9, T0, refs=(0, 0, 0, b)) for a, b in ((1, 2), (2, 3), (3, 1))]
     # Until the circle closes, the chain ends at what has not come yet.
     assert [line[1:3] for line in resolved(store, batch_of, circle)] == [(2, 0), (3, 0), (0, 0)]
@@ -87,13 +87,13 @@ def test_a_circle_has_no_original_and_what_is_missing_is_named(batch_of, row_of)
 
 
 def test_what_an_engagement_claims_of_a_created_tweet_does_not_count(batch_of, row_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=8))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=8))
     rows = [row_of(Kind.CREATE, 1, 9, T0), row_of(Kind.FAVORITE, 1, 4, T0 + 1), row_of(Kind.MENTION, 1, 4, T0 + 1)]
     assert resolved(store, batch_of, rows) == [(9, 1, 9, T0), (9, 1, 9, T0), (4, 1, 9, T0)]
 
 
 def test_every_row_is_written(batch_of, row_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=8))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=8))
     rows = [row_of(kind, tweet, 0, T0) for kind in (Kind.FOLLOW, Kind.USER, Kind.FAVORITE) for tweet in (0, 7)]
     batch = batch_of(rows)
     for name in RESOLVED_COLUMNS:

@@ -100,13 +100,16 @@ def assert_same(store, model, time_ms):
     draws=draws,
     cut=st.integers(0, 120),
     tweets_max=st.integers(1, 14),
+    stubs_max=st.integers(1, 9),
     text_max=st.integers(1, 60),
     late=st.integers(0, 3),
 )
 def test_answers_as_the_model_however_the_batch_is_split(
-    row_of, batch_of, model_of, draws, cut, tweets_max, text_max, late
+    row_of, batch_of, model_of, draws, cut, tweets_max, stubs_max, text_max, late
 ):
-    config = TweetStoreConfig(tweets_max=tweets_max, text_bytes_max=text_max, author_late_tweets_max=late, **HALF_LIVES)
+    config = TweetStoreConfig(
+        stubs_max=stubs_max, tweets_max=tweets_max, text_bytes_max=text_max, author_late_tweets_max=late, **HALF_LIVES
+    )
     rows = [row_of(*draw) for draw in draws]
     store, split, model = TweetStore(config), TweetStore(config), model_of(config)
     store.apply(batch_of(rows))
@@ -135,7 +138,7 @@ def test_answers_as_the_model_however_the_batch_is_split(
 )
 def test_popular_is_the_exact_top(row_of, batch_of, model_of, draws, count, half_life, since_s, now_s):
     weights = EngagementWeights(favorite=1.0, impression=0.5)
-    config = TweetStoreConfig(tweets_max=10, text_bytes_max=100, weights=weights, **HALF_LIVES)
+    config = TweetStoreConfig(stubs_max=8, tweets_max=10, text_bytes_max=100, weights=weights, **HALF_LIVES)
     rows = [row_of(*draw) for draw in draws]
     store, model = TweetStore(config), model_of(config)
     store.apply(batch_of(rows))
@@ -152,7 +155,7 @@ def test_popular_is_the_exact_top(row_of, batch_of, model_of, draws, count, half
 
 
 def test_equally_new_tweets_come_by_greater_id_and_the_smallest_fall_off(row_of, batch_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=64, text_bytes_max=64))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=64, text_bytes_max=64))
     ids = np.random.default_rng(4).permutation(np.arange(1, 51)).tolist()
     store.apply(batch_of([row_of(Kind.CREATE, n, n % 7 + 1, T0) for n in ids]))
     authors = np.array([3, 7, 1, 2, 6, 5, 4], np.uint64)
@@ -162,7 +165,7 @@ def test_equally_new_tweets_come_by_greater_id_and_the_smallest_fall_off(row_of,
 @pytest.mark.parametrize("now_ms", [T0 + 2_000_000, T0 - 600_000])
 @pytest.mark.parametrize("apart_ms", [0, 40_000])
 def test_popular_looks_past_the_first_it_finds(row_of, batch_of, now_ms, apart_ms):
-    store = TweetStore(TweetStoreConfig(tweets_max=64, text_bytes_max=64, **HALF_LIVES))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=64, text_bytes_max=64, **HALF_LIVES))
     likes = np.random.default_rng(6).permutation(np.arange(1, 31)).tolist()
     rows = [row_of(Kind.CREATE, n, 1, T0) for n in likes]
     rows += [row_of(Kind.FAVORITE, n, 1, T0 + apart_ms * n, user=100 + i) for n in likes for i in range(n)]
@@ -173,7 +176,7 @@ def test_popular_looks_past_the_first_it_finds(row_of, batch_of, now_ms, apart_m
 
 
 def test_equally_popular_tweets_come_by_smaller_id(row_of, batch_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=64, text_bytes_max=64))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=64, text_bytes_max=64))
     ids = np.random.default_rng(2).permutation(np.arange(1, 51)).tolist()
     store.apply(batch_of([row_of(Kind.CREATE, n, 1, T0) for n in ids] + [row_of(Kind.FAVORITE, n, 1, T0) for n in ids]))
     got, scores = store.popular(T0 + 5, 0, 20, 0)
@@ -183,7 +186,9 @@ def test_equally_popular_tweets_come_by_smaller_id(row_of, batch_of):
 
 @pytest.mark.parametrize("span_s", [10, 700, 4000])
 def test_decayed_sums_do_not_depend_on_the_order_of_events(row_of, batch_of, span_s):
-    config = TweetStoreConfig(tweets_max=8, text_bytes_max=8, half_life_short_ms=3000, half_life_long_ms=40_000)
+    config = TweetStoreConfig(
+        stubs_max=8, tweets_max=8, text_bytes_max=8, half_life_short_ms=3000, half_life_long_ms=40_000
+    )
     rng = np.random.default_rng(span_s)
     times = T0 + rng.integers(0, 1000 * span_s, 400)
     now_ms = int(times.max()) + 1234
@@ -199,7 +204,7 @@ def test_decayed_sums_do_not_depend_on_the_order_of_events(row_of, batch_of, spa
 
 
 def test_an_undo_takes_back_what_the_act_had_added(row_of, batch_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=8))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=8))
     half = store.config.half_life_short_ms
     likes = [row_of(Kind.FAVORITE, 1, 2, T0 + i * half, user=5 + i) for i in range(3)]
     store.apply(batch_of([*likes, row_of(Kind.UNFAVORITE, 1, 2, T0 + 4 * half, user=6)]))
@@ -214,7 +219,7 @@ def test_an_undo_takes_back_what_the_act_had_added(row_of, batch_of):
 
 
 def test_a_stub_counts_but_is_not_served_until_its_create_comes(row_of, batch_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=64))
     store.apply(batch_of([row_of(Kind.FAVORITE, 7, 0, T0), row_of(Kind.REPLY, 7, 3, T0 + 1)]))
     columns = store.columns(store.lookup(np.array([7], np.uint64)))
     assert (columns.servable[0], columns.author_id[0]) == (False, 3)
@@ -228,7 +233,7 @@ def test_a_stub_counts_but_is_not_served_until_its_create_comes(row_of, batch_of
 
 
 def test_deleted_is_deleted_whenever_the_create_comes_and_its_text_is_wiped(row_of, batch_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=64))
     create = row_of(Kind.CREATE, 7, 3, T0, "secret words")
     store.apply(batch_of([create, row_of(Kind.FAVORITE, 7, 3, T0), row_of(Kind.DELETE, 7, 3, T0), create]))
     store.apply(batch_of([row_of(Kind.DELETE, 8, 3, T0), row_of(Kind.CREATE, 8, 3, T0, "late")]))
@@ -281,7 +286,7 @@ def test_the_oldest_of_too_many_early_deletes_is_forgotten_also_in_a_larger_stor
 
 
 def test_long_streams_recycle_slots_and_stay_consistent(row_of, batch_of, model_of):
-    config = TweetStoreConfig(tweets_max=200, text_bytes_max=1000, author_late_tweets_max=50)
+    config = TweetStoreConfig(stubs_max=8, tweets_max=200, text_bytes_max=1000, author_late_tweets_max=50)
     store, model = TweetStore(config), model_of(config)
     rng = np.random.default_rng(11)
     kinds = rng.choice([Kind.CREATE, Kind.FAVORITE, Kind.DELETE, Kind.IMPRESSION], 6000, p=[0.5, 0.3, 0.05, 0.15])
@@ -306,7 +311,7 @@ def test_long_streams_recycle_slots_and_stay_consistent(row_of, batch_of, model_
 
 
 def test_texts_come_end_to_end_with_their_places(row_of, batch_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=20))
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=20))
     store.apply(
         batch_of([row_of(Kind.CREATE, n, 1, T0, text) for n, text in ((1, "gone"), (2, "naïve"), (3, "0123456789"))])
     )
@@ -321,7 +326,7 @@ def test_texts_come_end_to_end_with_their_places(row_of, batch_of):
 
 
 def test_memory_is_what_the_formula_says():
-    config = TweetStoreConfig(tweets_max=1000, text_bytes_max=5000)
+    config = TweetStoreConfig(stubs_max=8, tweets_max=1000, text_bytes_max=5000)
     assert TweetStore(config).bytes_max == tweet_store_bytes(config)
 
 
@@ -331,7 +336,7 @@ def test_half_lives_must_be_in_order():
 
 
 def test_restored_state_goes_on_as_the_first_and_damage_is_found(row_of, batch_of):
-    config = TweetStoreConfig(tweets_max=8, text_bytes_max=64)
+    config = TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=64)
     store, other = TweetStore(config), TweetStore(config)
     store.apply(batch_of([row_of(Kind.CREATE, n, 1, T0 + n, "text") for n in range(1, 12)]))
     restore(other, {name: array.copy() for name, array in store.arrays().items()})
@@ -342,3 +347,20 @@ def test_restored_state_goes_on_as_the_first_and_damage_is_found(row_of, batch_o
     other.arrays()["weight"][0, 0] += 1
     with pytest.raises(InvariantError):
         other.check()
+
+
+def test_made_up_tweets_evict_no_real_one_and_few_of_other_peoples(row_of, batch_of):
+    store = TweetStore(TweetStoreConfig(stubs_max=256, tweets_max=8, text_bytes_max=64))
+    store.apply(batch_of([row_of(Kind.CREATE, n, 3, T0) for n in range(1, 9)]))
+    store.apply(batch_of([row_of(Kind.FAVORITE, 100 + n, 0, T0, user=n) for n in range(1, 33)]))
+    before = store.columns(store.lookup(np.arange(1, 9, dtype=np.uint64)))
+    hostile = [row_of(Kind.FAVORITE, 1000 + n, 0, T0 + n, user=77) for n in range(500)]
+    store.apply(batch_of([*hostile, *(row_of(Kind.IMPRESSION, 5000 + n, 0, T0, user=77) for n in range(50))]))
+    store.check()
+    after = store.columns(store.lookup(np.arange(1, 9, dtype=np.uint64)))
+    assert [column.tolist() for column in before] == [column.tolist() for column in after]
+    others = store.lookup(np.arange(101, 133, dtype=np.uint64))
+    assert np.count_nonzero(others >= 0) >= 28, "a person's stubs share a ring with few people's"
+    assert np.count_nonzero(store.lookup(np.arange(1000, 1500, dtype=np.uint64)) >= 0) == 4
+    assert not np.any(store.lookup(np.arange(5000, 5050, dtype=np.uint64)) >= 0)
+    assert store.counters()["stubs_evicted"] >= 496
