@@ -171,7 +171,8 @@ def test_a_tweet_of_which_nothing_is_known_may_be_mentioned_but_no_other_that_ma
     create(state, 3, 13, 1)
     create(state, 4, 14, 0, 98)
     act(state, Kind.FAVORITE, 5, 6)
-    act(state, Kind.DELETE, 16, 7)
+    create(state, 7, 16)
+    act(state, Kind.DELETE, 16, 7, 16)
     ids = np.array([1, 2, 3, 4, 5, 6, 7], np.uint64)
     assert ids[Visibility(state).may_mention(VIEWER, ids)].tolist() == [1, 3, 5, 6]
     act(state, Kind.MUTE, 11, VIEWER)
