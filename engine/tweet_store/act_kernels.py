@@ -21,8 +21,8 @@ from engine.tweet_store.arrays import (
     count,
     follow,
     is_retweet,
-    take_stub,
 )
+from engine.tweet_store.slots import take_stub
 
 FAVORITE, RETWEET, REPLY, QUOTE, CLICK, SHARE, IMPRESSION, NEGATIVE = range(COUNTERS)
 _COUNTED = {

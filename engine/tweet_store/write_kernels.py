@@ -44,18 +44,16 @@ from engine.tweet_store.arrays import (
     forget_text,
     head_home,
     is_retweet,
-    is_stub,
-    leave_stubs,
     link,
     prefetch_id,
     put_hashtag,
     put_text,
     retweets,
-    take_slot,
     unlink,
 )
 from engine.tweet_store.claims import claim, is_claimed
 from engine.tweet_store.labels import put_label
+from engine.tweet_store.slots import is_stub, leave_stubs, take_slot
 
 #: How many rows' tweets are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
