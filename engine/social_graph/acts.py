@@ -8,7 +8,7 @@ Rows of undone acts are bounded, in all and for each person: one more than a per
 first; if they are too many in all, the first of all is forgotten. They are in two doubly linked lists, of everybody and
 of their person, in the order in which they came.
 
-What a row's three times mean (``NEVER`` if there was no such act):
+What a row's three moments (``write_kernels.ARRIVAL_BITS``) mean, ``NEVER`` if there was no such act:
 
 ======== ================================== =======================================================
 row      ``ON``                             ``FIRST_OFF``, ``LAST_OFF``
@@ -50,7 +50,7 @@ from engine.social_graph.arrays import (
     release,
 )
 
-#: Columns of ``Acts.ms``.
+#: Columns of ``Acts.moments``.
 ON, FIRST_OFF, LAST_OFF = range(3)
 #: Columns of ``Acts.links``: neighbors' rows + 1 in everybody's and in the person's list; ``OLDER`` of a free row names
 #: the next free one.
@@ -61,8 +61,8 @@ _INDEX_MASK = (np.uint64(1) << INDEX_BITS) - np.uint64(1)
 
 @inlined
 def in_force(g: Any, row: Any) -> Any:
-    """Whether a row's block or mute holds. A block and its unblock in one millisecond: the block holds."""
-    return g.acts.ms[row, ON] >= g.acts.ms[row, LAST_OFF]
+    """Whether a row's block or mute holds."""
+    return g.acts.moments[row, ON] >= g.acts.moments[row, LAST_OFF]
 
 
 @inlined
@@ -121,7 +121,7 @@ def add_act(g: Any, source: Any, target: Any, flag: Any) -> Any:
         g.header[ACTS_TOP] += 1
     g.acts.keys[row] = key
     for column in range(3):
-        g.acts.ms[row, column] = NEVER
+        g.acts.moments[row, column] = NEVER
     enter_act(g, row)
     g.users[source, INCIDENT] += 1
     g.users[target, INCIDENT] += 1
@@ -160,7 +160,7 @@ def drop_act(g: Any, row: Any) -> None:
     source, target = source_of(g, row), target_of(g, row)
     g.acts.keys[row] = ZERO
     for column in range(3):
-        g.acts.ms[row, column] = 0
+        g.acts.moments[row, column] = 0
     g.acts.links[row, OLDER] = g.header[ACTS_FREE]
     g.header[ACTS_FREE] = row + 1
     g.users[source, INCIDENT] -= 1
@@ -241,7 +241,7 @@ def _forget(g: Any, row: Any) -> None:
 
 
 @kernel
-def lose(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
+def lose(g: Any, user_id: Any, other_id: Any, flag: Any, moment: Any) -> None:
     """Note that a block or mute could not be kept."""
     g.header[UNKEPT] += 1
     unkept = g.unkept
@@ -252,7 +252,7 @@ def lose(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
     place = -1
     for i in range(unkept.flags.shape[1]):
         if unkept.flags[person, i] == flag and unkept.others[person, i] == other_id:
-            unkept.ms[person, i] = max(unkept.ms[person, i], ms)
+            unkept.moments[person, i] = max(unkept.moments[person, i], moment)
             return
         if place < 0 and unkept.flags[person, i] == 0:
             place = i
@@ -261,11 +261,11 @@ def lose(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
         return
     unkept.others[person, place] = other_id
     unkept.flags[person, place] = np.uint8(flag)
-    unkept.ms[person, place] = ms
+    unkept.moments[person, place] = moment
 
 
 @kernel
-def settle(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
+def settle(g: Any, user_id: Any, other_id: Any, flag: Any, moment: Any) -> None:
     """Note that an act, or its undo, is kept now that may have been lost before."""
     unkept = g.unkept
     person = np.int64(find(unkept.ids, user_id))
@@ -274,10 +274,10 @@ def settle(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
     left = np.int64(unkept.more[person])
     for i in range(unkept.flags.shape[1]):
         same = unkept.flags[person, i] == flag and unkept.others[person, i] == other_id
-        if same and unkept.ms[person, i] <= ms:
+        if same and unkept.moments[person, i] <= moment:
             unkept.others[person, i] = ZERO
             unkept.flags[person, i] = 0
-            unkept.ms[person, i] = 0
+            unkept.moments[person, i] = 0
         left |= np.int64(unkept.flags[person, i])
     if left == 0:
         remove(unkept.ids, user_id)

@@ -46,6 +46,7 @@ USER_COLUMNS = 16
     UNDONE_OLDEST,
     UNDONE_NEWEST,
     UNKEPT_ALL,
+    ACTS_SEEN,
     FOLLOWS,
     UNFOLLOWS,
     BLOCKS,
@@ -67,8 +68,8 @@ USER_COLUMNS = 16
     FORGOTTEN,
     UNKEPT,
     WITHOUT_USER,
-) = range(32)
-HEADER_SIZE = 32
+) = range(33)
+HEADER_SIZE = 33
 
 #: Indices of ``Graph.limits``.
 (
@@ -99,12 +100,12 @@ ZERO = np.uint64(0)
 class Acts(NamedTuple):
     """When people last blocked, muted or undid something: a pool of rows, and a table that finds them.
 
-    ``keys``: uint64 (rows), ``pair << 3 | flag``, 0 unused. ``ms``: int64 (rows, 3), see ``ON``. ``links``: int32
+    ``keys``: uint64 (rows), ``pair << 3 | flag``, 0 unused. ``moments``: int64 (rows, 3), see ``ON``. ``links``: int32
     (rows, 4), see ``OLDER``. ``table``: int32 (power of two), row + 1, 0 empty.
     """
 
     keys: NDArray[np.uint64]
-    ms: NDArray[np.int64]
+    moments: NDArray[np.int64]
     links: NDArray[np.int32]
     table: NDArray[np.int32]
 
@@ -113,13 +114,13 @@ class Unkept(NamedTuple):
     """People of whom a block or a mute found no room: what they asked not to see is not fully known.
 
     ``ids``: person to index. By index: ``others``: uint64 (k, 4), whom they blocked or muted, with ``flags``: uint8
-    (k, 4), 0 unused, and ``ms``: int64 (k, 4); ``more``: uint8 (k), the flags of further ones that did not fit here.
+    (k, 4), 0 unused, and ``moments``: int64 (k, 4); ``more``: uint8 (k), the flags of further ones that did not fit.
     """
 
     ids: IdMap
     others: NDArray[np.uint64]
     flags: NDArray[np.uint8]
-    ms: NDArray[np.int64]
+    moments: NDArray[np.int64]
     more: NDArray[np.uint8]
 
 
@@ -128,7 +129,7 @@ class Graph(NamedTuple):
 
     ``ids``: user ids to indices. ``users``: int32 (users, 16), a user's two lists and counts; zero when unused.
     ``edges``: uint64 (table), ``pair << 3 | flags``, 0 empty. ``sequences``: int32 (table, 2), an edge's sequence in
-    its source's and its target's list. ``follow_ms``: int64 (table), when the newest follow of this edge was; 0 without
+    its source's and its target's list. ``follow_moment``: int64 (table), of the newest follow of this edge; 0 without
     one. ``arena``: int32 list entries. ``free``: int64 (28) by slice size, start + 1 of the first free slice (0 none),
     whose first entry names the next. ``acts``: times of blocks and mutes, and of what was undone. ``unkept``: people
     whose blocks or mutes found no room. ``header``: int64 scalars. ``limits``: int64 (10), not state: the bounds, by
@@ -139,7 +140,7 @@ class Graph(NamedTuple):
     users: NDArray[np.int32]
     edges: NDArray[np.uint64]
     sequences: NDArray[np.int32]
-    follow_ms: NDArray[np.int64]
+    follow_moment: NDArray[np.int64]
     arena: NDArray[np.int32]
     free: NDArray[np.int64]
     acts: Acts
@@ -267,12 +268,12 @@ def clear_flag(g: Any, source: Any, target: Any, flag: Any) -> Any:
             g.edges[hole] = g.edges[at]
             g.sequences[hole, 0] = g.sequences[at, 0]
             g.sequences[hole, 1] = g.sequences[at, 1]
-            g.follow_ms[hole] = g.follow_ms[at]
+            g.follow_moment[hole] = g.follow_moment[at]
             hole = at
     g.edges[hole] = ZERO
     g.sequences[hole, 0] = 0
     g.sequences[hole, 1] = 0
-    g.follow_ms[hole] = 0
+    g.follow_moment[hole] = 0
     g.header[EDGES] -= 1
     g.users[source, INCIDENT] -= 1
     g.users[target, INCIDENT] -= 1

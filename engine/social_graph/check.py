@@ -76,10 +76,10 @@ def _check_edges(
             follows[source, target] = sequences
         else:
             _require(sequences == (0, 0), f"edge {source}→{target} is no follow but has a sequence")
-            _require(graph.follow_ms[at] == 0, f"edge {source}→{target} is no follow but has its time")
+            _require(graph.follow_moment[at] == 0, f"edge {source}→{target} is no follow but has its time")
         restrictions |= {(source, target, int(flag)) for flag in (s.BLOCK, s.MUTE) if flags & flag}
     _require(not graph.sequences[graph.edges == 0].any(), "an empty table slot has a sequence")
-    _require(not graph.follow_ms[graph.edges == 0].any(), "an empty table slot has a time")
+    _require(not graph.follow_moment[graph.edges == 0].any(), "an empty table slot has a time")
     return follows, incident, restrictions
 
 
@@ -100,7 +100,7 @@ def _check_acts(graph: s.Graph, restrictions: set[tuple[int, int, int]], inciden
         source, target, flag = int(a.source_of(graph, row)), int(a.target_of(graph, row)), int(a.flag_of(graph, row))
         _require(a.find_act(graph, source, target, flag) == row, f"act {row} cannot be found")
         incident.update((source, target))
-        on, first_off, last_off = acts.ms[row].tolist()
+        on, first_off, last_off = acts.moments[row].tolist()
         if flag != s.FOLLOW and on >= last_off:
             held.add((source, target, flag))
             _require(not acts.links[row].any(), f"act {row} is in force and among the undone ones")

@@ -34,7 +34,7 @@ def cut_follow(g: Any, source: Any, target: Any, slot: Any) -> Any:
     detach(g, target, FOLLOWERS_AT, np.int64(g.sequences[slot, 1]))
     g.sequences[slot, 0] = 0
     g.sequences[slot, 1] = 0
-    g.follow_ms[slot] = 0
+    g.follow_moment[slot] = 0
     g.header[FOLLOWS_NOW] -= 1
     clear_flag(g, source, target, FOLLOW)
 
@@ -92,7 +92,7 @@ def erase(g: Any, user_id: Any) -> None:
             if key == user_id or unkept.others[person, i] == user_id:
                 unkept.others[person, i] = ZERO
                 unkept.flags[person, i] = 0
-                unkept.ms[person, i] = 0
+                unkept.moments[person, i] = 0
             left |= np.int64(unkept.flags[person, i])
         if left == 0:
             unkept.more[person] = 0

@@ -15,16 +15,16 @@ def grow(target: Graph, source: Graph) -> None:
     copy_rows(target.arena, source.arena)
     target.free[:] = source.free
     target.header[:] = source.header
-    for name in ("keys", "ms", "links"):
+    for name in ("keys", "moments", "links"):
         copy_rows(getattr(target.acts, name), getattr(source.acts, name))
     grow_id_map(target.unkept.ids, source.unkept.ids)
-    for name in ("others", "flags", "ms", "more"):
+    for name in ("others", "flags", "moments", "more"):
         getattr(target.unkept, name)[:] = getattr(source.unkept, name)
-    _enter(target, source.edges, source.sequences, source.follow_ms)
+    _enter(target, source.edges, source.sequences, source.follow_moment)
 
 
 @kernel
-def _enter(g: Any, edges: Any, sequences: Any, follow_ms: Any) -> None:
+def _enter(g: Any, edges: Any, sequences: Any, follow_moment: Any) -> None:
     """Enter the edges of another table, and the acts in use, into the empty tables of ``g``."""
     mask = g.edges.shape[0] - 1
     for slot in range(edges.shape[0]):
@@ -35,7 +35,7 @@ def _enter(g: Any, edges: Any, sequences: Any, follow_ms: Any) -> None:
             g.edges[at] = edges[slot]
             g.sequences[at, 0] = sequences[slot, 0]
             g.sequences[at, 1] = sequences[slot, 1]
-            g.follow_ms[at] = follow_ms[slot]
+            g.follow_moment[at] = follow_moment[slot]
     for row in range(g.acts.keys.shape[0]):
         if g.acts.keys[row] != ZERO:
             enter_act(g, row)

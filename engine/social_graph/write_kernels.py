@@ -25,6 +25,7 @@ from engine.social_graph.acts import (
 )
 from engine.social_graph.arrays import (
     ABSENT,
+    ACTS_SEEN,
     ALL_EDGES,
     ALL_USERS,
     BLOCK,
@@ -89,6 +90,10 @@ KIND_FOLLOW, KIND_MUTE, KIND_UNMUTE = int(Kind.FOLLOW), int(Kind.MUTE), int(Kind
 KIND_ERASE = int(Kind.ERASE)
 KIND_UNFOLLOW, KIND_BLOCK, KIND_UNBLOCK = int(Kind.UNFOLLOW), int(Kind.BLOCK), int(Kind.UNBLOCK)
 
+#: An act's moment is its event time in ms, shifted left by these bits, and the low bits of its number in the order of
+#: arrival: of two acts in one millisecond the one that arrives later is the later one.
+ARRIVAL_BITS = np.int64(20)
+
 #: Why a row is refused.
 TAKEN, TOO_MANY_FOLLOWS, TOO_MANY_BLOCKS, TOO_MANY_MUTES, FULL = range(5)
 
@@ -122,61 +127,61 @@ _SEVERED, _WAITS, _HOLDS = range(3)
 
 
 @kernel
-def _beside_blocks(g: Any, source: Any, target: Any, ms: Any) -> Any:
+def _beside_blocks(g: Any, source: Any, target: Any, moment: Any) -> Any:
     """What a follow of this time comes to, as far as the blocks between the two are known."""
     verdict = _HOLDS
     for one, other in ((source, target), (target, source)):
         if g.users[one, BLOCKING] == 0 and g.users[one, UNDONE] == 0:
             continue
         row = find_act(g, one, other, BLOCK)
-        if row < 0 or g.acts.ms[row, ON] == NEVER:
+        if row < 0 or g.acts.moments[row, ON] == NEVER:
             continue
-        if ms <= g.acts.ms[row, ON]:
+        if moment <= g.acts.moments[row, ON]:
             return _SEVERED
-        if in_force(g, row) or ms < g.acts.ms[row, FIRST_OFF]:
+        if in_force(g, row) or moment < g.acts.moments[row, FIRST_OFF]:
             verdict = _WAITS
     return verdict
 
 
 @kernel
-def _follow(g: Any, user_id: Any, other_id: Any, ms: Any) -> Any:
+def _follow(g: Any, user_id: Any, other_id: Any, moment: Any) -> Any:
     """FOLLOW; returns why it is refused."""
     source, target = _index(g, user_id), _index(g, other_id)
     row = np.int64(-1)
     if source >= 0 and target >= 0:
         slot = find_edge(g, source, target)
         if slot >= 0 and g.edges[slot] & np.uint64(FOLLOW) != ZERO:
-            g.follow_ms[slot] = max(g.follow_ms[slot], ms)
+            g.follow_moment[slot] = max(g.follow_moment[slot], moment)
             g.header[REPEATED] += 1
             return TAKEN
         if g.users[source, UNDONE] > 0:
             row = find_act(g, source, target, FOLLOW)
-        if row >= 0 and ms <= g.acts.ms[row, LAST_OFF]:
+        if row >= 0 and moment <= g.acts.moments[row, LAST_OFF]:
             g.header[LATE] += 1
             return TAKEN
-        verdict = _beside_blocks(g, source, target, ms)
+        verdict = _beside_blocks(g, source, target, moment)
         if verdict != _HOLDS:
             g.header[REFUSED_BLOCKED] += 1
             if verdict == _WAITS:
-                _wait(g, source, target, row, ms)
+                _wait(g, source, target, row, moment)
             return TAKEN
-    return _enter_follow(g, user_id, other_id, row, ms)
+    return _enter_follow(g, user_id, other_id, row, moment)
 
 
 @kernel
-def _wait(g: Any, source: Any, target: Any, row: Any, ms: Any) -> None:
+def _wait(g: Any, source: Any, target: Any, row: Any, moment: Any) -> None:
     """Remember a follow that a block refuses; ``row`` is what is known of follows between the two (-1: nothing)."""
     if row >= 0:
-        g.acts.ms[row, ON] = max(g.acts.ms[row, ON], ms)
+        g.acts.moments[row, ON] = max(g.acts.moments[row, ON], moment)
         return
     row = add_act(g, source, target, FOLLOW)
-    g.acts.ms[row, ON] = ms
+    g.acts.moments[row, ON] = moment
     enlist(g, row)
     keep_to_bounds(g, source)
 
 
 @kernel
-def _enter_follow(g: Any, user_id: Any, other_id: Any, row: Any, ms: Any) -> Any:
+def _enter_follow(g: Any, user_id: Any, other_id: Any, row: Any, moment: Any) -> Any:
     """Add a follow at the end of both lists, in the place of what was known before in ``row`` (-1: nothing)."""
     source, target = _index(g, user_id), _index(g, other_id)
     if source >= 0 and g.users[source, FOLLOWEES_AT + LIVE] >= g.limits[FOLLOWS_EACH]:
@@ -194,7 +199,7 @@ def _enter_follow(g: Any, user_id: Any, other_id: Any, row: Any, ms: Any) -> Any
     slot = add_flag(g, source, target, FOLLOW)
     g.sequences[slot, 0] = append(g, source, FOLLOWEES_AT, target)
     g.sequences[slot, 1] = append(g, target, FOLLOWERS_AT, source)
-    g.follow_ms[slot] = ms
+    g.follow_moment[slot] = moment
     g.header[FOLLOWS_NOW] += 1
     g.header[FOLLOWS] += 1
     if row >= 0:
@@ -204,24 +209,24 @@ def _enter_follow(g: Any, user_id: Any, other_id: Any, row: Any, ms: Any) -> Any
 
 
 @kernel
-def _unfollow(g: Any, user_id: Any, other_id: Any, ms: Any) -> None:
-    """UNFOLLOW. Of a follow and an unfollow in one millisecond the unfollow holds."""
+def _unfollow(g: Any, user_id: Any, other_id: Any, moment: Any) -> None:
+    """UNFOLLOW."""
     source, target = _index(g, user_id), _index(g, other_id)
     if source >= 0 and target >= 0:
         slot = find_edge(g, source, target)
         if slot >= 0 and g.edges[slot] & np.uint64(FOLLOW) != ZERO:
-            if ms < g.follow_ms[slot]:
+            if moment < g.follow_moment[slot]:
                 g.header[LATE] += 1
                 return
             row = add_act(g, source, target, FOLLOW)
-            g.acts.ms[row, FIRST_OFF] = ms
-            g.acts.ms[row, LAST_OFF] = ms
+            g.acts.moments[row, FIRST_OFF] = moment
+            g.acts.moments[row, LAST_OFF] = moment
             cut_follow(g, source, target, slot)
             g.header[UNFOLLOWS] += 1
             enlist(g, row)
             keep_to_bounds(g, source)
             return
-    _note_undo(g, user_id, other_id, FOLLOW, ms)
+    _note_undo(g, user_id, other_id, FOLLOW, moment)
 
 
 @kernel
@@ -229,19 +234,19 @@ def _recheck_follow(g: Any, source: Any, target: Any) -> None:
     """Let a follow end, or begin, after what is known of blocks between the two has changed. A row names both."""
     slot = find_edge(g, source, target)
     if slot >= 0 and g.edges[slot] & np.uint64(FOLLOW) != ZERO:
-        ms = g.follow_ms[slot]
-        verdict = _beside_blocks(g, source, target, ms)
+        moment = g.follow_moment[slot]
+        verdict = _beside_blocks(g, source, target, moment)
         if verdict != _HOLDS:
             cut_follow(g, source, target, slot)
             g.header[CUT_BY_BLOCK] += 1
             if verdict == _WAITS:
-                _wait(g, source, target, np.int64(-1), ms)
+                _wait(g, source, target, np.int64(-1), moment)
     elif g.users[source, UNDONE] > 0:
         row = find_act(g, source, target, FOLLOW)
-        if row >= 0 and g.acts.ms[row, ON] > g.acts.ms[row, LAST_OFF]:
-            ms = g.acts.ms[row, ON]
-            if _beside_blocks(g, source, target, ms) == _HOLDS:
-                _enter_follow(g, g.ids.keys[source], g.ids.keys[target], row, ms)
+        if row >= 0 and g.acts.moments[row, ON] > g.acts.moments[row, LAST_OFF]:
+            moment = g.acts.moments[row, ON]
+            if _beside_blocks(g, source, target, moment) == _HOLDS:
+                _enter_follow(g, g.ids.keys[source], g.ids.keys[target], row, moment)
 
 
 @kernel
@@ -252,21 +257,21 @@ def _recheck_follows(g: Any, source: Any, target: Any, flag: Any) -> None:
 
 
 @kernel
-def _restrict(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> Any:
+def _restrict(g: Any, user_id: Any, other_id: Any, flag: Any, moment: Any) -> Any:
     """BLOCK or MUTE; returns why it is refused. A block also ends following, both ways."""
     source, target = _index(g, user_id), _index(g, other_id)
     row = find_act(g, source, target, flag) if source >= 0 and target >= 0 else np.int64(-1)
     if row >= 0:
-        times = g.acts.ms[row]
+        times = g.acts.moments[row]
         if in_force(g, row):
             g.header[REPEATED] += 1
-            times[ON] = max(times[ON], ms)
+            times[ON] = max(times[ON], moment)
             return TAKEN
-        if ms < times[LAST_OFF]:
+        if moment < times[LAST_OFF]:
             g.header[LATE] += 1
-            if ms > times[ON]:
-                times[ON] = ms
-                if times[FIRST_OFF] <= ms:
+            if moment > times[ON]:
+                times[ON] = moment
+                if times[FIRST_OFF] <= moment:
                     times[FIRST_OFF] = times[LAST_OFF]
                 _recheck_follows(g, source, target, flag)
             return TAKEN
@@ -275,14 +280,14 @@ def _restrict(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> Any:
         g.header[REFUSED_BLOCKS if flag == BLOCK else REFUSED_MUTES] += 1
         return TOO_MANY_BLOCKS if flag == BLOCK else TOO_MANY_MUTES
     if not _restriction_fits(g, source, target):
-        lose(g, user_id, other_id, flag, ms)
+        lose(g, user_id, other_id, flag, moment)
         return FULL
     source, target = _add(g, user_id), _add(g, other_id)
     if row < 0:
         row = add_act(g, source, target, flag)
     else:
         unlist(g, row)
-    g.acts.ms[row, ON] = ms
+    g.acts.moments[row, ON] = moment
     add_flag(g, source, target, flag)
     g.users[source, column] += 1
     g.header[RESTRICTIONS] += 1
@@ -301,18 +306,18 @@ def _restriction_fits(g: Any, source: Any, target: Any) -> Any:
 
 
 @kernel
-def _lift(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
+def _lift(g: Any, user_id: Any, other_id: Any, flag: Any, moment: Any) -> None:
     """UNBLOCK or UNMUTE."""
     source, target = _index(g, user_id), _index(g, other_id)
     row = find_act(g, source, target, flag) if source >= 0 and target >= 0 else np.int64(-1)
     if row < 0 or not in_force(g, row):
-        _note_undo(g, user_id, other_id, flag, ms)
+        _note_undo(g, user_id, other_id, flag, moment)
         return
-    if ms <= g.acts.ms[row, ON]:
+    if moment <= g.acts.moments[row, ON]:
         g.header[LATE] += 1
         return
-    g.acts.ms[row, FIRST_OFF] = ms
-    g.acts.ms[row, LAST_OFF] = ms
+    g.acts.moments[row, FIRST_OFF] = moment
+    g.acts.moments[row, LAST_OFF] = moment
     g.users[source, BLOCKING if flag == BLOCK else MUTING] -= 1
     g.header[RESTRICTIONS] -= 1
     g.header[LIFTED] += 1
@@ -323,16 +328,16 @@ def _lift(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
 
 
 @kernel
-def _note_undo(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
+def _note_undo(g: Any, user_id: Any, other_id: Any, flag: Any, moment: Any) -> None:
     """Remember an undo of what does not hold (yet): what it undoes may still come."""
     g.header[ABSENT] += 1
     source, target = _index(g, user_id), _index(g, other_id)
     row = find_act(g, source, target, flag) if source >= 0 and target >= 0 else np.int64(-1)
     if row >= 0:
-        times = g.acts.ms[row]
-        times[LAST_OFF] = max(times[LAST_OFF], ms)
-        if ms > times[ON] and (times[FIRST_OFF] <= times[ON] or ms < times[FIRST_OFF]):
-            times[FIRST_OFF] = ms
+        times = g.acts.moments[row]
+        times[LAST_OFF] = max(times[LAST_OFF], moment)
+        if moment > times[ON] and (times[FIRST_OFF] <= times[ON] or moment < times[FIRST_OFF]):
+            times[FIRST_OFF] = moment
             _recheck_follows(g, source, target, flag)
         return
     new_users = (1 if source < 0 else 0) + (1 if target < 0 else 0)
@@ -341,8 +346,8 @@ def _note_undo(g: Any, user_id: Any, other_id: Any, flag: Any, ms: Any) -> None:
         return
     source = _add(g, user_id)
     row = add_act(g, source, _add(g, other_id), flag)
-    g.acts.ms[row, FIRST_OFF] = ms
-    g.acts.ms[row, LAST_OFF] = ms
+    g.acts.moments[row, FIRST_OFF] = moment
+    g.acts.moments[row, LAST_OFF] = moment
     enlist(g, row)
     keep_to_bounds(g, source)
 
@@ -380,21 +385,21 @@ def _prefetch(g: Any, kind: Any, user_id: Any, subject_id: Any, start: Any, end:
 
 
 @kernel
-def _act(g: Any, code: Any, user_id: Any, other_id: Any, ms: Any) -> Any:
+def _act(g: Any, code: Any, user_id: Any, other_id: Any, moment: Any) -> Any:
     """Apply one relationship row; returns why it is refused."""
     if code == KIND_FOLLOW:
-        return _follow(g, user_id, other_id, ms)
+        return _follow(g, user_id, other_id, moment)
     if code == KIND_UNFOLLOW:
-        _unfollow(g, user_id, other_id, ms)
+        _unfollow(g, user_id, other_id, moment)
         return TAKEN
     flag = BLOCK if code in (KIND_BLOCK, KIND_UNBLOCK) else MUTE
     refusal = TAKEN
     if code in (KIND_BLOCK, KIND_MUTE):
-        refusal = _restrict(g, user_id, other_id, flag, ms)
+        refusal = _restrict(g, user_id, other_id, flag, moment)
     else:
-        _lift(g, user_id, other_id, flag, ms)
+        _lift(g, user_id, other_id, flag, moment)
     if g.unkept.ids.header[0] > 0 and refusal == TAKEN:
-        settle(g, user_id, other_id, flag, ms)
+        settle(g, user_id, other_id, flag, moment)
     return refusal
 
 
@@ -421,7 +426,9 @@ def apply(g: Any, kind: Any, user_id: Any, subject_id: Any, timestamp_ms: Any, r
         elif a == b:
             g.header[REFUSED_SELF] += 1
         else:
-            refusal = _act(g, code, a, b, timestamp_ms[row])
+            moment = (timestamp_ms[row] << ARRIVAL_BITS) | (g.header[ACTS_SEEN] & ((1 << ARRIVAL_BITS) - 1))
+            g.header[ACTS_SEEN] += 1
+            refusal = _act(g, code, a, b, moment)
             if refusal != TAKEN:
                 refused[count, 0] = row
                 refused[count, 1] = refusal
