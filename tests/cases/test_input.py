@@ -144,7 +144,7 @@ def test_a_byte_order_mark_in_a_csv(command: CliRunner, tmp_path: Path, packing)
 EVENT = json.dumps({"v": 1, "id": 1, "type": "favorite", "timestamp_ms": 1, "user_id": 5, "tweet_id": 7})
 FOREIGN = {
     "UTF-16": [EVENT.encode("utf-16"), EVENT.encode("utf-16-le"), EVENT.encode("utf-16-be")],
-    "gzip": [gzip.compress(EVENT.encode())],
+    "gzip": [gzip.compress(EVENT.encode(), mtime=0)],
     "Confluent": [b"\0" + (17).to_bytes(4, "big") + EVENT.encode(), b"\0\0\0\0\x01\x02\x04abc"],
     "CloudEvents": [
         json.dumps(

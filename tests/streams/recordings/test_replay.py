@@ -170,7 +170,7 @@ async def test_damaged_files_and_wrong_options_say_why(tmp_path: Path, log: Even
         with pytest.raises(CsvError, match=message):
             await run(folder, log, **option)
     path = folder / "engagements.csv.gz"
-    for damaged in (path.read_bytes()[:30], b"no gzip", gzip.compress(b"ts,user,item\n1,\xff,b\n")):
+    for damaged in (path.read_bytes()[:30], b"no gzip", gzip.compress(b"ts,user,item\n1,\xff,b\n", mtime=0)):
         path.write_bytes(damaged)
         with pytest.raises(CsvError, match=r"engagements\.csv\.gz"):
             await run(folder, log)
