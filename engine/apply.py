@@ -5,7 +5,8 @@
 3. *Base rooms* read the batch only, so their state does not depend on how the log is cut into pieces.
 4. *Derived rooms* read the batch, and the rooms named in their ``reads``, as of the end of the piece.
 
-Duplicates are left out before step 2. Rooms return effects; here their rows become rows of the whole batch.
+Duplicates are left out before step 2. After it, an erased person's tweets are named, a row for each, so that the other
+rooms forget them too. Rooms return effects; here their rows become rows of the whole batch.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, EventBatch
+from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, EventBatch, Kind
 from engine.deduplication import Deduplication
 from engine.effects import Effects, joined
 from engine.profiles.state import ProfileRoom
@@ -42,11 +43,11 @@ class Steps:
         self._deduplication = rooms.deduplication
         self._profiles = rooms.profiles
         self._observers = [room for room in rooms.parts if isinstance(room, Observer)]
-        store = rooms.tweet_store
-        #: Steps 2, 3 and 4, in order; the tweet store resolves while it applies.
+        #: Step 2: the tweet store resolves while it applies.
+        self._store = rooms.tweet_store
+        #: Steps 3 and 4, in order.
         self._rooms: list[Room | DerivedRoom] = [
-            store,
-            *(room for room in rooms.parts if isinstance(room, Room) and room is not store),
+            *(room for room in rooms.parts if isinstance(room, Room) and room is not self._store),
             *(room for room in rooms.parts if isinstance(room, DerivedRoom)),
         ]
 
@@ -59,7 +60,12 @@ class Steps:
         kept, keep = kept_rows(self._deduplication, self._profiles, batch)
         for room, finding in zip(self._observers, findings, strict=True):
             room.learn(finding)
-        effects = joined([found for room in self._rooms if (found := room.apply(kept)) is not None])
+        resolved = self._store.apply(kept)
+        whole, origin = with_erased_tweets(kept, self._store.take_erased())
+        found = [effects for room in self._rooms if (effects := room.apply(whole)) is not None]
+        if origin is not None:
+            found = [effects._replace(row=origin[effects.row]) for effects in found]
+        effects = joined(found if resolved is None else [resolved, *found])
         if effects.size and kept.size < batch.size:
             effects = effects._replace(row=np.flatnonzero(keep)[effects.row])
         return kept, Applied(keep, effects)
@@ -70,8 +76,7 @@ def kept_rows(
 ) -> tuple[EventBatch, NDArray[np.bool_]]:
     """The batch without duplicates and what is late about erased people, its resolved columns not yet filled; and which
     rows of the batch were kept."""
-    keep = deduplication.keep(batch)
-    profiles.leave_out_late(batch, keep)
+    keep = deduplication.keep(batch, profiles.late(batch))
     whole = bool(keep.all())
     kept = batch if whole else batch._replace(**{name: getattr(batch, name)[keep] for name in EVENT_COLUMNS})
     # The tweet store writes these columns, so they must be copies: the caller's batch stays unchanged.
@@ -81,3 +86,22 @@ def kept_rows(
         **{name: np.empty(kept.size, dtype) for name, dtype in RESOLVED_COLUMNS.items()},
     )
     return kept, keep
+
+
+def with_erased_tweets(
+    batch: EventBatch, erased: tuple[NDArray[np.int64], NDArray[np.uint64]]
+) -> tuple[EventBatch, NDArray[np.int64] | None]:
+    """The batch with one ERASED_TWEET row after an ERASE row for each tweet of the person that the tweet store knew;
+    and by row of the result the row of ``batch`` that it comes from (int64), None if nothing was added.
+
+    ``erased``: the rows (ascending) and tweets that ``TweetStore.take_erased`` returned.
+    """
+    rows, tweet_ids = erased
+    if not rows.size:
+        return batch, None
+    origin = np.insert(np.arange(batch.size), rows + 1, rows)
+    added = rows + 1 + np.arange(rows.size)
+    whole = batch._replace(**{name: getattr(batch, name)[origin] for name in (*EVENT_COLUMNS, *RESOLVED_COLUMNS)})
+    whole.kind[added] = Kind.ERASED_TWEET
+    whole.subject_id[added] = whole.original_id[added] = tweet_ids
+    return whole, origin

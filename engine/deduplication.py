@@ -37,6 +37,7 @@ HEADER_SIZE = 8
 #: How many rows' table slots are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 64
 LOW_32 = np.uint64(0xFFFFFFFF)
+_ERASE, _RELATIONS = int(Kind.ERASE), int(Kind.FOLLOW)
 
 
 class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -173,11 +174,47 @@ def _enter(ids: Any, kind: Any, event_id: Any, user_id: Any, subject_id: Any, ti
     return True
 
 
+@inlined
+def _enter_position(ids: Any, position: Any, shift: Any) -> None:
+    """Enter a ring position into the table."""
+    code = _ring_hash(ids, position)
+    mask = ids.table.shape[0] - 1
+    at = np.int64(code >> shift)
+    while ids.table[at] != np.uint64(0):
+        at = (at + 1) & mask
+    ids.table[at] = (code >> np.uint64(32) << np.uint64(32)) | np.uint64(position + 1)
+
+
+@kernel
+def _erase(ids: Any, person_id: Any, shift: Any) -> None:
+    """Forget whose events a person's were, and who did what to the person: 0 takes the id's place. O(events_max)."""
+    for position in range(ids.header[SIZE]):
+        to_person = ids.ring_subject[position] == person_id and ids.ring_kind[position] >= _RELATIONS
+        if ids.ring_user[position] == person_id or to_person:
+            _forget(ids, position, shift)
+            if ids.ring_user[position] == person_id:
+                ids.ring_user[position] = np.uint64(0)
+            if to_person:
+                ids.ring_subject[position] = np.uint64(0)
+            _enter_position(ids, position, shift)
+
+
 @kernel
 def _keep(
-    ids: Any, kind: Any, event_id: Any, user_id: Any, subject_id: Any, timestamp_ms: Any, shift: Any, out: Any
+    ids: Any,
+    kind: Any,
+    event_id: Any,
+    user_id: Any,
+    subject_id: Any,
+    timestamp_ms: Any,
+    shift: Any,
+    late: Any,
+    out: Any,
 ) -> Any:
-    """Decide row by row which rows to keep: writes ``out`` (bool, n). O(n) expected."""
+    """Decide row by row which rows to keep: writes ``out`` (bool, n). O(n) expected.
+
+    ``late``: bool (n,), rows that are left out whatever they are; they leave nothing behind.
+    """
     header = ids.header
     for start in range(0, kind.shape[0], AHEAD_ROWS):
         end = min(start + AHEAD_ROWS, kind.shape[0])
@@ -185,7 +222,13 @@ def _keep(
         for row in range(start, end):
             code = np.int64(kind[row])
             if 72 <= code < 96:
-                out[row] = header[LAST_FATE] == 0
+                out[row] = header[LAST_FATE] == 0 and not late[row]
+                continue
+            if code == _ERASE and user_id[row] != np.uint64(0):
+                _erase(ids, user_id[row], shift)
+            if late[row]:
+                header[LAST_FATE] = 1
+                out[row] = False
                 continue
             fresh = True
             if event_id[row] == np.uint64(0):
@@ -218,13 +261,8 @@ def _known(ids: Any, kind: Any, event_id: Any, user_id: Any, subject_id: Any, sh
 @kernel
 def _enter_ring(ids: Any, size: Any, shift: Any) -> None:
     """Enter the ring's first ``size`` positions into an empty table."""
-    mask = ids.table.shape[0] - 1
     for position in range(size):
-        code = _ring_hash(ids, position)
-        at = np.int64(code >> shift)
-        while ids.table[at] != np.uint64(0):
-            at = (at + 1) & mask
-        ids.table[at] = (code >> np.uint64(32) << np.uint64(32)) | np.uint64(position + 1)
+        _enter_position(ids, np.int64(position), shift)
 
 
 def identity(
@@ -276,14 +314,17 @@ class Deduplication(Bounded):
         #: Hash bits below the home slot.
         self._shift = np.uint64(65 - table.bit_length())
 
-    def keep(self, batch: EventBatch) -> NDArray[np.bool_]:
+    def keep(self, batch: EventBatch, late: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
         """Which rows of a batch to apply: bool (n), False for duplicates of earlier events or rows; enters the others.
 
+        ``late``: bool (n), rows that are left out all the same, and not entered: they are about erased people.
         ``timestamp_ms`` decides nothing; ``horizon_ms`` reports from it.
         """
         out = np.empty(batch.size, np.bool_)
         ids = identity(batch.kind, batch.id, batch.user_id, batch.subject_id, context_id=batch.context_id)
-        _keep(self._ids, *ids, batch.timestamp_ms, self._shift, out)
+        if late is None:
+            late = np.zeros(batch.size, np.bool_)
+        _keep(self._ids, *ids, batch.timestamp_ms, self._shift, late, out)
         return out
 
     def known(

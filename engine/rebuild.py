@@ -6,7 +6,7 @@ Used only at a start, on a state that nobody else sees yet.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from engine.apply import kept_rows
+from engine.apply import kept_rows, with_erased_tweets
 from engine.batch import EventBatch
 from engine.deduplication import Deduplication
 from engine.room import Observer, Room
@@ -58,12 +58,14 @@ class Rebuild:
         }
         self._profiles = state.profiles
         self._deduplication = state.deduplication if "deduplication" in names else helpers["deduplication"]
-        store = state.tweet_store if "tweet_store" in names else helpers["tweet_store"]
+        self._store = state.tweet_store if "tweet_store" in names else helpers["tweet_store"]
         others = (room for room in state.parts if room.name in names and isinstance(room, Room))
-        self._rooms: list[Room] = [store, *(room for room in others if room is not store)]
+        self._rooms: list[Room] = [room for room in others if room is not self._store]
 
     def apply(self, batch: EventBatch) -> None:
         """Apply the next past batch; what the rooms ask to be done outside was done when it was first applied."""
         kept = kept_rows(self._deduplication, self._profiles, batch)[0]
+        self._store.apply(kept)
+        whole = with_erased_tweets(kept, self._store.take_erased())[0]
         for room in self._rooms:
-            room.apply(kept)
+            room.apply(whole)

@@ -13,6 +13,9 @@ from engine.batch import Change
 from engine.interaction_graph.arrays import (
     ACT,
     DELETE_TWEET,
+    ERASE_BOTH,
+    ERASE_TWEET,
+    ERASE_USER,
     IGNORE,
     NODE_BITS,
     NODE_MASK,
@@ -24,11 +27,13 @@ from engine.interaction_graph.arrays import (
     Limit,
     Scalar,
 )
+from engine.interaction_graph.erase_kernels import erase_user
 from engine.interaction_graph.write_kernels import (
     add,
     advance,
     delete_tweet,
     drop_exact,
+    erase_tweet,
     find_edge,
     look_ahead,
     make_entry,
@@ -156,6 +161,13 @@ def ingest_changes(
         if operation == IGNORE or (operation >= ACT and (changes[i] == NOTHING or changes[i] == UNCOUNTED)):
             continue
         second, user_id, tweet_id = times_ms[i] // 1000, user_ids[i], tweet_ids[i]
+        # An erasing is as of its append, not of an event, so it does not move the watermark.
+        if operation in (ERASE_USER, ERASE_BOTH):
+            erase_user(g, user_id, operation == ERASE_BOTH)
+            continue
+        if operation == ERASE_TWEET:
+            erase_tweet(g, tweet_id)
+            continue
         if second < 0 or second >= SECONDS_MAX or tweet_id == 0 or (user_id == 0 and operation != DELETE_TWEET):
             g.scalars[_REFUSED] += 1
             continue

@@ -33,10 +33,14 @@ class EdgeType(IntEnum):
 
 
 #: Operations beside adding an edge: remove a tweet's edges; add the edge of a tweet's author, who has no other to it;
-#: skip the row. Each plus the type's code: remove a user's edges of this type to a tweet; add an edge that takes the
-#: place of an older one; do what the row's ``Change`` says.
+#: forget a person who acts; forget a person on both sides; remove an erased tweet's edges; skip the row. Each plus the
+#: type's code: remove a user's edges of this type to a tweet; add an edge that takes the place of an older one; do what
+#: the row's ``Change`` says.
 DELETE_TWEET = 16
 PUBLISH = 17
+ERASE_USER = 18
+ERASE_BOTH = 19
+ERASE_TWEET = 20
 TAKE_BACK = 32
 REPLACE = 64
 ACT = 128

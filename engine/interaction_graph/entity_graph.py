@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from engine.batch import EventBatch, Kind
 from engine.interaction_graph import write_kernels
-from engine.interaction_graph.arrays import DELETE_TWEET, IGNORE, NODES_MAX
+from engine.interaction_graph.arrays import DELETE_TWEET, ERASE_TWEET, IGNORE, NODES_MAX
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
 #: No query asks which tweets carry an entity, so an entity's list keeps only the newest.
@@ -72,6 +72,7 @@ class EntityGraph(InteractionGraph):
         self._operations[Kind.HASHTAG] = EntityType.HASHTAG
         self._operations[Kind.URL] = EntityType.URL
         self._operations[Kind.DELETE] = DELETE_TWEET
+        self._operations[Kind.ERASED_TWEET] = ERASE_TWEET
         self._wanted = self._operations != IGNORE
 
     def apply(self, batch: EventBatch) -> None:

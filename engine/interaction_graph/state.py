@@ -16,6 +16,8 @@ from engine.interaction_graph import act_kernels, growth, read_kernels, write_ke
 from engine.interaction_graph.arrays import (
     ACT,
     DELETE_TWEET,
+    ERASE_TWEET,
+    ERASE_USER,
     IGNORE,
     NODES_MAX,
     PUBLISH,
@@ -150,6 +152,8 @@ def operations_for(edge_kinds: tuple[EdgeKind, ...]) -> NDArray[np.uint8]:
         else:
             operations[[kind, _UNDO_OF_KIND.get(kind, kind)]] = ACT + _TYPE_OF_KIND[kind]
     operations[Kind.DELETE] = DELETE_TWEET
+    operations[Kind.ERASE] = ERASE_USER
+    operations[Kind.ERASED_TWEET] = ERASE_TWEET
     return operations
 
 

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from engine.batch import EventBatch, Kind
 from engine.interaction_graph import act_kernels
-from engine.interaction_graph.arrays import ACT, IGNORE, NODES_MAX, REPLACE, TAKE_BACK, Limit
+from engine.interaction_graph.arrays import ACT, ERASE_BOTH, IGNORE, NODES_MAX, REPLACE, TAKE_BACK, Limit
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 
 
@@ -67,6 +67,7 @@ class UserGraph(InteractionGraph):
         self._operations[[Kind.FOLLOW, Kind.UNFOLLOW]] = ACT + UserEdgeType.FOLLOW
         self._operations[Kind.MENTION] = REPLACE + UserEdgeType.MENTION
         self._operations[Kind.MEDIA_TAG] = REPLACE + UserEdgeType.MEDIA_TAG
+        self._operations[Kind.ERASE] = ERASE_BOTH
         self._operations[Kind.BLOCK] = TAKE_BACK + UserEdgeType.FOLLOW
         # Whoever mentions makes the edge, so there is no smaller share for what others make.
         self._limits[Limit.NAMED_ENTRIES] = self._limits[Limit.USER_ENTRIES]

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.interaction_graph.arrays import (
     DELETE_TWEET,
+    ERASE_TWEET,
     IGNORE,
     NODE_BITS,
     NODE_MASK,
@@ -295,42 +296,63 @@ def take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) 
 
 
 @inlined
-def _look_ahead_in_list(g: Any, record: Any, count: Any, at: Any) -> None:
-    """Prefetch the cache lines that dropping the entries after ``at`` from the users' lists will touch."""
+def prefetch_twins(other: Any, arena: Any, record: Any, count: Any, at: Any) -> None:
+    """Prefetch the cache lines that dropping the entries after ``at`` from the other side's lists will touch.
+
+    ``other``: (records, skips) of that side."""
     j = at + _AHEAD_RECORD
     if j < count:
-        user = g.arena.entries[slot_of(record, j)] & NODE_MASK
-        prefetch(g.user_records, user)
-        prefetch(g.user_skips, user)
+        node = arena.entries[slot_of(record, j)] & NODE_MASK
+        prefetch(other[0], node)
+        prefetch(other[1], node)
     j = at + _AHEAD_LIST
     if j < count:
-        held = g.user_records[g.arena.entries[slot_of(record, j)] & NODE_MASK]
-        prefetch(g.arena.entries, slot_of(held, np.int64(0)))
-        prefetch(g.arena.entries, slot_of(held, degree(held)))
+        held = other[0][arena.entries[slot_of(record, j)] & NODE_MASK]
+        prefetch(arena.entries, slot_of(held, np.int64(0)))
+        prefetch(arena.entries, slot_of(held, degree(held)))
+
+
+@kernel
+def drop_list(own: Any, other: Any, arena: Any, node: Any) -> Any:
+    """Remove every edge in a node's list from both sides; returns how many. O(degree · (log + degree / 2 moves)).
+
+    ``own``, ``other``: (records, skips) of the node's side and of the other side. Both degrees are capped, so the work
+    is bounded.
+    """
+    records, skips = own
+    record = records[node]
+    count = degree(record)
+    for at in range(count):
+        prefetch_twins(other, arena, record, count, np.int64(at))
+        entry = arena.entries[slot_of(record, at)]
+        twin = make_entry(time_of(entry), (entry >> NODE_BITS) & 15, node)
+        drop_exact(other[0], other[1], arena, entry & NODE_MASK, twin)
+    ring_slices.clear(records, node, arena)
+    skips[node] += count
+    return count
 
 
 @kernel
 def delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
-    """Remove every edge in the tweet's list from both sides. O(tweet degree · (log + user degree / 2 moves)).
+    """Remove every edge in the tweet's list from both sides.
 
-    Both degrees are capped, so the work is bounded. Edges that the tweet's cap had dropped are not found; they stay in
-    their users' lists until they are evicted.
+    Edges that the tweet's cap had dropped are not found; they stay in their users' lists until they are evicted.
     """
     remember(g, np.uint64(0), tweet_id, DELETE_TWEET, second)
     tweet = np.int64(find(g.tweets, tweet_id))
-    if tweet < 0:
-        return
-    record = g.tweet_records[tweet]
-    count = degree(record)
-    for at in range(count):
-        _look_ahead_in_list(g, record, count, at)
-        entry = g.arena.entries[slot_of(record, at)]
-        user = entry & NODE_MASK
-        twin = make_entry(time_of(entry), (entry >> NODE_BITS) & 15, tweet)
-        drop_exact(g.user_records, g.user_skips, g.arena, user, twin)
-    ring_slices.clear(g.tweet_records, tweet, g.arena)
-    g.tweet_skips[tweet] += count
-    g.scalars[_DELETED] += count
+    if tweet >= 0:
+        users = (g.user_records, g.user_skips)
+        g.scalars[_DELETED] += drop_list((g.tweet_records, g.tweet_skips), users, g.arena, tweet)
+
+
+@kernel
+def erase_tweet(g: Any, tweet_id: Any) -> None:
+    """Remove the edges in the list of an erased person's tweet. Unlike a delete's, its time is not remembered: so many
+    at once would push out the undos of others."""
+    tweet = np.int64(find(g.tweets, tweet_id))
+    if tweet >= 0:
+        users = (g.user_records, g.user_skips)
+        g.scalars[_DELETED] += drop_list((g.tweet_records, g.tweet_skips), users, g.arena, tweet)
 
 
 @inlined
@@ -364,8 +386,8 @@ def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, opera
     """Apply n rows in order.
 
     ``user_ids``, ``tweet_ids`` uint64 (n,), ``codes`` uint8 (n,), ``operations`` uint8 (256,): the operation of each
-    code (an edge type, ``TAKE_BACK`` + an edge type, ``DELETE_TWEET`` or ``IGNORE``), ``times_ms`` int64 (n,),
-    ``limits`` int64 by ``Limit``.
+    code (an edge type, ``TAKE_BACK`` + an edge type, ``DELETE_TWEET``, ``ERASE_TWEET`` or ``IGNORE``),
+    ``times_ms`` int64 (n,), ``limits`` int64 by ``Limit``.
     """
     for i in range(user_ids.shape[0]):
         look_ahead(g, user_ids, tweet_ids, i)
@@ -375,6 +397,9 @@ def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, opera
         second = times_ms[i] // 1000
         user_id = user_ids[i]
         tweet_id = tweet_ids[i]
+        if operation == ERASE_TWEET:
+            erase_tweet(g, tweet_id)
+            continue
         if second < 0 or second >= SECONDS_MAX or tweet_id == 0 or (user_id == 0 and operation != DELETE_TWEET):
             g.scalars[_REFUSED] += 1
             continue

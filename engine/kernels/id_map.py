@@ -191,6 +191,14 @@ def remove_from(m: Any, node_id: Any) -> Any:
 
 
 @kernel
+def rename(m: Any, node_id: Any, new_id: Any) -> None:
+    """Give the index of ``node_id``, which the map has, to ``new_id``, which it has not."""
+    remove(m, node_id)
+    # The index that was freed last is assigned next.
+    find_or_add(m, new_id)
+
+
+@kernel
 def find_many(m: Any, ids: Any, out: Any) -> Any:
     """Look up ``ids`` (uint64, (n,)) into ``out`` (int32, (n,)), -1 where absent; returns how many are known."""
     known = 0
@@ -208,6 +216,7 @@ def warm() -> None:
     find_or_add(m, np.uint64(5))
     find(m, np.uint64(5))
     find_many(m, np.zeros(1, np.uint64), np.zeros(1, np.int32))
-    remove(m, np.uint64(5))
+    rename(m, np.uint64(5), np.uint64(6))
+    remove(m, np.uint64(6))
     enter_at(m, np.uint64(5), 1)
     remove_from(m, np.uint64(5))

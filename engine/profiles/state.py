@@ -83,11 +83,13 @@ class ProfileRoom(Room):
             self._profiles, batch.kind, batch.user_id, batch.context_id, batch.author_id, batch.timestamp_ms
         )
 
-    def leave_out_late(self, batch: EventBatch, keep: NDArray[np.bool_]) -> None:
-        """Take out of ``keep`` (bool, n) what comes late about people who were erased (docs/profiles.md)."""
+    def late(self, batch: EventBatch) -> NDArray[np.bool_]:
+        """Which rows (bool, n) come late about people who were erased, and are left out (docs/profiles.md)."""
+        late = np.zeros(batch.size, np.bool_)
         erased = np.flatnonzero(batch.kind == Kind.ERASE)
         if len(erased) or self._profiles.header[arrays.MARKS]:
-            write_kernels.leave_out_late(self._profiles, batch, keep, erased)
+            write_kernels.mark_late(self._profiles, batch, late, erased)
+        return late
 
     def standings(self, user_ids: Ids) -> NDArray[np.uint8]:
         """``Standing`` bits of people (uint64, n; 0 is nobody): uint8 (n)."""
@@ -131,7 +133,7 @@ def warm() -> None:
     """Compile the kernels on a tiny batch of the real dtypes."""
     room = ProfileRoom(ProfilesConfig(users_max=1))
     batch = make_batch(kind=[Kind.USER, Kind.USER, Kind.ERASE], user_id=[1, 2, 2])
-    room.leave_out_late(batch, np.ones(3, np.bool_))
+    room.late(batch)
     room.apply(batch)
     ids = np.array([1, 2], np.uint64)
     room.standings(ids)

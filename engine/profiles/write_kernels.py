@@ -86,7 +86,7 @@ def apply(p: Any, kind: Any, user_id: Any, context_id: Any, author_id: Any, time
                 p.header[WITHOUT_USER] += 1
             else:
                 _update(p, user_id[row], context_id[row], np.int64(author_id[row]), timestamp_ms[row])
-        elif code == KIND_ERASE:
+        elif code == KIND_ERASE and user_id[row] != _ZERO:
             # The mark is of the latest time known: no event before it in the log counts any more.
             place, time_ms = np.int64(find(p.ids, user_id[row])), timestamp_ms[row]
             if place >= 0:
@@ -95,24 +95,24 @@ def apply(p: Any, kind: Any, user_id: Any, context_id: Any, author_id: Any, time
 
 
 @kernel
-def leave_out_late(p: Any, batch: Any, keep: Any, erased: Any) -> None:
-    """Take out of ``keep`` (bool, n) what is about an erased person and not later than the erasing, so that nothing
-    that arrives late brings the person back.
+def mark_late(p: Any, batch: Any, late: Any, erased: Any) -> None:
+    """Set in ``late`` (bool, n, False) what is about an erased person and not later than the erasing: it is left out,
+    so that nothing that arrives late brings the person back.
 
     About a person: what the person did, tweets of the person, and relations of others with the person. ``erased``:
     int64 (e,), the batch's ERASE rows: what stands behind one is judged by it as well.
     """
     for row in range(batch.kind.shape[0]):
         code, time_ms = np.int64(batch.kind[row]), batch.timestamp_ms[row]
-        if code == KIND_ERASE or code >= SERVED or not keep[row]:
+        if code == KIND_ERASE or code >= SERVED:
             continue
         other = batch.subject_id[row] if code >= FOLLOW and code < KIND_USER else _ZERO
         author = batch.author_id[row] if code < FOLLOW else _ZERO
         for person in (batch.user_id[row], other, author):
             place = np.int64(find(p.ids, person))
             if place >= 0 and p.bits[place] == ERASED_BITS and time_ms <= p.times_ms[place, AS_OF]:
-                keep[row] = False
+                late[row] = True
             for at in range(erased.shape[0]):
                 of = erased[at]
                 if of < row and batch.user_id[of] == person and time_ms <= batch.timestamp_ms[of]:
-                    keep[row] = False
+                    late[row] = True

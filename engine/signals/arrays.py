@@ -59,6 +59,8 @@ KIND_MASK = (1 << KIND_BITS) - 1
     STORED,
 ) = range(16)
 HEADER_SIZE = 24
+#: Two more, after the stored entries: an erased person whom blocks may still name (0 none), and the next such block.
+ERASING, ERASED_TO = 22, 23
 
 NEWER, OLDER = 0, 1
 
@@ -242,7 +244,9 @@ def _take_block(s: Any) -> Any:
     block = s.header[FREE_BLOCK]
     s.header[FREE_BLOCK] = s.blocks[block - 1, 0]
     s.header[BLOCKS_USED] += 1
-    s.blocks[block - 1, 0] = 0
+    # Nothing of the block's former list may stay behind its new entries: it would not be found as an author any more.
+    for word in range(BLOCK_WORDS):
+        s.blocks[block - 1, word] = 0
     return block
 
 
@@ -343,6 +347,8 @@ def take_back(s: Any, v: Any, tweet: Any, kind: Any, until_ms: Any) -> Any:
         target = 1 + to_place * ACT_WORDS
         for word in range(ACT_WORDS):
             blocks[to_block - 1, target + word] = blocks[from_block - 1, source + word]
+        if blocks[to_block - 1, target + 2] == s.header[ERASING]:
+            blocks[to_block - 1, target + 2] = 0
         to_place += 1
         kept += 1
     before, after = _blocks_for(head, count, ACTS_PER_BLOCK), _blocks_for(head, kept, ACTS_PER_BLOCK)

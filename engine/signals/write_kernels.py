@@ -14,10 +14,15 @@ from engine.signals.arrays import (
     ACT_WORDS,
     ACTIVITY,
     ACTIVITY_MAX,
+    ACTS_PER_BLOCK,
     BLOCK_WORDS,
+    BLOCKS_HIGH,
     ENGAGEMENTS,
+    ERASED_TO,
+    ERASING,
     IMPLICIT,
     KIND_BITS,
+    KIND_MASK,
     LOOK_WORDS,
     LOOKS_FROM,
     NEGATIVES,
@@ -47,6 +52,10 @@ AHEAD_ROWS = 64
 
 ZERO = np.uint64(0)
 NOTHING, RENEWED = np.uint8(Change.NOTHING), np.uint8(Change.RENEWED)
+#: An erased person is looked for as an author in so many blocks at once, and in so many with every row after that: the
+#: work is bounded, and does not depend on where batches are cut.
+ERASED_BLOCKS_FIRST, ERASED_BLOCKS_PER_ROW = 1 << 16, 64
+KIND_IMPRESSION, KIND_SERVED, KIND_USER = int(Kind.IMPRESSION), int(Kind.SERVED), int(Kind.USER)
 KIND_DWELL, KIND_REPORT_USER, KIND_ERASE = int(Kind.DWELL), int(Kind.REPORT_USER), int(Kind.ERASE)
 
 
@@ -143,6 +152,37 @@ def _keep(s: Any, v: Any, batch: Any, row: Any, which: Any) -> None:
 
 
 @kernel
+def _forget_author(s: Any, blocks: Any) -> None:
+    """Go on to forget the erased person as an author in others' acts, in the next so many blocks; free ones, too.
+
+    A block's first entry tells which kind of list it is of. The acts stay, as acts towards nobody.
+    """
+    person, start = s.header[ERASING], s.header[ERASED_TO]
+    end = min(start + blocks, s.header[BLOCKS_HIGH])
+    for block in range(start, end):
+        first = s.blocks[block, ACT_WORDS - 1] & KIND_MASK
+        if first != KIND_IMPRESSION and first != KIND_SERVED:
+            for word in range(ACT_WORDS, 1 + ACTS_PER_BLOCK * ACT_WORDS, ACT_WORDS):
+                if s.blocks[block, word] == person:
+                    s.blocks[block, word] = 0
+    s.header[ERASED_TO] = end
+    if end == s.header[BLOCKS_HIGH]:
+        s.header[ERASING] = s.header[ERASED_TO] = 0
+
+
+@kernel
+def _erase(s: Any, user_id: Any) -> None:
+    """ERASE: forget a person's lists at once, and the person as an author of others' acts bit by bit."""
+    v = np.int64(find(s.ids, user_id))
+    if v >= 0:
+        forget(s, v)
+    if s.header[ERASING] != 0:
+        _forget_author(s, s.header[BLOCKS_HIGH])
+    s.header[ERASING] = np.int64(user_id)
+    _forget_author(s, np.int64(ERASED_BLOCKS_FIRST))
+
+
+@kernel
 def apply(s: Any, batch: Any, dwell_s_min: Any) -> None:
     """Apply a resolved batch's engagement, REPORT_USER and SERVED rows in order; other kinds are skipped. An act on a
     retweet is kept as one on its original.
@@ -153,10 +193,12 @@ def apply(s: Any, batch: Any, dwell_s_min: Any) -> None:
     for row in range(batch.kind.shape[0]):
         code = np.int64(batch.kind[row])
         rule = np.int64(RULES[code])
-        if code == KIND_ERASE:
-            v = np.int64(find(s.ids, batch.user_id[row]))
-            if v >= 0:
-                forget(s, v)
+        if s.header[ERASING] != 0:
+            # What is done to the person after coming back must stay.
+            back = code == KIND_USER and np.int64(batch.user_id[row]) == s.header[ERASING]
+            _forget_author(s, s.header[BLOCKS_HIGH] if back else np.int64(ERASED_BLOCKS_PER_ROW))
+        if code == KIND_ERASE and batch.user_id[row] != ZERO:
+            _erase(s, batch.user_id[row])
         if rule == 0:
             continue
         if row >= ahead:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from engine.batch import UNDOES, Change, Kind
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
-from engine.tweet_store.acts import NEVER, ZERO, enter, erase, newest_ms
+from engine.tweet_store.acts import NEVER, ZERO, enter, newest_ms
 from engine.tweet_store.arrays import (
     COUNTERS,
     CREATED,
@@ -59,7 +59,7 @@ def _make_rules() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool
 
 
 COUNTER_OF, ACT_OF, HOLDS_OF = _make_rules()
-KIND_DWELL, KIND_IMPRESSION, KIND_ERASE = int(Kind.DWELL), int(Kind.IMPRESSION), int(Kind.ERASE)
+KIND_DWELL, KIND_IMPRESSION = int(Kind.DWELL), int(Kind.IMPRESSION)
 NOTHING, BEGINS = np.uint8(Change.NOTHING), np.uint8(Change.BEGINS)
 
 
@@ -79,11 +79,8 @@ def _enter(s: Any, batch: Any, row: Any, subject: Any) -> Any:
 
 @inlined
 def relate(s: Any, batch: Any, row: Any) -> Any:
-    """A follow, block, mute or report of a person, or its undo; an erased person's acts are forgotten."""
-    if batch.kind[row] == KIND_ERASE:
-        erase(s.acts, batch.user_id[row])
-        erase(s.looks, batch.user_id[row])
-    elif ACT_OF[batch.kind[row]] != 0 and batch.user_id[row] != ZERO and batch.subject_id[row] != ZERO:
+    """A follow, block, mute or report of a person, or its undo."""
+    if ACT_OF[batch.kind[row]] != 0 and batch.user_id[row] != ZERO and batch.subject_id[row] != ZERO:
         _enter(s, batch, row, batch.subject_id[row])
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import Change
+from engine.batch import Change, Kind
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
@@ -35,6 +35,9 @@ POSITION, SIZE, PEOPLE, CLOCK_MS, ENTERED, STALE, REPEATED, FORGOTTEN, OVER_SHAR
 HEADER_SIZE = 16
 #: Indices of ``Acts.limits``: a person's most entries; the age from which these give way; hash bits below the home.
 PERSON, SPAN_MS, SHIFT = range(3)
+
+#: Kinds of acts from here on are done to people, the others to tweets.
+RELATIONS = np.int64(Kind.FOLLOW)
 
 NEVER = np.int64(-1)
 NOTHING, BEGINS, RENEWED, ENDS, UNCOUNTED = (np.uint8(change) for change in Change)
@@ -203,6 +206,16 @@ def erase(a: Any, owner: Any) -> Any:
     if a.people[2 * person] == owner:
         for _ in range(np.int64(a.people[2 * person + 1] & LOW_32)):
             _forget_oldest(a, person)
+
+
+@kernel
+def forget_subject(a: Any, person_id: Any) -> Any:
+    """Forget to whom others did what they did to a person: their entries stay, with subject 0. O(entries)."""
+    for place in range(a.places.shape[0]):
+        if np.uint64(a.places[place, SUBJECT]) == person_id and a.places[place, STAMP] & KIND_MASK >= RELATIONS:
+            _drop_slot(a, place)
+            a.places[place, SUBJECT] = 0
+            index(a, np.int64(place))
 
 
 @kernel

@@ -181,6 +181,7 @@ class TweetStore(Room):
             config.labels_max,
         )
         super().__init__(self._tweets, self._tweets.header)
+        self._erased = np.empty(0, np.int64), np.empty(0, np.uint64), np.zeros(1, np.int64)
 
     def apply(self, batch: EventBatch) -> Effects | None:
         """Apply tweet and engagement rows in order, and resolve every row that names a tweet (docs/tweet_store.md).
@@ -191,10 +192,19 @@ class TweetStore(Room):
         REFUSED.
         """
         refused = np.empty(batch.size, np.bool_)
-        if not write_kernels.apply(self._tweets, batch, refused):
+        # Each tweet is erased once, and a batch has at most so many new ones.
+        most = len(self._tweets.author_id) + batch.size if (batch.kind == Kind.ERASE).any() else 0
+        self._erased = np.empty(most, np.int64), np.empty(most, np.uint64), np.zeros(1, np.int64)
+        if not write_kernels.apply(self._tweets, batch, refused, self._erased):
             return None
         rows = np.flatnonzero(refused).tolist()
         return make_effects([Effect(EffectKind.REFUSED, row, text=_REFUSAL) for row in rows])
+
+    def take_erased(self) -> tuple[NDArray[np.int64], Ids]:
+        """The tweets of people whom the batch applied last erased: their ERASE rows (int64, k, ascending), and ids."""
+        rows, tweet_ids, count = self._erased
+        self._erased = rows[:0], tweet_ids[:0], np.zeros(1, np.int64)
+        return rows[: count[0]].copy(), tweet_ids[: count[0]].copy()
 
     def lookup(self, tweet_ids: Ids) -> Slots:
         """Slots (int32, k) of tweet ids (uint64, k), -1 where unknown."""

@@ -9,7 +9,7 @@ from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.tweet_store.act_kernels import ACT_OF, KIND_IMPRESSION, NOTHING, engage, leave_out_own, relate
-from engine.tweet_store.acts import NEVER, prefetch_leaving, prefetch_place, prefetch_slots
+from engine.tweet_store.acts import NEVER, forget_subject, prefetch_leaving, prefetch_place, prefetch_slots
 from engine.tweet_store.acts import erase as erase_acts
 from engine.tweet_store.arrays import (
     AFTER_DELETE,
@@ -162,11 +162,17 @@ def _delete(s: Any, tweet_id: Any, author_id: Any) -> Any:
 
 
 @kernel
-def _erase(s: Any, user_id: Any) -> Any:
+def _erase(s: Any, user_id: Any, row: Any, erased: Any) -> Any:
     """ERASE: a person's tweets are deleted and name no author any more; what the person did is forgotten (counters
-    keep it as numbers). O(tweets_max)."""
-    for slot in range(s.header[SIZE]):
+    keep it as numbers), and what others did to the person. O(tweets_max + stubs_max + acts_max).
+
+    ``erased``: see ``apply``.
+    """
+    rows, tweet_ids, count = erased
+    for slot in range(s.author_id.shape[0]):
         if s.author_id[slot] == user_id:
+            rows[count[0]], tweet_ids[count[0]] = row, s.ids.keys[slot]
+            count[0] += 1
             unlink(s, slot)
             forget_text(s, slot)
             if s.row[slot, STATE] & CREATED != 0:
@@ -174,6 +180,7 @@ def _erase(s: Any, user_id: Any) -> Any:
             s.author_id[slot] = ZERO
     erase_acts(s.acts, user_id)
     erase_acts(s.looks, user_id)
+    forget_subject(s.acts, user_id)
 
 
 @inlined
@@ -298,11 +305,12 @@ def _prefetch_acts(s: Any, batch: Any, start: Any, end: Any) -> Any:
 
 
 @kernel
-def apply(s: Any, batch: Any, refused: Any) -> Any:
+def apply(s: Any, batch: Any, refused: Any, erased: Any) -> Any:
     """Apply a batch's rows in order, and resolve each row right after it was applied; returns how many were refused.
 
     Writes every array of ``s``, the batch's resolved columns, ``author_id`` where the store knows the author, ``kind``
-    of the rows that no other room may use, and ``refused`` (bool, n).
+    of the rows that no other room may use, and ``refused`` (bool, n). ``erased``: rows int64 (m,), tweets uint64 (m,)
+    and count int64 (1,): the tweets of erased people are added, each with its ERASE row; m as large as that may be.
     """
     rows, strangers = batch.kind.shape[0], 0
     for row in range(rows):
@@ -315,7 +323,7 @@ def apply(s: Any, batch: Any, refused: Any) -> Any:
         batch.change[row], batch.replaced_ms[row] = NOTHING, NEVER
         refused[row] = False
         if code == ERASE and batch.user_id[row] != ZERO:
-            _erase(s, batch.user_id[row])
+            _erase(s, batch.user_id[row], np.int64(row), erased)
         if not _names_a_tweet(code) or tweet_id == ZERO:
             batch.created_ms[row] = 0
             batch.original_id[row] = batch.original_author_id[row] = ZERO

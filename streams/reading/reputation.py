@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 
 from engine.models.specs import REPUTATION
+from engine.profiles.bits import Standing
 from engine.reputation.model import decode
 from engine.reputation.score import GOODWILL
 from engine.state import EngineState
@@ -31,13 +32,15 @@ class AccountReputation(msgspec.Struct, frozen=True):
 def reputation_of(state: EngineState, user_id: int) -> AccountReputation:
     """Look an account up in the model in force. The caller holds the read side of the state lock."""
     payload = state.models.payload(REPUTATION.name)
+    # A version that was made before a person was erased may still have the person.
+    erased = state.profiles.standings(np.array([user_id], np.uint64))[0] & Standing.ERASED != 0
     missing = AccountReputation(user_id, GOODWILL, 0.0, True, 0, 0, 0, state.version)
     if not payload.size:
         return missing
     model = decode(payload)
     computed_for_ms = int(state.models.versions()[REPUTATION.name])
     missing = msgspec.structs.replace(missing, accounts=model.ids.size, computed_for_ms=computed_for_ms)
-    position = model.position(user_id)
+    position = -1 if erased else model.position(user_id)
     if position < 0:
         return missing
     score = int(model.reputation(np.array([user_id], np.uint64))[0])

@@ -94,6 +94,12 @@ class Model:
 
     def apply(self, kind, user, subject, author, time_ms, value, change=Change.BEGINS):
         name = next((name for name, kinds in LISTS.items() if kind in kinds), None)
+        if kind == Kind.ERASE and user:
+            self.counters["entries_evicted"] += sum(map(len, self.viewers.pop(user, {}).values()))
+            self.activity.pop(user, None)
+            for lists in self.viewers.values():
+                for of_acts in ACTS:
+                    lists[of_acts] = [(*act[:3], 0 if act[3] == user else act[3]) for act in lists[of_acts]]
         if name is None and kind not in UNDOES:
             return
         if user == 0 or subject == 0:
