@@ -9,10 +9,11 @@ from streams.events.open_topics import running_log
 
 #: What is removed when, for people.
 FAR = (
-    "at once, as the record is applied: tweets (deleted), follows, blocks, mutes, muted words, what the person did and"
-    " saw, aggregates; the profile becomes a mark that keeps out what comes late",
-    "with their windows: edges of the interaction graphs, entries of others' lists that name the person as author; with"
-    " its next version: the model of reputations",
+    "at once, as the record is applied: tweets (deleted) and their edges, follows, blocks, mutes, muted words, what the"
+    " person did and saw, what others did to the person, aggregates, ids of events; the profile becomes a mark that"
+    " hides the name and the reputation, and keeps out what comes late",
+    "with the rows after it, where there are very many: the person as the author of what others did; with its next"
+    " version: the bytes of the model of reputations",
     "with retention: the log's records, journals, and snapshots made before this",
 )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from engine.profiles.arrays import ERASED_BITS
 from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia, Standing
 
 
@@ -13,6 +14,8 @@ class PlainProfile:
 
     @property
     def is_safety(self) -> bool:
+        if self.bits == ERASED_BITS:
+            return True
         state = self.bits >> ProfileBit.STATE_SHIFT & 3
         media = self.bits >> ProfileBit.SENSITIVE_MEDIA_SHIFT & 3
         asked = self.bits & (ProfileBit.PROTECTED | ProfileBit.NOT_RECOMMENDED)
@@ -40,13 +43,18 @@ class PlainProfiles:
         self.by_person.pop(user_id, None)
         self.by_person[user_id] = profile
 
-    def erase(self, user_id: int) -> None:
-        self.by_person.pop(user_id, None)
+    def erase(self, user_id: int, time_ms: int) -> None:
+        """A mark takes the profile's place, of the latest time known."""
+        known = self.by_person.get(user_id)
+        as_of_ms = time_ms if known is None else max(time_ms, known.as_of_ms)
+        self.update(user_id, PlainProfile(ERASED_BITS, 0, as_of_ms))
 
     def standing(self, user_id: int) -> int:
         profile = self.by_person.get(user_id)
         if profile is None:
             return Standing.UNKNOWN if self.lost else 0
+        if profile.bits == ERASED_BITS:
+            return Standing.ERASED
         state = profile.bits >> ProfileBit.STATE_SHIFT & 3
         return (
             (state == ProfileState.SUSPENDED) * Standing.SUSPENDED

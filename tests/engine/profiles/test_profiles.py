@@ -42,8 +42,8 @@ def test_profiles_are_those_of_a_dictionary(rows, users_max, cut):
     for kind, user, bits, time_ms in rows:
         if kind == Kind.USER and user:
             model.update(user, PlainProfile(bits, bits * 7 + 1, time_ms))
-        elif kind == Kind.ERASE:
-            model.erase(user)
+        elif kind == Kind.ERASE and user:
+            model.erase(user, time_ms)
     assert room.standings(PEOPLE).tolist() == [0, *(model.standing(person) for person in range(1, 13))]
     known = room.known(PEOPLE)
     held = {person: (profile.bits, profile.created_ms) for person, profile in model.by_person.items()}
