@@ -12,6 +12,7 @@ class Ledger:
         #: Arrivals that have not been overwritten: the ring's places, None where the entry has gone before.
         self.ring: list[tuple[int, int, int] | None] = []
         self.clock_ms = 0
+        self.erased = 0
 
     def enter(self, person: int, subject: int, kind: int, time_ms: int) -> tuple[Change, int]:
         """An act or undo; what it changes, and the time of the act that is renewed or ended (-1 for none)."""
@@ -49,7 +50,13 @@ class Ledger:
         return True
 
     def erase(self, person: int) -> None:
-        """Forget everything that a person did."""
+        """Forget everything that a person did, and to whom others did what they did to the person (such acts keep
+        their places, but are never found again)."""
         for key in [key for key in self.held if key[0] == person]:
             del self.held[key]
             self.ring[self.ring.index(key)] = None
+        for key in [key for key in self.held if key[1] == person and key[2] >= Kind.FOLLOW]:
+            self.erased += 1
+            nobody = key[0], -self.erased, key[2]
+            self.held[nobody] = self.held.pop(key)
+            self.ring[self.ring.index(key)] = nobody
