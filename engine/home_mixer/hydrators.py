@@ -77,8 +77,8 @@ class ViewerGraph:
     def hydrate(self, query: Query) -> None:
         """See ``QueryHydrator``."""
         viewer = query.request.viewer_id
-        query.followees = self.social_graph.followees(viewer, self.followees_max)
-        query.nameable = query.followees[self.visibility.may_name(viewer, query.followees)]
+        query.followees, relation = self.social_graph.followees_with_relation(viewer, self.followees_max)
+        query.nameable = query.followees[self.visibility.may_name(viewer, query.followees, relation)]
         query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
 
 
@@ -150,18 +150,13 @@ class ViewerFlags(Safety):
         request, columns, n = query.request, candidates.columns, len(candidates)
         carriers, originals = candidates.tweet_id, columns["original_id"]
         retweets = np.flatnonzero(carriers != originals)
-        carried, late = originals[retweets], self._acted_on_late(request.viewer_id)
-        asked = np.concatenate([carriers, carried, late])
+        # The viewer may have acted on a tweet before it was known that it stands for another.
+        late, stood_for = self.tweet_store.carriers(self.signals.acted_on(request.viewer_id))
+        asked = np.concatenate([carriers, originals[retweets], late])
         authors = np.concatenate([columns["author_id"], columns["original_author_id"][retweets], np.zeros_like(late)])
         flags = self.signals.flags(request.viewer_id, asked, authors, request.time_ms, self.ages)
         found = flags[:n]
         found[retweets] |= flags[n : n + len(retweets)]
-        for stands_for, more in zip(self.tweet_store.originals(late), flags[n + len(retweets) :], strict=True):
-            found[originals == stands_for] |= more
+        for original, more in zip(stood_for, flags[n + len(retweets) :], strict=True):
+            found[originals == original] |= more
         return {"viewer_flags": found}
-
-    def _acted_on_late(self, viewer_id: int) -> NDArray[np.uint64]:
-        """Tweets on which the viewer acted before it was known that they stand for another."""
-        acted = self.signals.acted_on(viewer_id)
-        late: NDArray[np.uint64] = acted[self.tweet_store.originals(acted) != acted]
-        return late

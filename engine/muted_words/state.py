@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from engine.batch import EventBatch, Kind, make_batch
 from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.kernels.growth import grow_id_map
-from engine.kernels.id_map import id_map_bytes
+from engine.kernels.id_map import SIZE, id_map_bytes
 from engine.muted_words import arrays, read_kernels, write_kernels
 from engine.muted_words.check import check
 from engine.muted_words.folding import Folder, make_folder
@@ -103,6 +103,8 @@ class MutedWords(Room):
 
     def knows(self, user_id: int) -> Knowledge:
         """Whether a person has muted words, and whether all of them are known."""
+        if not self._words.ids.header[SIZE] and not self._words.header[arrays.UNKEPT_ALL]:
+            return Knowledge.NONE_MUTED  # nobody has, so the kernel need not be called
         return Knowledge(int(read_kernels.may_have(self._words, np.uint64(user_id))))
 
     def of(self, user_id: int, muted: Muted) -> int:

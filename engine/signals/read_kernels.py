@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from engine.batch import Kind
+from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.rng import mix64
 from engine.signals.arrays import (
@@ -125,6 +126,25 @@ def flags(s: Any, v: Any, tweet_ids: Any, author_ids: Any, since_ms: Any, table:
         _mark_authors(s, v, since_ms[2], author_ids, table, author_marks)
         for row in range(author_ids.shape[0]):
             marks[row] |= author_marks[first[row]]
+
+
+@kernel
+def acted_on(s: Any, user_id: Any, out: Any) -> Any:
+    """Write the tweets of a viewer's engagements, then of the negatives, each in the order of the log, into ``out``
+    (uint64, the most entries of both lists); returns how many."""
+    v = np.int64(find(s.ids, user_id))
+    if v < 0:
+        return 0
+    count = 0
+    for which in (ENGAGEMENTS, NEGATIVES):
+        held, _, place = span(s, v, which)
+        block = first_block(s, v, which)
+        for _ in range(held):
+            block, place = settle(s, block, place, ACTS_PER_BLOCK)
+            out[count] = np.uint64(s.blocks[block - 1, 1 + place * ACT_WORDS])
+            place += 1
+            count += 1
+    return count
 
 
 @kernel

@@ -155,9 +155,9 @@ class Signals(Room):
 
     def acted_on(self, user_id: int) -> Ids:
         """The tweets (uint64) of the viewer's engagements and negatives, in the order of the log."""
-        v = lookup(self._store.ids, user_id)
-        lists = [self._entries(v, which).tweet_ids for which in (arrays.ENGAGEMENTS, arrays.NEGATIVES)]
-        return np.concatenate(lists)
+        most = self._store.entries_max
+        out = np.empty(int(most[arrays.ENGAGEMENTS] + most[arrays.NEGATIVES]), np.uint64)
+        return out[: int(read_kernels.acted_on(self._store, np.uint64(user_id), out))]
 
     def flags(
         self, user_id: int, tweet_ids: Ids, author_ids: Ids, time_ms: int, ages: SignalAges
@@ -255,3 +255,4 @@ def warm() -> None:
     signals.apply(make_batch(kind=kinds, user_id=[1, 2, 2, 1, 1], subject_id=ones, author_id=ones))
     signals.flags(1, ones, ones, 0, SignalAges())
     signals.recent_engagements(1, 1)
+    signals.acted_on(1)

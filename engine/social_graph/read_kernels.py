@@ -7,6 +7,7 @@ import numpy as np
 from engine.batch import Kind
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
+from engine.kernels.prefetch import prefetch
 from engine.social_graph.acts import unkept_flags
 from engine.social_graph.arrays import (
     ALL_USERS,
@@ -28,6 +29,7 @@ from engine.social_graph.arrays import (
     RESTRICTIONS_MAX,
     START,
     UNKEPT_ALL,
+    USER_COLUMNS,
     ZERO,
     edge_flags,
     prefetch_edge,
@@ -109,6 +111,42 @@ def _relation(g: Any, viewer_id: Any, other_ids: Any, indices: Any, out: Any) ->
             prefetch_edge(g, other, viewer)
     for i in range(other_ids.shape[0]):
         out[i] = _bits(g, viewer, np.int64(indices[i]))
+
+
+@kernel
+def followees(g: Any, user_id: Any, indices: Any, out: Any, relation: Any) -> Any:
+    """Write whom a user follows, newest first, into ``out`` (uint64, k), and into ``relation`` (uint8, k) the relation
+    bits without FOLLOWED_BY; returns how many. ``indices`` is int32 (k) scratch.
+
+    Edges are only looked up of those who block or mute anybody: of all others, following is all that there is.
+    """
+    user = np.int64(find(g.ids, user_id))
+    if user < 0:
+        return 0
+    record = g.users[user]
+    start, count = np.int64(record[FOLLOWEES_AT + START]), 0
+    for i in range(np.int64(record[FOLLOWEES_AT + ENTRIES]) - 1, -1, -1):
+        if count == out.shape[0]:
+            break
+        entry = np.int64(g.arena[start + i])
+        if entry >= 0:
+            indices[count] = entry
+            prefetch(g.ids.keys, entry)
+            prefetch(g.users, entry * USER_COLUMNS + BLOCKING)
+            count += 1
+    restricts = record[BLOCKING] + record[MUTING] > 0
+    for i in range(count):
+        other = np.int64(indices[i])
+        out[i] = g.ids.keys[other]
+        relation[i] = FOLLOW
+        if restricts:
+            flags = edge_flags(g, user, other)
+            relation[i] |= np.uint8((flags & BLOCK) << 1 | (flags & MUTE) << 2)
+        if g.users[other, BLOCKING] + g.users[other, MUTING] > 0:
+            flags = edge_flags(g, other, user)
+            relation[i] |= np.uint8((flags & BLOCK) << 2 | (flags & MUTE) << 3)
+    _close(g, user_id, out[:count], relation)
+    return count
 
 
 @kernel

@@ -204,6 +204,13 @@ class SocialGraph(Room):
         """Whom the user follows: uint64, newest follow first (in the order of the log), at most ``limit``."""
         return self._newest(user_id, arrays.FOLLOWEES_AT, limit)
 
+    def followees_with_relation(self, user_id: int, limit: int) -> tuple[Ids, NDArray[np.uint8]]:
+        """``followees``, and their ``relation`` to the user (uint8) except for ``FOLLOWED_BY``, which is left out."""
+        ids, relation = np.empty(max(0, limit), np.uint64), np.empty(max(0, limit), np.uint8)
+        indices = np.empty(len(ids), np.int32)
+        count = int(read_kernels.followees(self._graph, np.uint64(user_id), indices, ids, relation))
+        return ids[:count], relation[:count]
+
     def followers(self, user_id: int, limit: int) -> Ids:
         """Who follows the user: uint64, newest follow first (in the order of the log), at most ``limit``."""
         return self._newest(user_id, arrays.FOLLOWERS_AT, limit)
@@ -271,6 +278,7 @@ def warm() -> None:
     graph = SocialGraph(SocialGraphConfig(users_max=4, edges_max=8, list_entries_max=16))
     graph.apply(make_batch(kind=[Kind.FOLLOW, Kind.FOLLOW], user_id=[1, 2], subject_id=[2, 1]))
     graph.followees(1, 1)
+    graph.followees_with_relation(1, 1)
     ids = np.array([1, 2], np.uint64)
     graph.relation(1, ids)
     graph.relations(1, ids, ids)

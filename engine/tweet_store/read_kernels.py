@@ -137,6 +137,28 @@ def originals(s: Any, tweet_ids: Any, out: Any) -> None:
 
 
 @kernel
+def carriers(s: Any, tweet_ids: Any, slots: Any, carrier_ids: Any, original_ids: Any) -> Any:
+    """List those of the given tweets (uint64, n) that stand for another, and for which, in the two arrays (uint64, n);
+    returns how many. ``slots``: int32 (n) scratch."""
+    for i in range(tweet_ids.shape[0]):
+        prefetch_id(s, tweet_ids[i])
+    for i in range(tweet_ids.shape[0]):
+        slots[i] = find(s.ids, tweet_ids[i])
+        if slots[i] >= 0:
+            prefetch(s.row, np.int64(slots[i]) * ROW + FLAGS)
+    count = 0
+    for i in range(tweet_ids.shape[0]):
+        slot = np.int64(slots[i])
+        if slot >= 0 and is_retweet(s, slot):
+            _, original_id = original_of(s, slot, tweet_ids[i])
+            if original_id != ZERO and original_id != tweet_ids[i]:
+                carrier_ids[count] = tweet_ids[i]
+                original_ids[count] = original_id
+                count += 1
+    return count
+
+
+@kernel
 def show(s: Any, slots: Any, flags: Any, totals: Any) -> None:
     """Write ``flags`` (uint16, n) and ``totals`` (int32, (n, 8)) of slots; slot -1 gives zeros."""
     for i in range(slots.shape[0]):
@@ -269,6 +291,7 @@ def warm_on(s: Any) -> None:
     lookup(s, np.ones(1, np.uint64), one)
     gather(s, one, make_columns(1))
     originals(s, np.ones(1, np.uint64), np.empty(1, np.uint64))
+    carriers(s, np.ones(1, np.uint64), one.copy(), np.empty(1, np.uint64), np.empty(1, np.uint64))
     show(s, one, np.empty(1, np.uint16), np.empty((1, COUNTERS), np.int32))
     decayed(s, one, zero, np.empty((1, COUNTERS, HALF_LIVES)))
     popularity(s, one, zero, h, np.empty(1))

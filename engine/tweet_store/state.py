@@ -230,6 +230,14 @@ class TweetStore(Room):
         read_kernels.originals(self._tweets, np.ascontiguousarray(tweet_ids, np.uint64), out)
         return out
 
+    def carriers(self, tweet_ids: Ids) -> tuple[Ids, Ids]:
+        """Those of the tweets (uint64, n; C-contiguous) that stand for another, and the originals that they stand
+        for: uint64 (k) each."""
+        n = len(tweet_ids)
+        found = np.empty((2, n), np.uint64)
+        count = int(read_kernels.carriers(self._tweets, tweet_ids, np.empty(n, np.int32), found[0], found[1]))
+        return found[0, :count], found[1, :count]
+
     def show(self, slots: Slots) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
         """Flags (uint16, k, by ``TweetFlag``) and totals (int32, (k, 8), by ``Counter``) of slots (int32, k)."""
         out = (np.empty(len(slots), np.uint16), np.empty((len(slots), arrays.COUNTERS), np.int32))

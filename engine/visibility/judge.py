@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from engine.pipeline.scratch import Buffers
 from engine.rooms import Rooms
-from engine.social_graph.state import Relation
 from engine.tweet_store.acts import make_acts
 from engine.tweet_store.arrays import CREATED, DELETED, make_tweets
 from engine.visibility import kernels, labels, relate, standing, words
@@ -21,17 +20,14 @@ Ids = NDArray[np.uint64]
 Bits = NDArray[np.uint8]
 Marks = NDArray[np.uint16]
 
-BLOCK = Relation.BLOCKS | Relation.BLOCKED_BY
-MUTE = Relation.MUTES | Relation.MUTED_BY
-
 
 class Hidden(IntFlag):
     """Why a viewer may not see a tweet. A tweet without any bit may be seen."""
 
     UNHYDRATED = int(relate.BIT_UNHYDRATED)
     CONTEXT_MISSING = int(relate.BIT_CONTEXT_MISSING)
-    BLOCKED = 4
-    MUTED = 8
+    BLOCKED = int(kernels.BIT_BLOCKED)
+    MUTED = int(kernels.BIT_MUTED)
     AUTHOR_SUSPENDED = int(standing.BIT_SUSPENDED)
     AUTHOR_DEACTIVATED = int(standing.BIT_DEACTIVATED)
     AUTHOR_UNKNOWN = int(standing.BIT_UNKNOWN)
@@ -103,8 +99,7 @@ class BlocksAndMutes:
         hidden: Marks,
     ) -> None:
         """See ``PeopleCheck``."""
-        kernels.mark_any_bit(relation, int(BLOCK), row, hidden, np.uint16(Hidden.BLOCKED))
-        kernels.mark_any_bit(relation, int(MUTE), row, hidden, np.uint16(Hidden.MUTED))
+        kernels.mark_blocks_and_mutes(relation, row, hidden)
 
 
 class Visibility:
@@ -163,11 +158,15 @@ class Visibility:
         mentioned: NDArray[np.bool_] = hidden == 0
         return mentioned
 
-    def may_name(self, viewer_id: int, user_ids: Ids) -> NDArray[np.bool_]:
-        """Which people (uint64, n) may be named to the viewer, by the checks that judge authors."""
+    def may_name(self, viewer_id: int, user_ids: Ids, relation: Bits | None = None) -> NDArray[np.bool_]:
+        """Which people (uint64, n) may be named to the viewer, by the checks that judge authors.
+
+        ``relation``: uint8 (n), their ``Relation`` bits if the caller has them; no check asks for ``FOLLOWED_BY``.
+        """
         n = len(user_ids)
         hidden, row = np.zeros(n, np.uint16), np.arange(n, dtype=np.int32)
-        relation = self._social_graph.relation(viewer_id, user_ids)
+        if relation is None:
+            relation = self._social_graph.relation(viewer_id, user_ids)
         for people in self._people_checks:
             people.mark(viewer_id, user_ids, relation, row, user_ids, hidden)
         named: NDArray[np.bool_] = hidden == 0
@@ -183,5 +182,5 @@ def warm() -> None:
     relate.relate(tweets, np.ones(1, np.uint64), related, facts)
     words.warm()
     labels.warm()
-    kernels.mark_any_bit(bits, 1, row, facts.hidden, np.uint16(1))
+    kernels.mark_blocks_and_mutes(bits, row, facts.hidden)
     kernels.join_bits(bits, row, bits.copy())

@@ -5,15 +5,25 @@ from typing import Any
 import numpy as np
 
 from engine.kernels.jit import kernel
+from engine.social_graph.state import Relation
+
+#: Bits of ``Judged.hidden`` that are decided here; ``judge.Hidden`` names them.
+BIT_BLOCKED, BIT_MUTED = np.uint16(4), np.uint16(8)
+
+_BLOCK = np.int64(Relation.BLOCKS | Relation.BLOCKED_BY)
+_MUTE = np.int64(Relation.MUTES | Relation.MUTED_BY)
 
 
 @kernel
-def mark_any_bit(column: Any, bits: Any, row: Any, hidden: Any, bit: Any) -> None:
-    """Set ``bit`` (uint16) in ``hidden`` (uint16, n) at the row (int32, m) of every entry whose ``column`` (uint8, m)
-    has any of ``bits`` (int64)."""
-    for at in range(column.shape[0]):
-        if np.int64(column[at]) & bits != 0:
-            hidden[row[at]] |= bit
+def mark_blocks_and_mutes(relation: Any, row: Any, hidden: Any) -> None:
+    """Mark in ``hidden`` (uint16, n) the row (int32, m) of every entry whose ``relation`` (uint8, m) has a block or a
+    mute, in either direction."""
+    for at in range(relation.shape[0]):
+        bits = np.int64(relation[at])
+        if bits & _BLOCK != 0:
+            hidden[row[at]] |= BIT_BLOCKED
+        if bits & _MUTE != 0:
+            hidden[row[at]] |= BIT_MUTED
 
 
 @kernel

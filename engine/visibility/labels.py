@@ -71,7 +71,7 @@ class LabelsCheck:
 
     def mark(self, viewer_id: int, related: Related, relation: NDArray[np.uint8], hidden: NDArray[np.uint16]) -> None:
         """See ``TweetCheck``."""
-        if self._labels.header.any():
+        if np.count_nonzero(self._labels.header):
             _mark(self._labels, np.uint64(viewer_id), self._hides(viewer_id), related, relation, hidden)
 
     def _hides(self, viewer_id: int) -> bool:

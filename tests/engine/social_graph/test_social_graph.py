@@ -85,7 +85,16 @@ def room_bytes(room):
     return {name: array.tobytes() for name, array in room.arrays().items()}
 
 
+def assert_followees_have_their_relation(room, users):
+    for user in users:
+        for limit in (1, 1000):
+            ids, relation = room.followees_with_relation(user, limit)
+            assert ids.tolist() == room.followees(user, limit).tolist()
+            assert relation.tolist() == (room.relation(user, ids) & ~np.uint8(Relation.FOLLOWED_BY)).tolist()
+
+
 def assert_same(room, model, users):
+    assert_followees_have_their_relation(room, users)
     for user in users:
         followees = [other for source, other in model.follows if source == user][::-1]
         followers = [source for source, other in model.follows if other == user][::-1]
@@ -143,6 +152,7 @@ def test_full_tables_refuse_by_name_and_keep_the_rest(rows, cut, users_max, edge
     if not room.problem:
         assert_same(room, model, range(1, 10))
     assert {(u, o) for u in range(1, 10) for o in room.followees(u, 99).tolist()} == set(model.follows)
+    assert_followees_have_their_relation(room, range(1, 10))
     for viewer in range(1, 10):
         bits = room.relation(viewer, np.arange(1, 10, dtype=np.uint64))
         for other in range(1, 10):

@@ -70,6 +70,8 @@ def assert_same(store, model, time_ms):
     assert not any(np.any(column[slots < 0]) for column in columns)
     originals = [model.end_of(tweet) or tweet for tweet in range(14)]
     assert store.originals(ids).tolist() == originals
+    carriers = [(tweet, original) for tweet, original in enumerate(originals) if original != tweet]
+    assert list(zip(*(found.tolist() for found in store.carriers(ids)), strict=True)) == carriers
     flags, totals = store.show(slots)
     assert flags.tolist() == columns.flags.tolist()
     assert totals.tolist() == columns.totals.tolist()
