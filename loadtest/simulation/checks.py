@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from config.schema import Config
 from engine.batch import EventBatch
-from engine.social_graph.state import Refusal
 from engine.state import EngineState
+from loadtest.simulation.hostile import Bystanders
 from loadtest.simulation.lineage import Asking, CheckError, Lineage, check_observed, replay
 from loadtest.simulation.memory_log import Broker, Stored
 from loadtest.simulation.models_in_force import ModelsInForce
@@ -21,6 +21,8 @@ from streams.events.models import TOPIC as MODELS
 from streams.log.interface import Records, TopicPartition
 from streams.ordering.pieces import Piece
 
+#: The rooms refuse what is over a person's share; ``Bystanders`` see to it that this is nobody else's loss.
+RELATIONSHIPS = "relationships"
 #: Topic, partition and offset of a refused record, and its row if only one row was refused.
 Place = tuple[str, int, int, int | None]
 
@@ -48,10 +50,6 @@ class Reader:
             raise CheckError(f"{run} is not what the log has: {len(found)} records")
         offsets, append_ms, formats, keys, values = map(list, zip(*found, strict=True))
         return Records(*run.partition, offsets, append_ms, formats, keys, values)
-
-
-#: Why the social graph refuses what is asked of it; its own model is in tests/engine/social_graph.
-_SOCIAL_REASONS = frozenset(why.name.lower() for why in Refusal)
 
 
 class Horizon:
@@ -89,14 +87,18 @@ class Horizon:
 class Checks:
     """The checks of a run; ``run`` makes all of them."""
 
-    def __init__(self, configs: Sequence[Config], broker: Broker) -> None:
-        """``configs``: all configurations of the run, in order."""
+    def __init__(self, configs: Sequence[Config], broker: Broker, people: int = 0) -> None:
+        """``configs``: all configurations of the run, in order. ``people``: how many there are beside a hostile viewer;
+        0 if there is none."""
         self._configs, self._config, self._broker = configs, configs[0], broker
         self._reader = Reader(broker)
         self.models = ModelsInForce(self._config.rooms.models)
         self.events = 0
         self.duplicates = 0
         self.observed = 0
+        self.people = people
+        #: People whose view was compared with that of a world without the hostile viewer.
+        self.bystanders = 0
 
     def run(self, lineage: Lineage, lost: list[Lineage], acknowledged: Mapping[int, int]) -> str:
         """Check everything; returns the digest of the state that the whole lineage gives.
@@ -109,6 +111,7 @@ class Checks:
         letters: set[Place] = set()
         digest = ""
         asking = Asking(self._configs)
+        bystanders = Bystanders(self._config, self.people) if self.people and not lineage.marks else None
         for at in replay(lineage, self._reader.read, lineage.version):
             horizon.events_max = at.config.rooms.deduplication.events_max
             self.models.configure(at.config.rooms.models)
@@ -117,11 +120,16 @@ class Checks:
                 refused = self.models.take(at.decoded.batch, keep)
                 self.models.check(at.version, at.state)
                 letters |= {_place(dead) for dead in at.decoded.dead} | _places(at.piece, at.decoded, refused)
-                letters |= {_place(dead) for dead in at.dead if dead.reason in _SOCIAL_REASONS}
+                letters |= {_place(dead) for dead in at.dead if dead.topic == RELATIONSHIPS}
+                if bystanders is not None:
+                    bystanders.take(at.decoded.batch)
             self.observed += check_observed(lineage.observed, at, asking)
             if (at.version, at.marks) == (lineage.version, len(lineage.marks)):
                 at.state.check()
                 digest = at.state.digest()
+                if bystanders is not None:
+                    bystanders.compare(at.state)
+                    self.bystanders += self.people
         once = {place for line in lost for place in self._check_lost(line)}
         self._check_acknowledged(acknowledged, horizon, passed_over)
         self._check_dead_letters(letters, once, passed_over)

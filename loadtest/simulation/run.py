@@ -15,13 +15,14 @@ from loadtest.simulation.chance import Chance, Trace
 from loadtest.simulation.checks import Checks
 from loadtest.simulation.clock import VirtualLoop
 from loadtest.simulation.faults import Rates, Weather
+from loadtest.simulation.hostile import Hostile
 from loadtest.simulation.lineage import CheckError
 from loadtest.simulation.memory_disk import Platter
 from loadtest.simulation.memory_log import Broker
 from loadtest.simulation.operations import Operator
 from loadtest.simulation.people import Producer, Viewer
 from loadtest.simulation.process import Process
-from loadtest.simulation.settings import draw_config
+from loadtest.simulation.settings import draw_config, with_shares
 from loadtest.simulation.workload import EPOCH_MS, Workload, WorkloadConfig
 from streams.events.json_types import TOPICS
 from streams.log.interface import TopicPartition
@@ -29,6 +30,8 @@ from streams.log.interface import TopicPartition
 #: Virtual seconds that a run may take to come to rest once the weather is calm.
 REST_S_MAX = 1200.0
 PRODUCERS = 3
+#: Share of the seeds that have a hostile viewer.
+HOSTILE_SHARE = 0.3
 
 
 class Outcome(NamedTuple):
@@ -91,6 +94,9 @@ class World:
             WorkloadConfig(seconds, people=chance.integer(10, 24), history=chance.integer(0, 120), acts=80),
             chance.stream("workload"),
         )
+        hostile = Hostile(workload, chance.stream("hostile")) if chance.happens(HOSTILE_SHARE) else None
+        if hostile is not None:
+            config = with_shares(config)
         platter = Platter(chance.stream("platter"))
         process = Process(config, broker, weather, rates, chance.stream("life"), platter)
         acknowledged: Counter[int] = Counter()
@@ -99,6 +105,9 @@ class World:
         busy = [
             asyncio.create_task(work) for work in self._people(workload, process, weather, acknowledged, feeds, seconds)
         ]
+        if hostile is not None:
+            producer = Producer(broker, weather, rates, chance.stream("hostile producer"), acknowledged)
+            busy.append(asyncio.create_task(producer.work(hostile.floods(seconds))))
         operator = Operator(broker, platter, chance.stream("operator"))
         busy.append(asyncio.create_task(operator.work(seconds)))
         await _all(living, busy)
@@ -106,7 +115,7 @@ class World:
         chance.note("the weather calms")
         await self._rest(living, process, broker)
         witness = process.witness
-        checks = Checks(witness.configs, broker)
+        checks = Checks(witness.configs, broker, workload.config.people if hostile is not None else 0)
         self.state_digest = checks.run(witness.lineage, witness.lost, acknowledged)
         audited = await check_audits(
             config, broker, platter, witness.lineage, log_lost=broker.removed_any(), chance=chance.stream("audits")
@@ -116,6 +125,7 @@ class World:
             "changes": witness.changes,
             "versions": witness.lineage.version,
             "observed": checks.observed,
+            "bystanders": checks.bystanders,
             "feeds": len(feeds),
             "audited": audited["identical"],
             "audited_lost": audited["lost_version"],

@@ -140,7 +140,7 @@ class Workload:
 
     def _engagement(self, time_ms: int) -> Publication:
         kind = self._chance.choice(_ENGAGEMENTS)
-        tweet_id, author_id = self._some_tweet()
+        tweet_id, author_id = self.some_tweet()
         fields: dict[str, Any] = {"type": kind, "tweet_id": str(tweet_id), "author_id": str(author_id)}
         if kind in ("dwell", "impression"):
             fields["value"] = self._chance.integer(0, 30)
@@ -148,7 +148,7 @@ class Workload:
 
     def _packed_engagements(self, time_ms: int) -> Publication:
         size = self._chance.integer(1, 12)
-        tweets = [self._some_tweet() for _ in range(size)]
+        tweets = [self.some_tweet() for _ in range(size)]
         ids = [self._id() for _ in range(size)]
         kinds = [Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.CLICK, Kind.IMPRESSION, Kind.NOT_INTERESTED]
         rows = make_rows(
@@ -180,7 +180,7 @@ class Workload:
         author = self._person()
         tweet_id = snowflake_id(time_ms, self._chance.integer(0, 1 << 22))
         fields: dict[str, Any] = {"type": "create", "tweet_id": str(tweet_id), "text": "as the rain said", "lang": "en"}
-        other, _ = self._some_tweet()
+        other, _ = self.some_tweet()
         relation = self._chance.choice(["", "", "reply_to_id", "quoted_id", "retweeted_id"])
         if relation:
             fields[relation] = str(other)
@@ -192,7 +192,7 @@ class Workload:
         return self._json("tweets", "author_id", author, time_ms, fields)
 
     def _change_of_tweet(self, time_ms: int) -> Publication:
-        tweet_id, author = self._some_tweet()
+        tweet_id, author = self.some_tweet()
         kind = self._chance.choice(["edit", "delete", "label", "unlabel"])
         fields: dict[str, Any] = {"type": kind, "tweet_id": str(tweet_id)}
         if kind == "edit":
@@ -259,7 +259,7 @@ class Workload:
     def _person(self) -> int:
         return self._chance.integer(1, self.config.people)
 
-    def _some_tweet(self) -> tuple[int, int]:
+    def some_tweet(self) -> tuple[int, int]:
         """A tweet and its author; sometimes a tweet that does not exist."""
         if not self._tweets or self._chance.happens(0.03):
             return snowflake_id(EPOCH_MS, self._chance.integer(0, 1 << 22)), self._person()

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from itertools import count
 
 import msgspec
+import numpy as np
 import pytest
 
 from engine.feed import Feed
 from engine.models.state import Models
+from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
+from loadtest.simulation.hostile import HOSTILE
 from loadtest.simulation.memory_log import MemoryTail
 from loadtest.simulation.run import simulate
 from streams.durable.journal import Journal
@@ -170,6 +173,17 @@ def test_a_job_that_depends_on_more_than_the_state(monkeypatch):
 
     monkeypatch.setattr(ReputationJob, "compute", counting)
     caught("another model")
+
+
+def test_a_hostile_viewer_whose_mutes_are_somebody_elses(monkeypatch):
+    apply = SocialGraph.apply
+
+    def confused(self, batch):
+        whose = np.where(batch.user_id == HOSTILE, np.uint64(1), batch.user_id)
+        apply(self, batch._replace(user_id=whose))
+
+    monkeypatch.setattr(SocialGraph, "apply", confused)
+    caught("the hostile viewer has changed")
 
 
 @contextmanager

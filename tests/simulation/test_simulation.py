@@ -52,6 +52,7 @@ MARKS = (
     "a job begins",
     "log: info job done",
     "log: error a job has no result",
+    "a flood of",
 )
 
 
@@ -63,6 +64,7 @@ def test_the_seeds_meet_what_they_are_for():
     assert exercised["audited_lost"] > 0
     assert exercised["versions"] > 20 * SEEDS
     assert exercised["duplicates"] > SEEDS
+    assert exercised["bystanders"] > SEEDS / 2
     assert exercised["models"] > SEEDS / 2
     assert exercised["models_refused"] > SEEDS / 2
     for mark in MARKS:
