@@ -57,11 +57,15 @@ def make_graph(
     """Empty arrays.
 
     Follows stop at 7/8 of users and edges, so that they cannot crowd out blocks and mutes. What one person may have is
-    also bounded by a share of the room: a quarter of the people for follows, a 32nd of people and edges for blocks, the
-    same for mutes, a 64th of all undone acts (at least 64, 32, 32 and 32).
+    also bounded by a share of the room, however small the room is: follows by a quarter of people, edges and an eighth
+    of the list entries; blocks by a 32nd of people and edges, or by 32 where that is less than a 16th of the people and
+    a quarter of all blocks and mutes; mutes by the same; undone acts by a 64th of all, or by 32 where that is less than
+    a 16th of the people and a quarter of all undone acts. Everybody has at least 1, of undone acts at least 4.
     """
     table, rows, undone = table_size(edges_max), act_rows(edges_max), undone_max(edges_max)
-    share = max(32, min(users_max, edges_max) // 32)
+    follows = max(1, min(users_max, edges_max, entries_max // 8) // 4)
+    share = max(1, min(users_max, edges_max) // 32, min(32, users_max // 16, restrictions_max(edges_max) // 4))
+    undone_share = max(4, undone // 64, min(32, users_max // 16, undone // 4))
     return Graph(
         ids=make_id_map(users_max),
         users=np.zeros((users_max, USER_COLUMNS), np.int32),
@@ -92,10 +96,10 @@ def make_graph(
                 edges_max,
                 restrictions_max(edges_max),
                 undone,
-                min(follows_each, max(64, users_max // 4)),
+                min(follows_each, follows),
                 min(blocks_each, share),
                 min(mutes_each, share),
-                min(undone_each, max(32, undone // 64)),
+                min(undone_each, undone_share),
             ],
             np.int64,
         ),

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from config.schema import Config
 from engine.batch import EventBatch
+from engine.social_graph.state import Refusal
 from engine.state import EngineState
-from loadtest.simulation.hostile import Bystanders
+from loadtest.simulation.hostile import HOSTILE, Bystanders, is_hostile
 from loadtest.simulation.lineage import Asking, CheckError, Lineage, check_observed, replay
 from loadtest.simulation.memory_log import Broker, Stored
 from loadtest.simulation.models_in_force import ModelsInForce
@@ -21,8 +22,8 @@ from streams.events.models import TOPIC as MODELS
 from streams.log.interface import Records, TopicPartition
 from streams.ordering.pieces import Piece
 
-#: The rooms refuse what is over a person's share; ``Bystanders`` see to it that this is nobody else's loss.
-RELATIONSHIPS = "relationships"
+#: Why the social graph refuses what is asked of it; its own model is in tests/engine/social_graph.
+_SOCIAL_REASONS = frozenset(why.name.lower() for why in Refusal)
 #: Topic, partition and offset of a refused record, and its row if only one row was refused.
 Place = tuple[str, int, int, int | None]
 
@@ -111,7 +112,8 @@ class Checks:
         letters: set[Place] = set()
         digest = ""
         asking = Asking(self._configs)
-        bystanders = Bystanders(self._config, self.people) if self.people and not lineage.marks else None
+        bystanders = Bystanders(self._config, self.people)
+        others = replay(lineage, self._reader.read, lineage.version, without=HOSTILE) if self.people else None
         for at in replay(lineage, self._reader.read, lineage.version):
             horizon.events_max = at.config.rooms.deduplication.events_max
             self.models.configure(at.config.rooms.models)
@@ -120,15 +122,16 @@ class Checks:
                 refused = self.models.take(at.decoded.batch, keep)
                 self.models.check(at.version, at.state)
                 letters |= {_place(dead) for dead in at.decoded.dead} | _places(at.piece, at.decoded, refused)
-                letters |= {_place(dead) for dead in at.dead if dead.topic == RELATIONSHIPS}
-                if bystanders is not None:
-                    bystanders.take(at.decoded.batch)
+                letters |= {_place(dead) for dead in at.dead if dead.reason in _SOCIAL_REASONS or is_hostile(dead)}
+            other = next(others) if others is not None else None
+            if other is not None:
+                bystanders.refused(at.dead, other.dead)
             self.observed += check_observed(lineage.observed, at, asking)
             if (at.version, at.marks) == (lineage.version, len(lineage.marks)):
                 at.state.check()
                 digest = at.state.digest()
-                if bystanders is not None:
-                    bystanders.compare(at.state)
+                if other is not None:
+                    bystanders.compare(at.state, other.state)
                     self.bystanders += self.people
         once = {place for line in lost for place in self._check_lost(line)}
         self._check_acknowledged(acknowledged, horizon, passed_over)

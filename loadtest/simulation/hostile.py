@@ -5,7 +5,7 @@ have the same follows, blocks and mutes and the same Following feed as there, an
 the other world hides from them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ import numpy as np
 import orjson
 
 from config.schema import Config
-from engine.batch import EVENT_COLUMNS, EventBatch
 from engine.feed import Explain, Feed, Product, Request
 from engine.home_mixer.products import build_products
 from engine.pipeline.execute import Unwatched, execute
@@ -23,10 +22,12 @@ from engine.visibility.judge import Visibility
 from loadtest.simulation.chance import Chance
 from loadtest.simulation.lineage import CheckError
 from loadtest.simulation.workload import EPOCH_MS, Publication, Workload
+from streams.events.dead_letters import DeadLetter
 from streams.log.interface import NewRecord
 
 #: The viewer's id. Nobody follows it.
 HOSTILE: Final = 1 << 62
+HOSTILE_KEY: Final = str(HOSTILE).encode()
 _MADE_UP: Final = 1 << 61
 _FIRST_ID: Final = 3 << 62
 #: What a flood consists of; a flood has one kind, or all of them.
@@ -56,9 +57,8 @@ class Hostile:
             self._chance.note(f"a flood of {size} events: {', '.join(kinds)}")
             now_ms = EPOCH_MS + int(time_s * 1000)
             events = [self._event(self._chance.choice(kinds), now_ms) for _ in range(size)]
-            key = str(HOSTILE).encode()
             ids = [int(event["id"]) for event in events]
-            yield time_s, Publication(topic, [NewRecord(orjson.dumps(e), key=key) for e in events], ids, 0)
+            yield time_s, Publication(topic, [NewRecord(orjson.dumps(e), key=HOSTILE_KEY) for e in events], ids, 0)
 
     def _event(self, kind: str, time_ms: int) -> dict[str, Any]:
         self._made += 1
@@ -79,41 +79,53 @@ class Hostile:
 
 
 class Bystanders:
-    """The world without the hostile viewer, piece by piece."""
+    """Compares what everybody else has and sees in a world with the hostile viewer and in one without."""
 
     def __init__(self, config: Config, people: int) -> None:
         self._config = config
         self._people = np.arange(1, people + 1, dtype=np.uint64)
-        self._state = EngineState(config.rooms)
         self._scratch = Scratch()
 
-    def take(self, batch: EventBatch) -> None:
-        """Apply a piece without the hostile viewer's rows."""
-        others = batch.user_id != np.uint64(HOSTILE)
-        self._state.apply(batch._replace(**{name: getattr(batch, name)[others] for name in EVENT_COLUMNS}))
+    def refused(self, whole: Sequence[DeadLetter], without: Sequence[DeadLetter]) -> None:
+        """Compare what was refused of a piece.
 
-    def compare(self, state: EngineState) -> None:
-        """Compare with the state of the whole world.
+        Raises:
+            CheckError: something of somebody else is refused in one world only.
+        """
+        theirs = [letter for letter in whole if not is_hostile(letter)]
+        if theirs != [letter for letter in without if not is_hostile(letter)]:
+            reasons = {letter.reason for letter in theirs}
+            raise CheckError(f"the hostile viewer has changed what is refused of others: {sorted(reasons)}")
+
+    def compare(self, state: EngineState, without: EngineState) -> None:
+        """Compare the states of the two worlds.
 
         Raises:
             CheckError: the hostile viewer has changed something for somebody else.
         """
-        time_ms = max(self._state.clock_ms, EPOCH_MS)
+        time_ms = max(without.clock_ms, EPOCH_MS)
         for person in self._people.tolist():
-            if self._bonds(state, person) != self._bonds(self._state, person):
-                raise CheckError(f"the hostile viewer has changed whom {person} follows, blocks or mutes")
-            whole, without = (self._ask(s, person, Product.FOLLOWING, time_ms) for s in (state, self._state))
-            if _shown(whole) != _shown(without):
+            if self._bonds(state, person) != self._bonds(without, person):
+                raise CheckError(f"the hostile viewer has changed whom or what {person} follows, blocks or mutes")
+            one, other = (self._ask(world, person, Product.FOLLOWING, time_ms) for world in (state, without))
+            if _shown(one) != _shown(other):
                 raise CheckError(f"the hostile viewer has changed what {person} sees of followees")
             for_you = self._ask(state, person, Product.FOR_YOU, time_ms)
             shown = np.array([entry.tweet_id for entry in for_you.entries], np.uint64)
-            hidden = shown[~Visibility(self._state).may_see(person, shown)]
+            hidden = shown[~Visibility(without).may_see(person, shown)]
             if len(hidden):
                 raise CheckError(f"the hostile viewer shows {person} the tweets {hidden.tolist()}")
 
-    def _bonds(self, state: EngineState, person: int) -> tuple[list[int], list[int]]:
-        graph = state.social_graph
-        return graph.followees(person, 1000).tolist(), graph.relation(person, self._people).tolist()
+    def _bonds(self, state: EngineState, person: int) -> object:
+        graph, words = state.social_graph, state.muted_words
+        muted = words.make_muted()
+        words.of(person, muted)
+        return (
+            graph.followees(person, 1000).tolist(),
+            graph.relation(person, self._people).tolist(),
+            sorted(muted.phrase.tolist()),
+            words.knows(person),
+        )
 
     def _ask(self, state: EngineState, person: int, product: Product, time_ms: int) -> Feed:
         request = Request(
@@ -128,6 +140,11 @@ class Bystanders:
         pipeline = build_products(state, self._config.home_mixer, "")[product]
         reading = nullcontext(state.version)
         return execute(pipeline, request, scratch=self._scratch, reading=reading, watcher=Unwatched())
+
+
+def is_hostile(letter: DeadLetter) -> bool:
+    """Whether a refused record is the hostile viewer's."""
+    return HOSTILE_KEY in letter.value
 
 
 def _shown(feed: Feed) -> object:

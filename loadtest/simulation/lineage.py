@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
 
+import numpy as np
 import orjson
 
 from config.schema import Config, feed_hash
+from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS
 from engine.errors import MurmurationError
 from engine.feed import Feed, Product, Request
 from engine.home_mixer.products import build_products
@@ -154,10 +156,15 @@ class Replayed(NamedTuple):
     config: Config
 
 
-def replay(lineage: Lineage, read: Callable[[Run], Records], upto: int) -> Iterator[Replayed]:
-    """Apply a lineage to an empty state, up to a version. ``read`` gives the records of a run."""
+def replay(
+    lineage: Lineage, read: Callable[[Run], Records], upto: int, *, without: int | None = None
+) -> Iterator[Replayed]:
+    """Apply a lineage to an empty state, up to a version. ``read`` gives the records of a run.
+
+    ``without``: a person whose events are left out.
+    """
     config, marks = lineage.config, 0
-    state, decoder = EngineState(config.rooms), Decoder(future_ms_max=config.ingest.future_ms_max)
+    state, decoder = EngineState(config.rooms), _Leaving(config, without)
     yield Replayed(0, marks, None, None, [], state, config)
     for number in range(upto + 1):
         if number:
@@ -173,11 +180,30 @@ def replay(lineage: Lineage, read: Callable[[Run], Records], upto: int) -> Itera
                     state.note_gap(mark.earliest - mark.position)
                 else:
                     config = mark.config
-                    state = _carried_over(state, mark, lineage, read)
+                    state = _carried_over(state, mark, lineage, read, without)
                 yield Replayed(number, marks, None, None, [], state, config)
 
 
-def _carried_over(before: EngineState, change: Change, lineage: Lineage, read: Callable[[Run], Records]) -> EngineState:
+class _Leaving:
+    """A decoder that leaves out the events of one person, if a person is given."""
+
+    def __init__(self, config: Config, without: int | None) -> None:
+        self._decoder = Decoder(future_ms_max=config.ingest.future_ms_max)
+        self._without = without
+
+    def decode(self, piece: Piece) -> Decoded:
+        decoded = self._decoder.decode(piece)
+        if self._without is None:
+            return decoded
+        batch = decoded.batch
+        others = batch.user_id != np.uint64(self._without)
+        kept = {name: getattr(batch, name)[others] for name in (*EVENT_COLUMNS, *RESOLVED_COLUMNS)}
+        return decoded._replace(batch=batch._replace(**kept), source=decoded.source[others])
+
+
+def _carried_over(
+    before: EngineState, change: Change, lineage: Lineage, read: Callable[[Run], Records], without: int | None
+) -> EngineState:
     """The state after a change of the configuration: rooms that begin late are rebuilt or empty, others taken over."""
     config, began = change.config, change.began
     state = EngineState(config.rooms)
@@ -185,7 +211,7 @@ def _carried_over(before: EngineState, change: Change, lineage: Lineage, read: C
     if set(late) != set(began.since):
         raise CheckError(f"version {change.version}: {sorted(began.since)} begin late, not {sorted(late)}")
     rebuild = {name for name in late if began.rooms[name] == "rebuilt"}
-    decoder = Decoder(future_ms_max=config.ingest.future_ms_max)
+    decoder = _Leaving(config, without)
     builder, clock_ms = Rebuild(state, rebuild), 0
     first = min((began.since[name] for name in rebuild), default=change.version)
     for runs in lineage.versions[first : change.version]:

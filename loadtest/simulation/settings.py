@@ -55,15 +55,6 @@ def draw_rooms(chance: Chance) -> RoomsConfig:
     )
 
 
-def with_shares(config: Config) -> Config:
-    """The configuration with a social graph in which a person's share is a part of the room.
-
-    In smaller rooms the least share, which everybody is granted, can be more than the room has.
-    """
-    graph = small_rooms(1 << 10).social_graph
-    return msgspec.structs.replace(config, rooms=msgspec.structs.replace(config.rooms, social_graph=graph))
-
-
 #: Rooms that a change of the configuration may rebuild or begin empty; the others keep their content.
 LATE_ROOMS = frozenset({"tweet_store", "blend_learner", "lessons"})
 

@@ -92,6 +92,21 @@ def test_65000_mutes_of_made_up_people_leave_room_for_everybody():
     assert relation(room, 3, 1) == Relation.BLOCKED_BY
 
 
+@settings(deadline=None)
+@given(
+    users_max=st.integers(16, 300),
+    edges_max=st.integers(64, 1200),
+    acts=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(100, 400)), min_size=100, max_size=400),
+)
+def test_one_person_cannot_fill_a_room_however_small_it_is(users_max, edges_max, acts):
+    room = SocialGraph(SocialGraphConfig(users_max=users_max, edges_max=edges_max, list_entries_max=5 * edges_max))
+    room.apply(batch_of([(kind, HOSTILE, other, T + i) for i, (kind, other) in enumerate(acts)]))
+    assert all(used <= 3 * room_for // 4 for used, room_for in room.usage().values())
+    others = [(Kind.BLOCK, 1, 2, T), (Kind.MUTE, 3, 1, T), (Kind.FOLLOW, 2, 3, T)]
+    assert room.apply(batch_of(others)) is None
+    assert room.problem is None
+
+
 def full_room():
     """A room without a place for another block or mute: two are in force."""
     room = SocialGraph(SocialGraphConfig(users_max=64, edges_max=16, list_entries_max=64))
