@@ -33,6 +33,14 @@ _FIRST_ID: Final = 3 << 62
 #: What a flood consists of; a flood has one kind, or all of them.
 _OF_TWEETS: Final = ("favorite", "unfavorite", "retweet", "reply", "bookmark", "impression", "see_fewer", "report")
 _OF_PEOPLE: Final = ("follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user")
+#: What only a tweet's author may do.
+_OF_AUTHORS: Final = ("edit", "delete")
+_FLOODS: Final = (
+    ("engagements", _OF_TWEETS),
+    ("relationships", _OF_PEOPLE),
+    ("relationships", ("mute_word",)),
+    ("tweets", _OF_AUTHORS),
+)
 
 
 class Hostile:
@@ -47,12 +55,9 @@ class Hostile:
         """Publications, each with the virtual second in which it is made, in the order of these."""
         count = self._chance.integer(2, 5)
         for time_s in sorted(self._chance.seconds(0.0, seconds) for _ in range(count)):
-            if self._chance.happens(0.5):
-                kinds: tuple[str, ...] = self._chance.choice((_OF_TWEETS, _OF_PEOPLE))
-                kinds = (self._chance.choice(kinds),) if self._chance.happens(0.5) else kinds
-                topic = "engagements" if kinds[0] in _OF_TWEETS else "relationships"
-            else:
-                topic, kinds = "relationships", ("mute_word",)
+            kinds: tuple[str, ...]
+            topic, kinds = self._chance.choice(_FLOODS)
+            kinds = (self._chance.choice(kinds),) if self._chance.happens(0.5) else kinds
             size = self._chance.integer(20, 120)
             self._chance.note(f"a flood of {size} events: {', '.join(kinds)}")
             now_ms = EPOCH_MS + int(time_s * 1000)
@@ -62,7 +67,8 @@ class Hostile:
 
     def _event(self, kind: str, time_ms: int) -> dict[str, Any]:
         self._made += 1
-        event: dict[str, Any] = {"v": 1, "id": str(_FIRST_ID + self._made), "type": kind, "user_id": str(HOSTILE)}
+        who = "author_id" if kind in _OF_AUTHORS else "user_id"
+        event: dict[str, Any] = {"v": 1, "id": str(_FIRST_ID + self._made), "type": kind, who: str(HOSTILE)}
         event["timestamp_ms"] = time_ms + self._chance.integer(-1000, 1000)
         real = self._chance.happens(0.3)
         if kind == "mute_word":
@@ -73,7 +79,9 @@ class Hostile:
         else:
             tweet_id, author_id = self._workload.some_tweet() if real else (_MADE_UP + self._made, 0)
             event["tweet_id"] = str(tweet_id)
-            if author_id:
+            if kind == "edit":
+                event |= {"text": "not what the author said", "lang": "en"}
+            elif author_id and kind != "delete":
                 event["author_id"] = str(author_id)
         return event
 

@@ -11,6 +11,8 @@ import pytest
 
 from engine.feed import Feed
 from engine.models.state import Models
+from engine.social_graph import sizes
+from engine.social_graph.arrays import BLOCKS_EACH, FOLLOWS_EACH, MUTES_EACH, UNDONE_EACH
 from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
 from loadtest.simulation.hostile import HOSTILE
@@ -175,7 +177,7 @@ def test_a_job_that_depends_on_more_than_the_state(monkeypatch):
     caught("another model")
 
 
-def test_a_hostile_viewer_whose_mutes_are_somebody_elses(monkeypatch):
+def test_a_hostile_viewer_whose_acts_are_somebody_elses(monkeypatch):
     apply = SocialGraph.apply
 
     def confused(self, batch):
@@ -183,7 +185,19 @@ def test_a_hostile_viewer_whose_mutes_are_somebody_elses(monkeypatch):
         apply(self, batch._replace(user_id=whose))
 
     monkeypatch.setattr(SocialGraph, "apply", confused)
-    caught("the hostile viewer has changed")
+    caught("the hostile viewer has changed", first=8)
+
+
+def test_a_hostile_viewer_who_may_have_the_whole_room(monkeypatch):
+    make_graph = sizes.make_graph
+
+    def unbounded(*args, **options):
+        graph = make_graph(*args, **options)
+        graph.limits[[FOLLOWS_EACH, BLOCKS_EACH, MUTES_EACH, UNDONE_EACH]] = 1 << 30
+        return graph
+
+    monkeypatch.setattr(sizes, "make_graph", unbounded)
+    caught("the hostile viewer|found no room in rooms.social_graph", first=23)
 
 
 @contextmanager
