@@ -114,7 +114,7 @@ class FakeService:
         self.is_alive = True
         self.time_ms = T0
         #: Who follows, blocks and mutes whom; tests apply to it what they want.
-        self.social = SocialGraph(SocialGraphConfig(users_max=256, edges_max=1024, list_entries_max=1024))
+        self.social = SocialGraph(SocialGraphConfig(users_max=512, edges_max=1024, list_entries_max=2048))
         #: The keys of events that count as applied.
         self.applied: set[tuple[int, ...]] = set()
         self._changed = asyncio.Event()
