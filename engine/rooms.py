@@ -104,8 +104,16 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
     """Rooms for about ``size`` people and tweets (at least 64), for tests: made quickly, and soon full."""
     return RoomsConfig(
         deduplication=DeduplicationConfig(events_max=4 * size),
-        tweet_store=TweetStoreConfig(tweets_max=size, stubs_max=size, text_bytes_max=64 * size, early_deletes_max=size),
-        interaction_graph=InteractionGraphConfig(users_max=size, tweets_max=size, edges_max=4 * size),
+        tweet_store=TweetStoreConfig(
+            tweets_max=size,
+            stubs_max=size,
+            text_bytes_max=64 * size,
+            early_deletes_max=size,
+            person_acts_max=max(size // 8, 64),
+        ),
+        interaction_graph=InteractionGraphConfig(
+            users_max=size, tweets_max=size, edges_max=4 * size, user_entries_max=max(size // 8, 64)
+        ),
         user_graph=UserGraphConfig(users_max=size, edges_max=4 * size),
         entity_graph=EntityGraphConfig(entities_max=size, tweets_max=size, edges_max=4 * size),
         entity_names=EntityNamesConfig(names_max=size, text_bytes_max=64 * size),

@@ -32,13 +32,13 @@ Matrix = NDArray[np.float32]
 FLAG, COUNT, NUMBER, SHARE = FeatureKind.FLAG, FeatureKind.COUNT, FeatureKind.NUMBER, FeatureKind.SHARE
 
 #: Raised when a feature comes to mean something else under the same name.
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 #: Features of ``TimeAware``, which are names of score parts too.
 FAMILY_COLUMNS = tuple(family.replace(" ", "_") for family in FAMILIES)
 
 
 class TweetContent(Safety):
-    """Age, form and counters of the tweet; its text, for the entry."""
+    """Age, form and text of the tweet; the counters of its original, for which acts on a retweet count."""
 
     name = "tweet_content"
     features: tuple[Feature, ...] = (
@@ -51,7 +51,10 @@ class TweetContent(Safety):
             Feature(f"has_{flag.name.lower()}", FLAG, f"the tweet has a {flag.name.lower()}")
             for flag in list(TweetFlag)[3:]
         ),
-        *(Feature(f"total_{c.name.lower()}", COUNT, f"events of the counter {c.name.lower()} so far") for c in Counter),
+        *(
+            Feature(f"total_{c.name.lower()}", COUNT, f"counter {c.name.lower()} of the tweet, a retweet's original")
+            for c in Counter
+        ),
     )
 
     def __init__(self, tweet_store: TweetStore) -> None:
@@ -61,7 +64,7 @@ class TweetContent(Safety):
         """See ``Enricher``."""
         rows, columns = candidates.rows, candidates.columns
         slots = columns["slot"][rows]
-        flags, totals = self.tweet_store.show(slots)
+        flags, totals = self.tweet_store.show(slots, columns["original_slot"][rows])
         kernels.tweet_features(rows, columns["created_ms"], query.ranked_ms, flags, totals, matrix, at)
         query.text, text_start, text_bytes = self.tweet_store.texts(slots)
         return {"totals": totals, "text_start": text_start, "text_bytes": text_bytes}
@@ -127,7 +130,8 @@ class SourceRanks(Plain):
 
 
 class TimeAware(Plain):
-    """Each family's time-aware score (walks, popularity), blended over its half-lives by the weights learnt so far.
+    """Each family's time-aware score (walks, popularity) of a candidate's original, blended over its half-lives by the
+    weights learnt so far.
 
     What is left when it fails is recency, related tweets and social proof.
     """
@@ -146,7 +150,7 @@ class TimeAware(Plain):
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
         request, scratch = query.request, query.scratch
-        ids = candidates.tweet_id[candidates.rows]
+        ids = candidates.columns["original_id"][candidates.rows]
         parts = scratch.of(Buffers).take("time_aware", np.float64, len(ids), len(FAMILIES) * len(HALF_LIVES_MS))
         asked = BlendRequest(request.viewer_id, query.ranked_ms, self.walks, request.seed, groups=1)
         components(self.graph, ids, asked, scratch.of(BlendScratch), parts)
@@ -178,7 +182,7 @@ class Engagement(Plain):
 
 
 class SocialProof:
-    """Which followees publicly engaged with each candidate; fails open (the feed goes on without its faces)."""
+    """Which followees publicly engaged with each candidate's original; fails open (the feed goes on without faces)."""
 
     name = "social_proof"
     safety = False
@@ -193,7 +197,7 @@ class SocialProof:
 
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
-        ids = candidates.tweet_id[candidates.rows]
+        ids = candidates.columns["original_id"][candidates.rows]
         proof = social_proof(self.graph, ids, query.nameable, self.per_tweet_max, PUBLIC_ACTS)
         kernels.proof_features(proof.counts, proof.user_ids, matrix, at)
         return {"proof_users": proof.user_ids, "proof_types": proof.types}

@@ -157,6 +157,19 @@ class ViewerFlags(Safety):
         flags = self.signals.flags(request.viewer_id, asked, authors, request.time_ms, self.ages)
         found = flags[:n]
         found[retweets] |= flags[n : n + len(retweets)]
-        for original, more in zip(stood_for, flags[n + len(retweets) :], strict=True):
-            found[originals == original] |= more
+        if len(stood_for):
+            found |= _of_originals(originals, stood_for, flags[n + len(retweets) :])
         return {"viewer_flags": found}
+
+
+def _of_originals(
+    originals: NDArray[np.uint64], acted_on: NDArray[np.uint64], flags: NDArray[np.uint16]
+) -> NDArray[np.uint16]:
+    """For each of ``originals`` (n) the union of the ``flags`` (m) of the entries of ``acted_on`` (m) that equal it."""
+    each, where = np.unique(originals, return_inverse=True)
+    at = np.searchsorted(each, acted_on)
+    met = each[np.minimum(at, len(each) - 1)] == acted_on if len(each) else np.zeros(len(at), np.bool_)
+    union = np.zeros(len(each), np.uint16)
+    np.bitwise_or.at(union, at[met], flags[met])
+    joined: NDArray[np.uint16] = union[where]
+    return joined

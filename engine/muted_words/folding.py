@@ -2,6 +2,7 @@
 
 Two texts have the same words when they are equal after NFKD and case folding, marks in canonical order, without
 ignorable code points (variation selectors, zero-width characters, soft hyphens). Accents count: ``é`` is not ``e``.
+All i are one letter, with a dot or without, also ``İ`` and ``ı``: in capitals ``I`` may be either.
 
 What a word is: a run of letters, digits, ``_`` and marks. In scripts that are written without spaces (Han, kana, Thai
 …) every letter with its marks is a word, so that a phrase of such words is found inside a run of them. An emoji is a
@@ -59,6 +60,7 @@ WORDS_MAX = 128
 
 _HANGUL, _LEADING, _VOWELS, _FINALS = 0xAC00, 0x1100, 0x1161, 0x11A7
 _YPOGEGRAMMENI, _IOTA, _ZERO_WIDTH_JOINER = 0x345, 0x3B9, 0x200D
+_I, _DOT_ABOVE = 0x69, 0x307
 _SEED, _FACTOR = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 _SHIFT, _ONE, _ZERO = np.uint64(29), np.uint64(1), np.uint64(0)
 
@@ -245,10 +247,12 @@ def next_word(folder: Any, source: Any, start: Any, length: Any) -> Any:
     record = _record(tables, code)
     kind = np.int64(tables.records[record, PART])
     kind = np.int64(WORD) if kind == MARK else kind
-    word, waiting, joined, paired = _SEED, 0, False, False
+    word, waiting, joined, paired, base = _SEED, 0, False, False, code
     while True:
         part, combining = np.int64(tables.records[record, PART]), np.int64(tables.records[record, COMBINING])
-        if part == MARK and combining > 0:
+        if part == MARK and code == _DOT_ABOVE and base == _I:
+            pass
+        elif part == MARK and combining > 0:
             if waiting == MARKS_MAX:
                 word, waiting = _mix_marks(word, marks, waiting), 0
             _insert_mark(marks, waiting, code, combining)
@@ -256,7 +260,7 @@ def next_word(folder: Any, source: Any, start: Any, length: Any) -> Any:
         else:
             word, waiting = _mix_marks(word, marks, waiting), 0
             word = _mix(_mix(word, _ZERO_WIDTH_JOINER) if joined else word, code)
-            joined = False
+            joined, base = False, code
         # What follows belongs to the word, is passed over, or is the next word's.
         while True:
             code = _next(tables, source, start, length, cursor)

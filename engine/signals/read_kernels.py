@@ -130,18 +130,20 @@ def flags(s: Any, v: Any, tweet_ids: Any, author_ids: Any, since_ms: Any, table:
 
 @kernel
 def acted_on(s: Any, user_id: Any, out: Any) -> Any:
-    """Write the tweets of a viewer's engagements, then of the negatives, each in the order of the log, into ``out``
-    (uint64, the most entries of both lists); returns how many."""
+    """Write the tweets of a viewer's engagements, then of the negatives, then of the impressions, each in the order of
+    the log, into ``out`` (uint64, the most entries of the three lists); returns how many."""
     v = np.int64(find(s.ids, user_id))
     if v < 0:
         return 0
     count = 0
-    for which in (ENGAGEMENTS, NEGATIVES):
+    for which in (ENGAGEMENTS, NEGATIVES, SEEN):
+        per = np.int64(ACTS_PER_BLOCK if which < LOOKS_FROM else LOOKS_PER_BLOCK)
+        words = np.int64(ACT_WORDS if which < LOOKS_FROM else LOOK_WORDS)
         held, _, place = span(s, v, which)
         block = first_block(s, v, which)
         for _ in range(held):
-            block, place = settle(s, block, place, ACTS_PER_BLOCK)
-            out[count] = np.uint64(s.blocks[block - 1, 1 + place * ACT_WORDS])
+            block, place = settle(s, block, place, per)
+            out[count] = np.uint64(s.blocks[block - 1, 1 + place * words])
             place += 1
             count += 1
     return count

@@ -154,9 +154,9 @@ class Signals(Room):
         return self._newest(user_id, arrays.NEGATIVES, limit)
 
     def acted_on(self, user_id: int) -> Ids:
-        """The tweets (uint64) of the viewer's engagements and negatives, in the order of the log."""
+        """The tweets (uint64) of the viewer's engagements, then negatives, then impressions, each as in the log."""
         most = self._store.entries_max
-        out = np.empty(int(most[arrays.ENGAGEMENTS] + most[arrays.NEGATIVES]), np.uint64)
+        out = np.empty(int(most[[arrays.ENGAGEMENTS, arrays.NEGATIVES, arrays.SEEN]].sum()), np.uint64)
         return out[: int(read_kernels.acted_on(self._store, np.uint64(user_id), out))]
 
     def flags(

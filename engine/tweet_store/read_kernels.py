@@ -159,13 +159,13 @@ def carriers(s: Any, tweet_ids: Any, slots: Any, carrier_ids: Any, original_ids:
 
 
 @kernel
-def show(s: Any, slots: Any, flags: Any, totals: Any) -> None:
-    """Write ``flags`` (uint16, n) and ``totals`` (int32, (n, 8)) of slots; slot -1 gives zeros."""
+def show(s: Any, slots: Any, counted: Any, flags: Any, totals: Any) -> None:
+    """Write ``flags`` (uint16, n) of ``slots`` and ``totals`` (int32, (n, 8)) of ``counted``; slot -1 gives zeros."""
     for i in range(slots.shape[0]):
         slot = np.int64(slots[i])
         flags[i] = s.row[slot, FLAGS] if slot >= 0 else 0
         for c in range(COUNTERS):
-            totals[i, c] = s.row[slot, c] if slot >= 0 else 0
+            totals[i, c] = s.row[counted[i], c] if counted[i] >= 0 else 0
 
 
 @inlined
@@ -292,7 +292,7 @@ def warm_on(s: Any) -> None:
     gather(s, one, make_columns(1))
     originals(s, np.ones(1, np.uint64), np.empty(1, np.uint64))
     carriers(s, np.ones(1, np.uint64), one.copy(), np.empty(1, np.uint64), np.empty(1, np.uint64))
-    show(s, one, np.empty(1, np.uint16), np.empty((1, COUNTERS), np.int32))
+    show(s, one, one, np.empty(1, np.uint16), np.empty((1, COUNTERS), np.int32))
     decayed(s, one, zero, np.empty((1, COUNTERS, HALF_LIVES)))
     popularity(s, one, zero, h, np.empty(1))
     popular(s, zero, h, zero, keys, ties, one.copy())

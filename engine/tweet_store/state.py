@@ -238,10 +238,11 @@ class TweetStore(Room):
         count = int(read_kernels.carriers(self._tweets, tweet_ids, np.empty(n, np.int32), found[0], found[1]))
         return found[0, :count], found[1, :count]
 
-    def show(self, slots: Slots) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-        """Flags (uint16, k, by ``TweetFlag``) and totals (int32, (k, 8), by ``Counter``) of slots (int32, k)."""
+    def show(self, slots: Slots, counted: Slots) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+        """Flags (uint16, k, by ``TweetFlag``) of slots (int32, k), and totals (int32, (k, 8), by ``Counter``) of the
+        slots where their acts are counted (int32, k): those of their originals."""
         out = (np.empty(len(slots), np.uint16), np.empty((len(slots), arrays.COUNTERS), np.int32))
-        read_kernels.show(self._tweets, slots, *out)
+        read_kernels.show(self._tweets, slots, counted, *out)
         return out
 
     def decayed(self, slots: Slots, time_ms: int) -> NDArray[np.float64]:

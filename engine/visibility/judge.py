@@ -59,6 +59,7 @@ class Judged(NamedTuple):
     original_author_id: Ids
     answered_author_id: Ids
     root_id: Ids
+    original_slot: NDArray[np.int32]
 
 
 class PeopleCheck(Protocol):
@@ -127,7 +128,8 @@ class Visibility:
             buffers.take("visibility.slot", np.int32, entries),
             buffers.take("visibility.author_id", np.uint64, entries),
         )
-        facts = Facts(np.empty(n, np.uint16), np.empty(n, np.int64), buffers.take("visibility.ids", np.uint64, 4, n))
+        ids = buffers.take("visibility.ids", np.uint64, 4, n)
+        facts = Facts(np.empty(n, np.uint16), np.empty(n, np.int64), ids, np.empty(n, np.int32))
         m = int(relate.relate(self._tweet_store.tweets, tweet_ids, whole, facts))
         related = Related(whole.row[:m], whole.slot[:m], whole.author_id[:m])
         relation = self._social_graph.relation(viewer_id, related.author_id)
@@ -140,7 +142,8 @@ class Visibility:
         joined = np.empty(n, np.uint8)
         kernels.join_bits(relation, related.row, joined)
         slots, authors = related.slot[:n], related.author_id[:n]
-        return Judged(related, facts.hidden, relation[:n], joined, slots, authors, facts.created_ms, *facts.ids)
+        known = (relation[:n], joined, slots, authors, facts.created_ms, *facts.ids, facts.original_slot)
+        return Judged(related, facts.hidden, *known)
 
     def may_see(self, viewer_id: int, tweet_ids: Ids) -> NDArray[np.bool_]:
         """Which tweets (uint64, n) the viewer may see; viewer 0: anybody may see them."""
@@ -178,7 +181,7 @@ def warm() -> None:
     tweets = make_tweets(1, 1, 1, [1.0] * 8, (1.0, 1.0), 1, (make_acts(1, 1, 0), make_acts(1, 1, 0)), 0.0, 1)
     row, bits = np.zeros(1, np.int32), np.ones(1, np.uint8)
     related = Related(row, row.copy(), np.zeros(1, np.uint64))
-    facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64))
+    facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64), np.zeros(1, np.int32))
     relate.relate(tweets, np.ones(1, np.uint64), related, facts)
     words.warm()
     labels.warm()

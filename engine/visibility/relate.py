@@ -58,11 +58,13 @@ class Facts(NamedTuple):
 
     ``hidden``: uint16, bits. ``created_ms``: int64. ``ids``: uint64 (4, n): the original, its author, the author of the
     tweet that this tweet answers, and the root of its conversation if it answers one. 0 where not known, or no reply.
+    ``original_slot``: int32, the original's place in the tweet store; the tweet's own where the original is not known.
     """
 
     hidden: NDArray[np.uint16]
     created_ms: NDArray[np.int64]
     ids: NDArray[np.uint64]
+    original_slot: NDArray[np.int32]
 
 
 ORIGINAL, ORIGINAL_AUTHOR, ANSWERED_AUTHOR, ROOT = range(4)
@@ -97,6 +99,7 @@ def _enter_chain(s: Any, related: Any, facts: Any, row: Any, own: Any, begin: An
         return np.int64(-1)
     facts.ids[ORIGINAL, row] = original_id
     facts.ids[ORIGINAL_AUTHOR, row] = s.author_id[slot]
+    facts.original_slot[row] = slot
     end = _enter(s, related, row, own, begin, begin, slot)
     link = own
     for _ in range(CHAIN_NEAR):
@@ -183,6 +186,7 @@ def relate(s: Any, tweet_ids: Any, related: Any, facts: Any) -> Any:
         facts.created_ms[i] = s.created_ms[slot] if known else 0
         facts.ids[ORIGINAL, i] = tweet_ids[i]
         facts.ids[ORIGINAL_AUTHOR, i] = author_id
+        facts.original_slot[i] = slot
         facts.ids[ANSWERED_AUTHOR, i] = facts.ids[ROOT, i] = ZERO
         facts.hidden[i] = 0
         if not known or not is_servable(s, slot):

@@ -150,7 +150,8 @@ def _prove(query: q.Proof, usual: HomeMixerConfig, state: EngineState, _: Scratc
     people = people[visibility.may_name(query.user, people)]
     tweets = id_array(query.tweets)
     tweets = tweets[visibility.may_mention(query.user, tweets)]
-    found = social_proof(state.interaction_graph, tweets, people, query.proofs, query.types)
+    originals = state.tweet_store.originals(tweets)
+    found = social_proof(state.interaction_graph, originals, people, query.proofs, query.types)
 
     def shape() -> Answer:
         everybody = np.ones(found.user_ids.shape, bool)
@@ -170,8 +171,9 @@ def _list_edges(query: q.UserEdges | q.TweetEdges, _: HomeMixerConfig, state: En
         ids, types, times_ms = graph.neighbors_of_user(query.user, degree)
         unknown: RequestError = UnknownUserError(f"{query.user} has no edge in the window")
     else:
-        degree, other = graph.tweet_degree(query.tweet), "user_id"
-        ids, types, times_ms = graph.neighbors_of_tweet(query.tweet, degree)
+        tweet = _original(state, query.tweet)
+        degree, other = graph.tweet_degree(tweet), "user_id"
+        ids, types, times_ms = graph.neighbors_of_tweet(tweet, degree)
         unknown = UnknownTweetError(f"{query.tweet} has no edge in the window")
     if not degree:
         raise unknown
@@ -189,6 +191,11 @@ def _list_edges(query: q.UserEdges | q.TweetEdges, _: HomeMixerConfig, state: En
         return Answer(query.shown(), rows(**columns), {"degree": degree, "degree_of_types": len(wanted)})
 
     return shape
+
+
+def _original(state: EngineState, tweet_id: int) -> int:
+    """The tweet that holds the edges of a tweet: acts on a retweet are its original's."""
+    return int(state.tweet_store.originals(id_array([tweet_id]))[0])
 
 
 def _nameable(state: EngineState, viewer_id: int, user_ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -336,8 +343,9 @@ def _find_similar(query: q.Similar, _: HomeMixerConfig, state: EngineState, scra
     """``engine.interaction_graph.similarity``."""
     graph = state.interaction_graph
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
-    found = similar_tweets(graph, query.to_engine(SimilarityRequest), scratch.of(CountScratch))
-    _require_tweet(graph, query.tweet)
+    resolved = msgspec.structs.replace(query, tweet=_original(state, query.tweet))
+    found = similar_tweets(graph, resolved.to_engine(SimilarityRequest), scratch.of(CountScratch))
+    _require_tweet(graph, resolved.tweet)
     return _shared(query, state, found)
 
 
@@ -360,8 +368,9 @@ def _find_related(query: Related, usual: HomeMixerConfig, state: EngineState, sc
     query = msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph))
     request = query.to_engine(RelatedTweetsRequest)
     if isinstance(query, q.RelatedToTweet):
-        found = related_to_tweet(graph, query.tweet, request, counting, scratch.of(CountScratch))
-        _require_tweet(graph, query.tweet)
+        tweet = _original(state, query.tweet)
+        found = related_to_tweet(graph, tweet, request, counting, scratch.of(CountScratch))
+        _require_tweet(graph, tweet)
     elif isinstance(query, q.RelatedToAuthor):
         followers = state.social_graph.followers(query.author, counting.followers_max)
         if not len(followers):

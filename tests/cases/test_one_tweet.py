@@ -278,6 +278,20 @@ def test_likes_of_carriers_are_likes_of_the_original(w: World):
     assert w.entry(6, 301, "following")["counts"]["favorite"] == 2
 
 
+def test_a_retweet_is_proved_and_queried_as_its_original(w: World):
+    w.follow(6, 22, 7)
+    w.create(300, by=9, at=-2000)
+    w.create(301, by=22, retweets=300, at=-1000)
+    w.publish()
+    w.act("favorite", 7, 300)
+    w.act("favorite", 8, 301)
+    w.publish()
+    assert w.proof(6, 301, "following") == {7}
+    for tweet in (300, 301):
+        assert w.named(w.query("neighbours", tweet=tweet)) == {7, 8}
+        assert 7 in w.named(w.query("proof", user=6, tweets=[tweet]))
+
+
 # Blocks and mutes, both ways, through what is carried, quoted and answered
 
 

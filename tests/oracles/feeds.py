@@ -280,7 +280,7 @@ def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets
     followees = state.social_graph.followees(request.viewer_id, config.followees_max)
     followees = _nameable(state, request.viewer_id, followees)
     for tweet in tweets:
-        ids = np.array([tweet["id"]], np.uint64)
+        ids = np.array([tweet["original"]], np.uint64)
         most = config.for_you.social_proof_per_tweet
         proof = social_proof(state.interaction_graph, ids, followees, most, PUBLIC_ACTS)
         acts = list(zip(proof.user_ids[0].tolist(), proof.types[0].tolist(), strict=True))[: int(proof.counts[0])]
@@ -291,7 +291,7 @@ def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets
 
 def _blend(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> None:
     """Parts and factors by docs/feeds.md; features are float32, everything else float64."""
-    blend, ids = config.for_you.blend, np.array([t["id"] for t in tweets], np.uint64)
+    blend, ids = config.for_you.blend, np.array([t["original"] for t in tweets], np.uint64)
     ranked_ms = viewer_hour(request.viewer_id, request.time_ms)[1]
     asked = BlendRequest(request.viewer_id, ranked_ms, config.for_you.time_aware_walks, request.seed, groups=1)
     parts = components(state.interaction_graph, ids, asked, BlendScratch())

@@ -26,8 +26,15 @@ class Word(NamedTuple):
 
 def folded(text: str) -> str:
     for _ in range(2):
-        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return text
+        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold().replace("ı", "i"))
+    plain, base = "", ""
+    for character in text:
+        # An i is an i, with its dot or without.
+        if character != "\u0307" or base != "i":
+            plain += character
+        if not unicodedata.combining(character) and character != JOINER:
+            base = character
+    return plain
 
 
 def _stands_alone(character: str) -> bool:

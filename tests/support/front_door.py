@@ -307,7 +307,7 @@ class World:
         """All pages of a feed; ``between`` happens after the first."""
         shown: list[int] = []
         cursor = None
-        for page in range(50):
+        for page in range(1000):
             feed = self.feed(viewer, product, limit=size, cursor=cursor)
             shown += self.small([entry["tweet_id"] for entry in feed["entries"]])
             cursor = feed.get("cursor")

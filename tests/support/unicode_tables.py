@@ -41,6 +41,8 @@ WITHOUT_SPACES = (
     (0xAA60, 0xAADF), (0xF900, 0xFAFF), (0x16FE0, 0x18DFF), (0x1AFF0, 0x1B2FF), (0x20000, 0x3FFFD),
 )  # fmt: skip
 YPOGEGRAMMENI = "\u0345"
+#: The small letter of I in Turkish: a text in capitals does not say which of both it means.
+DOTLESS_I = "\u0131"
 
 
 def within(code: int, ranges: tuple[tuple[int, int], ...]) -> bool:
@@ -88,7 +90,7 @@ def folded(code: int) -> str:
         return text
     while True:
         plain = unicodedata.normalize("NFKD", text)
-        cased = "".join(c if c == YPOGEGRAMMENI else c.casefold() for c in plain)
+        cased = "".join(c if c == YPOGEGRAMMENI else c.casefold().replace(DOTLESS_I, "i") for c in plain)
         again = unicodedata.normalize("NFKD", cased)
         if again == text:
             break

@@ -87,6 +87,11 @@ def test_a_text_has_a_muted_word_where_the_plain_reading_says_so(muted, before, 
         ("café", "cafe\u0301", True),
         ("café", "cafe", False),
         ("straße", "STRASSE", True),
+        ("istanbul", "İSTANBUL!", True),
+        ("istanbul", "I\u0307stanbul", True),
+        ("ıspanak", "ISPANAK", True),
+        ("İzmir", "izmir", True),
+        ("naïve", "naive", False),
         ("#flock", "the flock", False),
         ("#flock", "the #Flock", True),
         ("#flock", "＃flock", True),
@@ -159,6 +164,7 @@ def test_the_tables_fold_as_python_does():
             continue
         fold = "".join(map(chr, tables.folds[start : start + length].tolist())) if length else character
         expected = plain.IGNORABLE.sub("", plain.folded(character)).replace("\u1160", "")
-        if unicodedata.normalize("NFKD", fold.replace("\u0345", "ι")) != expected:
+        # The dot over an i goes when words are read.
+        if unicodedata.normalize("NFKD", fold.replace("\u0345", "ι")).replace("i\u0307", "i") != expected:
             wrong.append(f"{code:x}")
     assert not wrong

@@ -428,7 +428,10 @@ def test_an_act_on_a_retweet_is_kept_as_one_on_its_original():
     everything = ViewerFlag.SEEN | ViewerFlag.SERVED | ViewerFlag.ENGAGED | ViewerFlag.REJECTED
     found = room.flags(1, ids, authors, 0, AGES).tolist()
     assert found == [everything, ViewerFlag.ENGAGED | ViewerFlag.AUTHOR_REJECTED]
-    assert room.acted_on(1).tolist() == [300, 301, 300, 0]
+    assert room.acted_on(1).tolist() == [300, 301, 300, 0, 300]
     room.apply(make_batch(kind=[Kind.UNFAVORITE], user_id=[1], subject_id=[302], original_id=[300]))
-    assert room.acted_on(1).tolist() == [301, 300, 0]
+    assert room.acted_on(1).tolist() == [301, 300, 0, 300]
+    seen = list(range(400, 420))
+    room.apply(make_batch(kind=[Kind.IMPRESSION] * 20, user_id=[1] * 20, subject_id=seen))
+    assert room.acted_on(1).tolist() == [301, 300, 0, 300, *seen]
     assert room.acted_on(2).tolist() == []

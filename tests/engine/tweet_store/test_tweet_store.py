@@ -72,7 +72,7 @@ def assert_same(store, model, time_ms):
     assert store.originals(ids).tolist() == originals
     carriers = [(tweet, original) for tweet, original in enumerate(originals) if original != tweet]
     assert list(zip(*(found.tolist() for found in store.carriers(ids)), strict=True)) == carriers
-    flags, totals = store.show(slots)
+    flags, totals = store.show(slots, slots)
     assert flags.tolist() == columns.flags.tolist()
     assert totals.tolist() == columns.totals.tolist()
     for at in known:
