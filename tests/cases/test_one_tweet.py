@@ -288,7 +288,7 @@ def test_a_retweet_is_proved_and_queried_as_its_original(w: World):
     w.publish()
     assert w.proof(6, 301, "following") == {7}
     for tweet in (300, 301):
-        assert w.named(w.query("neighbours", tweet=tweet)) == {7, 8}
+        assert w.named(w.query("neighbours", tweet=tweet)) == {7, 8, 9}  # who liked it, and who wrote it
         assert 7 in w.named(w.query("proof", user=6, tweets=[tweet]))
 
 
