@@ -38,7 +38,7 @@ def grow(target: Tweets, source: Tweets) -> None:
         copy_rows(getattr(target, name), getattr(source, name)[:slots], first)
     copy_rows(target.ids.keys, source.ids.keys[:slots], first)
     _grow_stubs(target, source)
-    target.ids.header[0] = source.ids.header[0]
+    target.ids.header[0] = np.count_nonzero(target.ids.keys)
     enter_keys(target.ids.slots, target.ids.keys, np.int64(len(target.ids.keys)))
     target.header[:] = source.header
     if turned:
@@ -67,17 +67,22 @@ def _grow_claims(target: Tweets, source: Tweets) -> None:
 
 
 def _grow_stubs(target: Tweets, source: Tweets) -> None:
-    """Copy the rings of stubs, each from its oldest place on, to the beginning of a ring as large or larger."""
+    """Copy the rings of stubs, oldest first. With more rings, the people of one ring are spread over several: its stubs
+    go to these in turn, since nothing says which person made which."""
     old, new = source.limits[TWEETS], target.limits[TWEETS]
-    rings = len(source.stub_heads)
-    before, after = (len(source.created_ms) - old) // rings, (len(target.created_ms) - new) // rings
+    rings, more = len(source.stub_heads), len(target.stub_heads)
+    before, after = (len(source.created_ms) - old) // rings, (len(target.created_ms) - new) // more
+    spread = more // rings
     for ring in range(rings):
         order = old + ring * before + (source.stub_heads[ring] + np.arange(before)) % before
-        places = slice(new + ring * after, new + ring * after + before)
+        order = order[source.ids.keys[order] != 0][-spread * after :]
+        turn = np.arange(len(order))
+        places = new + (ring + rings * (turn % spread)) * after + turn // spread
         for name in _COLUMNS:
             getattr(target, name)[places] = getattr(source, name)[order]
         target.ids.keys[places] = source.ids.keys[order]
-        target.stub_heads[ring] = before % after
+        for part in range(spread):
+            target.stub_heads[ring + rings * part] = len(order[part::spread]) % after
 
 
 @kernel

@@ -80,20 +80,14 @@ def test_a_block_and_a_follow_of_the_same_millisecond_is_a_block(w: World):
     assert w.sees_none(18, 2400)
 
 
-@pytest.mark.parametrize("first", ["follow", "unfollow"])
-def test_the_same_millisecond_is_one_answer_whatever_the_order(w: World, first: str):
-    """Nobody can say which was later: but the order of arrival must not decide between two partitions."""
-    w.create(2400, by=24, at=-HOUR)
-    other = "unfollow" if first == "follow" else "follow"
-    w.relate(first, 18, 24)
-    w.relate(other, 18, 24)
+@pytest.mark.parametrize("last", ["act", "undo"])
+@pytest.mark.parametrize(("act", "undo"), BONDS)
+def test_of_the_same_millisecond_the_one_that_arrives_later_holds(w: World, act: str, undo: str, last: str):
+    ground(w, act)
+    for name in (act, undo) if last == "undo" else (undo, act):
+        w.relate(name, 18, 24)
     w.publish_one_by_one()
-    w.create(2500, by=25, at=-HOUR)
-    w.relate(other, 18, 25)
-    w.relate(first, 18, 25)
-    w.publish_one_by_one()
-    shown = w.shown(18, "following")
-    assert (2400 in shown) == (2500 in shown)
+    assert stands(w, act) == (last == "act")
 
 
 # Engagements
