@@ -164,6 +164,7 @@ class Lessons(Observer):
     """Teaches a learner from the events of a batch; remembers the tweets lately engaged with."""
 
     name: ClassVar[str] = "lessons"
+    layout: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("deduplication", "tweet_store", "interaction_graph", "blend_learner")
     #: Public acts remembered, engagements looked at, and engagements left out by ``piece_lessons_max``.
     counted: ClassVar[Mapping[str, int]] = {

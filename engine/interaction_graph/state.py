@@ -166,6 +166,7 @@ class InteractionGraph(Room):
     """
 
     name: ClassVar[str] = "interaction_graph"
+    layout: ClassVar[int] = 2
     config: InteractionGraphConfig
     #: docs/interaction_graph.md explains each counter.
     counted: ClassVar[Mapping[str, int]] = {s.name.lower(): s for s in Scalar if s is not Scalar.WATERMARK_S}
