@@ -156,7 +156,7 @@ class Signals(Room):
     def acted_on(self, user_id: int) -> Ids:
         """The tweets (uint64) of the viewer's engagements, then negatives, then impressions, each as in the log."""
         most = self._store.entries_max
-        out = np.empty(int(most[[arrays.ENGAGEMENTS, arrays.NEGATIVES, arrays.SEEN]].sum()), np.uint64)
+        out = np.empty(int(most[[arrays.ENGAGEMENTS, arrays.NEGATIVES, arrays.SEEN]].sum(dtype=np.int64)), np.uint64)
         return out[: int(read_kernels.acted_on(self._store, np.uint64(user_id), out))]
 
     def flags(
