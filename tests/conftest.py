@@ -1,5 +1,6 @@
 """Fixtures for the whole test tree: a real Apache Kafka, shared (``kafka``) or one's own (``kafka_node``)."""
 
+import gc
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -24,6 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
 settings.register_profile("unhurried", deadline=None)
 if "CI" not in os.environ:
     settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """Free what a file's tests left in cycles: states are few objects but large, so Python collects them too late."""
+    yield
+    gc.collect()
 
 
 def _support(name: str) -> ModuleType:

@@ -81,7 +81,7 @@ def engine_for(past: Past, window: int) -> EngineState:
             ),
             social_graph=SocialGraphConfig(users_max=2, edges_max=2, list_entries_max=8),
             tweet_store=TweetStoreConfig(
-                tweets_max=past.items, text_bytes_max=1, acts_max=window, person_acts_max=_DEGREE_MAX
+                tweets_max=past.items, text_bytes_max=1, acts_max=past.size, person_acts_max=_DEGREE_MAX
             ),
             signals=SignalsConfig(users_max=past.users),
         )

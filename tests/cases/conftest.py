@@ -17,9 +17,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """The server that all cases share."""
+    """The server that a file's cases share. It is gone before other tests look for threads that are left over."""
     door = Front(settings(tmp_path_factory.mktemp("front")))
     yield door
     door.close()

@@ -49,14 +49,16 @@ def test_without_sabotage_the_same_seeds_are_well():
 def test_a_journal_that_leaves_out_a_run(monkeypatch):
     append = Journal.append
     monkeypatch.setattr(
-        Journal, "append", lambda self, runs: append(self, runs[:-1] if self.version % 7 == 3 and runs[1:] else runs)
+        Journal,
+        "append",
+        lambda self, runs, *times: append(self, runs[:-1] if self.version % 7 == 3 and runs[1:] else runs, *times),
     )
     caught("ReplayError|is replayed as")
 
 
 def test_a_journal_that_keeps_another_order(monkeypatch):
     append = Journal.append
-    monkeypatch.setattr(Journal, "append", lambda self, runs: append(self, list(reversed(runs))))
+    monkeypatch.setattr(Journal, "append", lambda self, runs, *times: append(self, list(reversed(runs)), *times))
     caught("is replayed as")
 
 
@@ -83,7 +85,7 @@ def test_an_event_that_is_applied_again_when_it_comes_again(monkeypatch):
 
     def forgetful(self, config):
         keep(self, config)
-        self.deduplication.keep = lambda batch: batch.id == batch.id
+        self.deduplication.keep = lambda batch, late: batch.id == batch.id
 
     monkeypatch.setattr(EngineState, "__init__", forgetful)
     caught("the model says")

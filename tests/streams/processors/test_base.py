@@ -70,6 +70,6 @@ def test_what_is_no_feed_is_none(make, changes):
     assert decode_feeds(Format.PACKED, msgspec.json.encode(value), NOW_MS) == [None]
 
 
-@given(st.binary(max_size=30))
+@given(st.binary(min_size=1, max_size=30))
 def test_no_bytes_are_too_odd(value):
     assert decode_feeds(Format.JSON, value, NOW_MS) == decode_feeds(Format.PACKED, value, NOW_MS) == [None]

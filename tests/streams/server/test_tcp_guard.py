@@ -69,7 +69,7 @@ async def test_half_a_head_is_refused_by_name_and_closed_however_it_trickles(sta
         async def trickle():
             for byte in HEAD * 20:
                 await raw.say(bytes([byte]))
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
 
         trickling = asyncio.create_task(trickle())
         heard = await raw.hear()
