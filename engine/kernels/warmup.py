@@ -34,5 +34,8 @@ MODULES = (
     "pipeline.kernels",
     "visibility.judge",
     "visibility.standing",
+    "visibility.labels",
+    "muted_words.folding",
+    "visibility.words",
     "home_mixer.kernels",
 )
