@@ -254,27 +254,27 @@ async def check(config: Config, crowd: Crowd, environment: Mapping[str, str]) ->
     return {"versions": version, "audited": audited["identical"], "recover": recovered.get("equal"), "failed": failed}
 
 
-def _applied_once(state: EngineState, crowd: Crowd, written: dict[int, int]) -> list[str]:
-    """Check favorites: each acknowledged one is in the log, and each in the log counts once in its tweet's total."""
+def _applied_once(state: EngineState, crowd: Crowd, written: dict[int, tuple[int, int]]) -> list[str]:
+    """Check favorites: each acknowledged one is in the log, and each person there counts once in a tweet's total."""
     failed = [f"event {event} was acknowledged, and is not in the log" for event in crowd.favorites.keys() - written]
-    counts = Counter(written.values())
+    counts = Counter(tweet for _, tweet in set(written.values()))
     tweets = np.array(crowd.tweets, np.uint64)
     slots = state.tweet_store.lookup(tweets)
     failed += [f"tweet {tweet} is not known" for tweet, slot in zip(crowd.tweets, slots, strict=True) if slot < 0]
     totals = state.tweet_store.columns(slots).totals[:, 0]
     failed += [
-        f"tweet {tweet} has {total} favorites, the log {counts[tweet]}"
+        f"tweet {tweet} has {total} favorites, the log {counts[tweet]} people"
         for tweet, total, slot in zip(crowd.tweets, totals.tolist(), slots, strict=True)
         if slot >= 0 and total != counts[tweet]
     ]
     return failed
 
 
-async def _favorites(event_log: EventLog) -> dict[int, int]:
-    """Tweet by event id, of every favorite in the log."""
+async def _favorites(event_log: EventLog) -> dict[int, tuple[int, int]]:
+    """Person and tweet by event id, of every favorite in the log."""
     ends = await event_log.end_offsets("engagements")
     starts = await event_log.start_offsets("engagements")
-    found: dict[int, int] = {}
+    found: dict[int, tuple[int, int]] = {}
     positions = {TopicPartition("engagements", partition): start for partition, start in starts.items()}
     async with await event_log.tail(positions) as tail:
         while any(tail.positions[TopicPartition("engagements", p)] < end for p, end in ends.items()):
@@ -284,7 +284,7 @@ async def _favorites(event_log: EventLog) -> dict[int, int]:
                         continue  # reports of seen tweets are packed
                     event = json.loads(value)
                     if event["type"] == "favorite":
-                        found[int(event["id"])] = int(event["tweet_id"])
+                        found[int(event["id"])] = (int(event["user_id"]), int(event["tweet_id"]))
     return found
 
 
