@@ -68,31 +68,6 @@ def make_words(people_max: int, words_max: int, per_person_max: int) -> Words:
 
 
 @inlined
-def take_entry(s: Any) -> Any:
-    """A free entry, -1 if there is none."""
-    at = s.header[FREE] - 1
-    if at >= 0:
-        s.header[FREE] = s.entries[at, NEXT]
-    elif s.header[USED] < s.entries.shape[0]:
-        at = s.header[USED]
-        s.header[USED] += 1
-    else:
-        return np.int64(-1)
-    s.header[IN_USE] += 1
-    return at
-
-
-@inlined
-def free_entry(s: Any, at: Any) -> Any:
-    """Give an entry, which is in no list any more, back to the pool, cleared."""
-    for column in range(6):
-        s.entries[at, column] = 0
-    s.entries[at, NEXT] = s.header[FREE]
-    s.header[FREE] = at + 1
-    s.header[IN_USE] -= 1
-
-
-@inlined
 def is_muted(s: Any, at: Any) -> Any:
     """Whether an entry says that its word is muted."""
     return s.entries[at, TRAITS] & IS_MUTED != 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.batch import Kind
+from engine.kernels.entry_pool import free_entry, take_entry
 from engine.kernels.id_map import find, find_or_add, remove
 from engine.kernels.jit import inlined, kernel
 from engine.muted_words.arrays import (
@@ -35,9 +36,7 @@ from engine.muted_words.arrays import (
     UNMUTES_DROPPED,
     WITHOUT_WORD,
     ZERO,
-    free_entry,
     is_muted,
-    take_entry,
 )
 from engine.muted_words.folding import WORDS_MAX, describe
 
@@ -59,7 +58,7 @@ def _forget_oldest(s: Any, person: Any) -> Any:
         s.people[person, FIRST] = s.entries[found, NEXT]
     else:
         s.entries[before, NEXT] = s.entries[found, NEXT]
-    free_entry(s, found)
+    free_entry(s.entries, s.header, found)
     s.people[person, ENTRIES] -= 1
     s.header[FORGOTTEN] += 1
     return True
@@ -105,7 +104,7 @@ def _say(s: Any, user_id: Any, phrase: Any, traits: Any, last: Any, name: Any, t
         return not mutes
     if person < 0:
         person = np.int64(find_or_add(s.ids, user_id))
-    at = take_entry(s) if person >= 0 else np.int64(-1)
+    at = take_entry(s.entries, s.header) if person >= 0 else np.int64(-1)
     if at < 0:
         _drop(s, user_id, person, mutes)
         return True
@@ -128,7 +127,7 @@ def _forget(s: Any, user_id: Any) -> Any:
     link = np.int64(s.people[person, FIRST]) - 1
     while link >= 0:
         after = s.entries[link, NEXT] - 1
-        free_entry(s, link)
+        free_entry(s.entries, s.header, link)
         link = after
     s.header[UNKEPT_PEOPLE] -= s.people[person, UNKEPT]
     for column in range(4):

@@ -242,29 +242,9 @@ def is_retweet(s: Any, slot: Any) -> Any:
     return s.row[slot, FLAGS] & RETWEET_FLAG != 0
 
 
-@kernel
-def original_of(s: Any, slot: Any, tweet_id: Any) -> Any:
-    """The original of a tweet (its slot, -1 if it is not held, and its id): the tweet itself, or the end of its chain
-    of retweets.
-
-    Returns (slot, id): slot -1 when the original is not held, or further than ``LINKS_MAX`` links away; (-1, 0) when
-    there is no original, because the chain is a circle. Changes nothing.
-    """
-    links = 0
-    while slot >= 0 and is_retweet(s, slot):
-        if s.original[slot] == ZERO:
-            return NONE, ZERO
-        tweet_id = s.original[slot]
-        links += 1
-        if links > LINKS_MAX:
-            return NONE, tweet_id
-        slot = np.int64(find(s.ids, tweet_id))
-    return slot, tweet_id
-
-
-@kernel
-def follow(s: Any, slot: Any, tweet_id: Any) -> Any:
-    """``original_of`` for the writer: every tweet on the way then leads twice as far (path splitting)."""
+@inlined
+def _end_of_chain(s: Any, slot: Any, tweet_id: Any, splits: Any) -> Any:
+    """See ``original_of``. ``splits``: every tweet on the way then leads twice as far (path splitting)."""
     links = 0
     while slot >= 0 and is_retweet(s, slot):
         if s.original[slot] == ZERO:
@@ -274,10 +254,27 @@ def follow(s: Any, slot: Any, tweet_id: Any) -> Any:
         if links > LINKS_MAX:
             return NONE, tweet_id
         further = np.int64(find(s.ids, tweet_id))
-        if further >= 0 and is_retweet(s, further):
+        if splits and further >= 0 and is_retweet(s, further):
             s.original[slot] = s.original[further]
         slot = further
     return slot, tweet_id
+
+
+@kernel
+def original_of(s: Any, slot: Any, tweet_id: Any) -> Any:
+    """The original of a tweet (its slot, -1 if it is not held, and its id): the tweet itself, or the end of its chain
+    of retweets.
+
+    Returns (slot, id): slot -1 when the original is not held, or further than ``LINKS_MAX`` links away; (-1, 0) when
+    there is no original, because the chain is a circle. Changes nothing.
+    """
+    return _end_of_chain(s, slot, tweet_id, False)
+
+
+@kernel
+def follow(s: Any, slot: Any, tweet_id: Any) -> Any:
+    """``original_of`` for the writer: shortens the way for those who come after."""
+    return _end_of_chain(s, slot, tweet_id, True)
 
 
 @kernel

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InvariantError
+from engine.kernels.entry_pool import free_entry, take_entry
 from engine.kernels.growth import copy_rows
 from engine.kernels.jit import inlined, kernel
 from engine.tweet_store.label_names import UNKEPT_BIT, known_hashes
@@ -74,21 +75,6 @@ def _known_bit(labels: Any, name: Any) -> Any:
     return labels.known_bits[low] if found else np.int64(-1)
 
 
-@inlined
-def _take(labels: Any) -> Any:
-    """A free entry, -1 if there is none."""
-    at = labels.header[FREE] - 1
-    if at >= 0:
-        labels.header[FREE] = labels.entries[at, NEXT]
-    elif labels.header[USED] < labels.entries.shape[0]:
-        at = labels.header[USED]
-        labels.header[USED] += 1
-    else:
-        return np.int64(-1)
-    labels.header[IN_USE] += 1
-    return at
-
-
 @kernel
 def put_label(labels: Any, slot: Any, name: Any, time_ms: Any, on: Any) -> Any:
     """Put a label (the hash of its name) on a held tweet or take it off, unless a later act about it came before."""
@@ -104,7 +90,7 @@ def put_label(labels: Any, slot: Any, name: Any, time_ms: Any, on: Any) -> Any:
         if bit < 0 and others >= OTHERS_MAX:
             labels.header[OTHERS_DROPPED] += 1
             return
-        link = np.int64(_take(labels))
+        link = np.int64(take_entry(labels.entries, labels.header))
         if link < 0:
             labels.header[DROPPED_FULL] += 1
             if bit >= 0:
@@ -134,11 +120,7 @@ def _free(labels: Any, slot: Any) -> Any:
     link = np.int64(labels.heads[slot]) - 1
     while link >= 0:
         after = labels.entries[link, NEXT] - 1
-        for column in range(3):
-            labels.entries[link, column] = 0
-        labels.entries[link, NEXT] = labels.header[FREE]
-        labels.header[FREE] = link + 1
-        labels.header[IN_USE] -= 1
+        free_entry(labels.entries, labels.header, link)
         link = after
     labels.heads[slot] = 0
 

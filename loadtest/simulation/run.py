@@ -1,6 +1,7 @@
 """One run per seed: the world is drawn, everybody acts, the weather calms, and everything is checked."""
 
 import asyncio
+import gc
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -56,7 +57,11 @@ def simulate(seed: int) -> Outcome:
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
             trace.note(f"failed: {failure}")
-    return Outcome(seed, failure, trace, world.state_digest, world.figures)
+    digest, figures = world.state_digest, world.figures
+    del world, runner
+    # Engines lie in cycles: few objects, which Python collects late, but hundreds of megabytes.
+    gc.collect()
+    return Outcome(seed, failure, trace, digest, figures)
 
 
 class World:

@@ -78,7 +78,8 @@ class Tweet:
         self.refs = (0, 0, 0, 0)
         self.original = 0
         self.created = self.deleted = self.listed = False
-        self.text, self.text_start = b"", 0
+        #: ``hashtag_bytes``: of hashtags without a name, which stand in the ring behind the text.
+        self.text, self.text_start, self.hashtag_bytes = b"", 0, 0
         self.totals = [0] * 8
         self.sums = {}
 
@@ -106,14 +107,17 @@ class _Model:
 
     def decayed(self, tweet, counter, half_life, time_ms):
         events = tweet.sums.get((counter, half_life), [])
-        return sum(sign * 2.0 ** (-(time_ms - at) / self.half_lives[half_life]) for at, sign in events)
+        # Seen from long before an event it is larger than a float holds; as large as any will do.
+        return sum(sign * 2.0 ** min((at - time_ms) / self.half_lives[half_life], 1000.0) for at, sign in events)
 
     @property
     def tweets(self):
         return self.created | self.stubs
 
     def _new(self, tweet, author):
-        """The tweet, created or deleted: a stub until now, or new."""
+        """The tweet, created or labeled: a stub until now, or new, or where a label put it."""
+        if tweet in self.created:
+            return self.created[tweet]
         if len(self.created) == self.config.tweets_max:
             del self.created[next(iter(self.created))]
             self.evicted += 1
@@ -180,10 +184,22 @@ class _Model:
         return change, replaced_ms
 
     def _put_text(self, tweet, text):
-        tweet.text = b""
+        tweet.text, tweet.hashtag_bytes = text, 0
         if len(text) <= self.config.text_bytes_max:
-            tweet.text, tweet.text_start = text, self.text_head
+            tweet.text_start = self.text_head
             self.text_head += len(text)
+        else:
+            tweet.text_start = self.text_head - self.config.text_bytes_max - 1
+
+    def _name_hashtag(self, tweet):
+        """A hash of 9 bytes behind the text; both move to the ring's head, unless they end there."""
+        held, text_max = len(tweet.text) + tweet.hashtag_bytes, self.config.text_bytes_max
+        if (held and self.text_head - tweet.text_start > text_max) or held + 9 > text_max:
+            return
+        if tweet.text_start + held != self.text_head:
+            tweet.text_start = self.text_head
+        tweet.hashtag_bytes += 9
+        self.text_head = tweet.text_start + held + 9
 
     def text_of(self, tweet):
         kept = self.text_head - tweet.text_start <= self.config.text_bytes_max
@@ -204,11 +220,14 @@ class _Model:
         if kind == Kind.DELETE:
             if known and known.created:
                 if known.author == row.author:
-                    known.deleted, known.listed, known.text = True, False, b""
+                    known.deleted, known.listed = True, False
+                    known.text, known.hashtag_bytes = b"", 0
             elif (row.tweet, row.author) not in self.claims:
                 if len(self.claims) == self.config.early_deletes_max:
                     del self.claims[next(iter(self.claims))]
                 self.claims[row.tweet, row.author] = True
+        elif kind == Kind.HASHTAG and known and known.servable and known.author == row.author:
+            self._name_hashtag(known)
         elif kind == Kind.EDIT and known and known.servable and known.author == row.author:
             known.lang, known.flags = row.lang, (known.flags & 7) | (row.flags & ~7)
             self._put_text(known, row.text.encode())
