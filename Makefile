@@ -42,11 +42,14 @@ format: $(VENV)/.dev  ## put the code in shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.run  ## the figures of docs/benchmarks.md; EDGES=FILE for the graph
+$(EDGES): | $(VENV)/.run
+	$(BIN)/murmuration bench make-edges $@
+
+bench: $(VENV)/.run $(EDGES)  ## the figures of docs/benchmarks.md
 	$(BIN)/murmuration bench path --json
 	$(BIN)/murmuration bench freshness --json
 	$(BIN)/murmuration bench lock --json
-	test ! -f $(EDGES) || $(BIN)/murmuration bench graph --edges $(EDGES) --json
+	$(BIN)/murmuration bench graph --edges $(EDGES) --json
 
 schemas: $(VENV)/.dev  ## regenerate docs/schemas from the wire types
 	$(BIN)/murmuration schemas --write docs/schemas

@@ -29,9 +29,9 @@ from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.ring_slices import degree, slot_of, time_of
 from engine.kernels.rng import draw64, stream, uniform01
+from loadtest.benches.edge_list import made_list, read_list
 from loadtest.benches.graph import BATCH, HALF_LIVES_MS, Figures, Ids, Progress
 from loadtest.benches.graph_phases import WalkBuffers
-from loadtest.benches.graph_scaling import made_list
 from loadtest.quality.evaluate import half_life_name
 from streams.recordings.read_csv import read_recording
 
@@ -232,11 +232,7 @@ def edges_of(edges: Path | None, recording: Path | None, newest: int | None) -> 
         read = read_recording(recording)
         users, tweets, times_ms = (read.user + 1).astype(np.uint64), (read.item + 1).astype(np.uint64), read.time_ms
     else:
-        if edges:
-            pairs = np.fromfile(edges, "<i8").reshape(-1, 2).astype(np.uint64)
-            users, tweets = pairs[:, 0], pairs[:, 1]
-        else:
-            users, tweets = made_list(MADE_EDGES)
+        users, tweets = read_list(edges) if edges else made_list(MADE_EDGES)
         times_ms = np.arange(len(users), dtype=np.int64) * SPAN_MS // max(1, len(users))
     rows = slice(-newest if newest else None, None)
     return users[rows].copy(), tweets[rows].copy(), times_ms[rows].copy()

@@ -1,6 +1,6 @@
 """Benchmark of the interaction graph on an edge list: ingest, walks, both at once, and the limits of the machine.
 
-The list is raw little-endian int64 pairs (user, tweet) in order of insertion. The graph holds all edges: capacities fit
+The list is a file as ``edge_list`` writes it. The graph holds all edges: capacities fit
 the list, and no degree is capped. Single-thread figures are per CPU second of the thread, so that other work on the
 machine disturbs them less; figures of a reader beside a writer use the wall clock.
 """
@@ -18,6 +18,7 @@ from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig, warm
 from loadtest.benches import graph_phases as bench_graph_phases
+from loadtest.benches.edge_list import read_list
 from loadtest.benches.graph_limits import cycles, machine, per_second, shares
 from streams.reading.state_lock import PhaseFairLock
 
@@ -76,10 +77,10 @@ class GraphBench:
         Raises:
             ValueError: the file is not pairs of int64, or has fewer than ``USERS_MIN`` users.
         """
-        pairs = np.fromfile(edges_path, "<i8").reshape(-1, 2).astype(np.uint64)
-        if len(np.unique(pairs[:, 0])) < 2 * USERS_MIN:
+        users, tweets = read_list(edges_path)
+        if len(np.unique(users)) < 2 * USERS_MIN:
             raise ValueError(f"{edges_path} has too few users to draw {USERS_MIN} distinct ones by activity")
-        return cls(pairs[:, 0].copy(), pairs[:, 1].copy(), seconds, edges_path)
+        return cls(users, tweets, seconds, edges_path)
 
     def query_set(self, name: str, count: int, size: int) -> Ids:
         """User ids (count, size), drawn by activity, distinct within a row; or from a file beside the list."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from config.serving import LogConfig
 from engine.batch import Kind
 from engine.errors import MurmurationError
+from loadtest.benches.edge_list import made_list, read_list
 from loadtest.traffic.made_up import TEXT, make_traffic, to_json
 from loadtest.traffic.server_process import ServerProcess
 from streams.durable.disk import TEMPORARY, RealDisk
@@ -280,14 +281,10 @@ def _parts(records: Sequence[NewRecord], size: int) -> Iterable[Sequence[NewReco
 
 
 def edges_of(path: Path | None, count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Users and tweets of an edge list (raw little-endian int64 pairs), or of a synthetic power-law list.
+    """Users and tweets of an edge list in a file, or of a made-up list.
 
     Raises:
+        OSError: the file cannot be read.
         ValueError: the file is not pairs of int64.
     """
-    if path is not None:
-        pairs = np.fromfile(path, "<i8").reshape(-1, 2).astype(np.uint64)
-        return pairs[:, 0].copy(), pairs[:, 1].copy()
-    rng = np.random.default_rng(3)
-    users, tweets = (np.minimum(size * rng.random(count) ** 3, size - 1) for size in (count // 10, count // 10))
-    return users.astype(np.uint64) * np.uint64(2_654_435_761) + np.uint64(1), tweets.astype(np.uint64) + np.uint64(1)
+    return made_list(count) if path is None else read_list(path)

@@ -100,7 +100,7 @@ def lock(json: Json = False, seconds: Annotated[float, typer.Option(min=1)] = 3.
 
 @bench.command()
 def graph(
-    edges: Annotated[Path, typer.Option(help="Raw little-endian int64 pairs (user, tweet), in order of insertion.")],
+    edges: Annotated[Path, typer.Option(help="An edge list, as `bench make-edges` writes it.")],
     json: Json = False,
 ) -> None:
     """Ingest and queries of the interaction graph on an edge list, and where a walk's time goes."""
@@ -113,6 +113,22 @@ def graph(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--edges") from None
     show(figures, json=json)
+
+
+@bench.command()
+def make_edges(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the list goes; its folder is made.")],
+    edges: Annotated[int, typer.Option(min=10_000, max=1_000_000_000, help="How many edges.")] = 10_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 20161,
+) -> None:
+    """Write the power-law edge list that the other benchmarks take as --edges (16 bytes an edge)."""
+    from loadtest.benches.edge_list import write_list
+
+    try:
+        with_status(lambda progress: write_list(file, edges, seed))
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror or error}", param_hint="FILE") from None
+    typer.echo(f"{file}: {edges:,} edges of seed {seed}")
 
 
 @bench.command()
@@ -141,7 +157,7 @@ def estimators(
 @bench.command()
 def recovery(
     edges: Annotated[
-        Path | None, typer.Option(help="Raw little-endian int64 pairs (user, tweet); default: a synthetic list.")
+        Path | None, typer.Option(help="An edge list, as `bench make-edges` writes it; default: a made-up one.")
     ] = None,
     made_edges: Annotated[int, typer.Option(min=10_000, help="Edges of the synthetic list.")] = 10_000_000,
     tail_events: Annotated[int, typer.Option(min=1000, help="JSON events after the snapshot.")] = 1_000_000,

@@ -1,6 +1,5 @@
 """Top second degree by count against a brute force with every option, and against the reference dump."""
 
-import json
 from collections import defaultdict
 
 import numpy as np
@@ -14,7 +13,7 @@ from engine.interaction_graph.salsa import SalsaScratch
 from engine.interaction_graph.second_degree import SecondDegreeRequest, SecondDegreeResult, second_degree
 from engine.interaction_graph.state import InteractionGraph
 
-from .conftest import ORACLES
+from .conftest import graphjet
 from .model import Op, small_graph_of
 
 SCRATCH = SalsaScratch()
@@ -163,8 +162,7 @@ def test_an_author_is_no_proof_of_their_own_tweet() -> None:
 
 @pytest.mark.parametrize("proof_min", [1, 2])
 def test_reference_dump_of_graphjet(small_graph: InteractionGraph, proof_min: int) -> None:
-    oracle = json.loads((ORACLES / "top_second_degree_top20.json").read_text())
-    for case in oracle["queries"]:
+    for case in graphjet("top_second_degree_top20.json")["queries"]:
         seeds = case["seeds"]
         result = second_degree(
             small_graph,

@@ -1,14 +1,18 @@
 """The graph bench on a small list: every figure is there and is a number; bad files have a clear error."""
 
+import hashlib
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from loadtest.benches import graph as bench_graph
 from loadtest.benches import graph_limits as bench_graph_limits
 from loadtest.benches import graph_scaling as bench_graph_scaling
+from loadtest.benches.edge_list import made_list, read_list, write_list
+from loadtest.commands.bench import bench
 
 KEYS = {
     "ingest_edges_per_s",
@@ -69,3 +73,23 @@ def test_what_is_no_edge_list_is_refused(tmp_path: Path, content: bytes) -> None
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"reshape|users"):
         bench_graph.run(path, seconds=0.01)
+
+
+def test_the_made_list_is_the_same_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "lists" / "edges_200k.bin"
+    write_list(path, 200_000, seed=20162)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest == "6d75be1d883dae8baa8608ae993f37f869d38c3d4b5fcbfd8b21d22c78e3fbdd"
+    users, tweets = read_list(path)
+    assert len(users) == len(tweets) == 200_000
+    assert (len(np.unique(users)), len(np.unique(tweets))) == (19_374, 7_968)
+    assert np.array_equal(np.stack(made_list(200_000, 20162)), np.stack([users, tweets]))
+
+
+def test_the_command_makes_a_list_that_the_bench_reads(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "edges.bin"
+    done = CliRunner().invoke(bench, ["make-edges", str(path), "--edges", "20000"])
+    assert done.exit_code == 0, done.output
+    assert bench_graph.GraphBench.read(path, seconds=0.01).size == 20_000
+    done = CliRunner().invoke(bench, ["make-edges", str(tmp_path), "--edges", "20000"])
+    assert done.exit_code == 2

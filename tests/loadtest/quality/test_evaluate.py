@@ -14,9 +14,10 @@ from loadtest.quality.evaluate import EvaluateOptions, Evaluation, evaluate, par
 from loadtest.quality.measures import quality, rank_of
 from loadtest.quality.recording import Past
 from streams.recordings.read_csv import CsvError, Recording, read_recording
+from tests.support.skips import NOT_IN_THE_PROJECT
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the recordings of ../shared/data are not here")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"{NOT_IN_THE_PROJECT}: recorded data")
 
 
 def recording(seed: int = 1, *, rows: int = 300, users: int = 12, items: int = 25) -> Recording:
