@@ -73,7 +73,9 @@ async def audit_request(config: "Config", request_id: int, viewer_id: int | None
 
 
 async def audit_sample(config: "Config", size: int, seed: int, *, json: bool) -> int:
-    """Audit a sample of all feeds in the log; returns the exit code. Feeds that cannot be computed are only counted.
+    """Audit a sample of all feeds in the log; returns the exit code: 1 also when nothing could be checked.
+
+    Feeds that cannot be computed any more are only counted.
 
     Raises:
         ConfigError, LogUnavailableError: the log or the folder cannot be opened.
@@ -97,7 +99,9 @@ async def audit_sample(config: "Config", size: int, seed: int, *, json: bool) ->
             typer.echo(_line(feed))
         unavailable = "".join(f", {count} {outcome}" for outcome, count in sorted(counts.items()))
         typer.echo(f"{identical} identical, {different} different{unavailable}")
-    return 1 if different else 0
+        if not identical + different:
+            typer.echo("nothing was checked: the log has no served feed that can be computed again", err=True)
+    return 0 if identical and not different else 1
 
 
 def _print(figures: dict[str, Any], began_s: float) -> None:
@@ -120,10 +124,10 @@ async def _opened(config: "Config") -> AsyncIterator[tuple[Any, Any, Callable[[s
     """The log, an auditor of the durable folder (which a server may be using), and a function that shows progress."""
     from streams.audit.auditor import Auditor
     from streams.durable.folder import opened_store
-    from streams.events.open_topics import running_log
+    from streams.events.open_topics import existing_log
     from streams.live.compilation import compile_kernels
 
-    async with _telling() as progress, running_log(config.log) as event_log:
+    async with _telling() as progress, existing_log(config.log) as event_log:
         with opened_store(config, await event_log.identity(), writable=False) as store:
             await asyncio.to_thread(compile_kernels, progress)
             yield event_log, Auditor(config, store, event_log, progress=progress), progress

@@ -60,7 +60,8 @@ def recover(
 ) -> None:
     """Rebuild the newest version from snapshot, journal and log, beside a server or without one; changes nothing.
 
-    With --check the state is also rebuilt from an older snapshot (or the whole log): exit code 1 when the two differ.
+    With --check the state is also rebuilt from an older snapshot (or the whole log): exit code 1 when the two
+    differ, or when there is no second way to compare with.
     With --skip, for a version whose piece makes every start fail, nothing is rebuilt: the journal notes that the piece
     is passed over. Its records become dead letters, and feeds then count them in gap_records. No server may run.
     """

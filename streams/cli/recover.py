@@ -17,7 +17,7 @@ from streams.durable.folder import durable_folder, opened_store
 from streams.durable.journal import Entry, Journal, JournalError
 from streams.durable.snapshots import SnapshotInfo, Snapshots
 from streams.durable.store import LOCK, Store
-from streams.events.open_topics import running_log
+from streams.events.open_topics import existing_log
 from streams.live.compilation import compile_kernels
 from streams.live.keeper import SNAPSHOT_SIGNAL
 from streams.live.wiring import running_engine, wait_applied
@@ -54,7 +54,7 @@ async def _follow_and_write(config: Config) -> SnapshotInfo:
 
 
 async def _ask_server(config: Config) -> SnapshotInfo:
-    async with running_log(config.log) as event_log:
+    async with existing_log(config.log) as event_log:
         identity = await event_log.identity()
     with opened_store(config, identity, writable=False) as store:
         snapshots, _ = _current(config, _required(store))
@@ -76,7 +76,7 @@ async def skip_piece(config: Config, version: int, *, json: bool) -> int:
         FolderBusyError: a server runs there.
         JournalError: the journal does not hold the version.
     """
-    async with running_log(config.log) as event_log:
+    async with existing_log(config.log) as event_log:
         identity = await event_log.identity()
     with opened_store(config, identity) as opened:
         store = _required(opened)
@@ -97,8 +97,9 @@ async def skip_piece(config: Config, version: int, *, json: bool) -> int:
 
 
 async def rebuild_newest(config: Config, *, check: bool, json: bool) -> int:
-    """Rebuild the journal's newest version, with ``check`` in two ways. Returns the exit code."""
-    async with running_log(config.log) as event_log:
+    """Rebuild the journal's newest version, with ``check`` in two ways. Returns the exit code: with ``check`` 1 unless
+    the two were compared and are equal."""
+    async with existing_log(config.log) as event_log:
         with opened_store(config, await event_log.identity(), writable=False) as opened:
             snapshots, journal = _current(config, _required(opened))
             version = journal.version
@@ -114,7 +115,7 @@ async def rebuild_newest(config: Config, *, check: bool, json: bool) -> int:
             if check:
                 answer |= await _compare(config, snapshots, journal, event_log, version, base, answer["digest"])
     _print(answer, json=json)
-    return 1 if answer.get("equal") is False else 0
+    return 1 if check and not answer["equal"] else 0
 
 
 async def _compare(

@@ -1,12 +1,14 @@
-"""Opens the configured log and creates its topics; every command uses this."""
+"""Opens the configured log: every command uses this. Who only reads makes neither a file nor topics."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from config.serving import LogConfig
+from engine.errors import MurmurationError
 from streams.events.json_types import TOPICS
 from streams.log import open_log
 from streams.log.interface import EventLog
+from streams.log.sqlite.file import parse_address
 
 
 @asynccontextmanager
@@ -19,4 +21,18 @@ async def running_log(config: LogConfig) -> AsyncIterator[EventLog]:
     async with open_log(config) as event_log:
         partitions, default = config.partitions, config.partitions_default
         await event_log.ensure_topics({topic: partitions.get(topic, default) for topic in TOPICS})
+        yield event_log
+
+
+@asynccontextmanager
+async def existing_log(config: LogConfig) -> AsyncIterator[EventLog]:
+    """Open a log that is there already, in order to read it.
+
+    Raises:
+        MurmurationError: there is no log yet.
+        ConfigError, LogUnavailableError: the log cannot be opened; the message says what to do.
+    """
+    if config.url.lower().startswith("sqlite:") and not (path := parse_address(config.url).path).exists():
+        raise MurmurationError(f"log {path}: is not there, so nothing was published or served yet")
+    async with open_log(config) as event_log:
         yield event_log
