@@ -24,7 +24,7 @@ from engine.state import EngineState
 from engine.tweet_store.state import Counter
 from engine.visibility.judge import Visibility
 
-MODEL_VERSION = "blend-6"
+MODEL_VERSION = "blend-7"
 
 #: Counters that an entry carries.
 SHOWN_COUNTS = {

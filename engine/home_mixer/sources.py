@@ -31,8 +31,16 @@ Found = tuple[Ids, NDArray[np.float64]]
 SEEDED_WALKS = ("walk_followees", "walk_popular")
 
 
+#: For You asks for this many tweets of followees whatever their age, where fewer are young enough.
+_OF_ANY_AGE = 10
+
+
 class Followees:
-    """In-network retrieval: the newest tweets of followees; raw score = creation time."""
+    """In-network retrieval: the newest tweets of followees; raw score = creation time.
+
+    Where fewer than ``_OF_ANY_AGE`` are young enough for For You, the newest of any age are candidates too: the filter
+    drops them by name, so a feed that is short or empty says why.
+    """
 
     name = "followees"
 
@@ -47,8 +55,14 @@ class Followees:
 
     def fetch(self, query: Query) -> Found:
         since_ms = 0 if self.age_ms_max is None else query.request.time_ms - self.age_ms_max
+        ids, created_ms = self._newest(query, since_ms, self.total_max)
+        if len(ids) < _OF_ANY_AGE and since_ms > 0:
+            ids, created_ms = self._newest(query, 0, min(_OF_ANY_AGE, self.total_max))
+        return ids, created_ms
+
+    def _newest(self, query: Query, since_ms: int, total_max: int) -> Found:
         ids, created_ms, _ = self.tweet_store.recent_of_authors(
-            query.followees, since_ms, self.per_author_max, self.total_max
+            query.followees, since_ms, self.per_author_max, total_max
         )
         return ids, created_ms
 

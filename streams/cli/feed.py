@@ -43,13 +43,15 @@ async def show_feed(options: FeedOptions) -> int:
         raise ConfigError(f"USER: {error.detail}") from None
     show = _as_json if options.json else _as_text(options.explain)
     explain = "entries" if options.explain else "none"
+    # The text says what was left out and why; JSON has that where an explanation is asked for.
+    explain_once = "all" if options.explain or not options.json else "none"
     open_mode = options.token is None
     client = FeedClient(parse_urls(options.urls), viewer_id=viewer if open_mode else None, token=options.token)
     if options.follow and len(client.urls) > 1:
         client.on_connect = _say_where(client)
     async with client:
         if not options.follow:
-            show(await client.feed(product=options.product, limit=options.limit, explain=explain))
+            show(await client.feed(product=options.product, limit=options.limit, explain=explain_once))
             return 0
         async for frame in client.subscribe(product=options.product, limit=options.limit, explain=explain):
             show(frame)

@@ -72,7 +72,11 @@ def publish(
     speed: Annotated[
         float | None, typer.Option(min=0.000001, help="CSV: replay at this multiple of real time.")
     ] = None,
-    keep_times: Annotated[bool, typer.Option(help="CSV: leave the times as they are.")] = False,
+    squeeze: Annotated[
+        float | None,
+        typer.Option(min=0.01, metavar="HOURS", help="CSV: shrink a longer recording to these hours, in its order."),
+    ] = None,
+    keep_times: Annotated[bool, typer.Option(help="CSV: leave the times as they are, not shifted to end now.")] = False,
     packed: Annotated[bool, typer.Option(help="CSV: packed batches instead of JSON.")] = False,
     engagement: Annotated[str, typer.Option("--as", help="CSV: the engagement that a row becomes.")] = "retweet",
     ids: Annotated[Path | None, typer.Option(help="CSV: write the mapping of names to ids here.")] = None,
@@ -85,9 +89,9 @@ def publish(
     if (csv is None) == (not source):
         raise typer.BadParameter("give a FILE, - for standard input, or --csv FOLDER")
     if csv is not None:
-        if speed is not None and keep_times:
-            raise typer.BadParameter("--speed and --keep-times exclude each other")
-        options = CsvOptions(csv, engagement, speed, keep_times, packed, ids)
+        if (speed is not None) + keep_times + (squeeze is not None) > 1:
+            raise typer.BadParameter("--speed, --squeeze and --keep-times exclude each other")
+        options = CsvOptions(csv, engagement, speed, keep_times, packed, ids, squeeze)
         code = run(publish_csv(settings, options, json=json))
     else:
         code = run(publish_lines(settings, source, json=json))
@@ -119,7 +123,9 @@ def feed(
     product: Annotated[str, typer.Option(help="for_you or following.")] = "for_you",
     limit: Annotated[int, typer.Option(min=1, help="Entries to ask for.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print the feed when it changes.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", "-e", help="Say why each entry is there.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", "-e", help="Say why each entry is there, and what was left out.")
+    ] = False,
     token: Annotated[str | None, typer.Option(envvar="MURMURATION_TOKEN", help="The viewer's token.")] = None,
     json: Json = False,
 ) -> None:

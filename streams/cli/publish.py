@@ -15,7 +15,9 @@ from config.schema import Config
 from engine.errors import ConfigError
 from streams.events.open_topics import running_log
 from streams.events.publish import PublishResult, publish_file
-from streams.recordings.replay import ReplayOptions, replay
+from streams.recordings.replay import Coverage, Replayer, ReplayOptions, replay
+
+HOUR_MS = 3_600_000
 
 
 class CsvOptions(NamedTuple):
@@ -27,6 +29,7 @@ class CsvOptions(NamedTuple):
     keep_times: bool
     packed: bool
     ids: Path | None
+    squeeze_h: float | None
 
 
 def now_ms() -> int:
@@ -81,6 +84,8 @@ def report(result: PublishResult, seconds: float, *, json: bool) -> int:
     else:
         rate = result.accepted / seconds if seconds else 0.0
         typer.echo(f"{result.accepted:,} accepted, {result.rejected:,} refused in {seconds:.1f} s ({rate:,.0f}/s)")
+        if result.dated:
+            typer.echo(f"{result.dated:,} without timestamp_ms happened now")
         for error in result.first_errors:
             typer.echo(f"line {error.line}: {error.reason}: {error.detail}", err=True)
         if result.rejected > len(result.first_errors):
@@ -97,6 +102,11 @@ async def publish_csv(config: Config, options: CsvOptions, *, json: bool) -> int
         def show(result: PublishResult, done: int) -> None:
             bar.update(task, completed=done, counts=f"{result.accepted:,} events")
 
+        age_ms_max = config.home_mixer.for_you.age_ms_max
+
+        def tell(replayer: Replayer, began_ms: int) -> None:
+            typer.echo(coverage_words(replayer.coverage(began_ms, age_ms_max), age_ms_max), err=True)
+
         async with running_log(config.log) as event_log:
             result = await replay(
                 ReplayOptions(
@@ -106,9 +116,23 @@ async def publish_csv(config: Config, options: CsvOptions, *, json: bool) -> int
                     keep_times=options.keep_times,
                     packed=options.packed,
                     ids=options.ids,
+                    squeeze_ms=None if options.squeeze_h is None else int(options.squeeze_h * HOUR_MS),
                 ),
                 event_log,
                 now_ms=now_ms,
                 on_progress=show,
+                on_start=tell,
             )
     return report(result, time.perf_counter() - started, json=json)
+
+
+def coverage_words(found: Coverage, age_ms_max: int) -> str:
+    """What share of a recording For You can show, and what to do where it is little."""
+    words = (
+        f"of {found.items:,} tweets {found.items_young / found.items:.1%} and of {found.rows:,} rows"
+        f" {found.rows_young / found.rows:.1%} fall into the last {age_ms_max / HOUR_MS:g} h, which For You shows"
+    )
+    if found.items_young * 2 >= found.items:
+        return words
+    hint = f"--squeeze {age_ms_max / HOUR_MS / 2:g} brings all of them into half of that, in their order"
+    return f"{words}; the recording spans {found.span_ms / HOUR_MS / 24:,.1f} days: {hint}"

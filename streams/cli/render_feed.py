@@ -8,6 +8,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+#: Reasons that say nothing about a tweet but that others were better: only an explanation has them.
+_RANKED_LOWER = ("narrowed", "not_selected")
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
 
@@ -33,8 +35,11 @@ def render_feed(feed: dict[str, Any], explain: bool = False) -> RenderableType:
             Group(*lines),
         )
     parts: list[RenderableType] = [table if feed["entries"] else Text("nothing to show yet", style="dim")]
-    if explain and feed.get("dropped"):
-        parts += [Rule("dropped", style="dim"), _dropped(feed["dropped"])]
+    left_out = feed.get("dropped_in_words", [])
+    if left_out and (explain or not feed["entries"]):
+        parts += [Rule("left out", style="dim"), _left_out(left_out)]
+    elif said := [reason["words"] for reason in left_out if reason["filter"] not in _RANKED_LOWER]:
+        parts.append(Text(f"left out: {'; '.join(said)}", style="dim"))
     parts.append(Text(_footer(feed), style="dim"))
     return Group(*parts)
 
@@ -69,14 +74,10 @@ def _why(why: dict[str, Any]) -> list[Text]:
     return [Text(f"  {line}", style="dim italic") for line in lines if line]
 
 
-def _dropped(dropped: list[dict[str, Any]]) -> Table:
+def _left_out(reasons: list[dict[str, Any]]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    for candidate in dropped:
-        table.add_row(
-            Text(candidate["tweet_id"], style="dim"),
-            Text(candidate["filter"], style="yellow"),
-            Text(", ".join(candidate["sources"]), style="dim"),
-        )
+    for reason in reasons:
+        table.add_row(Text(reason["words"]), Text(reason["filter"], style="yellow"))
     return table
 
 

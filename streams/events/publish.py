@@ -6,6 +6,7 @@
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from io import BufferedIOBase
+from typing import Any
 
 import msgspec
 
@@ -42,10 +43,14 @@ class LineError(msgspec.Struct, frozen=True):
 
 
 class PublishResult(msgspec.Struct):
-    """Counts so far. ``first_errors`` keeps the first few refused lines."""
+    """Counts so far.
+
+    ``dated``: accepted lines that named no time and happened now; ``first_errors`` keeps the first few refused lines.
+    """
 
     accepted: int = 0
     rejected: int = 0
+    dated: int = 0
     by_topic: dict[str, int] = msgspec.field(default_factory=dict)
     first_errors: list[LineError] = msgspec.field(default_factory=list)
 
@@ -92,6 +97,25 @@ def classify(raw: bytes, *, time_ms_max: int = TIMESTAMP_MS_MAX) -> tuple[str, b
         raise diagnose(raw, _ALL_TYPES, json_types.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
     event = _TYPES[topic].checked(raw, time_ms_max)
     return topic, _record_key(topic, event), msgspec.json.encode(event)
+
+
+def _classify_line(raw: bytes, now_ms: int, time_ms_max: int) -> tuple[tuple[str, bytes, bytes], bool]:
+    """``classify`` a line, and whether it got its time here; only a line that was refused is looked at for that."""
+    try:
+        return classify(raw, time_ms_max=time_ms_max), False
+    except EventError as error:
+        if error.reason != Reason.MISSING_FIELD or (dated := _dated(raw, now_ms)) is None:
+            raise
+    return classify(dated, time_ms_max=time_ms_max), True
+
+
+def _dated(raw: bytes, now_ms: int) -> bytes | None:
+    """An event without ``timestamp_ms`` as one that happened now; None if it has one or is no object."""
+    try:
+        fields = msgspec.json.decode(mend(raw) or raw, type=dict[str, Any])
+        return None if "timestamp_ms" in fields else msgspec.json.encode(fields | {"timestamp_ms": now_ms})
+    except (*DECODE_ERRORS, ValueError, OverflowError):
+        return None
 
 
 def decode(topic: str, canonical: bytes) -> json_types.Event:
@@ -148,7 +172,8 @@ async def publish(
     """Check NDJSON lines, append the good ones and count the refused ones.
 
     A chunk is acknowledged before the next is read, which bounds memory to one chunk and slows reading to the log's
-    pace. ``on_progress`` is called after every chunk with the result so far and the bytes read.
+    pace. ``on_progress`` is called after every chunk with the result so far and the bytes read. A line without
+    ``timestamp_ms`` happened now.
 
     Raises:
         LogError: the log failed; ``on_progress`` has received the counts up to then.
@@ -157,7 +182,7 @@ async def publish(
     line = taken = 0
     async for chunk in chunks:
         records: dict[str, list[NewRecord]] = {}
-        time_ms_max = now_ms() + future_ms_max
+        chunk_ms = now_ms()
         for raw in chunk:
             line += 1
             taken += len(raw) + 1
@@ -165,12 +190,13 @@ async def publish(
                 continue
             try:
                 _check_size(raw, record_bytes_max)
-                topic, key, value = classify(raw, time_ms_max=time_ms_max)
+                (topic, key, value), dated = _classify_line(raw, chunk_ms, chunk_ms + future_ms_max)
                 _check_size(value, record_bytes_max)
             except EventError as error:
                 result.reject(line, error)
                 continue
             records.setdefault(topic, []).append(NewRecord(value=value, key=key))
+            result.dated += dated
         await append_all(log, records)
         for topic, appended in records.items():
             result.accept(topic, len(appended))

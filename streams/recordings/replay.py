@@ -33,9 +33,10 @@ PACE_S = 0.05
 class ReplayOptions(NamedTuple):
     """The folder to replay, and how.
 
-    By default times are shifted so that the newest row is now. With ``keep_times`` they are not changed. With
-    ``speed`` the first row is now and the spacing of rows is divided by the speed (2 = twice real time). ``ids`` names
-    a file that gets the mapping of names to ids, as CSV (kind, name, id).
+    By default times are shifted so that the newest row is now. With ``squeeze_ms`` a recording that spans more than
+    this is shrunk to it as well, all spacing by one factor, so that the order stays. With ``keep_times`` times are not
+    changed. With ``speed`` the first row is now and the spacing of rows is divided by the speed (2 = twice real time).
+    ``ids`` names a file that gets the mapping of names to ids, as CSV (kind, name, id).
     """
 
     folder: Path
@@ -44,6 +45,20 @@ class ReplayOptions(NamedTuple):
     keep_times: bool = False
     packed: bool = False
     ids: Path | None = None
+    squeeze_ms: int | None = None
+
+
+class Coverage(NamedTuple):
+    """How much of a replay is young enough to be shown: of its rows and items, those within the newest ``age_ms_max``.
+
+    ``span_ms``: from the first row to the last, as recorded. An item is as old as its first row, which creates it.
+    """
+
+    span_ms: int
+    rows: int
+    rows_young: int
+    items: int
+    items_young: int
 
 
 def event_times_ms(recording: Recording, options: ReplayOptions, now_ms: int) -> NDArray[np.int64]:
@@ -62,6 +77,10 @@ def event_times_ms(recording: Recording, options: ReplayOptions, now_ms: int) ->
             raise CsvError(f"speed must be greater than 0, not {options.speed}")
         spacing = (time_ms - time_ms[0]) / options.speed
         return np.asarray(now_ms + spacing.astype(np.int64))
+    span_ms = int(time_ms[-1] - time_ms[0])
+    if options.squeeze_ms is not None and span_ms > options.squeeze_ms:
+        ago_ms = (time_ms[-1] - time_ms) * (options.squeeze_ms / span_ms)
+        return np.asarray(now_ms - np.rint(ago_ms).astype(np.int64))
     shifted: NDArray[np.int64] = time_ms + (now_ms - time_ms[-1])
     if shifted[0] < TIMESTAMP_MS_MIN:
         raise CsvError("the recording is longer than the time since 1970; keep its times instead")
@@ -92,6 +111,17 @@ class Replayer:
         for row in np.sort(first).tolist():
             self.tweet_ids[recording.item[row]] = tweet_ids.next(int(self.times_ms[row]))
         self._event_ids = EventIds(worker=1)
+
+    def coverage(self, now_ms: int, age_ms_max: int) -> Coverage:
+        """How much of the replay is at most so old."""
+        recorded, young = self.recording.time_ms, self.times_ms >= now_ms - age_ms_max
+        return Coverage(
+            span_ms=int(recorded[-1] - recorded[0]),
+            rows=young.size,
+            rows_young=int(np.count_nonzero(young)),
+            items=int(np.count_nonzero(self._is_create)),
+            items_young=int(np.count_nonzero(young & self._is_create)),
+        )
 
     def ids(self) -> Iterator[tuple[str, str, int]]:
         """Every name with its id in this replay: ("user" or "tweet", name, id)."""
@@ -183,18 +213,21 @@ async def replay(
     now_ms: Callable[[], int],
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     on_progress: Progress = ignore_progress,
+    on_start: Callable[[Replayer, int], object] = lambda replayer, began_ms: None,
 ) -> PublishResult:
     """Publish a recording: follows first, then the rows in the order of their times.
 
-    ``on_progress`` is called with the result so far and the number of rows sent. With ``speed``, a row is sent when
-    ``now_ms`` reaches its time.
+    ``on_start`` is called before the first record, with the time that counts as now. ``on_progress`` is called with the
+    result so far and the number of rows sent. With ``speed``, a row is sent when ``now_ms`` reaches its time.
 
     Raises:
         CsvError: the folder cannot be replayed as asked.
         LogError: the log failed.
     """
     recording = await asyncio.to_thread(read_recording, options.folder)
-    replayer = Replayer(recording, options, now_ms())
+    began_ms = now_ms()
+    replayer = Replayer(recording, options, began_ms)
+    on_start(replayer, began_ms)
     result = PublishResult()
     for line, error in recording.refused:
         result.reject(line, error)

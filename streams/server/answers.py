@@ -8,6 +8,7 @@ import structlog
 from engine.feed import Explain, Feed, Request
 from streams.events.served_feed import EncodedFeed, ServedPart
 from streams.live.service import FeedService
+from streams.server.drop_words import drop_words
 from streams.server.encode import feed_frame
 
 _log = structlog.get_logger(__name__)
@@ -32,7 +33,9 @@ class Answers:
 
         def make(feed: Feed) -> Answer:
             encoded = EncodedFeed(feed)
-            frame = feed_frame(encoded, with_dropped=request.explain is Explain.ALL)
+            explains = request.explain is Explain.ALL
+            in_words = drop_words(feed.dropped, self._service.home_mixer) if explains else None
+            frame = feed_frame(encoded, with_dropped=explains, in_words=in_words)
             return Answer(frame, part_of(encoded, request, history, incarnation))
 
         return make

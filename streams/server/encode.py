@@ -25,11 +25,19 @@ def encode_feed(feed: Feed, *, with_dropped: bool | None = None) -> bytes:
     return feed_frame(EncodedFeed(feed), with_dropped=with_dropped)
 
 
-def feed_frame(encoded: EncodedFeed, *, with_dropped: bool | None = None) -> bytes:
-    """A feed as the protocol's JSON. ``with_dropped`` None: with the dropped candidates if the feed has any."""
+def feed_frame(
+    encoded: EncodedFeed, *, with_dropped: bool | None = None, in_words: Sequence[Mapping[str, Any]] | None = None
+) -> bytes:
+    """A feed as the protocol's JSON. ``with_dropped`` None: with the dropped candidates if the feed has any.
+
+    ``in_words``: the same by reason (``drop_words``); they follow from the rest, so no digest covers them.
+    """
     feed = encoded.feed
     dropped = bool(feed.dropped) if with_dropped is None else with_dropped
-    return encode(frame_fields(feed, orjson.Fragment(encoded.entries_json), with_dropped=dropped))
+    fields = frame_fields(feed, orjson.Fragment(encoded.entries_json), with_dropped=dropped)
+    if in_words is not None:
+        fields["dropped_in_words"] = in_words
+    return encode(fields)
 
 
 def hello_frame(

@@ -213,3 +213,18 @@ def test_what_is_accepted_here_decodes_to_the_same_rows(event: dict[str, Any]) -
     assert not published.dead
     for ours, theirs in zip(published.batch, direct.batch, strict=True):
         assert ours.tobytes() == theirs.tobytes()
+
+
+async def test_a_line_without_a_time_happened_now(log: EventLog) -> None:
+    like = {name: value for name, value in LIKE.items() if name != "timestamp_ms"}
+    data = lines(like, b"\xef\xbb\xbf" + msgspec.json.encode(like | {"id": 7, "type": "Reply"}), LIKE | {"id": 8})
+    result = await publish_bytes(log, data + lines({**like, "target_id": 3}, b'{"v":1}', b"[]"))
+    assert (result.accepted, result.dated, result.rejected) == (3, 2, 3)
+    assert [error.reason for error in result.first_errors] == ["unknown_field", "missing_field", "foreign_format"]
+    kept = [msgspec.json.decode(value) for run in await read_all(log, "engagements") for value in run.values]
+    assert {event["id"]: event["timestamp_ms"] for event in kept} == dict.fromkeys((5, 7, 8), NOW_MS)
+
+
+def test_only_publish_gives_events_their_time() -> None:
+    with pytest.raises(EventError, match="timestamp_ms"):
+        classify(msgspec.json.encode({name: value for name, value in LIKE.items() if name != "timestamp_ms"}))

@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.serving import LogConfig
 from engine.batch import Kind, snowflake_time_ms
@@ -12,8 +15,9 @@ from streams.events import TOPICS, Decoded, Decoder
 from streams.events.publish import PublishResult
 from streams.log import open_log
 from streams.log.interface import EventLog, Format, Records, TopicPartition
-from streams.recordings.read_csv import CsvError, read_recording, user_id
-from streams.recordings.replay import ReplayOptions, replay
+from streams.recordings.read_csv import CsvError, Recording, read_recording, user_id
+from streams.recordings.replay import Replayer, ReplayOptions, replay
+from tests.support.skips import NOT_IN_THE_PROJECT
 
 NOW_MS = 1_760_000_000_000
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -111,6 +115,33 @@ async def test_kept_times_give_the_same_events_again(tmp_path: Path, log: EventL
     ]
 
 
+@given(
+    st.lists(st.integers(0, 10**9), min_size=1, max_size=30),
+    st.sampled_from([None, 1, 1000, 3_600_000, 10**10]),
+    st.integers(1, 10**10),
+)
+def test_squeezed_rows_end_now_and_keep_their_order(seconds: list[int], squeeze_ms: int | None, age_ms: int) -> None:
+    time_ms = np.sort(np.array(seconds, np.int64)) * 1000
+    item = np.arange(time_ms.size) % 7
+    nobody = np.empty(0, np.int64)
+    made = Recording(time_ms, np.zeros_like(item), item, nobody, nobody, ["ann"], [str(i) for i in range(7)], [])
+    replayer = Replayer(made, ReplayOptions(Path("."), squeeze_ms=squeeze_ms), NOW_MS)
+    times = replayer.times_ms
+    assert times[-1] == NOW_MS
+    assert (np.diff(times) >= 0).all()
+    span_ms = int(time_ms[-1] - time_ms[0])
+    if squeeze_ms is None or span_ms <= squeeze_ms:
+        assert (times - NOW_MS == time_ms - time_ms[-1]).all()
+    else:
+        assert times[0] == NOW_MS - squeeze_ms
+        expected = (time_ms - time_ms[-1]) / span_ms * squeeze_ms
+        assert np.abs(times - NOW_MS - expected).max() <= 1
+    young = times >= NOW_MS - age_ms
+    created = np.array([i == item.tolist().index(item[i]) for i in range(item.size)])
+    found = replayer.coverage(NOW_MS, age_ms)
+    assert found == (span_ms, item.size, young.sum(), min(item.size, 7), (young & created).sum())
+
+
 async def test_a_speed_paces_the_rows(tmp_path: Path, log: EventLog) -> None:
     clock_ms = NOW_MS
     sent: list[tuple[int, int]] = []
@@ -196,7 +227,7 @@ async def test_real_recordings_run_through(
 ) -> None:
     folder = DATA / name
     if not folder.is_dir():
-        pytest.skip(f"no recorded data at {folder}")
+        pytest.skip(f"{NOT_IN_THE_PROJECT}: recorded data")
     result = await run(folder, log, packed=True)
     assert result.rejected == 0
     assert result.by_topic.get("relationships", 0) == follows

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from config.serving import ServingConfig
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHit, Why
+from engine.home_mixer.config import HomeMixerConfig
 from engine.models.state import ModelInForce
 from engine.social_graph.state import Refusal, SocialGraph, SocialGraphConfig
 from streams.durable.origin import Origin
@@ -99,6 +100,7 @@ class FakeService:
     """Feeds of made-up tweets: ``tweets`` are the ids; bump the version with ``change``."""
 
     origin = Origin("00c0ffee00c0ffee", 77)
+    home_mixer = HomeMixerConfig()
 
     def __init__(self) -> None:
         self._version = 7

@@ -9,10 +9,12 @@ from rich.console import Console
 
 from engine.errors import ConfigError
 from engine.feed import Explain, Request
+from engine.home_mixer.config import HomeMixerConfig
 from streams.cli.common import parse_urls
 from streams.cli.render_feed import age, plain, render_feed
 from streams.client.client import FeedClient, FeedClientError, UnreachableError
 from streams.events.feed_fields import feed_fields
+from streams.server.drop_words import drop_words
 
 SECRET = "a secret of more than thirty-two bytes"
 
@@ -155,7 +157,8 @@ def rendered(feed, **options):
 @pytest.fixture
 def feed(feed_of):
     request = Request(viewer_id=1, request_id=2, time_ms=1_760_000_000_000, seed=3, explain=Explain.ALL)
-    return feed_fields(feed_of(request, 5, [7, 8], "hello [bold]world[/] \x1b[31mred\x07\u202e end"), with_dropped=True)
+    made = feed_of(request, 5, [7, 8], "hello [bold]world[/] \x1b[31mred\x07\u202e end")
+    return feed_fields(made, with_dropped=True) | {"dropped_in_words": drop_words(made.dropped, HomeMixerConfig())}
 
 
 def test_a_feed_on_a_terminal(feed):
@@ -170,8 +173,17 @@ def test_a_feed_on_a_terminal(feed):
 
 def test_an_explained_feed_says_why(feed):
     text = rendered(feed, explain=True)
-    for part in ("followees #1 (0.5)", "recency 0.500 + walk 0.250", "× author_diversity 0.5", "favorite by 9", "seen"):
+    for part in ("followees #1 (0.5)", "recency 0.500 + walk 0.250", "× author_diversity 0.5", "favorite by 9"):
         assert part in text
+    assert "1 tweet was seen by the viewer before" in text
+
+
+def test_what_was_left_out_is_said_in_words(feed):
+    assert "left out: 1 tweet was seen by the viewer before" in rendered(feed)
+    lower = {"filter": "not_selected", "count": 9, "words": "9 tweets ranked lower than what is shown"}
+    assert "ranked lower" not in rendered(feed | {"dropped_in_words": [lower]})
+    assert "9 tweets ranked lower" in rendered(feed | {"dropped_in_words": [lower]}, explain=True)
+    assert "1 tweet was seen by the viewer before" in rendered(feed | {"entries": []})
 
 
 def test_an_empty_feed_and_a_push(feed):

@@ -1,0 +1,56 @@
+"""Every reason that drops a tweet has words, and the answer, the command line and the page say the same ones."""
+
+import pytest
+
+from engine.feed import Dropped
+from engine.home_mixer.config import ForYouConfig, HomeMixerConfig
+from engine.home_mixer.products import build_products
+from engine.home_mixer.selector import WithRoots
+from engine.pipeline.late_stages import Selection, Verification
+from engine.pipeline.stages import Filtering, Narrowing
+from engine.rooms import small_rooms
+from engine.state import EngineState
+from streams.server.drop_words import WORDS, drop_words, span_words
+
+
+def test_every_reason_has_words_and_no_other():
+    reasons = {WithRoots.reason}
+    for pipeline in build_products(EngineState(small_rooms()), HomeMixerConfig(), "hash").values():
+        for stage in (*pipeline.under_lock, *pipeline.after_lock):
+            match stage:
+                case Filtering():
+                    reasons |= {rule.name for rule in stage.filters}
+                case Narrowing():
+                    reasons.add(stage.reason)
+                case Selection():
+                    reasons.add(stage.selector.name)
+                case Verification():
+                    reasons |= {verifier.name for verifier in stage.verifiers}
+    assert reasons == set(WORDS)
+
+
+def test_reasons_are_counted_and_said():
+    dropped = [Dropped(i, reason, ()) for i, reason in enumerate(["seen", "too_old", "seen", "own"])]
+    assert drop_words(dropped, HomeMixerConfig()) == [
+        {"filter": "seen", "count": 2, "words": "2 tweets were seen by the viewer before"},
+        {"filter": "own", "count": 1, "words": "1 tweet is the viewer's own"},
+        {"filter": "too_old", "count": 1, "words": "1 tweet is older than 48 h"},
+    ]
+    config = HomeMixerConfig(for_you=ForYouConfig(age_ms_max=90 * 60_000))
+    assert drop_words(1200 * dropped[1:2], config)[0]["words"] == "1,200 tweets are older than 90 min"
+
+
+@pytest.mark.parametrize(
+    ("span_ms", "words"), [(172_800_000, "48 h"), (5_400_000, "90 min"), (61_000, "61 s"), (1500, "1500 ms")]
+)
+def test_spans(span_ms: int, words: str):
+    assert span_words(span_ms) == words
+
+
+async def test_the_answer_says_them_where_all_is_explained(site):
+    async with site.socket() as socket:
+        feed = await socket.ask(type="feed", explain="all")
+        assert feed["dropped_in_words"] == [
+            {"filter": "seen", "count": 1, "words": "1 tweet was seen by the viewer before"}
+        ]
+        assert "dropped_in_words" not in await socket.ask(type="feed", explain="entries")
