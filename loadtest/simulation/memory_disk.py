@@ -4,7 +4,8 @@
 ``FaultyDisk`` is the view of one life, which may die at any operation: before, after or in the middle of it.
 
 After a kill, everything written survives; the last write perhaps in part. After a power cut, synced bytes survive, and
-a drawn part of later bytes, perhaps with zeros at the end, as if the length had reached the disk before the bytes.
+a drawn part of later bytes, perhaps with holes (zeros) anywhere in it: a disk writes pages in any order, and a file's
+length may reach it before the bytes.
 Names are created, replaced and removed on the disk in the order of the calls, as in journaling file systems; how many
 of the changes since the last sync of a folder survive a power cut is drawn.
 """
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from loadtest.simulation.chance import Chance
 from loadtest.simulation.life import Life
-from streams.durable.disk import Buffer, Disk, File
+from streams.durable.disk import Buffer, Disk, File, View
 
 
 class Inode:
@@ -77,9 +78,14 @@ class Platter:
             self._chance.note(f"{name} is as it was before it was cut short")
             return synced
         kept = self._chance.integer(inode.common, len(seen))
-        solid = self._chance.integer(inode.common, kept) if self._chance.happens(0.3) else kept
-        self._chance.note(f"{name} keeps {kept} of {len(seen)} bytes ({inode.common} synced), zeros from {solid}")
-        return seen[:solid] + bytes(kept - solid)
+        self._chance.note(f"{name} keeps {kept} of {len(seen)} bytes ({inode.common} synced)")
+        data = bytearray(seen[:kept])
+        for _ in range(self._chance.choice([0, 0, 1, 2])):
+            begin = self._chance.integer(inode.common, kept)
+            end = self._chance.integer(begin, kept)
+            self._chance.note(f"{name}: {'zeros' if end == kept else 'a hole'} from {begin} to {end}")
+            data[begin:end] = bytes(end - begin)
+        return bytes(data)
 
 
 def _change(names: dict[str, Inode], changes: dict[str, Inode | None]) -> None:
@@ -122,7 +128,7 @@ class FaultyDisk(Disk):
         self._life.check()
         return len(self._inode(name).content)
 
-    def view(self, name: str) -> Buffer:
+    def view(self, name: str) -> View:
         self._life.check()
         return bytes(self._inode(name).content)
 
@@ -180,6 +186,10 @@ class FaultyDisk(Disk):
         self._on_sync(name)
         self._step("after the sync of", name)
 
+    def has(self, name: str, inode: Inode) -> bool:
+        """Whether this file has this name."""
+        return self._platter.names.get(name) is inode
+
     def _step(self, operation: str, name: str) -> None:
         """Begin an operation; the process may end here, before the operation does anything."""
         self._life.check()
@@ -209,6 +219,9 @@ class _OpenFile(File):
 
     def sync(self) -> None:
         self._disk.sync(self._name, self._inode)
+
+    def there(self) -> bool:
+        return self._disk.has(self._name, self._inode)
 
     def close(self) -> None:
         pass

@@ -23,7 +23,7 @@ from loadtest.simulation.witness import Witness
 from loadtest.simulation.workload import EPOCH_MS
 from loadtest.simulation.writer import InlineStateThread
 from streams.durable.journal import JournalError
-from streams.durable.store import Store
+from streams.durable.store import FolderError, Store
 from streams.events.json_types import TOPICS
 from streams.live.applier import Applier
 from streams.live.live_engine import LiveEngine
@@ -202,7 +202,7 @@ def _may_end(cause: BaseException, *, stormy: bool, careless: bool) -> bool:
     """True if the exception is an injected fault, so that the process may end by it. Anything else is a bug."""
     if isinstance(cause, OffsetOutOfRangeError | LogGapError):
         return careless
-    return stormy and isinstance(cause, OSError | JournalError | LogUnavailableError)
+    return stormy and isinstance(cause, FolderError | JournalError | LogUnavailableError | OSError)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

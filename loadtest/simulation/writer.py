@@ -76,7 +76,9 @@ class InlineStateThread(StateThread):
                     continue
                 for piece in job.pieces:
                     await asyncio.sleep(self._pause_s())
-                    while not self.attempt(piece, job.journaled):  # noqa: ASYNC110 - nothing says when there is room
+                    while not self.attempt(piece, job.journaled):
+                        if self.gives_up():
+                            return
                         await asyncio.sleep(self.retry_s)
                 self._room.release()
         except BaseException as error:

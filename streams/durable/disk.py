@@ -4,12 +4,13 @@ Names are relative paths with ``/``; missing folders are created. Every operatio
 """
 
 import contextlib
-import mmap
+import errno
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 from engine.errors import MurmurationError
 
@@ -17,6 +18,10 @@ if sys.platform != "win32":
     import fcntl
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+
+#: What the folder holds is everybody's: only the process's own user may read it.
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
 
 #: Ends the name of a file that is being written; a start that finds such a file knows that a crash left it.
 TEMPORARY = ".tmp"
@@ -26,6 +31,16 @@ class FolderBusyError(MurmurationError):
     """Another process uses the folder."""
 
     code = "folder_busy"
+
+
+class View(Protocol):
+    """The bytes of a file, from which parts are read when they are asked for. Reading a part may raise OSError."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+    def __bytes__(self) -> bytes: ...
 
 
 class File(ABC):
@@ -38,6 +53,10 @@ class File(ABC):
     @abstractmethod
     def sync(self) -> None:
         """Make everything written so far survive a power loss. May run while another thread writes."""
+
+    def there(self) -> bool:
+        """Whether the file still has a name. Where it was removed or replaced, what is written is lost."""
+        return True
 
     def forget(self) -> None:  # noqa: B027 - a file that nothing caches has nothing to forget
         """Tell the system that synced bytes will not be read soon, so it need not keep them in memory."""
@@ -62,8 +81,8 @@ class Disk(ABC):
         """Bytes of the file."""
 
     @abstractmethod
-    def view(self, name: str) -> Buffer:
-        """The file's bytes as of now; memory-mapped where the disk can do that, else read."""
+    def view(self, name: str) -> View:
+        """The file's bytes as of now. A file that is renamed or removed afterward can still be read."""
 
     @abstractmethod
     def open(self, name: str) -> File:
@@ -126,7 +145,7 @@ class RealFile(File):
     """A file of the system, unbuffered, in append mode."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+        self._file = open(path, "ab", buffering=0, opener=_open_own)  # noqa: SIM115 - closed by close()
 
     def write(self, data: Buffer) -> None:
         written = self._file.write(data)
@@ -137,12 +156,48 @@ class RealFile(File):
     def sync(self) -> None:
         _sync(self._file.fileno())
 
+    def there(self) -> bool:
+        return os.fstat(self._file.fileno()).st_nlink > 0
+
     def forget(self) -> None:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         self._file.close()
+
+
+class RealView:
+    """The bytes of a file of the system (``View``).
+
+    The file is read, not mapped into memory: where the disk cannot read a page of a mapped file, the system ends the
+    process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        data = os.pread(self._descriptor, max(0, stop - start), start)
+        while len(data) < stop - start:  # a read may be cut short
+            more = os.pread(self._descriptor, stop - start - len(data), start + len(data))
+            if not more:
+                raise OSError(errno.EIO, "became shorter while it was read", str(self._path))
+            data += more
+        return data
+
+    def __bytes__(self) -> bytes:
+        return self[:]
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # the file could not be opened
+            os.close(self._descriptor)
 
 
 class RealDisk(Disk):
@@ -161,15 +216,12 @@ class RealDisk(Disk):
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
 
-    def view(self, name: str) -> Buffer:
-        with open(self.folder / name, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return b""  # an empty file cannot be mapped
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    def view(self, name: str) -> View:
+        return RealView(self.folder / name)
 
     def open(self, name: str) -> File:
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         return RealFile(path)
 
     def truncate(self, name: str, size: int) -> None:
@@ -189,10 +241,13 @@ class RealDisk(Disk):
     def sync_names(self) -> None:
         for folder in (self.folder, *(path for path in self.folder.rglob("*") if path.is_dir())):
             _sync_folder(folder)
+        for folder in self.folder.absolute().parents:
+            with contextlib.suppress(OSError):  # another user's folder, which was there before
+                _sync_folder(folder)
 
     def lock(self, name: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+        make_folder(self.folder)
+        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, FILE_MODE)
         if sys.platform != "win32":
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,6 +263,26 @@ class RealDisk(Disk):
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def make_folder(folder: Path) -> None:
+    """Create the folder and those above it where they are missing, for this user alone, durably."""
+    for missing in reversed(list(_missing(folder.absolute()))):
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            missing.mkdir(mode=FOLDER_MODE)
+        _sync_folder(missing.parent)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def _missing(folder: Path) -> Iterator[Path]:
+    while not folder.exists():
+        yield folder
+        folder = folder.parent
+
+
+def _open_own(path: str, flags: int) -> int:
+    return os.open(path, flags, FILE_MODE)
 
 
 def _sync(descriptor: int) -> None:

@@ -48,7 +48,7 @@ def opened_store(
     durable = config.durable
     try:
         if named_before != folder and named_before.exists() and not folder.exists():
-            folder = named_before.rename(folder) if writable else named_before
+            folder = named_before.rename(folder) if writable else named_before  # ``Store.open`` syncs the name
         store = Store.open(
             RealDisk(folder),
             segment_bytes=durable.journal_segment_bytes,

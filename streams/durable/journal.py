@@ -1,19 +1,20 @@
 """The journal: which records make each state version, in order; an entry is written before its records are applied.
 
 A history's journal is a sequence of segment files (``segment.py``), each named by the version that it begins after. A
-crash can tear only the end of the last segment, which is then cut back to its last whole entry. Damage anywhere else is
-an error.
+crash can tear only what was not synced, at the end of the last segment: it is then cut back to the last whole entry
+before the first tear. Damage anywhere else is an error.
 
 Concurrency contract: one thread appends and notes; ``sync`` may be called from another; a separate reader
 (``cut=False``) may read beside a running writer, and sees whole entries only.
 """
 
-import threading
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 import msgspec
 
-from streams.durable.disk import TEMPORARY, Disk, File, write_whole
+from streams.durable.disk import TEMPORARY, Disk, discard, write_whole
 from streams.durable.segment import (
     Cursor,
     Entry,
@@ -27,14 +28,16 @@ from streams.durable.segment import (
     PartitionNote,
     Run,
     SkipNote,
+    SyncedNote,
     TimesNote,
+    damage_after,
     decode_header,
     encode_header,
     encode_run,
     read,
     seal,
-    whole_entry_after,
 )
+from streams.durable.segment_file import SegmentFile
 from streams.log.interface import TopicPartition
 from streams.log.record_times import Settled
 
@@ -46,19 +49,15 @@ class Journal:
 
     def __init__(self, disk: Disk, history: str, segment_bytes: int, *, writable: bool) -> None:
         self._disk = disk
-        self._history = history
+        #: The history's id.
+        self.history = history
         self._segment_bytes = segment_bytes
         self._writable = writable
         self._prefix = f"{history}/journal-"
         #: The version that each segment begins after, oldest first.
         self._bases: list[int] = []
         self._cursor = Cursor(JournalState(0, {}, {}, None, ()))
-        self._file: File | None = None
-        #: Held while the file is synced or replaced by the next segment.
-        self._switching = threading.Lock()
-        #: An append failed, and its part of an entry is still in the file.
-        self._torn = False
-        self._failure: str | None = None
+        self._file: SegmentFile | None = None
         #: Bytes after the last whole entry that ``open`` found (and cut off, if the journal is writable).
         self.torn_bytes = 0
 
@@ -130,7 +129,7 @@ class Journal:
         Raises:
             ValueError: no runs, or a run that begins before its partition's position or is no range.
             OSError: the entry was not written; the journal is as before. The next append repairs the file first.
-            JournalError: the file cannot be repaired or synced; nothing was written.
+            JournalError: the journal was opened for reading.
         """
         if not runs:
             raise ValueError("a version has at least one run")
@@ -193,21 +192,16 @@ class Journal:
         """Make everything appended so far survive a power loss. Callable from any thread.
 
         Raises:
-            OSError: the sync failed; the disk's content is unknown from now on, and further appends are refused.
+            OSError: the sync failed. Nothing can be appended until the segment could be written anew; each sync and
+                each append tries that first.
         """
-        with self._switching:
-            if self._file is None:
-                return
-            try:
-                self._file.sync()
-            except OSError as error:
-                self._failure = f"{self._name(self._bases[-1])} could not be synced ({error}): restart to recover"
-                raise
+        if (file := self._file) is not None:
+            file.sync()
 
     def prune(self, before_version: int) -> None:
         """Remove the segments that hold only versions before this one. Callable from any thread."""
         while len(self._bases) > 1 and self._bases[1] < before_version:
-            self._disk.remove(self._name(self._bases[0]))
+            discard(self._disk, self._name(self._bases[0]))
             del self._bases[0]
 
     def rewind(self, version: int) -> None:
@@ -218,26 +212,38 @@ class Journal:
         """
         self._require_writable()
         cursor = self._cursor_at(version)
-        with self._switching:
-            self._close_file()
-            for base in reversed(self._on_disk()):  # newest first: a crash in between leaves a whole journal
-                if base > version:
-                    self._disk.remove(self._name(base))
-            self._bases = [base for base in self._bases if base <= version]
-            self._disk.truncate(self._name(self._bases[-1]), cursor.offset)
-            self._cursor, self._torn = cursor, False
-            self._file = self._disk.open(self._name(self._bases[-1]))
-            # Without this sync, a power loss could bring back the part cut off, after what is written from now on.
-            self._file.sync()
+        self._close_file()
+        for base in reversed(self._on_disk()):  # newest first: a crash in between leaves a whole journal
+            if base > version:
+                self._disk.remove(self._name(base))
+        self._bases = [base for base in self._bases if base <= version]
+        name = self._name(self._bases[-1])
+        self._disk.truncate(name, cursor.offset)
+        self._cursor = cursor
+        self._file = SegmentFile(self._disk, name, cursor.offset)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
-        """Sync and release; idempotent."""
-        if self._file is not None:
-            try:
+        """Sync and release; idempotent.
+
+        Raises:
+            OSError: the sync failed. The file is released all the same.
+        """
+        if self._file is None:
+            return
+        try:
+            self.sync()
+            # The journal is whole without this note; with it, later damage is told from a torn tail.
+            with contextlib.suppress(OSError):
+                self._make_room()
                 self.sync()
-            finally:
-                with self._switching:
-                    self._close_file()
+        finally:
+            self._close_file()
 
     # Reading
 
@@ -313,14 +319,17 @@ class Journal:
             data = bytes(self._disk.view(name))
         except FileNotFoundError:
             raise JournalError(f"{name} is missing") from None
-        cursor = decode_header(data, name, self._history)
+        except OSError as error:
+            raise JournalError(f"{name}: cannot be read ({error})") from None
+        cursor = decode_header(data, name, self.history)
         if cursor.version != base:
             raise JournalError(f"{name} begins after version {cursor.version}")
 
         def items() -> Iterator[Entry | Gap]:
             yield from read(data, cursor, name)
             torn = cursor.offset < len(data)
-            if torn and (whole := whole_entry_after(data, cursor)) is not None:
+            # A segment is synced before the next one gets its name, so only the last one can be torn.
+            if torn and following is None and (whole := damage_after(data, cursor)) is not None:
                 raise JournalError(
                     f"{name}: damaged between bytes {cursor.offset} and {whole}, after version {cursor.version}"
                 )
@@ -347,33 +356,25 @@ class Journal:
         if self._writable:
             if self.torn_bytes:
                 self._disk.truncate(name, self._cursor.offset)
-            self._file = self._disk.open(name)
+            self._file = SegmentFile(self._disk, name, self._cursor.offset)
 
     def _begin_segment(self, state: JournalState) -> None:
         """Go on in a new segment, whose header is on the disk before the file gets its name."""
         name = self._name(state.version)
-        data = encode_header(self._history, state)
+        data = encode_header(self.history, state)
         write_whole(self._disk, name, data)
-        file = self._disk.open(name)
-        with self._switching:
-            self._close_file()
-            self._file = file
-        self._cursor = decode_header(data, name, self._history)
+        before, self._file = self._file, SegmentFile(self._disk, name, len(data))
+        if before is not None:
+            before.close()
+        self._cursor = decode_header(data, name, self.history)
         if state.version not in self._bases:
             self._bases.append(state.version)
 
     def _make_room(self) -> None:
-        """Before a write: cut off what a failed write left, and begin a new segment when this one is full."""
+        """Before a write: repair the file, begin a new segment when this one is full, and note what was synced."""
         self._require_writable()
-        if self._failure is not None:
-            raise JournalError(self._failure)
-        if self._torn:
-            name = self._name(self._bases[-1])
-            try:
-                self._disk.truncate(name, self._cursor.offset)
-            except OSError as error:
-                raise JournalError(f"{name}: what a failed write left cannot be cut off ({error})") from error
-            self._torn = False
+        assert self._file is not None
+        self._file.repair()
         cursor = self._cursor
         # Never right after a note: the new header would contain the note, but must describe the state at an entry.
         if (
@@ -383,6 +384,8 @@ class Journal:
         ):
             self.sync()
             self._begin_segment(cursor.state())
+        elif self._file.synced > cursor.synced:
+            self._write_note(SyncedNote(self._file.synced, cursor.crc))
 
     def _note(self, note: Note) -> None:
         self._make_room()
@@ -394,11 +397,7 @@ class Journal:
 
     def _write(self, data: bytes, crc: int) -> None:
         assert self._file is not None
-        try:
-            self._file.write(data)
-        except OSError:
-            self._torn = True
-            raise
+        self._file.write(data)
         self._cursor.offset += len(data)
         self._cursor.crc = crc
 

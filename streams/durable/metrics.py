@@ -20,6 +20,9 @@ class DurableMetrics:
         self.snapshot_failures = Counter(
             "murmuration_snapshot_failures_total", "Snapshots that could not be written", registry=registry
         )
+        self.sync_failures = Counter(
+            "murmuration_journal_sync_failures_total", "Syncs of the journal that failed", registry=registry
+        )
         self.room_since = Gauge(
             "murmuration_room_knows_since_seconds",
             "Event time since when a room knows everything; 0: from the beginning of the history",

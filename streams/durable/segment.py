@@ -17,6 +17,8 @@ from streams.log.record_times import Settled
 
 MAGIC = b"MURMJRNL"
 FORMAT = 1
+#: Whether new segments say that their syncs are noted in them. Segments of older versions do not say so.
+NOTES_SYNCS = True
 #: Magic, format, length of the header's body in bytes.
 _PREFIX = struct.Struct("<8sII")
 _CRC = struct.Struct("<I")
@@ -78,6 +80,8 @@ class _Header(msgspec.Struct, array_like=True):
     incarnation: int | None
     gaps: list[tuple[int, str, int, int, int]]
     skipped: list[int] = []
+    #: Whether the segment notes its syncs (``SyncedNote``); older versions of this program did not.
+    notes_syncs: bool = False
 
 
 class PartitionNote(msgspec.Struct, array_like=True, tag="partition"):
@@ -121,7 +125,17 @@ class TimesNote(msgspec.Struct, array_like=True, tag="times"):
     settled: list[tuple[str, int, int, int]]
 
 
-Note = PartitionNote | IncarnationNote | ModelsNote | GapNote | SkipNote | TimesNote
+class SyncedNote(msgspec.Struct, array_like=True, tag="synced"):
+    """The segment's first ``offset`` bytes have been synced: whatever is missing there was damaged, not torn.
+
+    ``crc`` is the checksum in front of this note, so that the note can be verified where that one is damaged.
+    """
+
+    offset: int
+    crc: int
+
+
+Note = PartitionNote | IncarnationNote | ModelsNote | GapNote | SkipNote | TimesNote | SyncedNote
 _notes: msgspec.msgpack.Decoder[Note] = msgspec.msgpack.Decoder(Note)
 _headers = msgspec.msgpack.Decoder(_Header)
 
@@ -146,6 +160,9 @@ class Cursor:
         self.entry_end = 0
         #: What the next entry's ``settled`` will be.
         self.settled: tuple[Settled, ...] = ()
+        #: Whether the segment notes its syncs, and how many bytes were synced by the last such note.
+        self.notes_syncs = False
+        self.synced = 0
 
     def state(self) -> JournalState:
         """The journal's state at this place."""
@@ -168,6 +185,8 @@ class Cursor:
                 self.settled = tuple(Settled(TopicPartition(t, n), offset, ms) for t, n, offset, ms in settled)
             case SkipNote(version):
                 self.skipped.append(version)
+            case SyncedNote(offset, _):
+                self.notes_syncs, self.synced = True, offset
             case GapNote(topic, number, position, earliest):
                 gap = Gap(self.version, TopicPartition(topic, number), position, earliest)
                 self.move(gap.partition, earliest)
@@ -195,6 +214,7 @@ def encode_header(history: str, state: JournalState) -> bytes:
         state.incarnation,
         [(gap.version, *gap.partition, gap.position, gap.earliest) for gap in state.gaps],
         list(state.skipped),
+        NOTES_SYNCS,
     )
     body = msgspec.msgpack.encode(header)
     data = _PREFIX.pack(MAGIC, FORMAT, len(body)) + body
@@ -230,8 +250,9 @@ def decode_header(data: bytes, name: str, history: str) -> Cursor:
             tuple(header.skipped),
         )
     )
-    cursor.offset = cursor.entry_end = end + _CRC.size
+    cursor.offset = cursor.entry_end = cursor.synced = end + _CRC.size
     cursor.crc = _CRC.unpack_from(data, end)[0]
+    cursor.notes_syncs = header.notes_syncs
     return cursor
 
 
@@ -311,16 +332,58 @@ def read(data: bytes, cursor: Cursor, name: str) -> Iterator[Entry | Gap]:
         raise JournalError(f"{name}: byte {offset}: not an entry that this program writes ({error})") from None
 
 
-def whole_entry_after(data: bytes, cursor: Cursor) -> int | None:
-    """Where a whole entry begins after the bad one at the cursor; None: the bad entry is a torn tail."""
-    bad = _entry_end(data, cursor.offset)
+def damage_after(data: bytes, cursor: Cursor) -> int | None:
+    """Where a whole entry begins after the bad one at the cursor, if the bad entry is damage; None: it is a torn tail.
+
+    A power cut may leave holes in bytes that were not synced, with whole entries after them. So whole entries prove
+    damage only if one of them notes that the bad entry had been synced, or if the segment does not note its syncs.
+    """
+    first = start = _whole_after(data, cursor.offset, cursor.crc)
+    noted = cursor.notes_syncs
+    while start is not None:
+        stop = _entry_end(data, start)
+        assert stop is not None
+        head, at = _varint(data, start)
+        note = _synced_note(data[at:stop]) if head & _NOTE else None
+        if note is not None:
+            noted = True
+            if note.offset > cursor.offset:
+                return first
+        crc = _CRC.unpack_from(data, stop)[0]
+        start = stop + 4 if _is_whole(data, stop + 4, crc) else _whole_after(data, stop + 4, crc)
+    return None if noted else first
+
+
+def _synced_note(body: bytes) -> SyncedNote | None:
+    """The body of a note as ``SyncedNote``; None: it is another note, or none."""
+    try:
+        note = _notes.decode(body)
+    except msgspec.MsgspecError:
+        return None
+    return note if isinstance(note, SyncedNote) else None
+
+
+def _whole_after(data: bytes, bad: int, crc: int) -> int | None:
+    """Where the next whole entry begins after the bad one at ``bad``, before which the checksum is ``crc``."""
+    end = _entry_end(data, bad)
     # Perhaps only the bad entry's checksum was damaged: then the next entry continues from the computed checksum.
-    if bad is not None and _is_whole(data, bad + 4, crc32(data[cursor.offset : bad], cursor.crc)):
-        return bad + 4
-    for start in range(cursor.offset + 1, len(data) - 4):
-        if data[start] and _is_whole(data, start, _CRC.unpack_from(data, start - 4)[0]):
+    if end is not None and _is_whole(data, end + 4, crc32(data[bad:end], crc)):
+        return end + 4
+    for start in range(bad + 1, len(data) - 4):
+        if not data[start]:
+            continue
+        if _is_whole(data, start, _CRC.unpack_from(data, start - 4)[0]) or _vouches_for_itself(data, start):
             return start
     return None
+
+
+def _vouches_for_itself(data: bytes, start: int) -> bool:
+    """Whether a ``SyncedNote`` begins here that is whole by the checksum that it holds."""
+    head = data[start]
+    if head > 127 or not head & _NOTE:  # such a note is shorter than 64 bytes
+        return False
+    note = _synced_note(data[start + 1 : start + 1 + (head >> 1)])
+    return note is not None and _is_whole(data, start, note.crc)
 
 
 def _is_whole(data: bytes, start: int, crc: int) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import MurmurationError
-from streams.durable.disk import Buffer
+from streams.durable.disk import Buffer, View
 from streams.durable.segment import Gap
 from streams.log.interface import TopicPartition
 
@@ -151,7 +151,7 @@ def _repeats(chunk: NDArray[np.uint8]) -> bool:
     return bool(words[0] == words[-1] and (words == words[0]).all())
 
 
-def read_info(data: Buffer, name: str) -> SnapshotInfo:
+def read_info(data: View, name: str) -> SnapshotInfo:
     """The description of the snapshot, from the end of the file; the arrays are not read.
 
     Raises:
@@ -160,28 +160,27 @@ def read_info(data: Buffer, name: str) -> SnapshotInfo:
     check_head(data, name)
     if len(data) < _HEAD.size + _FOOT.size:
         raise SnapshotError(f"{name}: not finished")
-    end, magic = _FOOT.unpack_from(data, len(data) - _FOOT.size)
+    end, magic = _FOOT.unpack(data[len(data) - _FOOT.size :])
     if magic != MAGIC or not _HEAD.size <= end <= len(data) - _FOOT.size - _BLOCK.size - _CRC.size:
         raise SnapshotError(f"{name}: not finished")
-    crc = crc32(data[: _HEAD.size]) if end == _HEAD.size else _CRC.unpack_from(data, end - _CRC.size)[0]
-    for kind, _, _, payload in _blocks(data, end, crc, name):
+    for kind, _, _, payload in _blocks(data, end, _crc_before(data, end), name):
         if kind == _END:
             return _info_of(payload, len(data), name)
     raise SnapshotError(f"{name}: damaged at byte {end}")
 
 
-def check_head(data: Buffer, name: str) -> None:
+def check_head(data: View, name: str) -> None:
     """Raise SnapshotError unless this is a snapshot that this program can read."""
     if len(data) < _HEAD.size:
         raise SnapshotError(f"{name}: not finished")
-    magic, form = _HEAD.unpack_from(data)
+    magic, form = _HEAD.unpack(data[: _HEAD.size])
     if magic != MAGIC:
         raise SnapshotError(f"{name}: not a snapshot")
     if form != FORMAT:
         raise SnapshotError(f"{name}: format {form}, this program reads format {FORMAT} only")
 
 
-def read_snapshot(data: Buffer, name: str, target: Target) -> SnapshotInfo:
+def read_snapshot(data: View, name: str, target: Target) -> SnapshotInfo:
     """Verify every checksum and decode each array into what ``target`` gives for it.
 
     Raises:
@@ -192,7 +191,7 @@ def read_snapshot(data: Buffer, name: str, target: Target) -> SnapshotInfo:
     return _info_of(end, len(data), name)
 
 
-def read_room(data: Buffer, name: str, info: SnapshotInfo, room: str, target: Target) -> None:
+def read_room(data: View, name: str, info: SnapshotInfo, room: str, target: Target) -> None:
     """Verify and decode the arrays of one room alone; ``info`` is what ``read_info`` gave.
 
     Raises:
@@ -201,8 +200,15 @@ def read_room(data: Buffer, name: str, info: SnapshotInfo, room: str, target: Ta
     if room not in info.sections:
         raise SnapshotError(f"{name}: has no room {room}")
     start, stop = info.sections[room]
-    crc = crc32(data[: _HEAD.size]) if start == _HEAD.size else _CRC.unpack_from(data, start - _CRC.size)[0]
-    _decode(_blocks(data, start, crc, name, stop), target, name)
+    _decode(_blocks(data, start, _crc_before(data, start), name, stop), target, name)
+
+
+def _crc_before(data: View, start: int) -> int:
+    """The checksum from which the block at ``start`` continues."""
+    if start == _HEAD.size:
+        return crc32(data[:start])
+    (crc,) = _CRC.unpack(data[start - _CRC.size : start])
+    return int(crc)
 
 
 def _decode(blocks: Iterator[tuple[int, int, int, memoryview]], target: Target, name: str) -> memoryview:
@@ -234,26 +240,27 @@ def _decode(blocks: Iterator[tuple[int, int, int, memoryview]], target: Target, 
 
 
 def _blocks(
-    data: Buffer, offset: int, crc: int, name: str, until: int | None = None
+    data: View, offset: int, crc: int, name: str, until: int | None = None
 ) -> Iterator[tuple[int, int, int, memoryview]]:
     """Kind, codec, size and payload of each block from ``offset`` on: up to ``until``, or to the last block, which
     must be followed by the foot."""
-    view = memoryview(data)
     last = len(data) - _FOOT.size
     kind = _CHUNK
     while kind != _END and offset != until:
         start = offset + _BLOCK.size
         if start > last:
             raise SnapshotError(f"{name}: cut off at byte {offset}")
-        kind, codec, _, size, stored = _BLOCK.unpack_from(data, offset)
+        head = data[offset:start]
+        kind, codec, _, size, stored = _BLOCK.unpack(head)
         stop = start + stored
         if stop + _CRC.size > last:
             raise SnapshotError(f"{name}: damaged at byte {offset}")
-        payload = view[start:stop]
-        crc = crc32(payload, crc32(view[offset:start], crc))
-        if crc != _CRC.unpack_from(data, stop)[0]:
+        body = memoryview(data[start : stop + _CRC.size])
+        payload = body[:stored]
+        crc = crc32(payload, crc32(head, crc))
+        if crc != _CRC.unpack(body[stored:])[0]:
             raise SnapshotError(f"{name}: damaged at byte {offset}")
-        if kind == _END and (stop + _CRC.size != last or _FOOT.unpack_from(data, last) != (offset, MAGIC)):
+        if kind == _END and (stop + _CRC.size != last or _FOOT.unpack(data[last:]) != (offset, MAGIC)):
             raise SnapshotError(f"{name}: damaged at its end")
         offset = stop + _CRC.size
         yield kind, codec, size, payload

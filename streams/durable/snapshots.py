@@ -5,16 +5,17 @@ before it is the newest.
 """
 
 import contextlib
+import errno
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from streams.durable.disk import TEMPORARY, Buffer, Disk, discard
+from streams.durable.disk import TEMPORARY, Buffer, Disk, View, discard
 from streams.durable.fork import CAN_FORK, Child
 from streams.durable.snapshot_file import (
     Arrays,
@@ -192,7 +193,8 @@ class Snapshots:
                 continue
             live = {label: array for label, array in everything.items() if room_of(label) == room}
             try:
-                read_room(data, name, info, room, self._into(live, name))
+                with _reading(name):
+                    read_room(data, name, info, room, self._into(live, name))
             except SnapshotError as error:
                 log.error("a room of a snapshot cannot be used", room=room, error=str(error))
                 continue
@@ -203,12 +205,29 @@ class Snapshots:
     # Called by Pending
 
     def publish(self, version: int) -> SnapshotInfo:
-        """Give the written snapshot its name, and remove the oldest snapshots beyond ``keep``."""
+        """Give the written snapshot its name, and remove the oldest snapshots beyond ``keep``.
+
+        Raises:
+            OSError: the disk refused, or does not give back what was written.
+        """
         name = self._name(version)
         self._disk.publish(name + TEMPORARY, name)
-        info = read_info(self._disk.view(name), name)
+        try:
+            info = self._info(version)
+        except SnapshotError as error:
+            raise OSError(errno.EIO, str(error)) from error
         self._remove_oldest(self._base)
         return info
+
+    def remove_after(self, version: int) -> None:
+        """Remove the snapshots of later versions, for example before these versions are made again, otherwise.
+
+        Raises:
+            OSError: one cannot be removed.
+        """
+        for other in reversed(self.versions()):
+            if other > version:
+                self._disk.remove(self._name(other))
 
     def forget_base(self) -> None:
         """Stop keeping the snapshot that the history begins with: the log no longer has the records that follow it."""
@@ -234,13 +253,11 @@ class Snapshots:
     def _survey(self) -> tuple[list[SnapshotInfo], list[SnapshotError]]:
         infos, problems = [], []
         for version in reversed(self.versions()):
-            name = self._name(version)
             try:
-                infos.append(read_info(self._disk.view(name), name))
-            except FileNotFoundError:
-                continue  # the writing process has removed it meanwhile
+                infos.append(self._info(version))
             except SnapshotError as error:
-                problems.append(error)
+                if self._there(version):  # else the writing process has removed it meanwhile
+                    problems.append(error)
         return infos, problems
 
     def _write(self, info: SnapshotInfo, arrays: Arrays) -> None:
@@ -279,14 +296,31 @@ class Snapshots:
         return target
 
     def _info(self, version: int) -> SnapshotInfo:
-        return read_info(self._view(version), self._name(version))
-
-    def _view(self, version: int) -> Buffer:
         name = self._name(version)
-        try:
+        with _reading(name):
+            return read_info(self._view(version), name)
+
+    def _view(self, version: int) -> View:
+        name = self._name(version)
+        with _reading(name):
             return self._disk.view(name)
-        except FileNotFoundError:
-            raise SnapshotError(f"{name}: not there") from None
+
+    def _there(self, version: int) -> bool:
+        name = self._name(version)
+        return name in self._disk.names(name)
 
     def _read(self, version: int, target: Target) -> SnapshotInfo:
-        return read_snapshot(self._view(version), self._name(version), target)
+        name = self._name(version)
+        with _reading(name):
+            return read_snapshot(self._view(version), name, target)
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Name what cannot be read: a snapshot that the disk does not give back is as good as a damaged one."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise SnapshotError(f"{name}: not there") from None
+    except OSError as error:
+        raise SnapshotError(f"{name}: cannot be read ({error})") from None

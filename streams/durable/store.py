@@ -36,6 +36,16 @@ class StoreError(MurmurationError):
     code = "bad_store"
 
 
+class FolderError(MurmurationError):
+    """The disk of the durable folder refuses what a start needs, for example because it is full."""
+
+    code = "folder_unusable"
+
+
+class NoJournalError(JournalError):
+    """A history without a journal: its files are gone, or it was being removed."""
+
+
 class Began(msgspec.Struct, frozen=True, kw_only=True):
     """Which history and version a history continues, and what became of each room.
 
@@ -88,6 +98,8 @@ class Store:
         self._segment_bytes = segment_bytes
         self._snapshots_keep = snapshots_keep
         self._writable = writable
+        #: The history that this process follows; ``mend`` needs it.
+        self.followed: HistoryInfo | None = None
 
     @classmethod
     def open(
@@ -126,7 +138,7 @@ class Store:
         """
         if CURRENT not in self.disk.names(CURRENT):
             return None
-        return self.history(bytes(self.disk.view(CURRENT)).decode(errors="replace").strip())
+        return self.history(self._read_file(CURRENT).decode(errors="replace").strip())
 
     def history_ids(self) -> list[str]:
         """Ids of all histories."""
@@ -156,14 +168,33 @@ class Store:
         """Make this the current history: from now on its journal grows."""
         write_whole(self.disk, CURRENT, history.encode())
 
+    def mend(self) -> list[str]:
+        """Write those of the folder's own files again that vanished while this process follows a history.
+
+        Returns:
+            Their names.
+
+        Raises:
+            OSError: one cannot be written.
+        """
+        info = self.followed
+        if info is None:
+            return []
+        own = {info.id + DESCRIPTION: msgspec.json.format(msgspec.json.encode(info)), CURRENT: info.id.encode()}
+        missing = [name for name in own if name not in self.disk.names(name)]
+        for name in missing:
+            write_whole(self.disk, name, own[name])
+        return missing
+
     def journal(self, info: HistoryInfo, *, cut: bool | None = None) -> Journal:
         """The history's journal, to append to if the store is writable.
 
         Raises:
-            JournalError: as ``Journal.open``; or the journal is missing: the same versions must not be made twice.
+            JournalError: as ``Journal.open``.
+            NoJournalError: the journal is missing: the same versions must not be made twice.
         """
         if not self.has_journal(info):
-            raise JournalError(f"history {info.id} has no journal")
+            raise NoJournalError(f"history {info.id} has no journal")
         return self._open_journal(info, cut=self._writable if cut is None else cut)
 
     def has_journal(self, info: HistoryInfo) -> bool:
@@ -197,14 +228,18 @@ class Store:
     def prune(self, journal: Journal, log_starts: Mapping[TopicPartition, int]) -> None:
         """Remove files from which nothing can be rebuilt any more.
 
-        ``log_starts`` is the first offset still in the log, by partition. The journal before the oldest snapshot is
-        useful only while the log still reaches back to the history's beginning. A history that is not current is
-        removed once the log no longer has the records that follow its newest snapshot.
+        ``journal`` is the current history's; ``log_starts`` is the first offset still in the log, by partition. The
+        journal before the oldest snapshot is useful only while the log still reaches back to the history's beginning.
+        A history that is not current is removed once the log no longer has the records that follow its newest
+        snapshot.
         """
-        current = self.current
-        for info in self.histories():
+        for name in self.history_ids():
+            try:
+                info = self.history(name)
+            except StoreError:
+                continue  # ``inspect`` reports it
             snapshots = self.snapshots(info).infos()
-            if current is not None and info.id == current.id:
+            if info.id == journal.history:
                 if snapshots and not reaches(log_starts, info.start_positions):
                     self.snapshots(info).forget_base()
                     journal.prune(self.snapshots(info).infos()[-1].version + 1)
@@ -232,10 +267,16 @@ class Store:
 
     def _read_json(self, name: str, kind: type[_T]) -> _T:
         try:
-            return msgspec.json.decode(bytes(self.disk.view(name)), type=kind)
+            return msgspec.json.decode(self._read_file(name), type=kind)
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{name}: cannot be read ({error})") from None
+
+    def _read_file(self, name: str) -> bytes:
+        try:
+            return bytes(self.disk.view(name))
         except FileNotFoundError:
             raise StoreError(f"{name}: not there") from None
-        except msgspec.MsgspecError as error:
+        except OSError as error:
             raise StoreError(f"{name}: cannot be read ({error})") from None
 
 

@@ -134,9 +134,11 @@ class Applier:
 
     def _note(self, piece: Piece) -> None:
         assert self.journal is not None
-        version = self.journal.append(runs_of(piece), settled_of(piece))
-        if version != self.state.version + 1:
-            raise InvariantError(f"the journal is at version {version}, the state at {self.state.version}")
+        # Where only the sync failed, this piece is in the journal already, and comes again.
+        if self.journal.version == self.state.version:
+            self.journal.append(runs_of(piece), settled_of(piece))
+        if self.journal.version != self.state.version + 1:
+            raise InvariantError(f"the journal is at version {self.journal.version}, the state at {self.state.version}")
         if self._sync_always:
             self.journal.sync()
 

@@ -15,6 +15,7 @@ from streams.durable.snapshots import Pending, SnapshotInfo
 from streams.durable.store import Store
 from streams.live.state_thread import StateThread
 from streams.log.interface import EventLog, LogUnavailableError
+from streams.process.retry import Retries
 from streams.recovery.recover import Recovered
 from streams.recovery.replay import log_starts
 
@@ -56,6 +57,9 @@ class Keeper:
         self._settled = settled
         #: The version of the newest snapshot; -1 asks for a snapshot at once (a gap in the log was accepted).
         self._version = recovered.state.version if recovered.on_disk else -1
+        #: Why the journal cannot be synced; None when all is well.
+        self.problem: str | None = None
+        self._syncs = Retries("the journal cannot be synced, nothing is applied", level="error", log=log)
         #: Held while a forked child works, for a snapshot or a job: two children would double the memory that is copied
         #: on write.
         self.forks = asyncio.Lock()
@@ -66,11 +70,7 @@ class Keeper:
             metrics.room_since.labels(room.name).set(recovered.state.since(room.name).time_ms / 1000.0)
 
     async def run(self) -> None:
-        """Sync the journal and write snapshots as configured, for ever. A snapshot that fails is tried again later.
-
-        Raises:
-            OSError: the journal could not be synced. Its contents on disk are unknown now; only a new start finds out.
-        """
+        """Sync the journal and write snapshots as configured, for ever. What fails is tried again later."""
         if self._store is None:
             await asyncio.Event().wait()
         loop = asyncio.get_running_loop()
@@ -102,6 +102,8 @@ class Keeper:
                     return None
                 self._pending = pending
                 info = await asyncio.to_thread(pending.finish)
+                for name in await asyncio.to_thread(self._store.mend):
+                    log.error("a file of the durable folder was gone, and is written again", file=name)
             except OSError:
                 self._metrics.snapshot_failures.inc()
                 raise
@@ -144,17 +146,28 @@ class Keeper:
 
     async def _sync_journal(self) -> None:
         journal = self._recovered.journal
-        if journal is not None and self._config.journal_sync == "interval":
+        if journal is None or self._config.journal_sync != "interval":
+            return
+        try:
             await asyncio.to_thread(journal.sync)
+        except OSError as error:
+            self._metrics.sync_failures.inc()
+            self._syncs.failed(error)
+            self.problem = f"the journal cannot be synced: {error}"
+        else:
+            self._syncs.succeeded()
+            self.problem = None
 
     async def _prune(self) -> None:
         assert self._store is not None
         assert self._recovered.journal is not None
         try:
             starts = await log_starts(self._event_log)
+            await asyncio.to_thread(self._store.prune, self._recovered.journal, starts)
         except LogUnavailableError:
             return  # the next snapshot tries again
-        await asyncio.to_thread(self._store.prune, self._recovered.journal, starts)
+        except OSError as error:
+            log.error("files that are no longer needed could not be removed", error=str(error))
 
     async def close(self) -> None:
         """Write a last snapshot and close the journal. To be called after the writer thread has ended."""
@@ -177,7 +190,10 @@ class Keeper:
         except (OSError, JournalError) as error:
             log.error("no snapshot was written, the next start replays the journal", error=str(error))
         finally:
-            await asyncio.to_thread(journal.close)
+            try:
+                await asyncio.to_thread(journal.close)
+            except OSError as error:
+                log.error("the journal could not be synced, a power loss may take its end", error=str(error))
 
 
 class SnapshotListener:

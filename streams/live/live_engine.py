@@ -147,6 +147,8 @@ class LiveEngine:
         problem = "the engine was not started yet" if self.ingest is None else self.ingest.problem
         if problem is None and total > self.config.serving.ready_lag_records_max:
             problem = f"{total} records behind the log"
+        if self.keeper is not None:
+            problem = problem or self.keeper.problem
         problem = problem or self.state.safety_problem
         return Readiness(problem is None, problem or "caught up", named)
 

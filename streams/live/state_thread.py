@@ -6,7 +6,6 @@ The thread talks to the event loop only through ``call_soon_threadsafe``.
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -80,7 +79,7 @@ class StateThread:
         return await done
 
     async def stop(self) -> None:
-        """Apply the queued pieces and end the thread."""
+        """Apply the queued pieces, as far as the journal can be written, and end the thread."""
         if self._thread.is_alive():
             self._stopping.set()
             self._jobs.put(None)
@@ -96,8 +95,8 @@ class StateThread:
                 if isinstance(job, Call):
                     self._answer(job)
                     continue
-                for piece in job.pieces:
-                    self._apply(piece, job.journaled)
+                if not all(self._apply(piece, job.journaled) for piece in job.pieces):
+                    return
                 self._loop.call_soon_threadsafe(self._room.release)
         except BaseException as error:
             self.healthy = False
@@ -112,24 +111,27 @@ class StateThread:
                 self.applier.show_rooms()
         return self._jobs.get()
 
-    def _apply(self, piece: Piece, journaled: bool) -> None:
+    def _apply(self, piece: Piece, journaled: bool) -> bool:
         while not self.attempt(piece, journaled):
-            time.sleep(self.retry_s)
+            if self.gives_up():
+                return False
+            self._stopping.wait(self.retry_s)
+        return True
+
+    def gives_up(self) -> bool:
+        """After a failed attempt: whether this thread is to end without applying what it was given."""
+        if self._stopping.is_set():
+            log.error("told to stop while the journal cannot be written: the next start applies what is left")
+        return self._stopping.is_set()
 
     def attempt(self, piece: Piece, journaled: bool) -> bool:
-        """Apply a piece; False when the journal cannot be written and the piece is to be tried again.
-
-        Raises:
-            OSError: the journal cannot be written, and this thread is to end.
-        """
+        """Apply a piece; False when the journal cannot be written and the piece is to be tried again."""
         try:
             self.applier.apply(piece, journaled=journaled)
         except OSError as error:
             # A piece that is not in the journal is not applied. Feeds go on at the current version.
             self.retry_s = self._journal.failed(error)
             self.problem = f"the journal cannot be written: {error}"
-            if self._stopping.is_set():
-                raise
             return False
         self.problem = None
         self._journal.succeeded()

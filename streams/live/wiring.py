@@ -16,7 +16,7 @@ from config.schema import Config, feed_hash, masked, room_hashes
 from engine.errors import MurmurationError
 from streams.durable.folder import opened_store
 from streams.durable.metrics import DurableMetrics
-from streams.durable.store import Store
+from streams.durable.store import FolderError, Store
 from streams.events.json_types import APPLIED_TOPICS
 from streams.events.name_cache import NameCaches
 from streams.events.open_topics import running_log
@@ -56,6 +56,7 @@ async def running_engine(
 
     Raises:
         ConfigError, LogUnavailableError: the engine cannot start; the message says what to do.
+        FolderError: the disk of the durable folder refuses what the start needs.
         LogGapError, LogBehindError, JournalError: the log does not continue from the state on disk.
     """
     sys.setswitchinterval(config.serving.switch_interval_s)
@@ -114,7 +115,10 @@ async def following_engine(
             progress=progress,
         )
         engine = LiveEngine(config, registry, recovered.state)
-        ingest, writer = engine.start(event_log, recovered, state_thread)
+        try:
+            ingest, writer = engine.start(event_log, recovered, state_thread)
+        except OSError as error:
+            raise FolderError(f"the journal cannot be written: {error}") from error
         keeper = engine.keeper = Keeper(
             store,
             recovered,

@@ -1,6 +1,7 @@
 """Processors in the engine's process: they follow the log separately, with state and positions in a separate file."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,11 +20,13 @@ from streams.processors.counting import Counting
 from streams.processors.exposures import totals
 from streams.processors.groups import GroupsTail
 from streams.processors.metrics import ProcessorMetrics, show_pause_s
-from streams.processors.saved_state import SavedState
+from streams.processors.saved_state import NotSavedError, SavedState
 
 log = structlog.get_logger("murmuration.processors")
 
 POLL_TIMEOUT_S = 0.5
+#: A file that cannot be written (a full disk) is tried again after at most this long.
+SAVE_RETRY_S_MAX = 5.0
 
 
 class EmbeddedProcessors:
@@ -37,13 +40,16 @@ class EmbeddedProcessors:
         self._counting = Counting(config.processors, config.ingest.future_ms_max, self._metrics)
         self._groups = GroupsTail(event_log, config.processors)
         self._path = folder / "processors.db" if folder is not None else None
+        self._saves = Retries(
+            "the counted exposures cannot be written to the disk, they stay in memory",
+            wait_s_max=SAVE_RETRY_S_MAX,
+            level="error",
+            log=log,
+        )
+        self._save_at_s = 0.0
 
     async def run(self) -> None:
-        """Count for ever. While the log is away, wait for it.
-
-        Raises:
-            ConfigError: the file of the state cannot be used.
-        """
+        """Count for ever. While the log is away, wait for it; a file that cannot be used ends nothing."""
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             # One thread, so that jobs never overlap, not even with the close after a cancellation.
@@ -51,6 +57,9 @@ class EmbeddedProcessors:
             stack.callback(thread.shutdown)
             state = await loop.run_in_executor(thread, SavedState, self._path)
             stack.callback(thread.submit, state.close)
+            if state.problem is not None:
+                self._metrics.state_failures.labels("damaged").inc()
+                log.error("the counted exposures cannot be read: counting the log anew", error=state.problem)
             stack.push_async_callback(self._groups.close)
             retries = Retries("the log is away, waiting", log=log)
             while True:
@@ -90,16 +99,21 @@ class EmbeddedProcessors:
     def _count(self, state: SavedState, runs: list[Records], positions: Mapping[TopicPartition, int]) -> None:
         for run in runs:
             self._counting.count(run, self._groups.groups.of, state)
-        state.save(positions)
+        state.move(positions)
+        if time.monotonic() < self._save_at_s:
+            return
+        try:
+            state.save(positions)
+        except NotSavedError as error:
+            self._metrics.state_failures.labels("unsaved").inc()
+            self._save_at_s = time.monotonic() + self._saves.failed(error)
+        else:
+            self._saves.succeeded()
 
 
 @asynccontextmanager
 async def processors_beside(config: Config, event_log: EventLog, registry: CollectorRegistry) -> AsyncIterator[None]:
-    """Run the processors while the block runs, if they run in the engine's process (``processors.run_in``).
-
-    Raises:
-        ConfigError: the processors' state cannot be used.
-    """
+    """Run the processors while the block runs, if they run in the engine's process (``processors.run_in``)."""
     run_in = config.processors.run_in
     if run_in == "agents" or (run_in == "auto" and config.log.url.lower().startswith("kafka:")):
         yield

@@ -46,6 +46,12 @@ class ProcessorMetrics:
             ["processor", "result"],
             registry=registry,
         )
+        self.state_failures = Counter(
+            "murmuration_processor_state_failures_total",
+            "Times that the counted exposures could not be read (damaged: counted anew) or written (unsaved)",
+            ["what"],
+            registry=registry,
+        )
         self._exposures = _Exposures()
         registry.register(self._exposures)
 

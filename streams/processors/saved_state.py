@@ -1,21 +1,46 @@
-"""A processor's state in a file, together with the positions up to which the log was counted into it."""
+"""A processor's state in a file, together with the positions up to which the log was counted into it.
 
+The log is the truth, and the file only saves counting. So no fault of the file ends the process: what cannot be read or
+is damaged is counted anew from the log, and what cannot be written now is kept in memory and written later.
+"""
+
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
+from zlib import crc32
 
-from engine.errors import ConfigError
+from engine.errors import MurmurationError
+from streams.durable.disk import FILE_MODE, make_folder
 from streams.log.interface import TopicPartition
 
-_SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
-CREATE TABLE IF NOT EXISTS state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+_VERSION = 2
+#: ``crc`` is CRC-32 of the row's other columns: SQLite itself does not notice a changed byte in a value.
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS state (key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (
-    topic TEXT, partition INTEGER, position INTEGER NOT NULL, PRIMARY KEY (topic, partition)
+    topic TEXT, partition INTEGER, position INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
+PRAGMA user_version = {_VERSION};
 """
+#: Primary result codes of SQLite for a file that must be replaced. A damaged header may say that it is read-only.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_ERROR)
+
+
+class NotSavedError(MurmurationError):
+    """The state could not be written; it is complete in memory, and the next save writes all of it."""
+
+    code = "not_saved"
+
+
+class _DamagedError(Exception):
+    """The file is not what this program wrote."""
+
+
+#: What reading a damaged file may raise: text that is no UTF-8 and values of another type, too.
+_NOT_READ = (sqlite3.Error, _DamagedError, TypeError, ValueError)
 
 
 class SavedState(MutableMapping[bytes, bytes]):
@@ -27,52 +52,108 @@ class SavedState(MutableMapping[bytes, bytes]):
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Raises:
-        ConfigError: the file cannot be used.
-        """
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(path or ":memory:", check_same_thread=False)
-            self._file.executescript(_SCHEMA)
-            self._values: dict[bytes, bytes] = dict(self._file.execute("SELECT key, value FROM state"))
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"durable.folder: the processors' state {path} cannot be used: {error}") from error
+        """Read the file if it is there. If it cannot be used, the state is empty and ``problem`` says why."""
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._values: dict[bytes, bytes] = {}
+        self._positions: dict[TopicPartition, int] = {}
         self._changed: set[bytes] = set()
+        #: The file must be replaced; the file lacks more than ``_changed``.
+        self._stale, self._whole = False, True
+        #: Why the file's content could not be used; None if it could, or if there was no file.
+        self.problem: str | None = None
+        if path is not None and path.exists():
+            try:
+                self._load(path)
+            except (OSError, *_NOT_READ) as error:
+                self.problem = f"{path}: {error}"
+                self._stale = True
+                self._forget_file()
+                self._values.clear()
+                self._positions.clear()
+
+    def _load(self, path: Path) -> None:
+        connection = self._connection = _connect(path)
+        ((version,),) = connection.execute("PRAGMA user_version")
+        if version != _VERSION:
+            raise _DamagedError(f"has format {version}, this version of the program reads {_VERSION}")
+        for key, value, crc in connection.execute("SELECT key, value, crc FROM state"):
+            if crc != _value_crc(key, value):
+                raise _DamagedError(f"the value of {key!r} fails its checksum")
+            self._values[key] = value
+        for topic, partition, position, crc in connection.execute("SELECT * FROM positions"):
+            if crc != _position_crc(topic, partition, position):
+                raise _DamagedError(f"the position of {topic}/{partition} fails its checksum")
+            self._positions[TopicPartition(topic, partition)] = position
+        self._whole = False
 
     @property
     def positions(self) -> dict[TopicPartition, int]:
-        """The next offset to be counted, by partition, as of the last save."""
-        rows = self._file.execute("SELECT topic, partition, position FROM positions")
-        return {TopicPartition(topic, partition): position for topic, partition, position in rows}
+        """The next offset to be counted, by partition."""
+        return dict(self._positions)
+
+    def move(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Note up to which positions the log was counted, without writing anything."""
+        self._positions |= positions
 
     def save(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Write the changed values, and the positions up to which the log was counted."""
-        changed, self._changed = self._changed, set()
-        with self._file:
-            self._file.executemany(
-                "INSERT OR REPLACE INTO state VALUES (?, ?)",
-                [(key, self._values[key]) for key in changed if key in self._values],
-            )
-            self._file.executemany(
-                "DELETE FROM state WHERE key = ?", [(key,) for key in changed if key not in self._values]
-            )
-            self._file.executemany(
-                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
-                [(*partition, position) for partition, position in positions.items()],
+        """Write the changed values, and the positions up to which the log was counted.
+
+        Raises:
+            NotSavedError: the file cannot be written; nothing is lost in memory.
+        """
+        self.move(positions)
+        if self._path is None:
+            self._changed.clear()
+            return
+        try:
+            self._write(self._path)
+        except (OSError, *_NOT_READ) as error:
+            # What the file holds now is uncertain: the next save writes everything.
+            self._whole = True
+            self._stale |= not isinstance(error, OSError) and _primary(error) in _DAMAGED
+            self._forget_file()
+            raise NotSavedError(f"{self._path}: {error}") from error
+        self._changed.clear()
+        self._stale = self._whole = False
+
+    def _write(self, path: Path) -> None:
+        if self._connection is None:
+            if self._stale:
+                for name in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+                    name.unlink(missing_ok=True)
+            self._connection = _connect(path)
+        with self._connection as file:
+            if self._whole:
+                for statement in _SCHEMA.split(";"):
+                    file.execute(statement)
+                file.execute("DELETE FROM state")
+                file.execute("DELETE FROM positions")
+            changed = self._values.keys() if self._whole else self._changed
+            rows = [(k, self._values[k], _value_crc(k, self._values[k])) for k in changed if k in self._values]
+            file.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
+            file.executemany("DELETE FROM state WHERE key = ?", [(k,) for k in changed if k not in self._values])
+            file.executemany(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
+                [(*where, position, _position_crc(*where, position)) for where, position in self._positions.items()],
             )
 
     def reset(self) -> None:
-        """Delete all values and positions, in the file as well."""
-        with self._file:
-            self._file.execute("DELETE FROM state")
-            self._file.execute("DELETE FROM positions")
+        """Delete all values and positions; the next save does so in the file."""
         self._values.clear()
+        self._positions.clear()
         self._changed.clear()
+        self._whole = True
 
     def close(self) -> None:
         """Release the file. Changes since the last save are lost, as in a crash. Idempotent."""
-        self._file.close()
+        self._forget_file()
+
+    def _forget_file(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -96,3 +177,30 @@ class SavedState(MutableMapping[bytes, bytes]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection to the file, which is made if it is missing, for this user alone."""
+    make_folder(path.parent)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _primary(error: Exception) -> int:
+    """The primary result code of SQLite; for errors that have none, that of any other error."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def _value_crc(key: bytes, value: bytes) -> int:
+    return crc32(value, crc32(key))
+
+
+def _position_crc(topic: str, partition: int, position: int) -> int:
+    return crc32(f"{topic}/{partition}/{position}".encode())

@@ -30,6 +30,7 @@ from streams.recovery.replay import (
     bounds,
     check_ends,
     check_gap,
+    check_reaches,
     forward,
     log_starts,
     lost_since,
@@ -70,13 +71,14 @@ async def go_on_from(
         JournalError: the journal of ``before`` cannot be used.
     """
     old = with_rooms_settings(config, before.settings)
-    with _closing(store.journal(before)) as journal:
+    with store.journal(before) as journal:
+        check_reaches(journal, store.snapshots(before))
         base = await asyncio.to_thread(_newest_base, old, before, store.snapshots(before), journal)
         if base is None:
             return None
         # The new history depends on every entry of the old journal: a power loss must not take any of them.
         journal.sync()
-        letters, positions = await _bring_to_end(base, old, journal, before, event_log, pass_over=pass_over)
+        letters, positions = await _bring_to_end(base, old, journal, before, store, event_log, pass_over=pass_over)
         progress(f"the rooms of version {base.state.version} go over to another configuration")
         state = await asyncio.to_thread(touched, config)
         late = await asyncio.to_thread(carry_over, state, base.state, base.rooms)
@@ -113,19 +115,6 @@ async def go_on_from(
     return info
 
 
-class _closing:  # noqa: N801 - a context manager, used like contextlib.closing
-    """Closes a journal at the end of a block."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def __enter__(self) -> Journal:
-        return self._journal
-
-    def __exit__(self, *error: object) -> None:
-        self._journal.close()
-
-
 def _newest_base(old: Config, before: HistoryInfo, snapshots: Snapshots, journal: Journal) -> _Base | None:
     """The newest whole snapshot, else the newest readable in part, else the empty state if the journal begins there."""
     rooms, state = room_hashes(old.rooms), touched(old)
@@ -158,14 +147,21 @@ def _empty_others(state: EngineState, old: Config, loaded: Collection[str]) -> N
 
 
 async def _bring_to_end(
-    base: _Base, old: Config, journal: Journal, before: HistoryInfo, event_log: EventLog, *, pass_over: bool
+    base: _Base,
+    old: Config,
+    journal: Journal,
+    before: HistoryInfo,
+    store: Store,
+    event_log: EventLog,
+    *,
+    pass_over: bool,
 ) -> tuple[list[DeadLetter], Positions]:
     """Apply the journal's entries that follow the base; returns the dead letters, and the next offsets."""
     starts = await bounds(event_log.start_offsets)
     check_ends(before.id, journal, await bounds(event_log.end_offsets))
     lost = lost_since(starts, base.positions)
     if lost and pass_over:
-        pass_over_gap(base.state, journal, base.positions, lost)
+        pass_over_gap(base.state, journal, store.snapshots(before), base.positions, lost)
         return [], starts | base.positions
     check_gap(starts, base.positions, base.state.version)
     letters = await forward(base.state, base.positions, old, journal, event_log, journal.version)

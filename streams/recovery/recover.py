@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 
 from config.schema import Config, feed_hash, feed_settings, room_hashes, rooms_hash, rooms_settings
 from config.serving import LogConfig
@@ -18,13 +19,16 @@ from streams.durable.journal import Entry, Journal
 from streams.durable.origin import Origin
 from streams.durable.snapshot_file import name_positions
 from streams.durable.snapshots import Snapshots
-from streams.durable.store import HistoryInfo, Store
+from streams.durable.store import FolderError, HistoryInfo, NoJournalError, Store
 from streams.events.json_types import APPLIED_TOPICS
+from streams.events.served_feed import TOPIC as SERVED
 from streams.log.interface import EventLog, LogIdentity, TopicPartition
 from streams.ordering.line import Line, find_line
 from streams.ordering.proposals import ORDER
+from streams.recovery.behind import go_on_at_snapshot
 from streams.recovery.change import go_on_from
 from streams.recovery.replay import (
+    JournalBehindError,
     LogBehindError,
     LogGapError,
     NoSnapshotError,
@@ -32,12 +36,16 @@ from streams.recovery.replay import (
     bounds,
     check_ends,
     check_gap,
+    check_reaches,
+    describe_gap,
     log_starts,
     lost_since,
     pass_over_gap,
     restore_newest,
     touched,
 )
+
+log = structlog.get_logger("murmuration.recovery")
 
 
 class Recovered(NamedTuple):
@@ -78,16 +86,41 @@ async def recover(
         LineLostError: the log has lost the beginning of the shared order, and ``accept_gap`` is False.
         LogBehindError: the log ends before the last record that was applied.
         JournalError: the journal cannot be used; the message names the file.
+        FolderError: the disk refuses what the start needs.
     """
-
     start = _Start(config, event_log, incarnation, now_ms)
     shared = config.log.order == "shared"
     if store is None:
         line = await start.line(replace=accept_gap)
         state = await asyncio.to_thread(touched, config)
         return Recovered(state, line.start, iter(()), None, None, Origin(line.id if shared else "", incarnation))
-    info, identity = store.current, await event_log.identity()
-    if info is not None:
+    try:
+        return await _recover(start, store, accept_gap=accept_gap, progress=progress)
+    except OSError as error:
+        raise FolderError(f"the durable folder cannot be used now: {error}") from error
+
+
+async def _recover(start: "_Start", store: Store, *, accept_gap: bool, progress: Callable[[str], None]) -> Recovered:
+    """``recover`` from a folder. A journal that has lost its end is mended, and then tried again."""
+    info = store.current
+    try:
+        return await _recover_from(start, store, info, accept_gap=accept_gap, progress=progress)
+    except (NoJournalError, JournalBehindError):
+        if info is None or start.config.log.order == "shared":
+            raise
+        _check_log(info, await start.event_log.identity(), start.config.log)
+        info = await start.go_on_at_snapshot(store, info)
+    return await _recover_from(start, store, info, accept_gap=accept_gap, progress=progress)
+
+
+async def _recover_from(
+    start: "_Start", store: Store, info: HistoryInfo | None, *, accept_gap: bool, progress: Callable[[str], None]
+) -> Recovered:
+    config, event_log, incarnation = start.config, start.event_log, start.incarnation
+    shared, identity = config.log.order == "shared", await event_log.identity()
+    if info is None and not shared:
+        info = await start.begin_first(store, identity, accept_gap=accept_gap)
+    elif info is not None:
         _check_log(info, identity, config.log)
         if not _goes_on(info, config):
             # A history cannot be continued under another order, nor with other rooms in a shared order: begin anew.
@@ -135,15 +168,55 @@ class _Start(NamedTuple):
         check_gap(await bounds(event_log.start_offsets, config), line.start, 0)
         return line
 
-    async def begin(self, store: Store, identity: LogIdentity, *, replace: bool) -> HistoryInfo:
-        """Begin a history from an empty state, and make it current."""
+    async def begin_first(self, store: Store, identity: LogIdentity, *, accept_gap: bool) -> HistoryInfo:
+        """Begin the folder's first history.
+
+        Raises:
+            LogGapError: the folder or its file ``current`` is lost: an engine has followed the log before, the log has
+                lost records since, and ``accept_gap`` is False. With ``accept_gap`` the history begins before them.
+        """
+        lost = {partition: start for partition, start in (await self._needed()).items() if start}
+        if not lost or not (trace := await self._trace(store)):
+            return await self.begin(store, identity, replace=False)
+        before = dict.fromkeys(lost, 0)
+        if not accept_gap:
+            raise LogGapError(f"{trace}, and {describe_gap(lost, before, 0)}")
+        log.error(trace)
+        return await self.begin(store, identity, replace=False, before=before)
+
+    async def _needed(self) -> Positions:
+        """The log's first offsets, of the topics that a new history reads from their beginning."""
+        starts = await log_starts(self.event_log)
+        if self.config.ingest.start == "window":
+            return {where: at for where, at in starts.items() if where.topic in self.config.log.kept_topics}
+        return starts
+
+    async def _trace(self, store: Store) -> str:
+        """What says that an engine has followed this log before; empty if nothing does."""
+        if histories := store.history_ids():
+            return f"the durable folder has lost its file current (its histories: {', '.join(sorted(histories))})"
+        served = await self.event_log.end_offsets(SERVED)
+        if any(served.values()) or self.config.log.url.startswith("sqlite:"):
+            return "there is no state of the engine that has followed this log before (a lost durable folder?)"
+        return ""
+
+    async def go_on_at_snapshot(self, store: Store, before: HistoryInfo) -> HistoryInfo | None:
+        """Begin a history behind the journal of ``before`` (``behind``)."""
+        # Not the incarnation: this start may have to begin another history, for another configuration.
+        history = f"{self.incarnation ^ 1:016x}"
+        return await go_on_at_snapshot(before, self.config, store, history=history, now_ms=self.now_ms)
+
+    async def begin(
+        self, store: Store, identity: LogIdentity, *, replace: bool, before: Positions | None = None
+    ) -> HistoryInfo:
+        """Begin a history from an empty state, and make it current. ``before``: where it begins before the log does."""
         config, line = self.config, await self.line(replace=replace)
         info = HistoryInfo(
             id=line.id,
             rooms_hash=rooms_hash(config),
             log=identity.log,
             topics={t: id for t, id in identity.topics.items() if t in (*APPLIED_TOPICS, ORDER.topic)},
-            start=name_positions(line.start),
+            start=name_positions(line.start | (before or {})),
             created_ms=self.now_ms,
             settings=rooms_settings(config),
             rooms=room_hashes(config.rooms),
@@ -193,13 +266,16 @@ async def _recover_history(
     pass_over: bool,
     progress: Callable[[str], None],
 ) -> Recovered:
-    journal = store.journal(info)
+    journal, snapshots = store.journal(info), store.snapshots(info)
     try:
-        recovered = await _resume(config, event_log, info.id, store.snapshots(info), journal, pass_over, progress)
+        if config.log.order == "own":
+            check_reaches(journal, snapshots)
+        recovered = await _resume(config, event_log, info.id, snapshots, journal, pass_over, progress)
         journal.note_incarnation(incarnation)
     except BaseException:
         journal.close()
         raise
+    store.followed = info
     return recovered._replace(origin=Origin(info.id, incarnation))
 
 
@@ -221,7 +297,7 @@ async def _resume(
     if lost and not state.version and snapshots.infos():
         raise NoSnapshotError(f"history {history}: no snapshot is whole, and the log does not reach back")
     if lost and pass_over:
-        pass_over_gap(state, journal, positions, lost)
+        pass_over_gap(state, journal, snapshots, positions, lost)
     else:
         check_gap(starts, positions, state.version)
     entries = (entry for entry in journal.entries(state.version, journal.version) if isinstance(entry, Entry))

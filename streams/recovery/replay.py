@@ -41,6 +41,10 @@ class LogBehindError(MurmurationError):
     code = "log_behind"
 
 
+class JournalBehindError(JournalError):
+    """The journal ends before a snapshot: the disk has lost what was synced."""
+
+
 class NoSnapshotError(JournalError):
     """No snapshot is whole, and the journal or the log does not reach back to the history's beginning."""
 
@@ -183,10 +187,25 @@ def check_gap(starts: Mapping[TopicPartition, int], positions: Mapping[TopicPart
         raise LogGapError(describe_gap(lost, positions, version))
 
 
+def check_reaches(journal: Journal, snapshots: Snapshots) -> None:
+    """Raise JournalBehindError unless the journal reaches every snapshot that could be used."""
+    newest = max((info.version for info in snapshots.infos()), default=0)
+    if newest > journal.version:
+        raise JournalBehindError(
+            f"history {journal.history}: the journal ends at version {journal.version}, before the snapshot of version "
+            f"{newest}"
+        )
+
+
 def pass_over_gap(
-    state: EngineState, journal: Journal, positions: Positions, lost: Mapping[TopicPartition, int]
+    state: EngineState,
+    journal: Journal,
+    snapshots: Snapshots,
+    positions: Positions,
+    lost: Mapping[TopicPartition, int],
 ) -> None:
     """Go on without the lost records: cut off the entries after the state's version; their records are read again."""
+    snapshots.remove_after(state.version)  # first: these versions will be made again, otherwise
     journal.rewind(state.version)
     for partition, earliest in lost.items():
         journal.note_gap(Gap(state.version, partition, positions[partition], earliest))

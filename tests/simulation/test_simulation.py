@@ -47,6 +47,7 @@ MARKS = (
     "--accept-gap",
     "are lost, there are gaps",
     "zeros from",
+    "a hole from",
     "is told to stop",
     "snapshot-",
     "a job begins",

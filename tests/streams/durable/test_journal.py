@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streams.durable import segment
 from streams.durable.disk import RealDisk
 from streams.durable.journal import Entry, Gap, Journal, JournalError, Run
 from streams.log.interface import TopicPartition
@@ -195,19 +196,69 @@ def test_a_tail_of_rubbish_is_torn(memory_disk, tail):
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x02, 0x80, 0xFF])
-def test_damage_before_the_last_entry_is_an_error_and_in_it_a_cut(memory_disk, flip):
+def test_damage_to_what_was_synced_is_an_error(memory_disk, flip):
     disk = memory_disk()
-    filled(disk)
+    filled(disk).close()
     (name,) = disk.names()
     items, ends = whole(disk), ends_of_entries(disk)
     for at in range(disk.size(name)):
         disk.files[name][at] ^= flip
-        if at < ends[-2]:
+        if at < ends[-1]:
             with pytest.raises(JournalError, match=name):
                 open_journal(disk)
-        else:
-            assert whole(disk) == items[:-1]
+        else:  # in the note that all of it was synced
+            assert whole(disk) == items
         disk.files[name][at] ^= flip
+
+
+@SLOW
+@given(st.integers(0, 8), st.integers(1, 8), st.booleans(), st.data())
+def test_a_hole_is_torn_in_what_was_not_synced_and_an_error_in_what_was(memory_disk, before, after, safe, data):
+    """A power cut leaves any part of what was not synced, also whole entries behind holes."""
+    disk = memory_disk()
+    journal = filled(disk, versions=before)
+    journal.sync()
+    (name,) = disk.names()
+    header, synced = ends_of_entries(disk)[0], disk.size(name)
+    for _ in range(after):
+        journal.append(next_run(journal))
+    items, ends, seen = whole(disk), ends_of_entries(disk), bytes(disk.files[name])
+    begin = data.draw(st.integers(header, synced - 1) if safe else st.integers(synced, len(seen) - 1))
+    end = data.draw(st.integers(begin + 1, synced if safe else len(seen)))
+    disk.files[name][begin:end] = bytes(end - begin)
+    torn = next((at for at in range(begin, end) if seen[at]), len(seen))
+    if safe and torn < len(seen):
+        with pytest.raises(JournalError, match="damaged between"):
+            open_journal(disk)
+        return
+    kept = [item for item in items if ends[item.version] <= torn]
+    assert whole(disk) == kept
+    again = open_journal(disk)
+    again.append(next_run(again))
+    assert whole(disk)[:-1] == kept
+
+
+def test_holes_in_a_journal_of_an_older_version_are_damage(memory_disk, monkeypatch):
+    """It did not note its syncs: a hole may be in what was synced."""
+    monkeypatch.setattr(segment, "NOTES_SYNCS", False)
+    disk = memory_disk()
+    filled(disk)
+    (name,) = disk.names()
+    ends = ends_of_entries(disk)
+    seen = bytes(disk.files[name])
+    disk.files[name][ends[3] : ends[4]] = bytes(ends[4] - ends[3])
+    with pytest.raises(JournalError, match="damaged between"):
+        open_journal(disk)
+    disk.files[name][:] = seen
+    monkeypatch.undo()
+    journal = open_journal(disk)  # this version goes on in it, and notes what it syncs
+    for _ in range(3):
+        journal.append(next_run(journal))
+    end = disk.size(name)
+    journal.append(next_run(journal))
+    journal.append(next_run(journal))
+    disk.files[name][end] ^= 0xFF
+    assert open_journal(disk).version == 15
 
 
 def test_damage_in_an_older_segment_is_found_when_it_is_read(memory_disk):
@@ -308,8 +359,6 @@ def test_a_failed_append_leaves_the_journal_as_it_was(memory_disk, segment_bytes
             assert next_run(journal) == runs
         assert whole(disk) == items
     disk.heal()
-    if disk.sync_failed:  # then it refuses until it is opened again
-        journal = open_journal(disk, segment_bytes=segment_bytes)
     runs = next_run(journal)
     items.append(Entry(journal.append(runs), tuple(runs)))
     assert whole(disk) == items
@@ -332,16 +381,60 @@ def test_a_crash_at_any_operation_loses_at_most_what_was_not_returned(memory_dis
     assert [item.version for item in whole(disk)] == list(range(1, version + 1))
 
 
-def test_after_a_failed_sync_nothing_more_is_accepted(memory_disk):
+@pytest.mark.parametrize("mended_by", ["append", "sync"])
+def test_after_a_failed_sync_the_segment_is_written_anew(memory_disk, mended_by):
+    """What the system had in memory may be gone after a failed sync, although the next sync succeeds."""
     disk = memory_disk()
     journal = filled(disk)
+    journal.sync()
+    (name,) = disk.names()
+    synced = disk.size(name)
+    for _ in range(3):
+        journal.append(next_run(journal))
+    items = whole(disk)
+    disk.fail_at(0, OSError(errno.EIO, "input/output error"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="input/output"):
+            journal.sync()
+        with pytest.raises(OSError, match="input/output"):
+            journal.append(next_run(journal))
+    disk.files[name][synced:] = bytes(len(disk.files[name]) - synced)
+    disk.heal()
+    if mended_by == "sync":
+        journal.sync()
+        assert whole(disk) == items
+    journal.append(next_run(journal))
+    assert whole(disk)[:-1] == items
+    assert open_journal(disk).state == journal.state
+
+
+def test_a_segment_is_never_written_anew_over_another_file(memory_disk):
+    disk = memory_disk()
+    journal = filled(disk)
+    journal.sync()
+    (name,) = disk.names()
     disk.fail_at(0, OSError(errno.EIO, "input/output error"))
     with pytest.raises(OSError, match="input/output"):
         journal.sync()
     disk.heal()
-    with pytest.raises(JournalError, match="could not be synced"):
+    disk.files[name][30] ^= 1
+    with pytest.raises(OSError, match="no longer what was written"):
         journal.append(next_run(journal))
-    assert open_journal(disk).append(next_run(journal)) == 13
+
+
+def test_a_segment_that_is_removed_under_the_process_is_noticed(tmp_path):
+    disk = RealDisk(tmp_path)
+    journal = open_journal(disk)
+    journal.append(next_run(journal))
+    journal.sync()
+    (name,) = disk.names()
+    (tmp_path / name).unlink()
+    with pytest.raises(FileNotFoundError, match="removed while it was in use"):
+        journal.sync()
+    with pytest.raises(FileNotFoundError):
+        journal.append(next_run(journal))
+    with pytest.raises(FileNotFoundError):
+        journal.close()
 
 
 def test_pruned_it_begins_at_a_whole_segment(memory_disk):

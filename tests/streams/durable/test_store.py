@@ -194,7 +194,9 @@ def test_inspect_says_what_is_there_and_what_is_damaged(tmp_path):
     assert current["journal"]["first_version"] == 1
     assert current["journal"]["version"] == 100
     assert current["journal"]["bytes"] == journal.size_bytes
+    assert before == {name: bytes(store.disk.view(name)) for name in store.disk.names()}, "it writes nothing"
     journal.close()
+    before = {name: bytes(store.disk.view(name)) for name in store.disk.names()}
     assert 0 < current["journal"]["bytes_per_version"] <= 10
     assert [(s["version"], s["created_ms"], s["problem"]) for s in current["snapshots"]] == [
         (70, 70, None),
@@ -208,7 +210,6 @@ def test_inspect_says_what_is_there_and_what_is_damaged(tmp_path):
     assert "a torn tail of 4 bytes" in output
     assert "everything is whole" in output
     (tmp_path / name).write_bytes(before[name])
-    assert before == {name: bytes(store.disk.view(name)) for name in store.disk.names()}, "it writes nothing"
     for name, data in before.items():
         if name.endswith((".json", "lock")):
             continue

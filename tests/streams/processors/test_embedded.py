@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import sqlite3
+import stat
 import time
 
 import msgspec
@@ -17,9 +19,9 @@ from config.serving import DurableConfig, LogConfig
 from engine.errors import ConfigError
 from streams.events.open_topics import running_log
 from streams.log.interface import LogUnavailableError, TopicPartition
-from streams.processors import embedded, metrics
+from streams.processors import embedded, metrics, saved_state
 from streams.processors.embedded import EmbeddedProcessors, processors_beside
-from streams.processors.saved_state import SavedState
+from streams.processors.saved_state import NotSavedError, SavedState
 
 TIMEOUT_S = 60.0
 WHERE = TopicPartition("served", 0)
@@ -52,13 +54,61 @@ def test_a_saved_state_is_that_of_the_last_save(tmp_path_factory, rounds):
         assert dict(state) == model
 
 
-def test_a_state_that_cannot_be_used_says_so(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"durable\.folder"):
-        SavedState(tmp_path / "file" / "processors.db")
-    (tmp_path / "processors.db").write_bytes(b"no database, but long enough to be one" * 100)
-    with pytest.raises(ConfigError, match=r"processors\.db"):
-        SavedState(tmp_path / "processors.db")
+def test_a_file_that_cannot_be_written_says_so_and_loses_nothing(tmp_path):
+    (tmp_path / "folder").write_text("")
+    path = tmp_path / "folder" / "processors.db"
+    with SavedState(path) as state:
+        state[b"k"] = b"v"
+        with pytest.raises(NotSavedError, match=r"processors\.db"):
+            state.save({WHERE: 3})
+        state[b"l"] = b"w"
+        (tmp_path / "folder").unlink()
+        state.save({WHERE: 4})
+    with SavedState(path) as state:
+        assert (dict(state), state.positions, state.problem) == ({b"k": b"v", b"l": b"w"}, {WHERE: 4}, None)
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (path, path.parent)] == [0o600, 0o700]
+
+
+def test_whatever_byte_of_the_file_is_damaged_it_is_read_right_or_not_at_all(tmp_path):
+    path = tmp_path / "processors.db"
+    values = {b"%d" % n: bytes([n]) * 40 for n in range(1, 30)}
+    with SavedState(path) as state:
+        state.update(values)
+        state.save({WHERE: 3})
+    sound = path.read_bytes()
+    unread = 0
+    for at in (*range(0, 100, 3), *range(100, len(sound), 61)):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 0xFF]) + sound[at + 1 :])
+        with SavedState(path) as state:
+            unread += state.problem is not None
+            assert (dict(state), state.positions) == (({}, {}) if state.problem else (values, {WHERE: 3})), at
+            state[b"new"] = b"1"
+            with contextlib.suppress(NotSavedError):  # not all damage shows when the file is read
+                state.save({WHERE: 6})
+            state.save({WHERE: 7})
+        with SavedState(path) as again:
+            assert (again[b"new"], again.positions, again.problem) == (b"1", {WHERE: 7}, None)
+    assert unread > 10
+    for other in (b"", b"no database, but long enough to be one" * 100, sound[: len(sound) // 2]):
+        path.write_bytes(other)
+        with SavedState(path) as state:
+            assert not state
+            state.save({WHERE: 1})
+
+
+def test_a_file_that_is_damaged_while_it_is_in_use_is_replaced(tmp_path):
+    path = tmp_path / "processors.db"
+    with SavedState(path) as state:
+        state[b"k"] = b"v"
+        state.save({WHERE: 1})
+        state._forget_file()  # so that no page is cached
+        path.write_bytes(b"x" * 20_000)
+        state[b"l"] = b"w"
+        with pytest.raises(NotSavedError, match="not a database"):
+            state.save({WHERE: 2})
+        state.save({WHERE: 2})
+    with SavedState(path) as state:
+        assert (dict(state), state.positions) == ({b"k": b"v", b"l": b"w"}, {WHERE: 2})
 
 
 def test_without_a_folder_nothing_is_kept():
@@ -100,6 +150,9 @@ class Bench:
     def feeds(self, result):
         labels = {"processor": "exposures", "result": result}
         return int(self.registry.get_sample_value("murmuration_processor_feeds_total", labels) or 0)
+
+    def failures(self, what):
+        return self.registry.get_sample_value("murmuration_processor_state_failures_total", {"what": what}) or 0
 
     async def until(self, condition):
         deadline = time.monotonic() + TIMEOUT_S
@@ -181,6 +234,33 @@ async def test_without_a_folder_a_start_counts_what_the_log_holds(bench, make):
     for _ in range(2):
         async with bench.running():
             await bench.until(lambda: bench.exposures() == 30)
+
+
+async def test_a_damaged_state_is_counted_anew_and_a_full_disk_waited_for(bench, make, monkeypatch):
+    monkeypatch.setattr(embedded, "SAVE_RETRY_S_MAX", 0.0)
+    path = bench.folder / "processors.db"
+    bench.folder.mkdir()
+    path.write_bytes(b"no database, but long enough to be one" * 100)
+    await bench.log.append("served", [make.feed(i, i, NOW_MS, [1]) for i in range(1, 31)])
+    connect, full = saved_state._connect, True
+
+    def refusing(where):
+        if full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return connect(where)
+
+    monkeypatch.setattr(saved_state, "_connect", refusing)
+    async with bench.running() as task:
+        await bench.until(lambda: bench.exposures() == 30)
+        assert (bench.failures("damaged"), bench.failures("unsaved") > 0, task.done()) == (1, True, False)
+        full = False
+        await bench.log.append("served", [make.feed(i, i, NOW_MS, [1]) for i in range(31, 41)])
+        await bench.until(lambda: bench.exposures() == 40)
+    with SavedState(path) as state:
+        assert sum(state.positions.values()) == 40
+    async with bench.running():
+        await bench.until(lambda: bench.exposures() == 40)
+    assert (bench.failures("damaged"), bench.feeds("applied")) == (0, 0)
 
 
 async def test_another_log_is_counted_from_its_beginning(bench, make):
