@@ -1,35 +1,26 @@
-"""The page in a real browser, on the real server, over a small made-up engine that answers what is pressed.
+"""The page in a real browser, on the real server, over a made-up engine (``tests/support/page_site.py``).
 
-The engine here ranks a society's tweets by what they really are worth to the viewer and applies what the page puts
-in the log, so that each press has an answer to be seen.
+One server and one browser serve all tests; what they did to the engine is forgotten in between. Where the page waits
+for seconds (before a card leaves, between two changes of the list), the browser's clock is put forward instead.
 """
 
-import asyncio
-import contextlib
 import json
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jwt
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
-from prometheus_client import CollectorRegistry
+from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
-from config.serving import LogConfig, ServingConfig
 from engine.errors import SafetyError
-from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
+from engine.feed import Explain, Request
 from loadtest.society.society import Society, SocietyConfig
-from streams.durable.origin import Origin
-from streams.events.publish import classify
-from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
-from streams.log import open_log
-from streams.reading.reputation import AccountReputation
-from streams.server.application import RunningServer, build_app, start_server
+from tests.support.page_site import FILTERS, Site, SmallEngine
 
 #: One browser for all tests, so they share its event loop.
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -46,253 +37,31 @@ LAUNCH = (
     "--disable-component-update",
     "--disable-sync",
 )
-FILTERS = ("blocked", "own", "duplicate", "too_old", "seen", "engaged", "rejected")
+KEY = "a secret of more than thirty-two bytes"
+#: What the browser itself reports about a server that is away or refuses; nothing else may be reported.
+ABOUT_LOST = ("WebSocket connection to", "Failed to load resource")
 
 
-class SmallEngine:
-    """A FeedService over a society: every tweet a candidate, scored by recency and by the viewer's true affinity."""
-
-    origin = Origin("", 0)
-
-    def __init__(self, society: Society) -> None:
-        self.society = society
-        self.version = 1000
-        self.positions = {}
-        self.tweets: list[dict] = []
-        self.likes: dict[str, int] = {}
-        self.engaged: set[tuple[int, int]] = set()
-        self.rejected: set[tuple[int, int]] = set()
-        self.blocked: set[tuple[int, int]] = set()
-        self.fail: Exception | None = None
-        self.ready = True
-        #: So many times it says that it is not, before it is.
-        self.not_ready_times = 0
-        self._changed = asyncio.Event()
-
-    def now_ms(self) -> int:
-        return int(time.time() * 1000)
-
-    def readiness(self) -> Readiness:
-        if self.not_ready_times:
-            self.not_ready_times -= 1
-            return Readiness(False, "12 records behind", {})
-        return Readiness(self.ready, "caught up" if self.ready else "12 records behind", {})
-
-    def alive(self) -> bool:
-        return True
-
-    async def judge_social(self, acts: SocialActs) -> list[SocialAnswer]:
-        return [(None, True)] * len(acts.kind)
-
-    async def viewers(self, limit: int) -> list[Viewer]:
-        ids = self.society.viewer_ids(limit)
-        return [Viewer(v, 40 + v % 7, 300 - 9 * i) for i, v in enumerate(ids)]
-
-    async def reputation(self, user_id: int) -> AccountReputation:
-        return AccountReputation(user_id, 61, 0.001, False, 1000, 870, 1_760_000_000_000, self.version)
-
-    async def known(self, events: Any) -> list[bool]:
-        return [False] * len(events.kind)
-
-    async def wait_version(self, after: int, timeout_s: float) -> int:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self.version <= after:
-                    await self._changed.wait()
-        return self.version
-
-    async def apply(self, bodies: list[dict]) -> None:
-        """What the engine would do with events, as far as this page shows it."""
-        for body in bodies:
-            kind = body["type"]
-            if kind == "create" and "reply_to_id" not in body:
-                self.tweets = [*self.tweets[-399:], body]
-            if kind in ("favorite", "unfavorite", "reply"):
-                key = f"{kind.removeprefix('un')} {body['tweet_id']}"
-                self.likes[key] = self.likes.get(key, 0) + (-1 if kind == "unfavorite" else 1)
-            if "tweet_id" in body and "user_id" in body:
-                pair = (int(body["user_id"]), int(body["tweet_id"]))
-                if kind == "favorite":
-                    self.engaged.add(pair)
-                self.engaged.discard(pair) if kind == "unfavorite" else None
-                self.rejected.add(pair) if kind == "not_interested" else None
-            if kind in ("block", "unblock"):
-                pair = (int(body["user_id"]), int(body["target_id"]))
-                self.blocked.add(pair) if kind == "block" else self.blocked.discard(pair)
-        self.version += 1
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    def _drop(self, viewer: int, tweet: dict) -> str | None:
-        pair = (viewer, int(tweet["tweet_id"]))
-        if (viewer, int(tweet["author_id"])) in self.blocked:
-            return "blocked"
-        if int(tweet["author_id"]) == viewer:
-            return "own"
-        if pair in self.engaged:
-            return "engaged"
-        return "rejected" if pair in self.rejected else None
-
-    async def answer(self, request: Request, finish: Callable[[Feed], Any]) -> Any:
-        return finish(self.feed(request))
-
-    def feed(self, request: Request) -> Feed:
-        if self.fail is not None:
-            raise self.fail
-        started = time.perf_counter()
-        viewer, entries, dropped = request.viewer_id, [], []
-        world = self.society.world
-        for tweet in self.tweets:
-            author = int(tweet["author_id"])
-            tie = world.follows.has((viewer - 1) * world.count + author - 1) if viewer <= world.count else False
-            if request.product is Product.FOLLOWING and not tie:
-                continue
-            sources = (("followees", float(tweet["timestamp_ms"])),) if tie else (("popular", 2.0),)
-            reason = self._drop(viewer, tweet)
-            if reason:
-                dropped.append(Dropped(int(tweet["tweet_id"]), reason, tuple(name for name, _ in sources)))
-                continue
-            entries.append(self._entry(request, tweet, tie, sources))
-        by_time = request.product is Product.FOLLOWING
-        entries.sort(key=lambda e: (-e.created_ms if by_time else -e.score, e.tweet_id))
-        start = int(request.cursor or 0)
-        chosen = entries[start : start + request.limit]
-        dropped += [Dropped(e.tweet_id, "not_selected", ("popular",)) for e in entries[start + request.limit :]]
-        fields = ("tweet_id", "author_id", "created_ms", "text", "score", "in_network", "counts", "why")
-        return Feed(
-            request_id=request.request_id,
-            viewer_id=viewer,
-            product=request.product,
-            version=self.version,
-            seed=request.seed,
-            time_ms=request.time_ms,
-            config_hash="9f86d081884c7d65",
-            model_version="blend-1",
-            entries=tuple(
-                Entry(**{f: getattr(e, f) for f in fields}, position=start + i) for i, e in enumerate(chosen)
-            ),
-            dropped=tuple(dropped) if request.explain is Explain.ALL else (),
-            cursor=str(start + request.limit) if len(entries) > start + request.limit else None,
-            timings_ms={
-                "sources": 0.41,
-                "hydrate": 0.22,
-                "filter": 0.08,
-                "score": 0.19,
-                "select": 0.05,
-                "wait": 0.02,
-                "total": (time.perf_counter() - started) * 1000,
-            },
-        )
-
-    def _entry(self, request: Request, tweet: dict, tie: bool, sources) -> Entry:
-        viewer, tweet_id = request.viewer_id, int(tweet["tweet_id"])
-        likes, replies = (self.likes.get(f"{kind} {tweet_id}", 0) for kind in ("favorite", "reply"))
-        try:
-            affinity = self.society.affinity(viewer, tweet_id)
-        except (KeyError, ValueError):
-            affinity = 0.1
-        parts = {
-            "recency": 0.4 * 0.5 ** ((request.time_ms - tweet["timestamp_ms"]) / 3_600_000),
-            "walk": affinity,
-            "popularity": 0.02 * likes,
-        }
-        factors = () if tie else (Factor("out_of_network", 0.75),)
-        score = sum(parts.values()) * (1.0 if tie else 0.75)
-        hits = [SourceHit(name, value, 3) for name, value in sources]
-        if affinity > 0.3:
-            hits.append(SourceHit("walk_own", affinity / 40, int(40 * (1 - affinity))))
-        proof = tuple(1 + (tweet_id + i) % 300 for i in range(likes % 4)) if tie else ()
-        why = Why(
-            sources=tuple(hits),
-            social_proof={"favorite": proof, "retweet": ()},
-            scores=parts,
-            factors=factors,
-            filters_passed=FILTERS,
-        )
-        return Entry(
-            tweet_id=tweet_id,
-            author_id=int(tweet["author_id"]),
-            created_ms=tweet["timestamp_ms"],
-            text=tweet["text"],
-            position=0,
-            score=score,
-            in_network=tie,
-            counts={"favorite": likes, "retweet": likes // 3, "reply": replies, "quote": 0},
-            why=None if request.explain is Explain.NONE else why,
-        )
-
-
-class Site:
-    """The engine, the server before it, and what the page put in the log."""
-
-    def __init__(self, engine: SmallEngine, folder: Path) -> None:
-        self.engine = engine
-        self.log = open_log(LogConfig(url=f"sqlite:///{folder / 'log.db'}"))
-        self.port = 0
-        self.appended: list[dict] = []
-        self.living = True
-        self.server: RunningServer
-
-    async def open(self) -> None:
-        await self.log.open()
-        await self.log.ensure_topics(dict.fromkeys(("engagements", "relationships", "tweets", "users", "served"), 2))
-        append = self.log.append
-
-        async def note(topic, records):
-            placed = await append(topic, records)
-            if topic != "served":
-                bodies = [json.loads(record.value) for record in records]
-                self.appended += bodies
-                await self.engine.apply(bodies)
-            return placed
-
-        self.log.append = note  # type: ignore[method-assign]
-        await self.serve()
-
-    async def serve(self, **settings) -> None:
-        app = build_app(
-            ServingConfig(port=self.port, heartbeat_s=1.0, drain_timeout_s=0.5, **settings),
-            self.engine,
-            self.log,
-            classify=classify,
-            registry=CollectorRegistry(),
-            config_view={},
-        )
-        self.server = await start_server(app)
-        self.port = self.server.port
-
-    async def live(self) -> None:
-        """The society goes on, a little at a time."""
-        last = self.engine.now_ms()
-        while True:
-            await asyncio.sleep(0.4)
-            if self.living:
-                now = self.engine.now_ms()
-                await self.engine.apply([event.body for event in self.engine.society.tick(last, now)])
-                last = now
-
-    def written(self, kind: str) -> list[dict]:
-        return [body for body in self.appended if body["type"] == kind]
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    society = Society(SocietyConfig(people=300, mean_followees=30.0, history_events=3000, events_per_s=40.0, seed=5))
+    engine = SmallEngine(society)
+    for chunk in society.bootstrap(engine.now_ms(), 3_600_000):
+        engine.past += [event.body for event in chunk if event.body["type"] == "create"]
+    site = Site(engine, tmp_path_factory.mktemp("page"))
+    await site.open()
+    yield site
+    await site.stop()
+    await site.log.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    society = Society(SocietyConfig(people=300, mean_followees=30.0, history_events=3000, events_per_s=40.0, seed=5))
-    engine = SmallEngine(society)
-    bodies = [event.body for chunk in society.bootstrap(engine.now_ms(), 3_600_000) for event in chunk]
-    await engine.apply(bodies)
-    engine.engaged.clear()
-    site = Site(engine, tmp_path)
-    await site.open()
-    living = asyncio.create_task(site.live())
-    yield site
-    died = living.done()
-    living.cancel()
-    await asyncio.wait([living])
-    await site.server.stop()
-    await site.log.close()
-    if died:
-        living.result()  # whatever else the test says, this is why
+async def site(one_site: Site) -> AsyncIterator[Site]:
+    one_site.engine.reset()
+    one_site.appended.clear()
+    yield one_site
+    if one_site.settings != {}:  # the next test finds an open server
+        await one_site.serve()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -306,59 +75,99 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 class Reader:
-    """Somebody at the page, whose console must stay clean."""
+    """Somebody at the page, whose console must stay clean and who asks nobody but the server."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, site: Site) -> None:
         self.page = page
+        self.site = site
         self.complaints: list[str] = []
+        self.received: list[str] = []
+        #: Whether the test lets the server be away, refuse or not be ready.
+        self.loses_the_server = False
         page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith(site.server.url) else self.complaints.append(r.url))
+        page.on("websocket", lambda socket: socket.on("framereceived", self.note))
         self.cards = page.locator("#feed .card:not(.ghost)")
 
-    async def open(self, site: Site, fragment: str = "") -> None:
-        await self.page.goto(f"{site.server.url}/{fragment}")
+    def note(self, frame: str) -> None:
+        """A frame that the page received."""
+        self.received.append(frame)
+
+    async def open(self, fragment: str = "") -> None:
+        await self.page.goto(f"{self.site.server.url}/{fragment}")
         await expect(self.page.locator("#connection-text")).to_have_text("Connected")
         await expect(self.cards.first).to_be_visible()
 
     async def ids(self) -> list[str]:
         return await self.cards.evaluate_all("cards => cards.map(card => card.dataset.tweet)")
 
-    async def card(self, index: int):
+    async def card(self, index: int) -> Locator:
         """A card that stays the same one when the list changes."""
         return self.page.locator(f'[data-tweet="{(await self.ids())[index]}"]')
+
+    async def press(self, card: Locator, name: str) -> None:
+        """Press a button of a card, behind More if it is there."""
+        button = card.get_by_role("button", name=re.compile(rf"^{re.escape(name)}( [\d,]+)?$"))
+        if not await button.is_visible():
+            await card.get_by_role("button", name="More").click()
+        await button.click()
 
     async def version(self) -> int:
         return int((await self.page.locator(".version strong").inner_text()).replace(",", ""))
 
+    async def later(self, seconds: float) -> None:
+        """Put the browser's clock forward, with the pointer away from the feed."""
+        await self.page.mouse.move(5, 5)
+        await self.page.clock.fast_forward(int(seconds * 1000))
+
+
+async def reader_in(context: BrowserContext, site: Site) -> Reader:
+    page = await context.new_page()
+    await page.clock.install()
+    return Reader(page, site)
+
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def reader(browser: Browser) -> AsyncIterator[Reader]:
+async def reader(site: Site, browser: Browser) -> AsyncIterator[Reader]:
     context = await browser.new_context(viewport={"width": 1360, "height": 900}, reduced_motion="reduce")
-    reader = Reader(await context.new_page())
+    reader = await reader_in(context, site)
     yield reader
     await context.close()
-    assert reader.complaints == []
+    ignored = ABOUT_LOST if reader.loses_the_server else ()
+    assert [text for text in reader.complaints if not text.startswith(ignored)] == []
 
 
-async def test_the_feed_is_there_and_goes_on_by_itself(site: Site, reader: Reader):
-    await reader.open(site)
+async def newcomer(site: Site, tweet: str, text: str = "", author: str = "250") -> None:
+    """A tweet that belongs at the top."""
+    site.engine.counts[f"favorite {tweet}"] = 200
+    body = {"v": 1, "type": "create", "author_id": author, "tweet_id": tweet, "timestamp_ms": site.engine.now_ms()}
+    await site.engine.apply([{**body, "text": text or f"Newcomer {tweet}"}])
+
+
+# ---- the feed and what it says of itself -----------------------------------------------------------------------
+
+
+async def test_the_feed_says_whose_it_is_and_goes_on_by_itself(site: Site, reader: Reader):
+    await reader.open()
     first = site.engine.society.viewer_ids(1)[0]
+    await expect(reader.page.get_by_role("heading", name=f"Feed of @{first}")).to_be_visible()
     await expect(reader.page.locator(".viewer[aria-pressed=true] strong")).to_have_text(f"@{first}")
     await expect(reader.cards).to_have_count(20)
+    reasons = await reader.cards.locator(".reason").all_inner_texts()
+    assert len(reasons) == 20
+    assert all(reasons), "each entry says why it is there, without hovering"
     version, ids = await reader.version(), await reader.ids()
-    now = site.engine.now_ms()
-    best = {"v": 1, "type": "create", "author_id": "7", "tweet_id": "77", "timestamp_ms": now, "text": "Look, #birds!"}
-    site.engine.likes["favorite 77"] = 90
-    await site.engine.apply([best])
+    await newcomer(site, "77", "Look, #birds!")
+    await reader.later(3)
     await expect(reader.cards.first).to_contain_text("Look, #birds!")
     assert await reader.version() > version
     assert len(set(await reader.ids()) & set(ids)) >= 10
 
 
 async def test_why_says_everything(site: Site, reader: Reader):
-    site.living = False
     await newcomer(site, "883")
-    await reader.open(site)
+    await reader.open()
     card = await reader.card(0)
     await card.get_by_role("button", name="Why").click()
     panel = card.locator(".why-body")
@@ -371,259 +180,509 @@ async def test_why_says_everything(site: Site, reader: Reader):
     assert str(entry.tweet_id) == (await reader.ids())[0]
     assert [f.name for f in entry.why.factors] == ["out_of_network"]
     await expect(panel.locator(".factor")).to_have_text("0.75 out of network")
-    rows = await panel.locator(".parts .name").all_inner_texts()
-    assert set(rows) == {name for name, value in entry.why.scores.items() if value}
-    total = await panel.locator(".sum strong").inner_text()
-    assert float(total) == pytest.approx(entry.score, rel=0.02)
-    sources = await panel.locator(".sources .name").all_inner_texts()
-    assert sources == [hit.name.replace("_", " ") for hit in entry.why.sources]
-    made = reader.page.locator("#made-body")
-    for fact in ("9f86d081884c7d65", "blend-1", "state version", "This feed as JSON"):
-        await expect(made).to_contain_text(fact)
+    assert set(await panel.locator(".parts .name").all_inner_texts()) == {n for n, v in entry.why.scores.items() if v}
+    assert float(await panel.locator(".sum strong").inner_text()) == pytest.approx(entry.score, rel=0.02)
+    await expect(panel.locator(".sources")).to_contain_text("popular now")
+    await expect(panel).to_contain_text(f"Tweet {entry.tweet_id} by {entry.author_id}")
 
 
-async def test_dropped_candidates_are_told_with_their_filter(site: Site, reader: Reader):
-    site.living = False  # or the society's own acts, and newer tweets, come between
+async def test_what_was_left_out_is_told_in_words(site: Site, reader: Reader):
     viewer = site.engine.society.viewer_ids(1)[0]
     gone = next(t["tweet_id"] for t in site.engine.tweets if int(t["author_id"]) != viewer)
-    site.engine.engaged.add((viewer, int(gone)))
-    await reader.open(site)
-    group = reader.page.locator('.drop[data-filter="engaged"]')
-    await expect(group.locator(".value")).to_have_text("1")
+    site.engine.rejected.add((viewer, int(gone)))
+    await reader.open()
+    group = reader.page.locator('.drop[data-filter="rejected"]')
+    await expect(group.locator("summary")).to_contain_text("1 tweet was rejected by the viewer")
     await group.locator("summary").click()
-    await expect(group.locator("code")).to_have_attribute("title", gone)
+    await expect(group.locator("code")).to_have_text(gone)
+    # A feed that ends says it under its last entry, and an empty one in its place.
+    site.engine.tweets = [tweet for tweet in site.engine.tweets if tweet["tweet_id"] == gone]
+    await site.engine.apply([])
+    await reader.later(3)
+    await expect(reader.page.locator("#empty")).to_contain_text("Nothing to show yet")
+    await expect(reader.page.locator("#left-out")).to_contain_text("1 tweet was rejected by the viewer")
 
 
-async def test_a_like_goes_to_the_log_and_the_feed_answers(site: Site, reader: Reader):
-    site.living = False
-    await reader.open(site)
+async def test_the_json_is_the_shown_feed(site: Site, reader: Reader):
+    await reader.open()
+    await reader.page.get_by_role("button", name="Show more").click()
+    await expect(reader.cards).to_have_count(40)
+    asked = len(reader.received)
+    texts = []
+    for name in ("This feed as JSON", "Page 2 as JSON"):
+        async with reader.page.context.expect_page() as opened:
+            await reader.page.get_by_role("link", name=name).click()
+        texts.append(await (await opened.value).locator("pre").inner_text())
+    assert not [f for f in reader.received[asked:] if json.loads(f)["type"] == "feed"], "no second request"
+    assert all(text in reader.received for text in texts), "the bytes that came"
+    shown = [json.loads(text) for text in texts]
+    assert [entry["tweet_id"] for feed in shown for entry in feed["entries"]] == await reader.ids()
+    await expect(reader.page.locator("#made-body dl")).to_contain_text(shown[0]["request_id"])
+    for fact in ("9f86d081884c7d65", "blend-1", "state version"):
+        await expect(reader.page.locator("#made-body")).to_contain_text(fact)
+
+
+async def test_texts_are_only_text(site: Site, reader: Reader):
+    texts = {
+        "9001": "<img src=x onerror=alert(1)> & <b>bold</b>",
+        "9002": "שלום עולם, זה מה שיש",
+        "9003": "x" * 400,
+        "9004": "👩‍👩‍👧‍👦 family 🏳️‍🌈\nand a second line",
+    }
+    for tweet, text in texts.items():
+        await newcomer(site, tweet, text)
+    await reader.open()
+    for tweet, text in texts.items():
+        assert await reader.page.locator(f'[data-tweet="{tweet}"] .text').evaluate("p => p.textContent") == text
+    directions = "p => getComputedStyle(p).direction"
+    assert await reader.page.locator('[data-tweet="9002"] .text').evaluate(directions) == "rtl"
+    assert await reader.page.locator('[data-tweet="9001"] .text').evaluate(directions) == "ltr"
+    assert await reader.page.locator("#feed img, #feed b").count() == 0
+    assert await reader.page.evaluate("document.documentElement.scrollWidth") <= 1360
+
+
+async def test_the_engine_says_how_it_is(site: Site, reader: Reader):
+    reader.loses_the_server = True
+    await reader.open()
+    body = reader.page.locator("#health-body")
+    await expect(reader.page.locator("#health-ready")).to_have_text("ready")
+    await expect(body.locator(".rooms li").first).to_have_text("tweet store: tweets42 %")
+    await expect(body).to_contain_text("signals: people< 1 %")
+    await expect(body).to_contain_text("99 % within 10 ms")
+    await expect(body).to_contain_text("123 MB")
+    site.engine.ready = False
+    await reader.later(6)
+    await expect(reader.page.locator("#health-ready")).to_have_text("not ready: 12 records behind")
+    await expect(reader.page.locator("#notice")).to_contain_text("The engine is not ready: 12 records behind")
+
+
+# ---- acts ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_like_is_answered_and_taken_back(site: Site, reader: Reader):
+    await reader.open()
     viewer = site.engine.society.viewer_ids(1)[0]
     card = await reader.card(2)
     tweet = await card.get_attribute("data-tweet")
-    await card.get_by_role("button", name="Like").click()
+    await reader.press(card, "Like")
     await expect(card.locator(".note")).to_contain_text(re.compile(r"In the log at engagements/\d, offset \d+"))
-    await expect(card.locator(".note")).to_contain_text("it left the feed (filter: engaged)")
+    await expect(card.locator(".note")).to_contain_text("Liked. The tweet left the feed")
     (event,) = site.written("favorite")
     assert (event["user_id"], event["tweet_id"]) == (str(viewer), tweet)
     assert event["request_id"]
     assert (await reader.ids())[2] == tweet, "the card stays where it was while it tells"
     await card.get_by_role("button", name="Undo").click()
-    await expect(card.locator(".note")).to_contain_text("it is back")
+    await expect(card.locator(".note")).to_contain_text("It is back in the feed")
     assert [e["tweet_id"] for e in site.written("unfavorite")] == [tweet]
     await expect(card.get_by_role("button", name="Like")).to_have_attribute("aria-pressed", "false")
+    await expect(reader.page.locator("#acts")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("button", "kind", "undo", "says"),
+    [
+        ("Retweet", "retweet", "unretweet", "Retweeted. The tweet left the feed"),
+        ("Follow @250", "follow", "unfollow", "Followed. The feed knows it"),
+        ("Mute @250", "mute", "unmute", "Muted. The tweet left the feed, and 1 other with it"),
+        ("Block @250", "block", "unblock", "Blocked. The tweet left the feed, and 1 other with it"),
+    ],
+    ids=["retweet", "follow", "mute", "block"],
+)
+async def test_an_act_is_answered_and_taken_back(site: Site, reader: Reader, button, kind, undo, says):
+    for tweet in ("771", "772"):
+        await newcomer(site, tweet)
+    await reader.open()
+    card = reader.page.locator('[data-tweet="771"]')
+    await reader.press(card, button)
+    await expect(card.locator(".note")).to_contain_text(says)
+    (event,) = site.written(kind)
+    assert event["user_id"] == str(site.engine.society.viewer_ids(1)[0])
+    assert event.get("target_id", event.get("tweet_id")) == ("771" if kind == "retweet" else "250")
+    if kind == "follow":
+        await expect(card.locator(".badge")).to_be_visible()
+        await expect(card.get_by_role("button", name="Unfollow @250")).to_be_visible()
+    else:  # once the card is gone, the panel of acts can still take the act back
+        await reader.later(8)
+        await expect(card).to_have_count(0)
+    await reader.page.locator("#acts").get_by_role("button", name="Undo").click()
+    await expect(card).to_be_visible()
+    assert len(site.written(undo)) == 1
+    await expect(reader.page.locator("#acts")).to_be_hidden()
+    assert await reader.page.locator('[data-tweet="772"]').count() == 1
+
+
+async def test_a_word_is_muted_and_unmuted(site: Site, reader: Reader):
+    await newcomer(site, "773", "All about Gardens")
+    await newcomer(site, "774", "More about gardens")
+    await reader.open()
+    card = reader.page.locator('[data-tweet="773"]')
+    await reader.press(card, "Mute a word")
+    await card.get_by_label("The word, phrase or #hashtag to mute").fill("gardens")
+    await card.get_by_role("button", name="Mute", exact=True).click()
+    await expect(reader.page.locator("#acts")).to_contain_text("Muted: “gardens”")
+    await expect(card.locator(".note")).to_contain_text("2 tweets with it have left the feed")
+    await expect(reader.page.locator('[data-tweet="774"]')).to_have_count(0)
+    await reader.page.locator("#acts").get_by_role("button", name="Undo").click()
+    await expect(reader.page.locator('[data-tweet="774"]')).to_be_visible()
+    assert [(e["type"], e["word"]) for e in site.appended] == [("mute_word", "gardens"), ("unmute_word", "gardens")]
 
 
 async def test_not_interested_leaves_and_goes_away(site: Site, reader: Reader):
-    site.living = False
-    await reader.open(site)
+    await reader.open()
     card = await reader.card(1)
     tweet = await card.get_attribute("data-tweet")
-    await card.get_by_role("button", name="Not interested").click()
-    await expect(card.locator(".note")).to_contain_text("it left the feed (filter: rejected)")
-    await reader.page.mouse.move(5, 5)
+    await reader.press(card, "Not interested")
+    await expect(card.locator(".note")).to_contain_text("Not interested. The tweet left the feed")
+    await reader.later(8)
     await expect(card).to_have_count(0)
     assert [e["tweet_id"] for e in site.written("not_interested")] == [tweet]
     await expect(reader.cards).to_have_count(20)
 
 
-async def test_a_block_takes_all_of_the_author_out(site: Site, reader: Reader):
-    site.living = False
-    viewer = site.engine.society.viewer_ids(1)[0]
-    now = site.engine.now_ms()
-    shared = {"v": 1, "type": "create", "author_id": "250", "timestamp_ms": now, "text": "One of two"}
-    for tweet in ("771", "772"):
-        site.engine.likes[f"favorite {tweet}"] = 60
-        await site.engine.apply([{**shared, "tweet_id": tweet}])
-    await reader.open(site)
-    card = reader.page.locator('[data-tweet="771"]')
-    await card.get_by_role("button", name="Block @250").click()
-    await expect(card.locator(".note")).to_contain_text("(filter: blocked), and 1 other by @250")
-    await expect(reader.page.locator('[data-tweet="772"]')).to_have_count(0)
-    (event,) = site.written("block")
-    assert (event["user_id"], event["target_id"]) == (str(viewer), "250")
-
-
-async def test_reply_counts(site: Site, reader: Reader):
-    site.living = False
-    await reader.open(site)
+@pytest.mark.parametrize(("button", "reference"), [("Reply", "reply_to_id"), ("Quote", "quoted_id")])
+async def test_a_reply_has_a_text(site: Site, reader: Reader, button: str, reference: str):
+    await reader.open()
+    viewer = str(site.engine.society.viewer_ids(1)[0])
     card = await reader.card(0)
-    await card.get_by_role("button", name="Reply").click()
-    await expect(card.locator(".note")).to_contain_text(re.compile(r"it has \d+ repl"))
-    assert len(site.written("reply")) == 1
+    tweet = await card.get_attribute("data-tweet")
+    await reader.press(card, button)
+    field = card.get_by_role("textbox")
+    await expect(field).to_be_focused()
+    await field.fill("Quite so, שלום")
+    await field.press("Control+Enter")
+    await expect(card.locator(".own-words")).to_contain_text("Quite so, שלום")
+    await expect(card.locator(".note")).to_contain_text("The tweet left the feed")
+    (create,), (act,) = site.written("create"), site.written(button.lower())
+    assert (create["author_id"], create["text"], create[reference]) == (viewer, "Quite so, שלום", tweet)
+    assert (act["user_id"], act["tweet_id"]) == (viewer, tweet)
+    await card.get_by_role("button", name="Undo").click()
+    await expect(card.locator(".own-words")).to_be_hidden()
+    await expect(card.locator(".note")).to_contain_text("deleted")
+    (delete,) = site.written("delete")
+    assert (delete["tweet_id"], delete["author_id"]) == (create["tweet_id"], viewer)
 
 
-async def newcomer(site: Site, tweet: str) -> None:
-    """A tweet that belongs at the top."""
-    site.engine.likes[f"favorite {tweet}"] = 200
-    body = {"v": 1, "type": "create", "author_id": "9", "tweet_id": tweet, "timestamp_ms": site.engine.now_ms()}
-    await site.engine.apply([{**body, "text": f"Newcomer {tweet}"}])
+# ---- reading in peace ------------------------------------------------------------------------------------------
 
 
 async def test_nothing_moves_under_the_pointer(site: Site, reader: Reader):
-    site.living = False
-    await reader.open(site)
+    await reader.open()
     ids = await reader.ids()
     await reader.cards.nth(1).hover()
     await newcomer(site, "881")
     await expect(reader.page.locator("#pill")).to_have_text("1 new")
     assert await reader.ids() == ids
-    await reader.page.mouse.move(5, 5)
+    await reader.later(3)
     await expect(reader.cards.first).to_contain_text("Newcomer 881")
     await expect(reader.page.locator("#pill")).to_be_hidden()
 
 
 async def test_without_live_the_reader_decides(site: Site, reader: Reader):
-    site.living = False
-    await reader.open(site)
-    await reader.page.get_by_role("switch", name="Live").click()
+    await reader.open("#live=off")
+    await expect(reader.page.get_by_role("switch", name="Live")).to_have_attribute("aria-checked", "false")
     await reader.page.mouse.move(5, 5)
     ids = await reader.ids()
     for i in range(2):
         await newcomer(site, f"88{i}")
     await expect(reader.page.locator("#pill")).to_have_text("2 new")
-    await expect(reader.page.locator("#waiting")).to_contain_text("waits")
-    await asyncio.sleep(1.5)
+    await reader.later(5)
     assert await reader.ids() == ids
     await reader.page.locator("#pill").click()
     await expect(reader.cards.first).to_contain_text("Newcomer")
 
 
-async def test_following_and_more(site: Site, reader: Reader):
-    site.living = False
-    await reader.open(site)
-    await reader.page.get_by_role("button", name="Show more").click()
-    await expect(reader.cards).to_have_count(40)
-    ids = await reader.ids()
-    assert len(set(ids)) == 40
-    await reader.page.get_by_role("tab", name="Following").click()
-    await expect(reader.cards.first).to_be_visible()
-    times = await reader.cards.locator("time").evaluate_all("all => all.map(time => Date.parse(time.dateTime))")
-    assert times == sorted(times, reverse=True)
-    assert await reader.cards.locator(".badge:visible").count() == len(times) > 5
-    other = site.engine.society.viewer_ids(3)[2]
-    await reader.page.locator(f'.viewer[data-viewer="{other}"]').click()
-    await expect(reader.page.locator(".viewer[aria-pressed=true]")).to_contain_text(f"@{other}")
-    assert reader.page.url.endswith(f"#{other}")
-
-
-async def test_the_page_comes_back_with_the_server(site: Site, reader: Reader):
-    await reader.open(site)
-    await site.server.stop()
-    await expect(reader.page.locator("#connection-text")).to_contain_text("Lost (shutting down)")
-    await expect(reader.cards).to_have_count(20)
-    version = await reader.version()
-    await site.serve()
-    await reader.page.evaluate("document.querySelector('#reconnect').click()")
-    await expect(reader.page.locator("#connection-text")).to_have_text("Connected")
-    await expect(reader.page.locator(".version strong")).not_to_have_text(f"{version:,}")
-    # The browser itself reports the refused attempts; nothing else may be reported.
-    reader.complaints = [text for text in reader.complaints if "WebSocket connection to" not in text]
-
-
-async def test_a_server_that_comes_back_behind_its_log_is_waited_for(site: Site, reader: Reader):
-    """The list stays, and goes on by itself once the server has caught up."""
-    await reader.open(site)
-    await site.server.stop()
-    site.engine.ready = False
-    await site.serve()
-    await reader.page.evaluate("document.querySelector('#reconnect').click()")
-    await expect(reader.page.locator('.toast[data-name="not_ready"]')).to_contain_text("12 records behind")
-    await expect(reader.cards).to_have_count(20)
-    site.engine.ready = True
-    await newcomer(site, "884")
-    await expect(reader.cards.first).to_contain_text("Newcomer 884")
-    reader.complaints = [text for text in reader.complaints if "WebSocket connection to" not in text]
-
-
-async def test_a_subscription_refused_beside_an_answered_request_is_made_again(site: Site, reader: Reader):
-    site.living = False
-    site.engine.not_ready_times = 1
-    await reader.open(site)
-    await newcomer(site, "885")
-    await expect(reader.cards.first).to_contain_text("Newcomer 885")
-
-
-async def test_a_server_that_catches_up_is_waited_for(site: Site, reader: Reader):
-    site.engine.ready = False
-    await reader.page.goto(site.server.url)
-    await expect(reader.page.locator("#empty")).to_have_text("The engine is not ready yet: 12 records behind.")
-    await expect(reader.page.locator(".toast")).to_have_count(0)
-    site.engine.ready = True
-    await expect(reader.cards).to_have_count(20)
-    await expect(reader.page.locator("#empty")).to_be_hidden()
-
-
-async def test_a_server_that_wants_a_token_is_given_one(site: Site, reader: Reader):
-    key = "a secret of more than thirty-two bytes"
-    await site.server.stop()
-    await site.serve(auth="token", token_key=key)
-    await reader.page.goto(site.server.url)
-    field = reader.page.get_by_label("This server asks for a token")
-    await field.fill("not a token")
-    await field.press("Enter")
-    await expect(reader.page.locator("#connection-text")).to_have_text("Refused (unauthorized)")
-    await field.fill(jwt.encode({"sub": "42", "exp": int(time.time()) + 600}, key, "HS256"))
-    await field.press("Enter")
-    await expect(reader.page.locator("#connection-text")).to_have_text("Connected")
-    await expect(reader.page).to_have_title("@42 · Murmuration")
-    await expect(reader.cards).to_have_count(20)
-    await expect(field).to_be_hidden()
-    reader.complaints = [text for text in reader.complaints if "404 (Not Found)" not in text]
-
-
-async def test_errors_are_named(site: Site, reader: Reader):
-    await reader.open(site)
-    site.engine.fail = SafetyError("block stage failed")
-    await expect(reader.page.locator(".toast code")).to_have_text("safety_unavailable")
-    site.engine.fail = None
-    await reader.page.get_by_role("button", name="Dismiss").click()
-    await reader.page.get_by_label("Anyone by id").fill("0x1")
-    await reader.page.get_by_role("button", name="Go").click()
-    await expect(reader.page.locator('.toast[data-name="bad_viewer"]')).to_be_visible()
-    await reader.page.get_by_label("Anyone by id").fill("18446744073709551615")
-    await reader.page.get_by_role("button", name="Go").click()
-    await expect(reader.page).to_have_title("@1844…1615 · Murmuration")
-    await expect(reader.cards).to_have_count(20)
-
-
 async def test_the_keyboard_is_enough(site: Site, reader: Reader):
-    site.living = False
-    await reader.open(site, f"#{site.engine.society.viewer_ids(2)[1]}")
+    await reader.open(f"#viewer={site.engine.society.viewer_ids(2)[1]}")
     ids = await reader.ids()
     for key in ("j", "j", "j", "k", "w"):
         await reader.page.keyboard.press(key)
     card = reader.page.locator(f'[data-tweet="{ids[1]}"]')
     await expect(card).to_be_focused()
+    outline = "card => getComputedStyle(card).outlineStyle + getComputedStyle(card).outlineWidth"
+    assert await card.evaluate(outline) == "solid2px", "the focus is visible"
     await expect(card.locator(".why-body")).to_be_visible()
     await newcomer(site, "991")
     await expect(reader.page.locator("#pill")).to_have_text("1 new")
+    await reader.page.keyboard.press("r")
+    await expect(card.get_by_role("textbox")).to_be_focused()
+    await reader.page.keyboard.type("jkl")
+    await expect(card.get_by_role("textbox")).to_have_value("jkl")
+    await reader.page.keyboard.press("Escape")
+    await expect(card).to_be_focused()
     await reader.page.keyboard.press("l")
     await expect(card.locator(".note")).to_contain_text("Liked.")
     await reader.page.get_by_role("tab", name="For you").focus()
     await reader.page.keyboard.press("ArrowRight")
     await expect(reader.page.get_by_role("tab", name="Following")).to_have_attribute("aria-selected", "true")
-    unnamed = await reader.page.evaluate(
-        "[...document.querySelectorAll('button')].filter(b => b.offsetParent && !b.innerText.trim()"
-        " && !b.getAttribute('aria-label') && !b.textContent.trim()).length"
-    )
-    assert unnamed == 0
+    await reader.page.locator("#skip").focus()
+    await reader.page.keyboard.press("Enter")
+    await expect(reader.page.locator("#main")).to_be_focused()
+
+
+# ---- the address -----------------------------------------------------------------------------------------------
+
+
+async def test_the_address_says_what_is_shown(site: Site, reader: Reader):
+    first, _, other = (str(viewer) for viewer in site.engine.society.viewer_ids(3))
+    page = reader.page
+    whose, live = page.locator("#whose"), page.get_by_role("switch", name="Live")
+    following = page.get_by_role("tab", name="Following")
+    await reader.open()
+    assert page.url.endswith(f"/#viewer={first}")
+    await page.locator(f'.viewer[data-viewer="{other}"]').click()
+    await expect(whose).to_have_text(f"Feed of @{other}")
+    await following.click()
+    await expect(reader.cards.first).to_be_visible()
+    times = await reader.cards.locator("time").evaluate_all("all => all.map(time => Date.parse(time.dateTime))")
+    assert times == sorted(times, reverse=True)
+    assert await reader.cards.locator(".badge:visible").count() == len(times) > 5
+    await live.click()
+    assert page.url.endswith(f"/#viewer={other}&product=following&live=off")
+    await page.reload()
+    await expect(whose).to_have_text(f"Feed of @{other}")
+    await expect(following).to_have_attribute("aria-selected", "true")
+    await expect(live).to_have_attribute("aria-checked", "false")
+    await page.go_back()
+    await expect(live).to_have_attribute("aria-checked", "true")
+    await page.go_back()
+    await expect(following).to_have_attribute("aria-selected", "false")
+    await page.go_back()
+    await expect(whose).to_have_text(f"Feed of @{first}")
+    await page.go_forward()
+    await expect(whose).to_have_text(f"Feed of @{other}")
+    await expect(reader.cards).to_have_count(20)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("18446744073709551616", "18446744073709551616 is too large for an id."),
+        ("9" * 60, "… is too large for an id."),
+        ("0x1", "“0x1” is not an id."),
+        ("1e3", "“1e3” is not an id."),
+        ("007", "ids do not begin with 0"),
+        ("", "Type an id."),
+    ],
+)
+async def test_what_is_no_id_is_refused_in_words(site: Site, reader: Reader, typed: str, says: str):
+    await reader.open()
+    sockets = len(reader.received)
+    field = reader.page.get_by_label("Anyone by id")
+    await field.fill(typed)
+    await field.press("Enter")
+    await expect(reader.page.locator("#viewer-problem")).to_contain_text(says)
+    await expect(reader.page.locator("#viewer-problem")).to_contain_text("from 1 to 18446744073709551615")
+    await expect(field).to_have_attribute("aria-invalid", "true")
+    assert not [frame for frame in reader.received[sockets:] if json.loads(frame)["type"] == "hello"]
+    # The same in the address, from which the page begins.
+    await reader.page.evaluate("fragment => { location.hash = fragment; }", f"viewer={typed}")
+    await expect(reader.page.locator("#empty")).to_contain_text("The address names no feed: ")
+    await expect(reader.page.locator("#empty")).to_contain_text(says)
+    await expect(reader.cards).to_have_count(0)
+    await reader.page.locator(".viewer").first.click()
+    await expect(reader.cards).to_have_count(20)
+
+
+async def test_large_ids_stay_what_they_are(site: Site, reader: Reader):
+    """Ids above 2^53 are no JavaScript numbers: the page must not round them."""
+    tweet, author = "18446744073709551557", "9007199254740993"
+    await newcomer(site, tweet, author=author)
+    await reader.open("#18446744073709551615")
+    await expect(reader.page.locator("#whose")).to_have_text("Feed of @18446744073709551615")
+    assert json.loads(reader.received[0])["viewer_id"] == "18446744073709551615"
+    card = await reader.card(0)
+    await reader.press(card, "Mute @9007…0993")
+    await expect(card.locator(".note")).to_contain_text("Muted.")
+    (event,) = site.written("mute")
+    assert (event["user_id"], event["target_id"]) == ("18446744073709551615", author)
+    await reader.page.locator("#acts").get_by_role("button", name="Undo").click()
+    await expect(card.locator(".note")).to_contain_text("Not muted any more.")
+    await reader.press(card, "Like")
+    await expect(card.locator(".note")).to_contain_text("Liked.")
+    assert site.written("favorite")[0]["tweet_id"] == tweet
+
+
+# ---- when the server is away or refuses ------------------------------------------------------------------------
+
+
+async def test_a_lost_server_is_said_and_comes_back(site: Site, reader: Reader):
+    reader.loses_the_server = True
+    await reader.open()
+    await site.stop()
+    status, notice = reader.page.locator("#connection-text"), reader.page.locator("#notice")
+    await expect(status).to_contain_text("Disconnected (shutting down); trying again in")
+    await expect(notice).to_contain_text("Nothing new comes in. What you see is the feed of")
+    await expect(reader.cards).to_have_count(20)
+    card = await reader.card(0)
+    await reader.press(card, "Like")
+    await expect(card.locator(".note")).to_contain_text("Not done: There is no connection to the server now")
+    await expect(card.get_by_role("button", name="Like")).to_have_attribute("aria-pressed", "false")
+    # It comes back behind its log: the list stays, and goes on by itself once the server has caught up.
+    site.engine.ready = False
+    await site.serve()
+    await reader.page.evaluate("document.querySelector('#reconnect').click()")
+    await expect(notice).to_contain_text("12 records behind")
+    await expect(reader.cards).to_have_count(20)
+    site.engine.ready = True
+    await newcomer(site, "884")
+    await reader.later(8)
+    await expect(reader.cards.first).to_contain_text("Newcomer 884")
+    await expect(status).to_have_text("Connected")
+    await reader.later(6)
+    await expect(notice).to_be_hidden()
+
+
+async def test_a_subscription_refused_beside_an_answered_request_is_made_again(site: Site, reader: Reader):
+    reader.loses_the_server = True
+    await site.serve()  # this server has never been ready
+    site.engine.not_ready_times = 1
+    await reader.open()
+    await newcomer(site, "885")
+    await reader.later(3)
+    await expect(reader.cards.first).to_contain_text("Newcomer 885")
+
+
+async def test_a_server_that_catches_up_is_waited_for(site: Site, reader: Reader):
+    reader.loses_the_server = True
+    site.engine.ready = False
+    await site.serve()
+    await reader.page.goto(site.server.url)
+    await expect(reader.page.locator("#empty")).to_contain_text("There is no feed yet: 12 records behind.")
+    await expect(reader.page.locator("#connection-text")).to_have_text("Connected; not ready")
+    await expect(reader.page.locator(".toast")).to_have_count(0)
+    site.engine.ready = True
+    await reader.later(1)
+    await expect(reader.cards).to_have_count(20)
+    await expect(reader.page.locator("#empty")).to_be_hidden()
+
+
+async def test_a_server_that_wants_a_token_is_given_one(site: Site, reader: Reader):
+    reader.loses_the_server = True
+    await site.serve(auth="token", token_key=KEY)
+    await reader.page.goto(f"{site.server.url}/#viewer=7&product=following")
+    status, notice = reader.page.locator("#connection-text"), reader.page.locator("#notice")
+    await expect(status).to_have_text("Not signed in")
+    await expect(notice).to_contain_text("This server asks for a token")
+    field = reader.page.get_by_label("This server asks for a token")
+    await field.fill("not a token")
+    await field.press("Enter")
+    await expect(status).to_have_text("Refused (unauthorized)")
+    await expect(notice).to_contain_text("The server refused the token")
+    await field.fill(jwt.encode({"sub": "42", "exp": int(time.time()) + 600}, KEY, "HS256"))
+    await field.press("Enter")
+    await expect(status).to_have_text("Connected")
+    await expect(reader.page).to_have_title("@42 · Murmuration")
+    assert reader.page.url.endswith("/#product=following"), "the viewer comes with the token"
+    await expect(field).to_be_hidden()
+    await reader.page.get_by_role("tab", name="For You").click()
+    await expect(reader.cards).to_have_count(20)
+    card = await reader.card(0)
+    await reader.press(card, "Reply")
+    await card.get_by_role("textbox").fill("May I?")
+    await card.get_by_role("button", name="Reply", exact=True).last.click()
+    await expect(card.locator(".note")).to_contain_text("Not done: this token may not publish to tweets")
+    await expect(card.get_by_role("textbox")).to_have_value("May I?")
+    assert not site.appended
+
+
+async def test_errors_are_named(site: Site, reader: Reader):
+    await reader.open()
+    site.engine.fail = SafetyError("block stage failed")
+    await site.engine.apply([])
+    await expect(reader.page.locator(".toast code")).to_have_text("safety_unavailable")
+    site.engine.fail = None
+    await reader.page.get_by_role("button", name="Dismiss").click()
+    await newcomer(site, "886")
+    await reader.later(3)
+    await expect(reader.cards.first).to_contain_text("Newcomer 886")
+
+
+# ---- for everybody ---------------------------------------------------------------------------------------------
+
+AXE = "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations)"
+
+
+async def grave(page: Page) -> list[str]:
+    """What axe-core calls serious or critical."""
+    package = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
+    await page.evaluate(files(package).joinpath("axe.min.js").read_text())
+    found = await page.evaluate(AXE)
+    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
+
+
+async def unfold(reader: Reader) -> None:
+    """Open everything that a card and the panels have."""
+    card = await reader.card(1)
+    await card.get_by_role("button", name="Why").click()
+    await card.get_by_role("button", name="More").click()
+    await reader.press(card, "Reply")
+    await reader.page.evaluate("for (const id of ['made', 'health']) document.getElementById(id).open = true")
+    await reader.page.locator(".drop summary").first.click()
+    await expect(card.locator(".reputation")).to_contain_text("61 of 100")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1360, 900), (1000, 800), (390, 844)], ids=["desktop", "tablet", "phone"])
-async def test_it_fits(site: Site, browser: Browser, tmp_path: Path, scheme: str, size: tuple[int, int]):
-    """No sideways scrolling at any width; the pictures are for eyes."""
+@pytest.mark.parametrize("width", [1360, 1000, 320])
+async def test_it_fits_and_can_be_used(site: Site, browser: Browser, tmp_path: Path, scheme: str, width: int):
+    """No sideways scrolling, no button on two lines, nothing that axe-core finds; the pictures are for eyes."""
     context = await browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, reduced_motion="reduce"
+        viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
     )
-    reader = Reader(await context.new_page())
-    await reader.open(site)
-    card = await reader.card(1)
-    await card.get_by_role("button", name="Why").click()
-    (await reader.page.screenshot(path=tmp_path / f"page-{scheme}-{size[0]}.png"))
-    await reader.page.evaluate("document.querySelector('#made').open = true")
-    await reader.page.screenshot(path=tmp_path / f"page-{scheme}-{size[0]}-made.png", full_page=size[0] < 1000)
-    width = await reader.page.evaluate("document.documentElement.scrollWidth")
-    assert width <= size[0]
-    assert reader.complaints == []
+    reader = await reader_in(context, site)
+    await newcomer(site, "9003", "unbroken" * 60, author="18446744073709551557")
+    await reader.open("#18446744073709551615")
+    await reader.page.screenshot(path=tmp_path / f"page-{scheme}-{width}.png")
+    assert await grave(reader.page) == []
+    await unfold(reader)
+    await reader.page.screenshot(path=tmp_path / f"page-{scheme}-{width}-unfolded.png", full_page=True)
+    assert await grave(reader.page) == []
+    assert await reader.page.evaluate("document.documentElement.scrollWidth") <= width
+    tall = "[...document.querySelectorAll('main button')].filter(b => b.offsetHeight > 40).map(b => b.textContent)"
+    assert await reader.page.evaluate(tall) == []
+    tops = "[...document.querySelectorAll('.acts')].map(acts => [...acts.children].map(b => b.offsetTop))"
+    assert all(max(row) - min(row) < 10 for row in await reader.page.evaluate(tops)), "acts on one line"
     await context.close()
+    assert reader.complaints == []
+
+
+async def test_forced_colors_tell_as_much(site: Site, browser: Browser, tmp_path: Path):
+    context = await browser.new_context(
+        viewport={"width": 1360, "height": 844}, forced_colors="active", reduced_motion="reduce"
+    )
+    reader = await reader_in(context, site)
+    await reader.open()
+    style = "(element, [part, name]) => getComputedStyle(element, part)[name]"
+
+    async def differ(one: Locator, other: Locator, name: str, part: str | None = None) -> bool:
+        return await one.evaluate(style, [part, name]) != await other.evaluate(style, [part, name])
+
+    tabs = reader.page.get_by_role("tab")
+    assert await differ(tabs.first, tabs.last, "borderBottomWidth") or await differ(
+        tabs.first, tabs.last, "borderBottomColor"
+    )
+    track = reader.page.locator("#live .track")
+    on = await track.evaluate(style, [None, "backgroundColor"])
+    await reader.page.locator("#live").click()
+    assert await track.evaluate(style, [None, "backgroundColor"]) != on
+    card = await reader.card(0)
+    await reader.press(card, "Like")
+    await expect(card.locator(".note")).to_contain_text("Liked.")
+    assert await differ(card.locator(".act.like"), card.locator(".act.retweet"), "borderTopWidth")
+    await reader.page.keyboard.press("Tab")
+    focused = reader.page.locator(":focus-visible")
+    assert await focused.evaluate(style, [None, "outlineStyle"]) == "solid"
+    await reader.page.screenshot(path=tmp_path / "page-forced-colors.png")
+    assert await grave(reader.page) == []
+    await context.close()
+
+
+async def test_states_without_a_feed_can_be_used_too(site: Site, reader: Reader):
+    reader.loses_the_server = True
+    await reader.open()
+    await site.stop()
+    await expect(reader.page.locator("#notice")).to_contain_text("Nothing new comes in")
+    assert await grave(reader.page) == []
+    await site.serve(auth="token", token_key=KEY)
+    await reader.page.goto(site.server.url)
+    await expect(reader.page.locator("#connection-text")).to_have_text("Not signed in")
+    assert await grave(reader.page) == []

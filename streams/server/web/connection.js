@@ -18,8 +18,8 @@ export class Refusal extends Error {
 }
 
 /**
- * Events: `state` {state: connecting | open | waiting | closed, in_ms?, reason?}, `hello`, `new_tweets`,
- * `heartbeat` and `refused` (an error that answers no request), each with the frame as `detail`.
+ * Events: `state` {state: connecting | open | waiting | closed, in_ms?, reason?, message?, wasOpen?}, and `hello`,
+ * `new_tweets`, `heartbeat` and `refused` (an error that answers no request) with the frame as `detail`.
  */
 export class Connection extends EventTarget {
   #socket = null;
@@ -31,6 +31,7 @@ export class Connection extends EventTarget {
   #silence = 0;
   #silenceMs = 60_000;
   #hint = null;
+  #wasOpen = false;
 
   constructor() {
     super();
@@ -43,6 +44,13 @@ export class Connection extends EventTarget {
     this.#token = token;
     this.#attempts = 0;
     this.#connect();
+  }
+
+  /** End the connection, and do not connect again. */
+  close() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#drop();
   }
 
   /** If the next try is scheduled, make it now. */
@@ -63,7 +71,10 @@ export class Connection extends EventTarget {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  /** Send a frame and wait for its answer (a `feed` or an `ack`). Rejects with a Refusal. */
+  /**
+   * Send a frame and wait for its answer (a `feed` or an `ack`), whose property `raw` is the text as it was received.
+   * Rejects with a Refusal.
+   */
   request(frame) {
     if (!this.isOpen) return Promise.reject(new Refusal("disconnected", "There is no connection to the server now."));
     const id = randomId();
@@ -91,25 +102,28 @@ export class Connection extends EventTarget {
     const socket = new WebSocket(`${scheme}//${location.host}/v1/feed${query}`, SUBPROTOCOL);
     this.#socket = socket;
     this.#hint = null;
+    this.#wasOpen = false;
     this.#say("state", { state: "connecting" });
     socket.onopen = () => this.#token && socket.send(JSON.stringify({ type: "auth", token: this.#token }));
-    socket.onmessage = (message) => socket === this.#socket && this.#receive(JSON.parse(message.data));
+    socket.onmessage = (message) => socket === this.#socket && this.#receive(message.data);
     socket.onclose = (event) => socket === this.#socket && this.#lost(event);
     this.#listen();
   }
 
-  #receive(frame) {
+  #receive(raw) {
     this.#listen();
+    const frame = JSON.parse(raw);
     const waiting = this.#waiting.get(frame.request_id);
     if (waiting) {
       this.#waiting.delete(frame.request_id);
       clearTimeout(waiting.timer);
       if (frame.type === "error") waiting.reject(new Refusal(frame.error, frame.message));
-      else waiting.resolve(frame);
+      else waiting.resolve(Object.defineProperty(frame, "raw", { value: raw }));
       return;
     }
     if (frame.type === "hello") {
       this.#attempts = 0;
+      this.#wasOpen = true;
       this.#silenceMs = frame.heartbeat_s * 2500;
       this.#say("state", { state: "open" });
       this.#say("hello", frame);
@@ -124,8 +138,9 @@ export class Connection extends EventTarget {
   #lost(event) {
     this.#drop();
     const reason = this.#hint?.error ?? (event.reason || "");
+    const message = this.#hint?.message ?? "";
     if (FINAL_CODES.has(event.code)) {
-      this.#say("state", { state: "closed", reason: reason || "unauthorized" });
+      this.#say("state", { state: "closed", reason: reason || "unauthorized", message });
       return;
     }
     // Jitter keeps the clients of a lost server from reconnecting all at once. If the server said when to reconnect, wait
@@ -134,7 +149,7 @@ export class Connection extends EventTarget {
     const asked = this.#hint?.error === "shutting_down" ? Number(/\d+/.exec(this.#hint.message)?.[0] ?? 0) : 0;
     const in_ms = Math.round(Math.max(backoff, Math.min(asked, 60_000)));
     this.#timer = setTimeout(() => this.#connect(), in_ms);
-    this.#say("state", { state: "waiting", in_ms, reason });
+    this.#say("state", { state: "waiting", in_ms, reason, message, wasOpen: this.#wasOpen });
   }
 
   /** A server that sends nothing for two and a half heartbeats counts as gone, even if the socket is still open. */

@@ -78,3 +78,9 @@ export function randomId() {
 }
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** An id for a tweet written at a time (ms since the Unix epoch), as a decimal string; tweet ids carry their time. */
+export function tweetIdAt(timeMs) {
+  const [random] = crypto.getRandomValues(new Uint32Array(1));
+  return String((BigInt(Math.round(timeMs)) - 1288834974657n << 22n) | BigInt(random >>> 10));
+}

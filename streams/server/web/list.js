@@ -6,13 +6,13 @@ import { Card } from "./card.js";
 const MOVE_MS = 320;
 
 export class CardList {
-  constructor(element, act) {
+  /** What the cards' buttons do; set before the first feed is shown. */
+  acts = null;
+
+  constructor(element) {
     this.element = element;
     this.cards = new Map();
-    this.#act = act;
   }
-
-  #act;
 
   get ids() {
     return [...this.element.children].map((child) => child.dataset.tweet).filter((id) => this.cards.has(id));
@@ -47,7 +47,7 @@ export class CardList {
       const isNew = !card;
       const entry = entryById.get(id) ?? card.entry;
       if (isNew) {
-        card = new Card(entry, this.#act);
+        card = new Card(entry, this.acts, (gone) => this.#remove(gone));
         this.cards.set(id, card);
       }
       card.update(entry, entryById.has(id) ? feed : null, index);
@@ -63,20 +63,8 @@ export class CardList {
   }
 
   #remove(card) {
-    this.cards.delete(card.id);
+    if (this.cards.get(card.id) === card) this.cards.delete(card.id);
     card.element.remove();
-  }
-
-  /** Fold a card away, then drop it. */
-  async dismiss(card) {
-    const { element } = card;
-    if (!calm() && element.isConnected) {
-      const height = element.offsetHeight;
-      const folded = { height: "0", paddingTop: "0", paddingBottom: "0", opacity: 0 };
-      element.style.overflow = "hidden";
-      await element.animate([{ height: `${height}px`, opacity: 0.5 }, folded], { duration: MOVE_MS, easing: "ease" }).finished;
-    }
-    this.#remove(card);
   }
 
   tell(nowMs) {

@@ -1,33 +1,40 @@
 // The panel about how the feed was made: version, request, time by stage, and dropped candidates.
 
-import { age, bar, h, integer, milliseconds, shortId, words } from "./dom.js";
+import { age, h, integer, milliseconds, plural, words } from "./dom.js";
 
-const SHOWN_MAX = 60;
+/** Dropped candidates that are listed for each reason. */
+const SHOWN_MAX = 20;
 const STAGES_MAX = 7;
 
 /** The panel's content for a feed. `open` is the set of filters whose dropped candidates are shown. */
-export function madePanel(feed, { roundTripMs, open }) {
+export function madePanel(feed, { open }) {
   return [
-    h(
-      "p",
-      { class: "version" },
-      h("strong", { text: integer(feed.version) }),
-      h("span", { text: " state version" }),
-      h("span", { id: "waiting" }),
-    ),
-    latency(feed, roundTripMs),
+    h("p", { class: "version" }, h("strong", { text: integer(feed.version) }), h("span", { text: " state version" })),
+    latency(feed),
+    ...warnings(feed),
+    dropped(feed, open),
     timings(feed.timings_ms ?? {}),
-    feed.degraded?.length ? h("p", { class: "degraded", text: `Without ${feed.degraded.map(words).join(", ")}` }) : null,
-    dropped(feed.dropped, open),
     facts(feed),
   ].filter(Boolean);
 }
 
-function latency(feed, roundTripMs) {
+/** What the feed had to do without, in words. */
+function warnings(feed) {
+  const late = Object.entries(feed.late_rooms ?? {});
+  return [
+    feed.degraded?.length ? `Made without ${feed.degraded.map(words).join(", ")}: they failed or were skipped.` : null,
+    feed.gap_records ? `The log has lost ${plural(feed.gap_records, "record")} of this state.` : null,
+    ...late.map(([room, ms]) => `The room ${words(room)} knows everything only since ${new Date(ms).toLocaleString()}.`),
+  ]
+    .filter(Boolean)
+    .map((text) => h("p", { class: "degraded", text }));
+}
+
+function latency(feed) {
   const newest = Math.max(...feed.entries.map((entry) => entry.created_ms), 0);
   const parts = [];
   if (feed.timings_ms?.total !== undefined) parts.push(`${milliseconds(feed.timings_ms.total)} in the engine`);
-  parts.push(`${milliseconds(roundTripMs)} to here`);
+  parts.push(`${milliseconds(feed.roundTripMs)} to here`);
   const old = feed.time_ms - newest;
   if (newest) parts.push(old < 2000 ? "newest entry just now" : `newest entry ${age(old)} old`);
   return h("p", { class: "small", text: parts.join(" · ") });
@@ -66,63 +73,53 @@ function timings(timingsMs) {
   );
 }
 
-function dropped(candidates, open) {
-  if (!candidates?.length) return null;
-  const groups = new Map();
-  for (const candidate of candidates) {
-    if (!groups.has(candidate.filter)) groups.set(candidate.filter, []);
-    groups.get(candidate.filter).push(candidate);
-  }
-  const sorted = [...groups].sort(([, a], [, b]) => b.length - a.length);
-  const most = sorted[0][1].length;
+function dropped(feed, open) {
+  const found = feed.dropped_in_words;
+  if (!found.length) return null;
+  const all = found.reduce((sum, { count }) => sum + count, 0);
   return h(
     "section",
     { id: "dropped" },
-    h("h3", {}, "Dropped ", h("span", { class: "count", text: integer(candidates.length) })),
-    sorted.map(([name, list]) => dropGroup(name, list, most, open)),
+    h("h3", {}, "Left out ", h("span", { class: "count", text: integer(all) })),
+    found.map((reason) => dropGroup(reason, feed.dropped, open)),
   );
 }
 
-function dropGroup(name, list, most, open) {
+function dropGroup({ filter, words: sentence, count }, candidates, open) {
+  const list = candidates.filter((candidate) => candidate.filter === filter);
   const details = h(
     "details",
-    { class: "drop", "data-filter": name, open: open.has(name) },
-    h(
-      "summary",
-      {},
-      h("span", { class: "name", text: words(name) }),
-      bar(list.length / most),
-      h("span", { class: "value", text: integer(list.length) }),
-    ),
+    { class: "drop", "data-filter": filter, "data-count": count, open: open.has(filter) },
+    h("summary", {}, h("span", { class: "name", text: sentence })),
   );
   const show = () => {
-    if (details.open) open.add(name);
-    else open.delete(name);
-    if (details.open && details.children.length === 1) details.append(dropList(list));
+    if (details.open) open.add(filter);
+    else open.delete(filter);
+    if (details.open && details.children.length === 1) details.append(dropList(list, count));
   };
   details.addEventListener("toggle", show);
-  if (open.has(name)) details.append(dropList(list));
+  if (open.has(filter)) details.append(dropList(list, count));
   return details;
 }
 
-function dropList(list) {
-  const rest = list.length - SHOWN_MAX;
+function dropList(list, count) {
+  const shown = list.slice(0, SHOWN_MAX);
   return h(
     "ul",
     { class: "drops" },
-    list.slice(0, SHOWN_MAX).map(({ tweet_id, sources }) =>
-      h("li", {}, h("code", { text: shortId(tweet_id), title: tweet_id }), h("span", { text: sources.map(words).join(", ") })),
-    ),
-    rest > 0 ? h("li", { text: `and ${integer(rest)} more` }) : null,
+    shown.map(({ tweet_id, sources }) => h("li", {}, h("code", { text: tweet_id }), h("span", { text: sources.map(words).join(", ") }))),
+    count > shown.length ? h("li", { text: `and ${integer(count - shown.length)} more` }) : null,
   );
 }
 
 function facts(feed) {
-  const json = `/v1/users/${feed.viewer_id}/feed?${new URLSearchParams({ product: feed.product, explain: "all", seed: feed.seed })}`;
+  const models = Object.entries(feed.models ?? {}).map(([name, version]) => [words(name), version]);
   const rows = [
+    ["Viewer", feed.viewer_id],
     ["Seed", feed.seed],
     ["Configuration", feed.config_hash],
     ["Model", feed.model_version],
+    ...models,
     ["Request", feed.request_id],
   ];
   return h(
@@ -132,8 +129,23 @@ function facts(feed) {
     h(
       "dl",
       {},
-      rows.flatMap(([name, value]) => [h("dt", { text: name }), h("dd", {}, h("code", { text: value, title: value }))]),
+      rows.flatMap(([name, value]) => [h("dt", { text: name }), h("dd", {}, h("code", { text: value }))]),
     ),
-    h("p", { class: "small" }, h("a", { href: json, target: "_blank", rel: "noopener", text: "This feed as JSON" })),
   );
+}
+
+/** Links that open the shown answers as they came: the same bytes, no second request. `answers`: first page first. */
+export function showJson(place, answers) {
+  answers.forEach((answer, i) => {
+    const link = place.children[i] ?? place.appendChild(h("a", { target: "_blank", rel: "noopener" }));
+    if (link.dataset.request === answer.request_id) return;
+    if (link.href) URL.revokeObjectURL(link.href);
+    link.dataset.request = answer.request_id;
+    link.href = URL.createObjectURL(new Blob([answer.raw], { type: "application/json" }));
+    link.textContent = i ? `Page ${i + 1} as JSON` : "This feed as JSON";
+  });
+  for (const link of [...place.children].slice(answers.length)) {
+    URL.revokeObjectURL(link.href);
+    link.remove();
+  }
 }

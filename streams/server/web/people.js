@@ -1,59 +1,51 @@
 // The list of people whose feeds visitors can try.
 
-import { byId, h } from "./dom.js";
+import { Refusal } from "./connection.js";
+import { byId, h, person, plural } from "./dom.js";
+import { mark } from "./flock.js";
 
 const LISTED = 24;
-const AGAIN_MS = 2000;
 
-/** The chooser; `begin` picks the given viewer, or else the first of the list, waiting until the list has one. */
-export function showPeople({ onChoose, mark, person, plural }) {
-  const place = byId("people-list");
-  let selected = null;
+export class People {
+  #selected = null;
 
-  function select(viewer) {
-    selected = viewer;
-    for (const button of place.children) button.setAttribute("aria-pressed", String(button.dataset.viewer === viewer));
+  /** `onChoose(viewer)` is called when somebody picks a person. */
+  constructor(onChoose) {
+    this.onChoose = onChoose;
+    this.place = byId("people-list");
   }
 
-  /** The server's current list; null if the server refuses to list people. */
-  async function load() {
-    let viewers;
+  select(viewer) {
+    this.#selected = viewer;
+    for (const button of this.place.children) button.setAttribute("aria-pressed", String(button.dataset.viewer === viewer));
+  }
+
+  /**
+   * Fetch and show the server's current list; resolves to it. Rejects with a Refusal: `not_found` where the server asks
+   * for a token (it lists nobody then), `disconnected` where it does not answer.
+   */
+  async load() {
+    let answer;
     try {
       const response = await fetch(`/v1/users?limit=${LISTED}`);
-      // A server in token mode lists nobody.
-      if ([401, 403, 404].includes(response.status)) byId("token-form").hidden = selected !== null;
-      if (!response.ok) return null;
-      viewers = await response.json();
+      answer = await response.json();
     } catch {
-      return null;
+      throw new Refusal("disconnected", "The server does not answer");
     }
-    byId("people-title").hidden = false;
-    place.replaceChildren(
-      ...viewers.map(({ user_id, followees, engagements }) =>
-        h(
-          "button",
-          { type: "button", class: "viewer", "data-viewer": user_id, title: user_id, onclick: () => onChoose(user_id) },
-          mark(user_id),
-          h(
-            "span",
-            {},
-            h("strong", { text: person(user_id) }),
-            h("small", { text: `follows ${followees} · ${plural(engagements, "act")}` }),
-          ),
-        ),
-      ),
+    if (answer.error) throw new Refusal(answer.error, answer.message);
+    byId("people-title").hidden = !answer.length;
+    this.place.replaceChildren(...answer.map((one) => this.#button(one)));
+    this.select(this.#selected);
+    return answer;
+  }
+
+  #button({ user_id, followees, engagements }) {
+    const onclick = () => this.onChoose(user_id);
+    return h(
+      "button",
+      { type: "button", class: "viewer", "data-viewer": user_id, onclick },
+      mark(user_id),
+      h("span", {}, h("strong", { text: person(user_id) }), h("small", { text: `follows ${followees} · ${plural(engagements, "act")}` })),
     );
-    select(selected);
-    return viewers;
   }
-
-  async function begin(viewer) {
-    if (viewer) return onChoose(viewer);
-    const viewers = await load();
-    if (selected || !byId("token-form").hidden) return;
-    if (viewers?.length) onChoose(viewers[0].user_id);
-    else setTimeout(() => begin(null), AGAIN_MS);
-  }
-
-  return { select, load, begin };
 }

@@ -57,11 +57,14 @@ function tell(answer) {
   return [
     h(
       "p",
-      { class: "rank-of", title: "High when well-followed people follow the account; each follow counts more the fewer its giver has given." },
+      { class: "rank-of" },
       h("strong", { text: `${answer.score} of 100` }),
       h("span", { text: `, higher than ${below} % of ${integer(answer.accounts)} accounts` }),
     ),
     bar(answer.score / 100),
-    h("p", { class: "hint", text: `From who follows whom at ${new Date(answer.computed_for_ms).toLocaleString()}.` }),
+    h("p", {
+      class: "hint",
+      text: `High when well-followed people follow the account. From who follows whom at ${new Date(answer.computed_for_ms).toLocaleString()}.`,
+    }),
   ];
 }

@@ -5,31 +5,35 @@ import { mark } from "./flock.js";
 import { reputation } from "./reputation.js";
 
 const DID = { favorite: "liked", retweet: "shared", reply: "replied to", quote: "quoted" };
+/** What each source means (docs/feeds.md), most personal first. */
 const SOURCES = {
-  followees: "written by someone you follow",
   own_tweets: "your own",
+  followees: "written by someone you follow",
+  liked_by_followees: "people you follow engaged with it",
+  related_to_favorites: "people who like what you like engaged with it",
   walk_own: "near what you engaged with",
   walk_followees: "near what the people you follow engaged with",
   walk_popular: "near what is popular",
   popular: "popular now",
 };
 
-/** The reason in one line, most personal first. */
+/** The reason in one line, most personal first. Every entry has one. */
 export function reason(entry) {
   const why = entry.why;
-  if (!why) return entry.in_network ? "From someone you follow" : "";
   for (const kind of ["retweet", "favorite", "quote", "reply"]) {
-    const who = why.social_proof?.[kind] ?? [];
-    if (who.length) {
-      const named = who.slice(0, 2).map(person).join(who.length === 2 ? " and " : ", ");
-      const rest = who.length > 2 ? ` and ${integer(who.length - 2)} more you follow` : "";
-      return `${DID[kind][0].toUpperCase()}${DID[kind].slice(1)} by ${named}${rest}`;
-    }
+    const who = why?.social_proof?.[kind] ?? [];
+    if (!who.length) continue;
+    const named = who.slice(0, 2).map(person).join(who.length === 2 ? " and " : ", ");
+    const rest = who.length > 2 ? ` and ${integer(who.length - 2)} more you follow` : "";
+    return `${capital(DID[kind])} by ${named}${rest}`;
   }
-  const names = why.sources.map((source) => SOURCES[source.name] ?? words(source.name));
-  const first = entry.in_network ? SOURCES.followees : names[0];
-  return first ? first[0].toUpperCase() + first.slice(1) : "";
+  if (entry.in_network) return capital(SOURCES.followees);
+  const names = why?.sources.map(({ name }) => name) ?? [];
+  const first = Object.keys(SOURCES).find((name) => names.includes(name)) ?? names[0];
+  return first ? capital(SOURCES[first] ?? `brought by ${words(first)}`) : "The server did not say why";
 }
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 /** The whole explanation of an entry. `feed` gives the scale of each source: its best score in the feed. */
 export function whyPanel(entry, feed) {
@@ -42,7 +46,8 @@ export function whyPanel(entry, feed) {
     section("People you follow", proof(why)),
     section("Author’s reputation", reputation(entry.author_id)),
     section("Score", scoring(entry)),
-    section("Passed", filters(why)),
+    section("Checked, and not dropped by", filters(why)),
+    section("Ids", h("p", { class: "small" }, "Tweet ", h("code", { text: entry.tweet_id }), " by ", h("code", { text: entry.author_id }))),
   );
 }
 
@@ -60,10 +65,10 @@ function sources(why, feed) {
     return h(
       "li",
       {},
-      h("span", { class: "name", text: words(hit.name), title: SOURCES[hit.name] ?? "" }),
+      h("span", { class: "name" }, words(hit.name), SOURCES[hit.name] ? h("small", { text: SOURCES[hit.name] }) : null),
       isTime ? h("span", { class: "aside", text: "by time" }) : bar(top > 0 ? hit.score / top : 0),
       h("span", { class: "value", text: score(hit.score) }),
-      h("span", { class: "rank", text: `№ ${integer(hit.rank + 1)}`, title: `Rank ${hit.rank + 1} of this source` }),
+      h("span", { class: "rank", text: `№ ${integer(hit.rank + 1)}` }),
     );
   });
   return rows.length ? h("ul", { class: "rows sources" }, rows) : null;
@@ -77,7 +82,7 @@ function proof(why) {
         "li",
         {},
         h("span", { class: "name", text: DID[kind] ?? words(kind) }),
-        h("span", { class: "who" }, who.map((id) => h("span", { class: "chip", title: id }, mark(id), person(id)))),
+        h("span", { class: "who" }, who.map((id) => h("span", { class: "chip" }, mark(id), person(id)))),
       ),
     );
   return rows.length ? h("ul", { class: "rows proof" }, rows) : null;

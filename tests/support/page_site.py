@@ -1,0 +1,306 @@
+"""A made-up engine behind the real server, for tests of the page in a browser.
+
+The engine ranks a society's tweets by what they really are worth to the viewer and applies what the page puts in the
+log, so that each press has an answer to be seen.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as Count
+
+from config.serving import LogConfig, ServingConfig
+from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
+from engine.home_mixer.config import HomeMixerConfig
+from loadtest.society.society import Society
+from streams.durable.origin import Origin
+from streams.events.publish import classify
+from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
+from streams.log import open_log
+from streams.reading.reputation import AccountReputation
+from streams.server.application import RunningServer, build_app, start_server
+
+FILTERS = ("blocked", "own", "duplicate", "too_old", "seen", "engaged", "rejected")
+
+
+def engine_metrics() -> CollectorRegistry:
+    """Some of the engine's metrics, as a start leaves them (docs/metrics.md)."""
+    registry = CollectorRegistry()
+    Count("murmuration_events", "", ["topic", "result"], registry=registry).labels("tweets", "applied").inc(3000)
+    fill = Gauge("murmuration_room_fill_ratio", "", ["room", "what"], registry=registry)
+    for room, what, share in (
+        ("tweet_store", "tweets", 0.42),
+        ("tweet_store", "text", 0.1),
+        ("signals", "people", 0.004),
+    ):
+        fill.labels(room, what).set(share)
+    Gauge("murmuration_room_bytes", "", ["room"], registry=registry).labels("tweet_store").set(123e6)
+    fresh = Histogram("murmuration_append_freshness_seconds", "", buckets=(0.001, 0.01, 0.1), registry=registry)
+    for _ in range(100):
+        fresh.observe(0.005)
+    return registry
+
+
+class SmallEngine:
+    """A FeedService over a society: every tweet a candidate, scored by recency and by the viewer's true affinity."""
+
+    origin = Origin("", 0)
+    home_mixer = HomeMixerConfig()
+
+    def __init__(self, society: Society) -> None:
+        self.society = society
+        self.version = 1000
+        self.positions: dict = {}
+        self.past: list[dict] = []
+        self._changed = asyncio.Event()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what happened after the society's past."""
+        self.tweets = list(self.past)
+        #: Acts by kind and tweet ("favorite 77").
+        self.counts: Counter[str] = Counter()
+        #: Pairs of viewer and tweet.
+        self.engaged: set[tuple[int, int]] = set()
+        self.rejected: set[tuple[int, int]] = set()
+        #: Pairs of viewer and author; ``ties`` where it differs from the society's.
+        self.ties: dict[tuple[int, int], bool] = {}
+        self.blocked: set[tuple[int, int]] = set()
+        self.muted: set[tuple[int, int]] = set()
+        self.words: set[tuple[int, str]] = set()
+        self.fail: Exception | None = None
+        self.ready = True
+        #: This often it says that it is not ready, before it is.
+        self.not_ready_times = 0
+
+    def now_ms(self) -> int:
+        return int(time.time() * 1000)
+
+    def readiness(self) -> Readiness:
+        if self.not_ready_times:
+            self.not_ready_times -= 1
+            return Readiness(False, "12 records behind", {})
+        return Readiness(self.ready, "caught up" if self.ready else "12 records behind", {})
+
+    def alive(self) -> bool:
+        return True
+
+    async def judge_social(self, acts: SocialActs) -> list[SocialAnswer]:
+        return [(None, True)] * len(acts.kind)
+
+    async def viewers(self, limit: int) -> list[Viewer]:
+        ids = self.society.viewer_ids(limit)
+        return [Viewer(v, 40 + v % 7, 300 - 9 * i) for i, v in enumerate(ids)]
+
+    async def reputation(self, user_id: int) -> AccountReputation:
+        return AccountReputation(user_id, 61, 0.001, False, 1000, 870, 1_760_000_000_000, self.version)
+
+    async def known(self, events: Any) -> list[bool]:
+        return [False] * len(events.kind)
+
+    async def wait_version(self, after: int, timeout_s: float) -> int:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.version <= after:
+                    await self._changed.wait()
+        return self.version
+
+    async def apply(self, bodies: list[dict]) -> None:
+        """What the engine would do with events, as far as this page shows it."""
+        for body in bodies:
+            self._apply(body["type"], body)
+        self.version += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _apply(self, kind: str, body: dict) -> None:
+        if kind == "create" and "reply_to_id" not in body:
+            self.tweets = [*self.tweets[-399:], body]
+        elif kind == "delete":
+            self.tweets = [tweet for tweet in self.tweets if tweet["tweet_id"] != body["tweet_id"]]
+        if kind in ("favorite", "unfavorite", "retweet", "unretweet", "reply", "quote"):
+            self.counts[f"{kind.removeprefix('un')} {body['tweet_id']}"] += -1 if kind.startswith("un") else 1
+        if "tweet_id" in body and "user_id" in body:
+            pair = (int(body["user_id"]), int(body["tweet_id"]))
+            if kind in ("favorite", "retweet", "reply", "quote"):
+                self.engaged.add(pair)
+            elif kind in ("unfavorite", "unretweet"):
+                self.engaged.discard(pair)
+            elif kind == "not_interested":
+                self.rejected.add(pair)
+        pairs = {"block": self.blocked, "mute": self.muted}.get(kind.removeprefix("un"))
+        if "target_id" in body:
+            pair = (int(body["user_id"]), int(body["target_id"]))
+            if pairs is not None:
+                pairs.discard(pair) if kind.startswith("un") else pairs.add(pair)
+            elif kind in ("follow", "unfollow"):
+                self.ties[pair] = kind == "follow"
+        elif "word" in body:
+            word = (int(body["user_id"]), body["word"].lower())
+            self.words.discard(word) if kind.startswith("un") else self.words.add(word)
+
+    def _drop(self, viewer: int, tweet: dict) -> str | None:
+        pair, tie = (viewer, int(tweet["tweet_id"])), (viewer, int(tweet["author_id"]))
+        if tie in self.blocked:
+            return "blocked"
+        if tie in self.muted:
+            return "muted"
+        if any(who == viewer and word in tweet["text"].lower() for who, word in self.words):
+            return "muted_word"
+        if int(tweet["author_id"]) == viewer:
+            return "own"
+        if pair in self.engaged:
+            return "engaged"
+        return "rejected" if pair in self.rejected else None
+
+    def _follows(self, viewer: int, author: int) -> bool:
+        world = self.society.world
+        known = viewer <= world.count and world.follows.has((viewer - 1) * world.count + author - 1)
+        return self.ties.get((viewer, author), known)
+
+    async def answer(self, request: Request, finish: Callable[[Feed], Any]) -> Any:
+        return finish(self.feed(request))
+
+    def feed(self, request: Request) -> Feed:
+        if self.fail is not None:
+            raise self.fail
+        started = time.perf_counter()
+        viewer, entries, dropped = request.viewer_id, [], []
+        for tweet in self.tweets:
+            tie = self._follows(viewer, int(tweet["author_id"]))
+            if request.product is Product.FOLLOWING and not tie:
+                continue
+            sources = (("followees", float(tweet["timestamp_ms"])),) if tie else (("popular", 2.0),)
+            reason = self._drop(viewer, tweet)
+            if reason:
+                dropped.append(Dropped(int(tweet["tweet_id"]), reason, tuple(name for name, _ in sources)))
+                continue
+            entries.append(self._entry(request, tweet, tie, sources))
+        by_time = request.product is Product.FOLLOWING
+        entries.sort(key=lambda e: (-e.created_ms if by_time else -e.score, e.tweet_id))
+        start = int(request.cursor or 0)
+        chosen = entries[start : start + request.limit]
+        dropped += [Dropped(e.tweet_id, "not_selected", ("popular",)) for e in entries[start + request.limit :]]
+        fields = ("tweet_id", "author_id", "created_ms", "text", "score", "in_network", "counts", "why")
+        return Feed(
+            request_id=request.request_id,
+            viewer_id=viewer,
+            product=request.product,
+            version=self.version,
+            seed=request.seed,
+            time_ms=request.time_ms,
+            config_hash="9f86d081884c7d65",
+            model_version="blend-1",
+            entries=tuple(
+                Entry(**{f: getattr(e, f) for f in fields}, position=start + i) for i, e in enumerate(chosen)
+            ),
+            dropped=tuple(dropped) if request.explain is Explain.ALL else (),
+            cursor=str(start + request.limit) if len(entries) > start + request.limit else None,
+            timings_ms={
+                "sources": 0.41,
+                "hydrate": 0.22,
+                "filter": 0.08,
+                "score": 0.19,
+                "select": 0.05,
+                "wait": 0.02,
+                "total": (time.perf_counter() - started) * 1000,
+            },
+        )
+
+    def _entry(self, request: Request, tweet: dict, tie: bool, sources) -> Entry:
+        viewer, tweet_id = request.viewer_id, int(tweet["tweet_id"])
+        counts = {kind: self.counts[f"{kind} {tweet_id}"] for kind in ("favorite", "retweet", "reply", "quote")}
+        likes = counts["favorite"]
+        try:
+            affinity = self.society.affinity(viewer, tweet_id)
+        except (KeyError, ValueError):
+            affinity = 0.1
+        parts = {
+            "recency": 0.4 * 0.5 ** ((request.time_ms - tweet["timestamp_ms"]) / 3_600_000),
+            "walk": affinity,
+            "popularity": 0.02 * likes,
+        }
+        factors = () if tie else (Factor("out_of_network", 0.75),)
+        score = sum(parts.values()) * (1.0 if tie else 0.75)
+        hits = [SourceHit(name, value, 3) for name, value in sources]
+        if affinity > 0.3:
+            hits.append(SourceHit("walk_own", affinity / 40, int(40 * (1 - affinity))))
+        proof = tuple(1 + (tweet_id + i) % 300 for i in range(likes % 4)) if tie else ()
+        why = Why(
+            sources=tuple(hits),
+            social_proof={"favorite": proof, "retweet": ()},
+            scores=parts,
+            factors=factors,
+            filters_passed=FILTERS,
+        )
+        return Entry(
+            tweet_id=tweet_id,
+            author_id=int(tweet["author_id"]),
+            created_ms=tweet["timestamp_ms"],
+            text=tweet["text"],
+            position=0,
+            score=score,
+            in_network=tie,
+            counts=counts,
+            why=None if request.explain is Explain.NONE else why,
+        )
+
+
+class Site:
+    """The engine, the server before it, and what the page put in the log."""
+
+    def __init__(self, engine: SmallEngine, folder: Path) -> None:
+        self.engine = engine
+        self.log = open_log(LogConfig(url=f"sqlite:///{folder / 'log.db'}"))
+        self.port = 0
+        self.appended: list[dict] = []
+        #: Of the running server; None while none runs.
+        self.settings: dict[str, Any] | None = None
+        self.server: RunningServer
+
+    async def open(self) -> None:
+        await self.log.open()
+        await self.log.ensure_topics(dict.fromkeys(("engagements", "relationships", "tweets", "users", "served"), 2))
+        append = self.log.append
+
+        async def note(topic, records):
+            placed = await append(topic, records)
+            if topic != "served":
+                bodies = [json.loads(record.value) for record in records]
+                self.appended += bodies
+                await self.engine.apply(bodies)
+            return placed
+
+        self.log.append = note  # type: ignore[method-assign]
+        await self.serve()
+
+    async def serve(self, **settings: Any) -> None:
+        """Serve on the same port as before, instead of the server that was there."""
+        await self.stop()
+        self.settings = settings
+        app = build_app(
+            ServingConfig(port=self.port, heartbeat_s=30.0, drain_timeout_s=0.5, **settings),
+            self.engine,
+            self.log,
+            classify=classify,
+            registry=engine_metrics(),
+            config_view={},
+        )
+        self.server = await start_server(app)
+        self.port = self.server.port
+
+    async def stop(self) -> None:
+        """Stop the server, if one runs."""
+        if self.settings is not None:
+            await self.server.stop()
+        self.settings = None
+
+    def written(self, kind: str) -> list[dict]:
+        return [body for body in self.appended if body["type"] == kind]
