@@ -108,7 +108,7 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
             tweets_max=size,
             stubs_max=size,
             text_bytes_max=64 * size,
-            early_deletes_max=size,
+            early_changes_max=size,
             person_acts_max=max(size // 8, 64),
         ),
         interaction_graph=InteractionGraphConfig(

@@ -136,8 +136,8 @@ def prefetch_leaving(a: Any, rows: Any) -> Any:
 
 
 @inlined
-def _find_person(a: Any, owner: Any) -> Any:
-    """The slot of a person, or the empty slot where the person belongs."""
+def find_person(a: Any, owner: Any) -> Any:
+    """The slot of a person in ``people``, or the empty slot where the person belongs."""
     mask = a.people.shape[0] // 2 - 1
     at = _person_home(a, owner)
     while a.people[2 * at] != ZERO and a.people[2 * at] != owner:
@@ -183,29 +183,58 @@ def _drop_slot(a: Any, place: Any) -> Any:
 
 
 @kernel
-def _forget_oldest(a: Any, person: Any) -> Any:
-    """Forget the oldest entry of the person in this slot of ``people``."""
+def _forget_after(a: Any, person: Any, before: Any) -> Any:
+    """Forget the entry after the place ``before`` in the circle of the person in this slot of ``people``."""
     newest, count = np.int64(a.people[2 * person + 1] >> S32), a.people[2 * person + 1] & LOW_32
-    place = a.places[newest, LINK]
+    place = a.places[before, LINK]
     _drop_slot(a, place)
     if count == ONE:
         _drop_person(a, person)
     else:
-        a.places[newest, LINK] = a.places[place, LINK]
-        a.people[2 * person + 1] -= ONE
+        a.places[before, LINK] = a.places[place, LINK]
+        newest = before if place == newest else newest
+        a.people[2 * person + 1] = (np.uint64(newest) << S32) | (count - ONE)
     for column in range(PLACE):
         a.places[place, column] = 0
     a.header[SIZE] -= 1
     a.header[FORGOTTEN] += 1
 
 
+@inlined
+def forget_oldest(a: Any, person: Any) -> Any:
+    """Forget the oldest entry of the person in this slot of ``people``."""
+    _forget_after(a, person, np.int64(a.people[2 * person + 1] >> S32))
+
+
+@kernel
+def forget_entry(a: Any, place: Any) -> Any:
+    """Forget any entry: O(entries of its person)."""
+    person = find_person(a, np.uint64(a.places[place, OWNER]))
+    before = np.int64(a.people[2 * person + 1] >> S32)
+    while a.places[before, LINK] != place:
+        before = a.places[before, LINK]
+    _forget_after(a, person, before)
+
+
+@inlined
+def entries_of(a: Any, person: Any) -> Any:
+    """How many entries the person in this slot of ``people`` has."""
+    return np.int64(a.people[2 * person + 1] & LOW_32)
+
+
+@inlined
+def oldest_of(a: Any, person: Any) -> Any:
+    """The place of the oldest entry of the person, who has one, in this slot of ``people``."""
+    return a.places[np.int64(a.people[2 * person + 1] >> S32), LINK]
+
+
 @kernel
 def erase(a: Any, owner: Any) -> Any:
     """Forget everything that a person did."""
-    person = _find_person(a, owner)
+    person = find_person(a, owner)
     if a.people[2 * person] == owner:
-        for _ in range(np.int64(a.people[2 * person + 1] & LOW_32)):
-            _forget_oldest(a, person)
+        for _ in range(entries_of(a, person)):
+            forget_oldest(a, person)
 
 
 @kernel
@@ -218,21 +247,38 @@ def forget_subject(a: Any, person_id: Any) -> Any:
             index(a, np.int64(place))
 
 
+@inlined
+def index(a: Any, place: Any) -> Any:
+    """Enter a place into the table."""
+    code = _code(np.uint64(a.places[place, OWNER]), np.uint64(a.places[place, SUBJECT]))
+    mask = a.table.shape[0] - 1
+    at = _home(a, code)
+    while a.table[at] != ZERO:
+        at = (at + 1) & mask
+    a.table[at] = (code >> S32 << S32) | np.uint64(place + 1)
+
+
 @kernel
-def _add(a: Any, owner: Any, subject: Any, stamp: Any) -> Any:
+def add(a: Any, owner: Any, subject: Any, stamp: Any) -> Any:
     """Enter a new entry; a full ring forgets its oldest."""
     place = a.header[POSITION]
     gone = np.uint64(a.places[place, OWNER])
     if gone != ZERO:
         # The oldest entry of all is the oldest of its person.
-        _forget_oldest(a, _find_person(a, gone))
+        forget_oldest(a, find_person(a, gone))
     a.header[POSITION] = place + 1 if place + 1 < a.places.shape[0] else 0
+    enter_at(a, place, owner, subject, stamp)
+
+
+@kernel
+def enter_at(a: Any, place: Any, owner: Any, subject: Any, stamp: Any) -> Any:
+    """Enter a new entry in an empty place, as its person's newest."""
     a.header[SIZE] += 1
     a.header[ENTERED] += 1
     a.places[place, OWNER], a.places[place, SUBJECT] = np.int64(owner), np.int64(subject)
     a.places[place, STAMP] = stamp
     index(a, place)
-    person = _find_person(a, owner)
+    person = find_person(a, owner)
     if a.people[2 * person] == ZERO:
         a.people[2 * person] = owner
         a.people[2 * person + 1] = (np.uint64(place) << S32) | ONE
@@ -247,28 +293,33 @@ def _add(a: Any, owner: Any, subject: Any, stamp: Any) -> Any:
 
 
 @inlined
-def index(a: Any, place: Any) -> Any:
-    """Enter a place into the table."""
-    code = _code(np.uint64(a.places[place, OWNER]), np.uint64(a.places[place, SUBJECT]))
-    mask = a.table.shape[0] - 1
-    at = _home(a, code)
-    while a.table[at] != ZERO:
-        at = (at + 1) & mask
-    a.table[at] = (code >> S32 << S32) | np.uint64(place + 1)
-
-
-@inlined
 def _has_room(a: Any, owner: Any, time_ms: Any) -> Any:
     """Whether a person may have one more entry, after an old one of theirs has given way if need be."""
-    person = _find_person(a, owner)
-    if np.int64(a.people[2 * person + 1] & LOW_32) < a.limits[PERSON]:
+    person = find_person(a, owner)
+    if entries_of(a, person) < a.limits[PERSON]:
         return True
-    oldest = a.places[np.int64(a.people[2 * person + 1] >> S32), LINK]
+    oldest = oldest_of(a, person)
     since_ms = a.header[CLOCK_MS] - a.limits[SPAN_MS]
     if a.places[oldest, STAMP] >> TIME_SHIFT > since_ms or time_ms <= since_ms:
         return False
-    _forget_oldest(a, person)
+    forget_oldest(a, person)
     return True
+
+
+@kernel
+def place_of(a: Any, owner: Any, subject: Any, kind: Any) -> Any:
+    """The place of the entry of a person, a subject and a kind of act; -1 for none."""
+    code = _code(owner, subject)
+    mask = a.table.shape[0] - 1
+    at = _home(a, code)
+    while a.table[at] != ZERO:
+        if (a.table[at] ^ code) >> S32 == ZERO:
+            place = np.int64(a.table[at] & LOW_32) - 1
+            same = np.uint64(a.places[place, OWNER]) == owner and np.uint64(a.places[place, SUBJECT]) == subject
+            if same and a.places[place, STAMP] & KIND_MASK == kind:
+                return place
+        at = (at + 1) & mask
+    return NEVER
 
 
 @kernel
@@ -303,7 +354,7 @@ def enter(a: Any, owner: Any, subject: Any, kind: Any, holds: Any, time_ms: Any,
         if not _has_room(a, owner, time_ms):
             header[OVER_SHARE] += 1
             return UNCOUNTED, NEVER, before_ms, before_ms
-        _add(a, owner, subject, stamp)
+        add(a, owner, subject, stamp)
         if not holds:
             return NOTHING, NEVER, before_ms, before_ms
         return BEGINS, NEVER, before_ms, max(before_ms, time_ms)
@@ -331,7 +382,7 @@ def copy_entries(target: Any, source: Any) -> Any:
         place = (source.header[POSITION] + i) % size
         if source.places[place, OWNER] != 0:
             owner, subject = np.uint64(source.places[place, OWNER]), np.uint64(source.places[place, SUBJECT])
-            _add(target, owner, subject, source.places[place, STAMP])
+            add(target, owner, subject, source.places[place, STAMP])
 
 
 def grow(target: Acts, source: Acts) -> None:

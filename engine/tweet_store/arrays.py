@@ -25,6 +25,7 @@ from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
 from engine.tweet_store.acts import Acts
+from engine.tweet_store.early import Early
 from engine.tweet_store.labels import Labels, make_labels
 
 #: Bits of a tweet's state. LISTED: in its author's chain (only created, undeleted tweets are).
@@ -69,10 +70,11 @@ REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
     UNLISTED,
     TEXT_TOO_LARGE,
     WITHOUT_PERSON,
-    CLAIMS_POSITION,
+    EDITS_EARLY,
     NOT_AUTHORS,
     STUBS_EVICTED,
-) = range(26)
+    EDITS_SUPERSEDED,
+) = range(27)
 HEADER_SIZE = 28
 
 #: Rings of stubs, at most.
@@ -96,10 +98,11 @@ class Tweets(NamedTuple):
     ``row``: int32 (n, 16), one cache line per tweet. ``refs``: uint64 (n, 4), reply-to, conversation, quoted,
     retweeted. ``original``: uint64 (n), of a retweet a tweet further on in its chain (its end when the retweet
     arrived), 0 if the chain is a circle; 0 for other tweets. ``text_start``: int64 (n), bytes of text ever written
-    before this text; modulo the ring's size it is the place in ``text``. ``decayed``: float64 (n, 16), sums by
+    before this text; modulo the ring's size it is the place in ``text``. ``edited_ms``: int64 (n), the time of the edit
+    that holds, 0 for none. ``decayed``: float64 (n, 16), sums by
     half-life, then counter, relative to the landmark ``row[:, EPOCH]``. ``weight``: float64 (n, 2), weighted totals of
     these sums by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
-    ``claims``: deletes of tweets whose create has not come, by tweet and author (claims.py); the oldest leaves first.
+    ``early``: deletes and edits of tweets whose create has not come (engine/tweet_store/early.py).
     ``labels``: safety labels (engine/tweet_store/labels.py).
     ``stub_heads``: int64 (rings), the place of each ring of stubs that is filled next.
     ``acts``, ``looks``: who did what (engine/tweet_store/acts.py); ``looks`` has the impressions.
@@ -114,12 +117,13 @@ class Tweets(NamedTuple):
     refs: NDArray[np.uint64]
     original: NDArray[np.uint64]
     text_start: NDArray[np.int64]
+    edited_ms: NDArray[np.int64]
     decayed: NDArray[np.float64]
     weight: NDArray[np.float64]
     heads: NDArray[np.int32]
     text: NDArray[np.uint8]
     header: NDArray[np.int64]
-    claims: IdMap
+    early: Early
     labels: Labels
     stub_heads: NDArray[np.int64]
     acts: Acts
@@ -368,36 +372,50 @@ def lost_text(s: Any, slot: Any) -> Any:
     return written and s.header[TEXT_HEAD] - s.text_start[slot] > s.text.shape[0]
 
 
+@inlined
+def wipe(s: Any, start: Any, length: Any) -> Any:
+    """Overwrite with zeros the text that starts so many bytes after the first, unless newer text has overwritten it."""
+    size = s.text.shape[0]
+    if s.header[TEXT_HEAD] - start > size:
+        return
+    at = start % size
+    for _ in range(length):
+        s.text[at] = 0
+        at = at + 1 if at + 1 < size else 0
+
+
 @kernel
 def forget_text(s: Any, slot: Any) -> Any:
-    """Overwrite a deleted tweet's text with zeros, unless newer text has overwritten it."""
-    if not lost_text(s, slot):
-        size = s.text.shape[0]
-        for i in range(s.row[slot, TEXT_BYTES] + s.row[slot, HASHTAG_BYTES]):
-            s.text[(s.text_start[slot] + i) % size] = 0
+    """Overwrite a tweet's text with zeros, unless newer text has overwritten it."""
+    wipe(s, s.text_start[slot], np.int64(s.row[slot, TEXT_BYTES]) + s.row[slot, HASHTAG_BYTES])
     s.row[slot, TEXT_BYTES] = 0
     s.row[slot, HASHTAG_BYTES] = 0
 
 
 @kernel
-def put_text(s: Any, slot: Any, source: Any, start: Any, length: Any, hashtag_bytes: Any) -> Any:
-    """Append a text of ``length`` bytes and the hashtags after it to the ring; what is larger than the ring is lost."""
-    size, whole = s.text.shape[0], length + hashtag_bytes
-    s.row[slot, TEXT_BYTES] = length
-    s.row[slot, HASHTAG_BYTES] = hashtag_bytes
-    head = s.header[TEXT_HEAD]
+def append_text(s: Any, source: Any, start: Any, whole: Any) -> Any:
+    """Append ``whole`` bytes of ``source`` to the ring; returns where they start, as in ``text_start``. What is larger
+    than the ring is lost."""
+    size, head = s.text.shape[0], s.header[TEXT_HEAD]
     if whole > size:
         s.header[TEXT_TOO_LARGE] += 1
-        s.text_start[slot] = head - size - 1
-        return
+        return head - size - 1
     at = head % size
     first = min(whole, size - at)
     for i in range(first):
         s.text[at + i] = source[start + i]
     for i in range(first, whole):
         s.text[i - first] = source[start + i]
-    s.text_start[slot] = head
     s.header[TEXT_HEAD] = head + whole
+    return head
+
+
+@inlined
+def put_text(s: Any, slot: Any, source: Any, start: Any, length: Any, hashtag_bytes: Any) -> Any:
+    """Append a tweet's text of ``length`` bytes and the hashtags after it to the ring."""
+    s.row[slot, TEXT_BYTES] = length
+    s.row[slot, HASHTAG_BYTES] = hashtag_bytes
+    s.text_start[slot] = append_text(s, source, start, length + hashtag_bytes)
 
 
 @kernel
@@ -414,7 +432,9 @@ def put_hashtag(s: Any, slot: Any, name_hash: Any) -> Any:
     if start + kept + tags != head:
         # The new place may overwrite the old one from its beginning, never a byte that is still to be moved.
         for i in range(kept + tags):
-            s.text[(head + i) % size] = s.text[(start + i) % size]
+            byte = s.text[(start + i) % size]
+            s.text[(start + i) % size] = 0
+            s.text[(head + i) % size] = byte
         start = head
     end = start + kept + tags
     s.text[end % size] = HASH_MARK
@@ -444,7 +464,7 @@ def make_tweets(
     late_max: int,
     acts: tuple[Acts, Acts],
     dwell_s_min: float,
-    claims_max: int,
+    early: Early,
     labels_max: int = 1,
 ) -> Tweets:
     """Empty arrays."""
@@ -457,12 +477,13 @@ def make_tweets(
         refs=np.zeros((slots, 4), np.uint64),
         original=np.zeros(slots, np.uint64),
         text_start=np.zeros(slots, np.int64),
+        edited_ms=np.zeros(slots, np.int64),
         decayed=np.zeros((slots, HALF_LIVES * COUNTERS), np.float64),
         weight=np.zeros((slots, HALF_LIVES), np.float64),
         heads=np.zeros(heads_size(tweets_max), np.int32),
         text=np.zeros(text_bytes_max, np.uint8),
         header=np.zeros(HEADER_SIZE, np.int64),
-        claims=make_id_map(claims_max),
+        early=early,
         labels=make_labels(tweets_max, labels_max),
         stub_heads=np.zeros(stub_rings(stubs_max), np.int64),
         acts=acts[0],

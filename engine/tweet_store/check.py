@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engine.batch import Kind
 from engine.errors import InvariantError
 from engine.kernels.id_map import find
 from engine.tweet_store import acts, labels
@@ -45,6 +46,12 @@ def check(s: t.Tweets) -> None:
     labels.check(s.labels)
     _check_acts(s.acts)
     _check_acts(s.looks)
+    _check_acts(s.early.acts, by_arrival=False)
+    stamps = s.early.acts.places[:, acts.STAMP]
+    idle = stamps & (acts.KIND_MASK | acts.HOLDS) != Kind.EDIT | acts.HOLDS
+    _require(
+        not s.early.content[idle].any() and not s.early.text_start[idle].any(), "what is no early edit has content"
+    )
 
 
 def _check_chains(s: t.Tweets, listed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
@@ -67,8 +74,9 @@ def _check_chains(s: t.Tweets, listed: np.ndarray[tuple[int], np.dtype[np.bool_]
     _require(reached == np.count_nonzero(listed), f"{reached} tweets in chains, {np.count_nonzero(listed)} listed")
 
 
-def _check_acts(a: acts.Acts) -> None:
-    """Verify that tables, people and circles have exactly the entries that are held."""
+def _check_acts(a: acts.Acts, *, by_arrival: bool = True) -> None:
+    """Verify that tables, people and circles have exactly the entries that are held. ``by_arrival``: places are in the
+    order of arrival, too."""
     held = np.flatnonzero(a.places[:, acts.OWNER])
     _require(len(held) == a.header[acts.SIZE], f"{a.header[acts.SIZE]} acts counted, {len(held)} held")
     _require(not a.places[a.places[:, acts.OWNER] == 0].any(), "an empty place of an act is not clear")
@@ -93,6 +101,7 @@ def _check_acts(a: acts.Acts) -> None:
             circle.append(at)
             _require(int(a.places[at, acts.OWNER]) % 2**64 == owner, f"an act of person {owner} leads to another's")
         ages = [(at - int(a.header[acts.POSITION])) % size for at in circle]
-        _require(at == newest and ages == sorted(set(ages)), f"the acts of person {owner} are no circle by arrival")
+        _require(at == newest and len(set(ages)) == count, f"the acts of person {owner} are no circle")
+        _require(not by_arrival or ages == sorted(ages), f"the acts of person {owner} are not by arrival")
         seen += count
     _require(seen == len(held), "an act has no person")

@@ -4,12 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.kernels.growth import copy_rows, enter_keys, grow_id_map, grow_text
-from engine.kernels.id_map import SIZE as SIZE_OF_MAP
+from engine.kernels.growth import copy_rows, enter_keys, grow_text
 from engine.kernels.jit import kernel
-from engine.tweet_store import acts, labels
+from engine.tweet_store import acts, early, labels
 from engine.tweet_store.arrays import (
-    CLAIMS_POSITION,
     LISTED,
     NEWER,
     OLDER,
@@ -22,7 +20,7 @@ from engine.tweet_store.arrays import (
     find_head,
 )
 
-_COLUMNS = ("author_id", "created_ms", "row", "refs", "original", "text_start", "decayed", "weight")
+_COLUMNS = ("author_id", "created_ms", "row", "refs", "original", "text_start", "edited_ms", "decayed", "weight")
 
 
 def grow(target: Tweets, source: Tweets) -> None:
@@ -51,19 +49,12 @@ def grow(target: Tweets, source: Tweets) -> None:
     lost = written - target.text_start[:size] > len(source.text)
     target.text_start[:size][lost] = written - len(target.text) - 1
     _enter_heads(target)
-    _grow_claims(target, source)
+    early.grow(target.early, source.early)
+    lost = target.early.content.any(axis=1) & (written - target.early.text_start > len(source.text))
+    target.early.text_start[lost] = written - len(target.text) - 1
     labels.grow(target.labels, source.labels, first)
     acts.grow(target.acts, source.acts)
     acts.grow(target.looks, source.looks)
-
-
-def _grow_claims(target: Tweets, source: Tweets) -> None:
-    """Keep the deletes in the order in which they leave: the oldest of a full ring moves to the first place."""
-    held, places = int(source.claims.header[SIZE_OF_MAP]), len(source.claims.keys)
-    turned = held == places < len(target.claims.keys)
-    grow_id_map(target.claims, source.claims, int(source.header[CLAIMS_POSITION]) if turned else 0)
-    if turned:
-        target.header[CLAIMS_POSITION] = held
 
 
 def _grow_stubs(target: Tweets, source: Tweets) -> None:

@@ -25,6 +25,7 @@ from engine.tweet_store.arrays import (
     TWEETS,
     ZERO,
     epoch_ms,
+    forget_text,
     unlink,
 )
 from engine.tweet_store.labels import forget_labels
@@ -38,6 +39,7 @@ def _begin(s: Any, slot: Any, tweet_id: Any, author_id: Any, time_ms: Any, state
     s.created_ms[slot] = 0
     s.original[slot] = ZERO
     s.text_start[slot] = 0
+    s.edited_ms[slot] = 0
     for i in range(ROW):
         s.row[slot, i] = 0
         s.decayed[slot, i] = 0.0
@@ -52,10 +54,11 @@ def _begin(s: Any, slot: Any, tweet_id: Any, author_id: Any, time_ms: Any, state
 
 @kernel
 def take_slot(s: Any, tweet_id: Any, author_id: Any, time_ms: Any, state: Any) -> Any:
-    """A cleared slot for a new tweet; a full ring evicts the oldest arrival."""
+    """A cleared slot for a new tweet; a full ring evicts the oldest arrival, and wipes its text."""
     slot = s.header[POSITION]
     if s.header[SIZE] == s.limits[TWEETS]:
         unlink(s, slot)
+        forget_text(s, slot)
         remove_from(s.ids, s.ids.keys[slot])
         s.header[EVICTED] += 1
     else:

@@ -17,7 +17,7 @@ from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.errors import ConfigError
 from engine.kernels.id_map import id_map_bytes
 from engine.room import Room, only_grew
-from engine.tweet_store import act_kernels, acts, arrays, growth, labels, read_kernels, write_kernels
+from engine.tweet_store import act_kernels, acts, arrays, early, growth, labels, read_kernels, write_kernels
 from engine.tweet_store.check import check
 from engine.tweet_store.read_kernels import TweetColumns, make_columns
 
@@ -65,7 +65,8 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     it, an act counts only where it can replace one that is older than ``person_span_ms``. A dwell shorter than
     ``dwell_s_min`` is no act.
 
-    ``early_deletes_max``: deletes that are remembered of tweets whose create has not come.
+    ``early_changes_max``: deletes and edits that are remembered of tweets whose create has not come; of one author at
+    most 64.
     ``stubs_max``: tweets of which only engagements are known so far.
 
     ``author_late_tweets_max``: a tweet that arrives when its author has more newer tweets than this stays out of the
@@ -86,7 +87,7 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     person_acts_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 10
     person_span_ms: Annotated[int, Meta(ge=0, le=1 << 48)] = 48 * MS_PER_HOUR
     dwell_s_min: Annotated[float, Meta(ge=0.0, le=3600.0)] = 2.0
-    early_deletes_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 16
+    early_changes_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 16
 
 
 #: Reason and detail of the dead letter of a row that is refused.
@@ -100,6 +101,8 @@ COUNTERS = {
     "stubs": arrays.STUBS,
     "stubs_filled": arrays.STUBS_FILLED,
     "edits": arrays.EDITS,
+    "edits_early": arrays.EDITS_EARLY,
+    "edits_superseded": arrays.EDITS_SUPERSEDED,
     "edits_unknown": arrays.EDITS_UNKNOWN,
     "deletes": arrays.DELETES,
     "deletes_unknown": arrays.DELETES_UNKNOWN,
@@ -136,11 +139,11 @@ ACT_COUNTERS = {
 
 
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
-    """Bytes of all arrays: 272 per tweet and stub, 12 per tweet, two id maps, 4 per slot of the author table, the text,
-    32 per label, and who did what."""
+    """Bytes of all arrays: 280 per tweet and stub, 12 per tweet, the id map, 4 per slot of the author table, the text,
+    32 per label, who did what, and early deletes and edits."""
     slots = config.tweets_max + config.stubs_max
-    per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 * 16 + 8 * 2) * slots
-    maps = id_map_bytes(slots) + id_map_bytes(config.early_deletes_max)
+    per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 + 8 * 16 + 8 * 2) * slots
+    maps = id_map_bytes(slots) + early.early_bytes(config.early_changes_max)
     tables = maps + 4 * arrays.heads_size(config.tweets_max)
     marked = labels.labels_bytes(config.tweets_max, config.labels_max)
     people = acts.acts_bytes(config.acts_max) + acts.acts_bytes(config.looks_max)
@@ -155,7 +158,7 @@ class TweetStore(Room):
     """
 
     name: ClassVar[str] = "tweet_store"
-    layout: ClassVar[int] = 3
+    layout: ClassVar[int] = 4
     constants: ClassVar[frozenset[str]] = frozenset(
         {"weights", "half_lives_ms", "known_names", "known_bits", "limits", "dwell_s_min"}
     )
@@ -177,7 +180,7 @@ class TweetStore(Room):
                 acts.make_acts(config.looks_max, config.person_acts_max, config.person_span_ms),
             ),
             config.dwell_s_min,
-            config.early_deletes_max,
+            early.make_early(config.early_changes_max),
             config.labels_max,
         )
         super().__init__(self._tweets, self._tweets.header)
@@ -314,7 +317,7 @@ class TweetStore(Room):
             "stubs": (int(self._tweets.ids.header[0] - header[arrays.SIZE]), self.config.stubs_max),
             "text_bytes": (int(header[arrays.TEXT_HEAD]), self.config.text_bytes_max),
             "acts": (int(self._tweets.acts.header[acts.SIZE]), self.config.acts_max),
-            "early_deletes": (int(self._tweets.claims.header[0]), self.config.early_deletes_max),
+            "early_changes": (int(self._tweets.early.acts.header[acts.SIZE]), self.config.early_changes_max),
             "looks": (int(self._tweets.looks.header[acts.SIZE]), self.config.looks_max),
             "labels": (int(self._tweets.labels.header[labels.IN_USE]), self.config.labels_max),
         }
@@ -340,7 +343,7 @@ class TweetStore(Room):
     def grow_from(self, smaller: "TweetStore") -> bool:
         """Copy the smaller store's tweets and their text (``Bounded.grow_from``)."""
         of_people = ("acts_max", "looks_max", "person_acts_max")
-        capacities = ("tweets_max", "stubs_max", "text_bytes_max", *of_people, "early_deletes_max", "labels_max")
+        capacities = ("tweets_max", "stubs_max", "text_bytes_max", *of_people, "early_changes_max", "labels_max")
         rules = ("author_late_tweets_max", "person_span_ms", "dwell_s_min")
         if not only_grew(smaller.config, self.config, capacities=capacities, rules=rules):
             return False
@@ -351,7 +354,7 @@ class TweetStore(Room):
 def warm() -> None:
     """Compile the kernels on tiny arrays of the real dtypes."""
     store = TweetStore(
-        TweetStoreConfig(tweets_max=2, stubs_max=1, text_bytes_max=16, author_late_tweets_max=1, early_deletes_max=1)
+        TweetStoreConfig(tweets_max=2, stubs_max=1, text_bytes_max=16, author_late_tweets_max=1, early_changes_max=1)
     )
     kinds = [Kind.RETWEET, Kind.CREATE, Kind.UNRETWEET, Kind.IMPRESSION, Kind.FOLLOW]
     store.apply(make_batch(kind=kinds, user_id=[3] * 5, subject_id=[1] * 5, author_id=[2] * 5))

@@ -21,6 +21,8 @@ from engine.tweet_store.arrays import (
     DELETES,
     DELETES_UNKNOWN,
     EDITS,
+    EDITS_EARLY,
+    EDITS_SUPERSEDED,
     EDITS_UNKNOWN,
     FLAGS,
     HALF_LIVES,
@@ -51,7 +53,14 @@ from engine.tweet_store.arrays import (
     retweets,
     unlink,
 )
-from engine.tweet_store.claims import claim, is_claimed
+from engine.tweet_store.early_kernels import (
+    delete_early,
+    edit_early,
+    erase_early,
+    find_early_edit,
+    is_deleted_early,
+    take_over,
+)
 from engine.tweet_store.labels import put_label
 from engine.tweet_store.slots import is_stub, leave_stubs, take_slot
 
@@ -80,9 +89,12 @@ def _put_text(s: Any, slot: Any, batch: Any, at: Any) -> Any:
 
 @kernel
 def _name_hashtag(s: Any, batch: Any, row: Any) -> Any:
-    """HASHTAG without a name: keep its hash with the tweet. (The name of any other is with the tweet's text.)"""
+    """HASHTAG without a name: keep its hash with the tweet, unless an edit has replaced what the create said. (The name
+    of any other is with the tweet's text.)"""
     slot = np.int64(find(s.ids, batch.subject_id[row]))
-    if slot >= 0 and s.row[slot, STATE] & (CREATED | DELETED) == CREATED and s.author_id[slot] == batch.author_id[row]:
+    if slot < 0 or s.row[slot, STATE] & (CREATED | DELETED) != CREATED or s.edited_ms[slot] != 0:
+        return
+    if s.author_id[slot] == batch.author_id[row]:
         put_hashtag(s, slot, batch.context_id[row])
 
 
@@ -118,7 +130,7 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
     s.author_id[slot] = batch.author_id[row]
     s.created_ms[slot] = time_ms
     s.row[slot, STATE] = CREATED
-    at = batch.payload[row]
+    at, edit = batch.payload[row], find_early_edit(s, tweet_id, batch.author_id[row])
     if at >= 0:
         s.refs[slot, REPLY_TO] = batch.tweet_reply_to_id[at]
         s.refs[slot, CONVERSATION] = batch.tweet_conversation_id[at]
@@ -127,18 +139,31 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
         s.row[slot, FLAGS] = np.int64(batch.tweet_flags[at]) & ~RETWEET_FLAG
         if batch.tweet_retweeted_id[at] != ZERO:
             retweets(s, slot, batch.tweet_retweeted_id[at])
-        _put_text(s, slot, batch, at)
+        if edit < 0:
+            _put_text(s, slot, batch, at)
+    if edit >= 0:
+        take_over(s, slot, edit, KEPT_FLAGS)
     link(s, slot)
 
 
 @inlined
 def _edit(s: Any, batch: Any, row: Any) -> Any:
-    """EDIT: replace text, language and media flags of a tweet that was created and not deleted."""
+    """EDIT: replace text, language and media flags of a tweet, unless a later edit has; the old text is wiped. An edit
+    that comes before its create waits for it."""
     slot, at = np.int64(find(s.ids, batch.subject_id[row])), batch.payload[row]
-    if slot < 0 or at < 0 or s.row[slot, STATE] & CREATED == 0 or s.row[slot, STATE] & DELETED != 0:
+    known = slot >= 0 and s.row[slot, STATE] & CREATED != 0
+    if at < 0 or (known and s.row[slot, STATE] & DELETED != 0):
         s.header[EDITS_UNKNOWN] += 1
         return
+    if not known:
+        s.header[EDITS_EARLY if edit_early(s, batch, row, at) else EDITS_SUPERSEDED] += 1
+        return
+    if batch.timestamp_ms[row] < s.edited_ms[slot]:
+        s.header[EDITS_SUPERSEDED] += 1
+        return
     s.header[EDITS] += 1
+    s.edited_ms[slot] = batch.timestamp_ms[row]
+    forget_text(s, slot)
     kept = np.int64(s.row[slot, FLAGS]) & KEPT_FLAGS
     s.row[slot, FLAGS] = kept | (np.int64(batch.tweet_flags[at]) & ~KEPT_FLAGS)
     s.row[slot, LANG] = batch.tweet_lang[at]
@@ -146,11 +171,11 @@ def _edit(s: Any, batch: Any, row: Any) -> Any:
 
 
 @kernel
-def _delete(s: Any, tweet_id: Any, author_id: Any) -> Any:
+def _delete(s: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
     """DELETE: permanent, even when the create comes later; the text is wiped."""
     slot = np.int64(find(s.ids, tweet_id))
     if slot < 0 or s.row[slot, STATE] & CREATED == 0:
-        claim(s, tweet_id, author_id)
+        delete_early(s, tweet_id, author_id, time_ms)
         s.header[DELETES_UNKNOWN] += 1
         return
     if s.row[slot, STATE] & DELETED != 0:
@@ -180,6 +205,7 @@ def _erase(s: Any, user_id: Any, row: Any, erased: Any) -> Any:
             s.author_id[slot] = ZERO
     erase_acts(s.acts, user_id)
     erase_acts(s.looks, user_id)
+    erase_early(s, user_id)
     forget_subject(s.acts, user_id)
 
 
@@ -188,7 +214,7 @@ def _standing(s: Any, code: Any, tweet_id: Any, author_id: Any) -> Any:
     """What becomes of a create, edit, delete or derived row that names this author.
 
     Only the author changes a tweet: rows of others are refused. A delete of a tweet that is not known concerns this
-    room only (``claim``), and so does what an author wrote and has deleted before.
+    room only (``delete_early``), and so does what an author wrote and has deleted before.
     """
     slot = np.int64(find(s.ids, tweet_id))
     if slot >= 0 and s.row[slot, STATE] & CREATED != 0:
@@ -197,9 +223,7 @@ def _standing(s: Any, code: Any, tweet_id: Any, author_id: Any) -> Any:
             return PASSED if is_late else USED
         # Of an erased person's tweets no author is known any more; they are deleted.
         return PASSED if s.author_id[slot] == ZERO or code >= MENTION else STRANGERS
-    if code == EDIT:
-        return USED
-    return PASSED if code == DELETE or is_claimed(s, tweet_id, author_id) else USED
+    return PASSED if code == DELETE or is_deleted_early(s, tweet_id, author_id) else USED
 
 
 @inlined
@@ -347,14 +371,14 @@ def apply(s: Any, batch: Any, refused: Any, erased: Any) -> Any:
                 refused[row] = True
                 strangers += 1
                 s.header[NOT_AUTHORS] += 1
-            elif code == CREATE and standing == PASSED:
-                s.header[AFTER_DELETE] += 1
+            elif code <= EDIT and standing == PASSED:
+                s.header[AFTER_DELETE if code == CREATE else EDITS_UNKNOWN] += 1
             elif code == CREATE:
                 _create(s, batch, np.int64(row))
             elif code == EDIT:
                 _edit(s, batch, np.int64(row))
             elif code == DELETE:
-                _delete(s, tweet_id, batch.author_id[row])
+                _delete(s, tweet_id, batch.author_id[row], batch.timestamp_ms[row])
             elif code <= UNLABEL:
                 _label(s, batch, np.int64(row))
             slot = np.int64(find(s.ids, tweet_id))

@@ -13,6 +13,7 @@ from engine.pipeline.scratch import Buffers
 from engine.rooms import Rooms
 from engine.tweet_store.acts import make_acts
 from engine.tweet_store.arrays import CREATED, DELETED, make_tweets
+from engine.tweet_store.early import make_early
 from engine.visibility import kernels, labels, relate, standing, words
 from engine.visibility.relate import RELATED_MAX, Facts, Related
 
@@ -178,7 +179,9 @@ class Visibility:
 
 def warm() -> None:
     """Compile the kernels on tiny arrays of the real dtypes."""
-    tweets = make_tweets(1, 1, 1, [1.0] * 8, (1.0, 1.0), 1, (make_acts(1, 1, 0), make_acts(1, 1, 0)), 0.0, 1)
+    tweets = make_tweets(
+        1, 1, 1, [1.0] * 8, (1.0, 1.0), 1, (make_acts(1, 1, 0), make_acts(1, 1, 0)), 0.0, make_early(1)
+    )
     row, bits = np.zeros(1, np.int32), np.ones(1, np.uint8)
     related = Related(row, row.copy(), np.zeros(1, np.uint64))
     facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64), np.zeros(1, np.int32))

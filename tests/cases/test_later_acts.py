@@ -284,3 +284,19 @@ def test_all_of_it_after_a_restart(w: World):
     assert w.sees_none(1, 100, 300, 402, 403, 501, 500)
     assert w.why_not(1, 400) == "engaged"
     assert w.entry(1, 400, "following")["counts"]["favorite"] == 1
+
+
+def test_an_older_edit_changes_nothing_and_an_early_edit_waits_for_its_tweet(w: World):
+    w.follow(18, 24)
+    w.create(2400, by=24, text="first")
+    w.event("edit", tweet_id=2400, author_id=24, text="the later edit", at=2)
+    w.publish_one_by_one()
+    w.event("edit", tweet_id=2400, author_id=24, text="the older edit", at=1)
+    w.event("edit", tweet_id=2401, author_id=24, text="edited before it came", at=5)
+    w.event("edit", tweet_id=2402, author_id=25, text="put into the mouth", at=5)
+    w.publish()
+    w.create(2401, by=24, text="at first", at=3)
+    w.create(2402, by=24, text="what 24 said", at=3)
+    w.publish()
+    said = {2400: "the later edit", 2401: "edited before it came", 2402: "what 24 said"}
+    assert {tweet: w.entry(18, tweet, "following")["text"] for tweet in said} == said

@@ -8,6 +8,7 @@ import pytest
 from engine.batch import UNDOES, Change, Kind, TweetFlag, make_batch
 from engine.kernels.rng import mix64
 from engine.tweet_store.arrays import stub_rings
+from engine.tweet_store.early import AUTHOR_MAX
 from engine.tweet_store.state import Counter
 from tests.oracles.acts import Ledger
 
@@ -80,12 +81,62 @@ class Tweet:
         self.created = self.deleted = self.listed = False
         #: ``hashtag_bytes``: of hashtags without a name, which stand in the ring behind the text.
         self.text, self.text_start, self.hashtag_bytes = b"", 0, 0
+        self.edited_ms = 0
         self.totals = [0] * 8
         self.sums = {}
 
     @property
     def servable(self):
         return self.created and not self.deleted
+
+
+class _Early:
+    """Deletes and edits of tweets whose create has not come."""
+
+    def __init__(self, most):
+        #: Who is in which place; (author, tweet, kind). And the place that is taken next.
+        self.places, self.at = [None] * most, 0
+        #: Of a delete and of an edit that was used: None; of an edit: its row and where its text starts.
+        self.held = {}
+
+    def enter(self, key):
+        own = [held for held in self.held if held[0] == key[0]]
+        if len(own) >= AUTHOR_MAX:
+            place = self.places.index(own[0])
+        else:
+            place, self.at = self.at, (self.at + 1) % len(self.places)
+        self.held.pop(self.places[place], None)
+        self.places[place] = key
+        self.held[key] = None
+
+    def delete(self, tweet, author):
+        if not author or (author, tweet, Kind.DELETE) in self.held:
+            return
+        edit = (author, tweet, Kind.EDIT)
+        if edit in self.held:
+            self.held[edit] = (self.held[edit][0], None)
+        self.enter((author, tweet, Kind.DELETE))
+
+    def is_deleted(self, tweet, author):
+        return (author, tweet, Kind.DELETE) in self.held
+
+    def edit(self, row):
+        """Whether the row's edit is kept; then the caller says where its text starts."""
+        key = (row.author, row.tweet, Kind.EDIT)
+        if not row.author or self.is_deleted(row.tweet, row.author):
+            return None
+        if key not in self.held:
+            self.enter(key)
+        elif row.time_ms < self.held[key][0]:
+            return None
+        return key
+
+    def take(self, tweet, author):
+        """The edit that a create takes over, if any: its row, and where its text starts."""
+        time_ms, edit = self.held.get((author, tweet, Kind.EDIT)) or (0, None)
+        if edit is not None:
+            self.held[author, tweet, Kind.EDIT] = (time_ms, None)
+        return edit
 
 
 class _Model:
@@ -100,8 +151,7 @@ class _Model:
         self.next = [0] * rings
         self.text_head = 0
         self.evicted = 0
-        #: Deletes before creates: (tweet, author), the oldest first.
-        self.claims = {}
+        self.early = _Early(config.early_changes_max)
         self.acts = Ledger(config.acts_max, config.person_acts_max, config.person_span_ms)
         self.looks = Ledger(config.looks_max, config.person_acts_max, config.person_span_ms)
 
@@ -183,13 +233,21 @@ class _Model:
                 self._count(tweet, counter, people, before_ms, after_ms)
         return change, replaced_ms
 
-    def _put_text(self, tweet, text):
+    def _append(self, text):
+        """Where a text starts that is appended to the ring."""
+        if len(text) > self.config.text_bytes_max:
+            return self.text_head - self.config.text_bytes_max - 1
+        self.text_head += len(text)
+        return self.text_head - len(text)
+
+    def _put_text(self, tweet, text, start=None):
         tweet.text, tweet.hashtag_bytes = text, 0
-        if len(text) <= self.config.text_bytes_max:
-            tweet.text_start = self.text_head
-            self.text_head += len(text)
-        else:
-            tweet.text_start = self.text_head - self.config.text_bytes_max - 1
+        tweet.text_start = self._append(text) if start is None else start
+
+    def _edit(self, tweet, row, start=None):
+        tweet.lang, tweet.flags = row.lang, (tweet.flags & 7) | (row.flags & ~7)
+        tweet.edited_ms = row.time_ms
+        self._put_text(tweet, row.text.encode(), start)
 
     def _name_hashtag(self, tweet):
         """A hash of 9 bytes behind the text; both move to the ring's head, unless they end there."""
@@ -222,16 +280,18 @@ class _Model:
                 if known.author == row.author:
                     known.deleted, known.listed = True, False
                     known.text, known.hashtag_bytes = b"", 0
-            elif (row.tweet, row.author) not in self.claims:
-                if len(self.claims) == self.config.early_deletes_max:
-                    del self.claims[next(iter(self.claims))]
-                self.claims[row.tweet, row.author] = True
+            else:
+                self.early.delete(row.tweet, row.author)
         elif kind == Kind.HASHTAG and known and known.servable and known.author == row.author:
-            self._name_hashtag(known)
-        elif kind == Kind.EDIT and known and known.servable and known.author == row.author:
-            known.lang, known.flags = row.lang, (known.flags & 7) | (row.flags & ~7)
-            self._put_text(known, row.text.encode())
-        elif kind == Kind.CREATE and not ((known and known.created) or (row.tweet, row.author) in self.claims):
+            if not known.edited_ms:
+                self._name_hashtag(known)
+        elif kind == Kind.EDIT and known and known.created:
+            if not known.deleted and known.author == row.author and row.time_ms >= known.edited_ms:
+                self._edit(known, row)
+        elif kind == Kind.EDIT:
+            if key := self.early.edit(row):
+                self.early.held[key] = (row.time_ms, (row, self._append(row.text.encode())))
+        elif kind == Kind.CREATE and not ((known and known.created) or self.early.is_deleted(row.tweet, row.author)):
             tweet = self._new(row.tweet, row.author)
             self._leave(row.tweet)
             tweet.author, tweet.created_ms, tweet.created = row.author, row.time_ms, True
@@ -240,7 +300,10 @@ class _Model:
                 tweet.original = 0 if end == row.tweet else end
             tweet.lang, tweet.refs = row.lang, row.refs
             tweet.flags = (row.flags & ~TweetFlag.RETWEET) | (TweetFlag.RETWEET if row.refs[3] else 0)
-            self._put_text(tweet, row.text.encode())
+            if edit := self.early.take(row.tweet, row.author):
+                self._edit(tweet, *edit)
+            else:
+                self._put_text(tweet, row.text.encode())
             newer = [
                 other
                 for other in self.tweets.values()

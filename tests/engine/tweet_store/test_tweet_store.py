@@ -1,5 +1,8 @@
 """The tweet store against the plain model, closed forms and brute force, and at its bounds."""
 
+from itertools import permutations
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from engine.batch import Kind, TweetFlag
 from engine.errors import ConfigError, InvariantError
 from engine.room import restore
+from engine.tweet_store.early import AUTHOR_MAX
 from engine.tweet_store.state import (
     Counter,
     EngagementWeights,
@@ -27,7 +31,7 @@ TIMES = st.integers(0, 30).map(lambda n: T0 + 500 * n) | st.integers(0, 1500).ma
 TEXTS = st.text(alphabet="aé漢", max_size=8)
 NO_CONTENT = tuple(st.just(nothing) for nothing in ("", 0, 0, (0, 0, 0, 0)))
 ENGAGEMENTS = st.sampled_from([k for k in Kind if k < 64])
-CONTENT = st.sampled_from([Kind.CREATE] * 4 + [Kind.EDIT])
+CONTENT = st.sampled_from([Kind.CREATE] * 4 + [Kind.EDIT] * 2)
 OTHERS = st.sampled_from([Kind.DELETE, Kind.LABEL, Kind.HASHTAG, Kind.FOLLOW, Kind.USER, Kind.SERVED])
 
 draws = st.lists(
@@ -105,13 +109,16 @@ def assert_same(store, model, time_ms):
     stubs_max=st.integers(1, 9),
     text_max=st.integers(1, 60),
     late=st.integers(0, 3),
+    early_max=st.integers(1, 20),
+    person_max=st.integers(1, 20),
 )
 def test_answers_as_the_model_however_the_batch_is_split(
-    row_of, batch_of, model_of, draws, cut, tweets_max, stubs_max, text_max, late
+    row_of, batch_of, model_of, draws, cut, tweets_max, stubs_max, text_max, late, early_max, person_max
 ):
     config = TweetStoreConfig(
-        stubs_max=stubs_max, tweets_max=tweets_max, text_bytes_max=text_max, author_late_tweets_max=late, **HALF_LIVES
-    )
+        stubs_max=stubs_max, tweets_max=tweets_max, text_bytes_max=text_max, author_late_tweets_max=late,
+        early_changes_max=early_max, person_acts_max=person_max, **HALF_LIVES,
+    )  # fmt: skip
     rows = [row_of(*draw) for draw in draws]
     store, split, model = TweetStore(config), TweetStore(config), model_of(config)
     store.apply(batch_of(rows))
@@ -248,6 +255,49 @@ def test_deleted_is_deleted_whenever_the_create_comes_and_its_text_is_wiped(row_
     assert store.counters()["creates_after_delete"] == 2
 
 
+EDITS = [(Kind.CREATE, 3, 0, "first"), (Kind.EDIT, 3, 2, "second"), (Kind.EDIT, 3, 3, "last"), (Kind.EDIT, 4, 9, "no")]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_the_last_edit_by_event_time_stands_in_whatever_order_create_and_edits_arrive(row_of, batch_of, order):
+    store = TweetStore(TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=200))
+    rows = [row_of(kind, 7, author, T0 + at, text, at, TweetFlag.VIDEO * at) for kind, author, at, text in EDITS]
+    store.apply(batch_of([rows[at] for at in order]))
+    slots = store.lookup(np.array([7], np.uint64))
+    assert (store.text(int(slots[0])), store.columns(slots).lang[0]) == ("last", 3)
+    assert store.columns(slots).flags[0] == TweetFlag.VIDEO * 3
+    store.check()
+    ring = store.arrays()["text"].tobytes()
+    assert b"second" not in ring, "what an edit replaced is wiped"
+    store.apply(batch_of([row_of(Kind.EDIT, 7, 3, T0 + 3, "of the same millisecond, the later in the log")]))
+    assert store.text(int(slots[0])).startswith("of the same")
+    store.apply(batch_of([row_of(Kind.DELETE, 7, 3, T0 + 4)]))
+    assert b"same" not in store.arrays()["text"].tobytes()
+
+
+def test_an_early_edit_goes_with_an_early_delete_and_with_its_author_and_nobody_pushes_out_anothers(row_of, batch_of):
+    config = TweetStoreConfig(stubs_max=8, tweets_max=8, text_bytes_max=4000, early_changes_max=AUTHOR_MAX + 4)
+    store = TweetStore(config)
+    store.apply(batch_of([row_of(Kind.EDIT, 1, 3, T0, "edited"), row_of(Kind.DELETE, 2, 3, T0)]))
+    flood = [row_of(Kind.EDIT if n % 2 else Kind.DELETE, 100 + n, 4, T0 + n, "flood") for n in range(5 * AUTHOR_MAX)]
+    store.apply(batch_of(flood))
+    assert store.usage()["early_changes"] == (AUTHOR_MAX + 2, AUTHOR_MAX + 4)
+    store.check()
+    assert store.arrays()["text"].tobytes().count(b"flood") == AUTHOR_MAX // 2, "the text of what left is wiped"
+    larger = TweetStore(msgspec.structs.replace(config, early_changes_max=AUTHOR_MAX + 9, text_bytes_max=5000))
+    assert larger.grow_from(store)
+    for each in (store, larger):
+        each.apply(batch_of([row_of(Kind.CREATE, n, 3, T0, "created") for n in (1, 2)]))
+        each.check()
+        assert each.lookup(np.array([1, 2], np.uint64)).tolist() == [0, -1]
+        assert each.text(0) == "edited"
+    store.apply(batch_of([row_of(Kind.EDIT, 5, 3, T0, "gone"), row_of(Kind.DELETE, 5, 3, T0)]))
+    assert b"gone" not in store.arrays()["text"].tobytes()
+    store.apply(batch_of([row_of(Kind.ERASE, 0, 0, T0, user=4)]))
+    assert b"flood" not in store.arrays()["text"].tobytes()
+    store.check()
+
+
 def test_only_the_author_changes_a_tweet_and_strangers_are_refused_by_name(row_of, batch_of):
     store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64))
     tweet, other = np.array([7], np.uint64), np.array([8], np.uint64)
@@ -275,9 +325,9 @@ def test_only_the_author_changes_a_tweet_and_strangers_are_refused_by_name(row_o
 
 
 def test_the_oldest_of_too_many_early_deletes_is_forgotten_also_in_a_larger_store(row_of, batch_of):
-    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64, early_deletes_max=3))
+    store = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64, early_changes_max=3))
     store.apply(batch_of([row_of(Kind.DELETE, tweet, 3, T0) for tweet in (1, 2, 3, 4, 2)]))
-    larger = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64, early_deletes_max=4))
+    larger = TweetStore(TweetStoreConfig(tweets_max=8, text_bytes_max=64, early_changes_max=4))
     assert larger.grow_from(store)
     larger.apply(batch_of([row_of(Kind.DELETE, tweet, 3, T0) for tweet in (5, 6)]))
     for held, forgotten in ((store, [1]), (larger, [1, 2])):
