@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect as types
 
-from config.load import PREFIX
+from config.keys import PREFIX
 from config.schema import SECRETS, Config
 
 _HEAD = f"""\

@@ -10,14 +10,16 @@ import structlog
 
 from config.schema import Config
 from streams.events.publish import classify
+from streams.live.compilation import end_workers
 from streams.live.live_engine import LiveEngine
+from streams.live.room_memory import require_memory
 from streams.live.wiring import running_engine, shown_config
 from streams.log.interface import EventLog
 from streams.process.ending import end_tasks, force_end_after
 from streams.process.garbage import Garbage, GarbagePauses
 from streams.process.logs import configure_logging
 from streams.process.memory import release_unused
-from streams.process.signals import until_stopped
+from streams.process.signals import StopSignals, stop_signals
 from streams.process.version import VERSION
 from streams.server.application import build_app, start_server
 from streams.server.auth import check_serving
@@ -75,23 +77,33 @@ async def running(
 
 
 async def serve_forever(config: Config, *, accept_gap: bool = False) -> None:
-    """Run until told to stop, then drain; within a bounded time (``ending.force_end_after``)."""
+    """Run until told to stop, then drain; within a bounded time (``ending.force_end_after``). A signal that comes
+    during the start ends the process at once."""
     configure_logging()
     log.info("starting", version=VERSION, log=config.log.url)
-    async with running(config, accept_gap=accept_gap, progress=lambda line: log.info(line)) as instance:
-        log.info(
-            "serving",
-            url=instance.url,
-            config_hash=instance.engine.config_hash,
-            state_bytes=instance.engine.state.bytes_max,
-        )
-        release_unused()
-        pauses = GarbagePauses()
-        instance.engine.metrics.registry.register(pauses)
-        with Garbage(pauses) as garbage:
-            rounds = asyncio.create_task(garbage.run(), name="garbage")
-            name = await until_stopped()
+    log.info(require_memory(config))
+    with stop_signals(end_workers) as signals:
+        async with running(config, accept_gap=accept_gap, progress=lambda line: log.info(line)) as instance:
+            log.info(
+                "serving",
+                url=instance.url,
+                config_hash=instance.engine.config_hash,
+                state_bytes=instance.engine.state.bytes_max,
+            )
+            name = await _until_told(signals, instance.engine)
+            force_end_after(config.serving.drain_timeout_s + CLOSE_TIMEOUT_S)
+            log.info("draining", signal=name)
+        log.info("stopped")
+
+
+async def _until_told(signals: StopSignals, engine: LiveEngine) -> str:
+    """Keep the process's memory in order until it is told to stop; returns the signal's name."""
+    release_unused()
+    pauses = GarbagePauses()
+    engine.metrics.registry.register(pauses)
+    with Garbage(pauses) as garbage:
+        rounds = asyncio.create_task(garbage.run(), name="garbage")
+        try:
+            return await signals.told()
+        finally:
             await end_tasks([rounds])
-        force_end_after(config.serving.drain_timeout_s + CLOSE_TIMEOUT_S)
-        log.info("draining", signal=name)
-    log.info("stopped")

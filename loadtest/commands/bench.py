@@ -30,6 +30,9 @@ def with_status(work: Callable[[Callable[[str], None]], Any]) -> Any:
     """Run ``work`` with a status line on standard error."""
     from rich.console import Console
 
+    from streams.process.signals import interrupt_on_ctrl_c
+
+    interrupt_on_ctrl_c()
     with Console(stderr=True).status("measuring") as status:
         return work(status.update)
 

@@ -7,10 +7,11 @@ them. All their events go through the log, as any publisher's do.
 import asyncio
 import contextlib
 import logging
+import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +22,12 @@ from config.schema import Config
 from loadtest.society.society import Event, Society, SocietyConfig, encode
 from loadtest.traffic.viewers import ViewerStats, run_viewers
 from streams.events.publish import append_all
+from streams.live.compilation import end_workers
 from streams.live.wiring import wait_applied
 from streams.log.interface import EventLog, LogUnavailableError, NewRecord
 from streams.process.histogram import LATENCY_S, quantile
 from streams.process.logs import configure_logging
-from streams.process.signals import until_stopped
+from streams.process.signals import StopSignals, stop_signals
 from streams.serve import Running, running
 
 HISTORY_MS = 6 * 3_600_000
@@ -107,14 +109,21 @@ class Meter:
         }
 
 
-@asynccontextmanager
-async def _log_url(options: DemoOptions) -> AsyncIterator[str]:
-    """The demo's log: the given one, or a new one that is deleted when the demo ends."""
+@contextmanager
+def _log_url(options: DemoOptions) -> Iterator[tuple[str, StopSignals]]:
+    """The demo's log, the given one or a new one that is deleted when the demo ends, and the signals that end it."""
     if options.log is not None:
-        yield options.log
+        with stop_signals(end_workers) as signals:
+            yield options.log, signals
         return
     with tempfile.TemporaryDirectory(prefix="murmuration-demo-") as folder:
-        yield f"sqlite:///{Path(folder) / 'events.db'}"
+
+        def clear() -> None:
+            end_workers()
+            shutil.rmtree(folder, ignore_errors=True)
+
+        with stop_signals(clear) as signals:
+            yield f"sqlite:///{Path(folder) / 'events.db'}", signals
 
 
 async def run_demo(config: Config, options: DemoOptions) -> None:
@@ -126,7 +135,7 @@ async def run_demo(config: Config, options: DemoOptions) -> None:
         typer.echo(line, err=options.json)
 
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(_log_url(options))
+        url, signals = stack.enter_context(_log_url(options))
         config = msgspec.structs.replace(config, log=msgspec.structs.replace(config.log, url=url))
         if options.port is not None:
             config = msgspec.structs.replace(config, serving=msgspec.structs.replace(config.serving, port=options.port))
@@ -139,11 +148,16 @@ async def run_demo(config: Config, options: DemoOptions) -> None:
             await publish_events(instance.event_log, events)
         await wait_applied(instance.engine, instance.event_log, timeout_s=READY_TIMEOUT_S)
         say(f"\n  open {instance.url}/\n\n  Ctrl-C ends it\n")
-        await _run(instance, society, options, began_ms, say)
+        await _run(instance, society, options, began_ms, say, signals)
 
 
 async def _run(
-    instance: Running, society: Society, options: DemoOptions, began_ms: int, say: Callable[[str], None]
+    instance: Running,
+    society: Society,
+    options: DemoOptions,
+    began_ms: int,
+    say: Callable[[str], None],
+    signals: StopSignals,
 ) -> None:
     stats = ViewerStats()
     stop = asyncio.Event()
@@ -179,7 +193,7 @@ async def _run(
             )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(options.seconds):
-                await until_stopped()
+                await signals.told()
         stop.set()
         if viewers is not None:
             await viewers

@@ -29,7 +29,7 @@ from streams.process.listening import listen
 from streams.process.logs import configure_logging
 from streams.process.loop import new_registry
 from streams.process.retry import Retries
-from streams.process.signals import until_stopped
+from streams.process.signals import StopSignals, stop_signals
 from streams.processors.counting import Counting
 from streams.processors.exposures import totals
 from streams.processors.groups import GroupsTail
@@ -225,6 +225,7 @@ async def run_agents(config: Config) -> None:
         raise ConfigError('processors.run_in: "serve" leaves nothing to agents')
     configure_logging()
     async with AsyncExitStack() as stack:
+        signals = stack.enter_context(stop_signals())
         event_log = await stack.enter_async_context(running_log(config.log))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="murmuration-agents-"))
         registry = new_registry()
@@ -236,17 +237,17 @@ async def run_agents(config: Config) -> None:
         port = await listen(runner, host, config.processors.agents_port, setting="processors.agents_")
         stack.push_async_callback(runner.cleanup)
         log.info("working", url=f"http://{host}:{port}", group=worker.app.conf.id, partitions=partitions)
-        await _work(worker, event_log, partitions)
+        await _work(worker, event_log, partitions, signals)
     log.info("stopped")
 
 
-async def _work(worker: Worker, event_log: EventLog, partitions: int) -> None:
+async def _work(worker: Worker, event_log: EventLog, partitions: int, signals: StopSignals) -> None:
     """Work until SIGTERM or Ctrl-C, or until a part fails; then end within ``END_TIMEOUT_S``."""
     async with asyncio.TaskGroup() as running:
         works = (worker.run(), worker.check(), worker.show(), watch_partitions(event_log, partitions))
         tasks = [running.create_task(work) for work in works]
         try:
-            await until_stopped()
+            await signals.told()
         finally:
             force_end_after(2 * END_TIMEOUT_S)
             await end_tasks(tasks, timeout_s=END_TIMEOUT_S)

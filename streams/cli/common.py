@@ -36,7 +36,9 @@ def parse_urls(values: Sequence[str]) -> list[str]:
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run on uvloop; Ctrl-C ends it with 130."""
     from streams.process.loop import new_event_loop
+    from streams.process.signals import interrupt_on_ctrl_c
 
+    interrupt_on_ctrl_c()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)
 

@@ -7,7 +7,7 @@ line that says what to do.
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from streams.cli.audit import audit
 from streams.cli.common import ConfigFile, Json, Urls, load_config, run
 from streams.cli.durable import durable
 from streams.cli.query import query
+from streams.process.signals import end_on_signals
 from streams.process.version import VERSION
 
 #: Entry points of this group are commands of ``murmuration``.
@@ -167,12 +168,14 @@ def config_reference() -> None:
 
 @config_app.command("check")
 def config_check(config: ConfigFile = None) -> None:
-    """Check the configuration; exit code 2 with the key's path when it cannot be used."""
+    """Check the configuration, and say what the rooms take in memory; exit code 2 when it cannot be used."""
     from config.schema import feed_hash
+    from streams.live.room_memory import require_memory
     from streams.server.auth import check_serving
 
     settings = load_config(config)
     check_serving(settings.serving)
+    typer.echo(require_memory(settings))
     typer.echo(f"ok, hash {feed_hash(settings)}")
 
 
@@ -195,29 +198,36 @@ registered()
 
 
 def main() -> None:
-    """Entry point: turns the project's errors into one line and an exit code."""
+    """Turn the project's errors into one line and an exit code; ``begin.main`` calls it."""
     try:
         app()
-    except ConfigError as error:
-        typer.echo(f"murmuration: {error}", err=True)
-        sys.exit(2)
-    except MurmurationError as error:
-        typer.echo(f"murmuration: {error.code}: {error}", err=True)
-        sys.exit(1)
-    except BaseExceptionGroup as group:
-        own, rest = group.split(MurmurationError)
-        if own is None or rest is not None:
-            raise
-        for leaf in _leaves(own):
-            typer.echo(f"murmuration: {leaf}", err=True)
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BaseException as error:
+        leaves = _leaves(error)
+        lines = [_line(leaf) for leaf in leaves]
+        if not all(lines):
+            raise
+        for line in lines:
+            typer.echo(f"murmuration: {line}", err=True)
+        sys.exit(2 if all(isinstance(leaf, ConfigError) for leaf in leaves) else 1)
+    finally:
+        end_on_signals()
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The errors of a group, and of the groups in it; of another error the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def _line(error: BaseException) -> str:
+    """What people can do something about, in a line; "" for a defect."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, MurmurationError):
+        return f"{error.code}: {error}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return ""

@@ -98,15 +98,21 @@ def _run(work: Callable[[], None], parent: int) -> None:
         os._exit(code)
 
 
+def die_with(parent: int) -> None:
+    """Let the system kill this process when its parent ends, or end here if that has happened already. Does something
+    on Linux only."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(_FAILED)
+
+
 def _detach(parent: int) -> None:
     """Cut the child off from the parent: signals, sockets, locks and priority; and die when the parent dies."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C as well, and decides about the child
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(_FAILED)
+    die_with(parent)
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)

@@ -4,11 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from config.serving import LogConfig
-from engine.errors import MurmurationError
 from streams.events.json_types import TOPICS
 from streams.log import open_log
 from streams.log.interface import EventLog
-from streams.log.sqlite.file import parse_address
 
 
 @asynccontextmanager
@@ -26,13 +24,10 @@ async def running_log(config: LogConfig) -> AsyncIterator[EventLog]:
 
 @asynccontextmanager
 async def existing_log(config: LogConfig) -> AsyncIterator[EventLog]:
-    """Open a log that is there already, in order to read it.
+    """Open a log that is there already, in order to read it; changes nothing, also on a disk that cannot be written.
 
     Raises:
-        MurmurationError: there is no log yet.
         ConfigError, LogUnavailableError: the log cannot be opened; the message says what to do.
     """
-    if config.url.lower().startswith("sqlite:") and not (path := parse_address(config.url).path).exists():
-        raise MurmurationError(f"log {path}: is not there, so nothing was published or served yet")
-    async with open_log(config) as event_log:
+    async with open_log(config, writable=False) as event_log:
         yield event_log

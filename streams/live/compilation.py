@@ -3,9 +3,11 @@
 Numba compiles one kernel at a time in a process. So workers, one per core, each take a module, compile it and leave the
 machine code in numba's cache on disk; this process then loads everything from there. Where the cache cannot be written,
 or a worker fails, this process compiles the missing kernels. ``python -m streams.live.compilation`` is a worker: it
-reads names of modules, one per line, and answers each with the CPU seconds that the module took.
+reads names of modules, one per line, and answers each with the CPU seconds that the module took. Its argument is the
+process that it works for, with which it ends.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -13,11 +15,12 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from streams.durable.fork import die_with
 from streams.live import kernel_cache
 
 Progress = Callable[[str], None]
@@ -37,6 +40,8 @@ LONGEST = (
 )
 
 log = structlog.get_logger(__name__)
+#: The workers that run now.
+_running: set[subprocess.Popen[str]] = set()
 
 
 def cores() -> int:
@@ -86,6 +91,13 @@ def _load(name: str) -> None:
         module.warm()
 
 
+def end_workers() -> None:
+    """Kill the workers, for a process that ends at once. Callable from any thread."""
+    for process in tuple(_running):
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
 def fill(modules: Iterable[str], workers: int, told: Callable[[int, str, float], None]) -> None:
     """Let worker processes compile these modules into the cache, in this order as they become free.
 
@@ -95,7 +107,7 @@ def fill(modules: Iterable[str], workers: int, told: Callable[[int, str, float],
     left, done = deque(modules), []
 
     def work(_: int) -> None:
-        with _worker() as process:
+        with _worker() as process, _counted(process):
             assert process.stdin is not None
             assert process.stdout is not None
             while True:
@@ -120,11 +132,20 @@ def fill(modules: Iterable[str], workers: int, told: Callable[[int, str, float],
         list(pool.map(work, range(count)))
 
 
+@contextlib.contextmanager
+def _counted(process: subprocess.Popen[str]) -> Iterator[None]:
+    _running.add(process)
+    try:
+        yield
+    finally:
+        _running.discard(process)
+
+
 def _worker() -> subprocess.Popen[str]:
     """A worker process with the same import path as this one."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return subprocess.Popen(
-        [sys.executable, "-m", "streams.live.compilation"],
+        [sys.executable, "-m", "streams.live.compilation", str(os.getpid())],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -134,6 +155,7 @@ def _worker() -> subprocess.Popen[str]:
 
 def main() -> None:
     """Compile the modules that standard input names, until it ends."""
+    die_with(int(sys.argv[1]))
     # Ctrl-C goes to the whole group of processes: end at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     answers = os.fdopen(os.dup(1), "w")

@@ -141,7 +141,7 @@ class Ingest:
         # the bound before anything was applied.
         self._ends_at_start = self._ends_at_start or ends
         left = sum(max(0, end - self._position(applier, where)) for where, end in self._ends_at_start.items())
-        self.problem = state_thread.problem
+        self.problem = state_thread.problem or self._log.append_problem()
         if not self._replayed and left:
             self.problem = self.problem or f"replaying the log, {left} records to go"
         else:

@@ -5,8 +5,10 @@ from engine.errors import ConfigError
 from streams.log.interface import EventLog
 
 
-def open_log(config: LogConfig) -> EventLog:
+def open_log(config: LogConfig, *, writable: bool = True) -> EventLog:
     """The log that the configuration names, not opened yet: ``async with open_log(config) as log``.
+
+    ``writable=False``: for commands that only read. An embedded log is not created then.
 
     Raises:
         ConfigError: the URL or an option of it cannot be used.
@@ -15,7 +17,7 @@ def open_log(config: LogConfig) -> EventLog:
     if scheme == "sqlite":
         from streams.log.sqlite.log import SqliteLog
 
-        return SqliteLog(config)
+        return SqliteLog(config, writable=writable)
     if scheme == "kafka":
         # Imported only here: a machine that runs the embedded log need not load the Kafka client.
         from streams.log.kafka.log import KafkaLog

@@ -182,6 +182,13 @@ class EventLog(ABC):
                 id).
         """
 
+    def append_problem(self) -> str | None:
+        """Why the log takes no records at present; None while it takes them, or where this is not known.
+
+        Never waits, and may be called several times a second. A log that is not appended to finds out by itself.
+        """
+        return None
+
     @abstractmethod
     async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
         """Follow these partitions from these offsets (the next record to read).

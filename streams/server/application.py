@@ -114,7 +114,7 @@ def build_app(
 
 def _routes() -> list[web.RouteDef]:
     page = Page()
-    return [
+    routes = [
         web.get("/v1/feed", feed_socket, allow_head=False),
         web.get("/v1/users/{id}/feed", http_api.users_feed),
         web.get("/v1/users/{id}/reputation", http_api.reputation),
@@ -130,6 +130,9 @@ def _routes() -> list[web.RouteDef]:
         web.get("/", page.handle),
         web.get("/{name}", page.handle),
     ]
+    for route in routes:
+        route.kwargs["expect_handler"] = http_api.expectation
+    return routes
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:

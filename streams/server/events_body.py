@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from config.serving import ServingConfig
 from streams.events.foreign import UTF8_MARK, looks_like_encoded
@@ -103,6 +104,8 @@ class EventsBody:
                     piece = await content.readany()
             except TimeoutError:
                 raise ProtocolError("request_timeout", "the body did not come in time") from None
+            except HttpProcessingError:
+                raise ProtocolError("bad_request", "the body's chunks are broken") from None
             except (web.RequestPayloadError, ConnectionError):
                 raise ProtocolError("bad_request", "the body broke off") from None
             if not piece:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from engine.errors import RequestError
@@ -196,6 +196,18 @@ async def named_errors(
         context.http_in_flight -= 1
         if not context.http_in_flight:
             context.http_idle.set()
+
+
+async def expectation(request: web.Request) -> web.StreamResponse | None:
+    """Answer ``Expect: 100-continue``, and refuse any other expectation by its named error."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        if request.version == HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # as if nothing had been sent: the answer is still to come
+        return None
+    answer = _error(request.app[CONTEXT], "bad_request", "Expect: only 100-continue is understood", {}, status=417)
+    answer.force_close()
+    return answer
 
 
 def _asked_about(request: web.Request) -> tuple[Context, int]:

@@ -8,17 +8,21 @@ holding connections open keeps nobody out. If all are busy, the new one is refus
 """
 
 import asyncio
+import contextlib
 import ipaddress
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import _ErrInfo
 
 from config.serving import ServingConfig
 from streams.process.listening import allow_files
 from streams.server.encode import encode
+from streams.server.malformed import FrameParser, MalformedLog, MaskedFrames
 from streams.server.metrics import ServingMetrics
 
 #: File descriptors that are left for everything but connections of clients.
@@ -31,6 +35,8 @@ FAREWELL_S: Final = 1.0
 FAREWELLS_MAX: Final = 64
 #: Addresses of IPv6 are counted by the network that one customer gets.
 _IPV6_PREFIX: Final = 64
+
+_NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +93,7 @@ class TcpGuard:
         self._by_address: Counter[str] = Counter()
         self._silent, self._idle = _Queue(), _Queue()
         self._farewells = 0
+        self.malformed = MalformedLog(config.frame_bytes_max)
 
     def admit(self, handler: "GuardedHandler") -> str | None:
         """Count a connection in; if there is no room for it, say why not, in words for its client."""
@@ -158,13 +165,14 @@ class TcpGuard:
 class GuardedHandler(web.RequestHandler):
     """aiohttp's server protocol, whose connection the guard knows."""
 
-    __slots__ = ("_busy", "_guard", "_half", "_head_timer", "_read_timer", "address")
+    __slots__ = ("_busy", "_gone", "_guard", "_half", "_head_timer", "_malformed", "_read_timer", "address")
 
     def __init__(self, guard: TcpGuard, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
         self.address = ""
         self._guard = guard
-        self._busy = self._half = False
+        self._busy = self._half = self._malformed = False
+        self._gone = asyncio.Event()
         self._head_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
 
@@ -179,6 +187,7 @@ class GuardedHandler(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timers()
+        self._gone.set()
         self._guard.discard(self)
         super().connection_lost(exc)
 
@@ -188,6 +197,20 @@ class GuardedHandler(web.RequestHandler):
             if self._head_timer is None:
                 self._await_head()
         super().data_received(data)
+        if self._busy and self._messages:
+            last = self._messages[-1][0]
+            if isinstance(last, _ErrInfo):
+                self._refuse_body(last.exc)
+
+    def _refuse_body(self, error: BaseException | None) -> None:
+        """What came is no part of a body. aiohttp would let the request wait for the rest, which never comes."""
+        request = self._current_request
+        if request is None or request.content.is_eof() or not isinstance(error, HttpProcessingError):
+            return
+        self._messages.pop()
+        self._guard.malformed.note(error, self.address)
+        self._malformed = True
+        request.content.set_exception(error)
 
     def request_began(self) -> None:
         """The head of a request is complete; called by the application before it answers."""
@@ -200,6 +223,43 @@ class GuardedHandler(web.RequestHandler):
         """The request is answered, except for what the client has not read yet."""
         self._busy = False
         self._guard.idle(self)
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        super().set_parser(cast("Any", MaskedFrames(cast("FrameParser", parser))), data_received_cb)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what cannot be parsed by its named error."""
+        if not isinstance(exc, HttpProcessingError):
+            _log.error("internal error", exc_info=exc)
+            answer = error_answer(status, "internal", "a defect in the server; it has been logged")
+        else:
+            status, problem = self._guard.malformed.note(exc, self.address)
+            answer = error_answer(status, "bad_request", problem)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer had begun already")
+        self._malformed = True
+        return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        finished = await super().finish_response(request, resp, start_time)
+        transport = self.transport
+        if self._malformed and transport is not None:
+            # A connection that is closed with unread bytes is reset, and its client loses the answer.
+            self.close()
+            if transport.can_write_eof():
+                transport.write_eof()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._gone.wait()
+        return finished
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -261,6 +321,14 @@ class GuardedHandler(web.RequestHandler):
 
 class _Farewell(asyncio.Protocol):
     """Reads and forgets: a connection that is closed with unread bytes is reset, and its client loses the answer."""
+
+
+def error_answer(status: int, name: str, message: str) -> web.Response:
+    """An answer with a named error, after which the connection is closed."""
+    body = encode({"error": name, "message": message})
+    answer = web.Response(body=body, status=status, content_type="application/json", headers=_NO_STORE)
+    answer.force_close()
+    return answer
 
 
 def raw_answer(status: int, phrase: str, name: str, message: str) -> bytes:

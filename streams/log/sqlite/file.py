@@ -26,6 +26,8 @@ _SYNCHRONOUS = ("full", "normal")
 _CHECKPOINT_PAGES = 4000
 _WAL_BYTES_MAX = 64 << 20
 
+DISK_FULL = "the disk is full"
+
 _SCHEMA = f"""
 CREATE TABLE log (id INTEGER PRIMARY KEY CHECK (id = 1), next_seq INTEGER NOT NULL, append_ms INTEGER NOT NULL,
     retentions INTEGER NOT NULL, opened INTEGER NOT NULL);
@@ -77,7 +79,7 @@ def unavailable(path: Path, error: Exception) -> LogUnavailableError:
     """The error to raise for an error of SQLite or the file system; its message says what to do."""
     said = str(error)
     for words, advice in (
-        ("full", "the disk is full; free some space (nothing of this append was written)"),
+        ("full", f"{DISK_FULL}; free some space (nothing of this append was written)"),
         ("readonly", "the file is read-only; make it and its folder writable"),
         ("unable to open", "cannot be opened or created; check that its folder can be written to"),
         ("not a database", "is damaged, or no log at all; restore it, or move it away to begin a new one"),
@@ -156,6 +158,48 @@ def connect(address: SqliteAddress) -> sqlite3.Connection:
     except sqlite3.Error:
         connection.close()
         raise
+    return connection
+
+
+def require(address: SqliteAddress) -> None:
+    """Raises LogUnavailableError: there is no such file."""
+    path = address.path
+    if not path.is_file():
+        what = "is no file" if path.exists() else "is not there, so nothing was published or served yet"
+        raise LogUnavailableError(f"log {path}: {what}")
+
+
+def connect_to_read(address: SqliteAddress) -> sqlite3.Connection:
+    """A connection that changes nothing and leaves no file behind, also where nothing may be written.
+
+    Raises:
+        LogUnavailableError: the file is no log.
+        sqlite3.Error: the file cannot be opened or read.
+    """
+    path = address.path
+    try:
+        return _opened_to_read(path, "mode=rw")
+    except sqlite3.OperationalError:
+        wal = path.with_name(f"{path.name}-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise
+        # On a read-only disk SQLite has no place for its files beside the log, and nothing else can change the log.
+        return _opened_to_read(path, "mode=ro&immutable=1")
+
+
+def _opened_to_read(path: Path, options: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?{options}"
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA query_only = 1")
+        ((application_id,),) = connection.execute("PRAGMA application_id")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    if application_id != _APPLICATION_ID:
+        connection.close()
+        raise LogUnavailableError(f"log {path}: is no log of murmuration; name another file")
     return connection
 
 

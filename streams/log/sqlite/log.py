@@ -7,9 +7,12 @@ of them (``doorbell``).
 """
 
 import asyncio
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from config.serving import LogConfig
@@ -26,6 +29,7 @@ from streams.log.placement import check_sizes, place
 from streams.log.sqlite import file as sqlite_file
 from streams.log.sqlite.blocks import BlockError
 from streams.log.sqlite.doorbell import Doorbell, folder_of
+from streams.log.sqlite.presence import Presence
 from streams.log.sqlite.tail import SqliteTail
 from streams.log.sqlite.writer import Append, Call, SqliteWriter
 
@@ -35,17 +39,27 @@ T = TypeVar("T")
 _PENDING_BYTES_MAX = 64 << 20
 #: Retention removes at most this many blocks per transaction, so that appends can go on in between.
 _REMOVE_BLOCKS = 256
+#: While nothing is appended, a transaction that changes nothing tries this often whether the log could be written to.
+_TRY_S = 1.0
+#: A transaction that takes longer is reported: the disk does not answer, or another process holds the write lock.
+_STUCK_S = 2.0
+#: With less space on the disk the tries write something.
+_FREE_BYTES_MIN = 1 << 20
 
 
 class SqliteLog(EventLog):
-    """The embedded backend; see the module. ``?synchronous=normal`` is faster, and a power cut (not a crash) may then
-    lose the last commits."""
+    """The embedded backend; see the module. With ``writable=False`` it creates and changes nothing.
 
-    def __init__(self, config: LogConfig) -> None:
+    ``?synchronous=normal`` is faster, and a power cut (not a crash) may then lose the last commits.
+    """
+
+    def __init__(self, config: LogConfig, *, writable: bool = True) -> None:
+        self._writable = writable
         self._address = sqlite_file.parse_address(config.url)
         self._record_bytes_max = config.record_bytes_max
         self._prefix = config.topic_prefix
         self._writer: SqliteWriter | None = None
+        self._presence: Presence | None = None
         self._reader: sqlite3.Connection | None = None
         self._reads: ThreadPoolExecutor | None = None
         self._doorbell = Doorbell(folder_of(self._address.path))
@@ -54,16 +68,23 @@ class SqliteLog(EventLog):
         self._keyless = 0
         self._pending_bytes = 0
         self._pending_fell = asyncio.Event()
+        self._try_at_s = 0.0
 
     async def open(self) -> None:
         self._reads = ThreadPoolExecutor(1, "murmuration-log-reader")
+        connect = sqlite_file.connect if self._writable else sqlite_file.connect_to_read
         try:
-            await self._in_reader(lambda: sqlite_file.create(self._address))
-            self._reader = await self._in_reader(lambda: sqlite_file.connect(self._address))
+            prepare = sqlite_file.create if self._writable else sqlite_file.require
+            await self._in_reader(lambda: prepare(self._address))
+            presence = await self._in_reader(lambda: Presence(self._address.path))
+            self._presence = presence
+            self._reader = await self._in_reader(lambda: connect(self._address))
+            await self.read(presence.learn)
         except LogUnavailableError:
             await self.close()
             raise
-        self._writer = SqliteWriter(self._address, self._doorbell, self._ring_here)
+        if self._writable:
+            self._writer = SqliteWriter(self._address, presence, self._doorbell, self._ring_here)
 
     async def close(self) -> None:
         for tail in list(self._tails):
@@ -74,6 +95,8 @@ class SqliteLog(EventLog):
         reader, self._reader = self._reader, None
         if reader is not None:
             await self._in_reader(reader.close)
+        if self._presence is not None:
+            self._presence.close()
         self._doorbell.close()
         reads, self._reads = self._reads, None
         if reads is not None:
@@ -118,8 +141,36 @@ class SqliteLog(EventLog):
         self._pending_bytes -= size
         self._pending_fell.set()
 
+    def append_problem(self) -> str | None:
+        writer = self._writer
+        if writer is None:
+            return None
+        now_s = time.monotonic()
+        if now_s >= self._try_at_s and writer.began_s is None:
+            self._try_at_s = now_s + _TRY_S
+            self._try(writer)
+        if writer.began_s is not None and now_s - writer.began_s > _STUCK_S:
+            waited_s = now_s - writer.began_s
+            return f"log {self._address.path}: a write has not ended for {waited_s:.0f} s (a lock, or a slow disk)"
+        return writer.problem
+
+    def _try(self, writer: SqliteWriter) -> None:
+        """Let the writer find out whether it can write. Where it failed, or space is short, it really writes a page."""
+        free_bytes = _free_bytes(self._address.path)
+        short = free_bytes is not None and free_bytes < _FREE_BYTES_MIN
+        if short and writer.problem is not None and sqlite_file.DISK_FULL in writer.problem:
+            return  # room for one page says nothing about a record
+        really = short or writer.problem is not None
+
+        def attempt(connection: sqlite3.Connection) -> None:
+            if really:
+                connection.execute("UPDATE log SET opened = opened + 1")
+
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # the writer notes the problem
+        writer.submit(Call(future, attempt, quiet=True))
+
     async def tail(self, positions: Mapping[TopicPartition, int], *, follow_new: bool = False) -> Tail:
-        self._opened()
         ids: dict[int, TopicPartition] = {}
         for topic in {partition.topic for partition in positions}:
             known = await self._ids(topic)  # in this backend a topic's partitions never change
@@ -131,7 +182,8 @@ class SqliteLog(EventLog):
                         raise LogError(f"topic {topic!r} has no partition {partition.partition}")
                     ids[known[partition.partition]] = partition
         tail = SqliteTail(self, positions, ids)
-        self._doorbell.listen(self._ring_here)
+        if self._writable:
+            self._doorbell.listen(self._ring_here)
         self._tails.add(tail)
         return tail
 
@@ -159,12 +211,19 @@ class SqliteLog(EventLog):
         """Ask the reading connection, off the event loop.
 
         Raises:
-            LogUnavailableError: the log is closed, or SQLite cannot answer.
+            LogUnavailableError: the log is closed, its file is not there any more, or SQLite cannot answer.
         """
-        self._opened()
-        reader = self._reader
-        assert reader is not None
-        return await self._in_reader(lambda: question(reader))
+        reader, presence = self._reader, self._presence
+        if reader is None or presence is None:
+            raise LogUnavailableError(f"log {self._address.path}: is not open")
+
+        def ask() -> T:
+            try:
+                return question(reader)
+            finally:
+                presence.check()
+
+        return await self._in_reader(ask)
 
     def forget(self, tail: SqliteTail) -> None:
         """A tail was closed."""
@@ -175,7 +234,7 @@ class SqliteLog(EventLog):
             raise LogUnavailableError(f"log {self._address.path}: is not open")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._reads, work)
-        except (sqlite3.Error, BlockError) as error:
+        except (sqlite3.Error, BlockError, OSError) as error:
             raise sqlite_file.unavailable(self._address.path, error) from error
 
     async def _write(self, function: Callable[[sqlite3.Connection], T]) -> T:
@@ -198,12 +257,22 @@ class SqliteLog(EventLog):
 
     def _opened(self) -> SqliteWriter:
         if self._writer is None:
-            raise LogUnavailableError(f"log {self._address.path}: is not open")
+            why = "is not open" if self._writable or self._reads is None else "is open for reading only"
+            raise LogUnavailableError(f"log {self._address.path}: {why}")
         return self._writer
 
     def _ring_here(self) -> None:
         for tail in self._tails:
             tail.ring()
+
+
+def _free_bytes(path: Path) -> int | None:
+    """The space that is left for the file's writes; None where the system does not say."""
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
 
 
 def _remove_blocks(connection: sqlite3.Connection, partition_id: int, before_ms: int) -> int:

@@ -18,6 +18,7 @@ from streams.log.interface import Format, LogUnavailableError, NewRecord
 from streams.log.sqlite import blocks as sqlite_blocks
 from streams.log.sqlite.doorbell import Doorbell
 from streams.log.sqlite.file import SqliteAddress, connect, unavailable
+from streams.log.sqlite.presence import Presence
 
 #: A transaction takes no further append once it has this many records.
 _GROUP_RECORDS_MAX = 16_384
@@ -35,10 +36,11 @@ class Append(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Any other write: a function that runs in a separate transaction."""
+    """Any other write: a function that runs in a separate transaction. ``quiet``: it adds nothing that tails read."""
 
     future: asyncio.Future[Any]
     function: Callable[[sqlite3.Connection], Any]
+    quiet: bool = False
 
 
 class _Run(NamedTuple):
@@ -53,8 +55,15 @@ class _Run(NamedTuple):
 class SqliteWriter:
     """Owns the writing connection and its thread. Call ``submit`` on the event loop; results are set there too."""
 
-    def __init__(self, address: SqliteAddress, doorbell: Doorbell, on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self, address: SqliteAddress, presence: Presence, doorbell: Doorbell, on_commit: Callable[[], None]
+    ) -> None:
         self._address = address
+        self._presence = presence
+        #: Why the last transaction failed; None after one that succeeded.
+        self.problem: str | None = None
+        #: When the transaction that runs now began (``time.monotonic``).
+        self.began_s: float | None = None
         self._doorbell = doorbell
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
@@ -83,17 +92,28 @@ class SqliteWriter:
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
         while work := self._next():
+            self.began_s = time.monotonic()
             try:
+                # Without the file SQLite would make a new one.
+                self._presence.check()
                 connection = connection or connect(self._address)
                 results = self._transaction(connection, work)
+                # What was written to a file that nobody can open any more is not acknowledged.
+                self._presence.check()
             except (sqlite3.Error, LogUnavailableError) as error:
                 problem = error if isinstance(error, LogUnavailableError) else unavailable(self._address.path, error)
+                self.problem = str(problem)
                 self._post([(w.future, problem) for w in work], committed=False)
             except Exception as error:  # a bug: the callers that wait get the error, and the thread goes on
                 self._post([(w.future, error) for w in work], committed=False)
             else:
-                self._post([(w.future, r) for w, r in zip(work, results, strict=True)], committed=True)
-                self._doorbell.ring()
+                self.problem = None
+                quiet = all(isinstance(w, Call) and w.quiet for w in work)
+                self._post([(w.future, r) for w, r in zip(work, results, strict=True)], committed=not quiet)
+                if not quiet:
+                    self._doorbell.ring()
+            finally:
+                self.began_s = None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()

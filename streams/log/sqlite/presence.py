@@ -1,0 +1,131 @@
+"""Whether the files that SQLite has open are still the log.
+
+SQLite goes on with the files that it opened, even after another program removed, replaced, cut or overwrote them. What
+is appended then would be acknowledged and lost. So the log asks here before it uses an answer or acknowledges a write.
+"""
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Final
+
+from streams.log.interface import LogUnavailableError
+
+FileKey = tuple[int, int]
+
+_RESTORE: Final = "stop this process, put the log back, and start again"
+
+
+class _Descriptors:
+    """One descriptor per file, however many logs of this process look at it.
+
+    A process loses all its locks on a file, SQLite's too, as soon as it closes any descriptor of the file. So the
+    descriptor is closed with its last user.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[FileKey, int] = {}
+        self._users: dict[FileKey, int] = {}
+
+    def take(self, path: Path) -> tuple[FileKey, int]:
+        """The file that has this name now, and a descriptor to read it."""
+        with self._lock:
+            key = _key(os.stat(path))
+            if key not in self._open:
+                self._open[key] = os.open(path, os.O_RDONLY)
+            self._users[key] = self._users.get(key, 0) + 1
+            return key, self._open[key]
+
+    def give_back(self, key: FileKey) -> None:
+        """One user less."""
+        with self._lock:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key]
+                os.close(self._open.pop(key))
+
+
+_descriptors = _Descriptors()
+
+
+class Presence:
+    """The log's files as they were opened. ``check`` may be called on any thread.
+
+    Make it before the first connection to the file, and close it after the last one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError: there is no such file, or it cannot be read."""
+        self._path = path
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._key, self._descriptor = _descriptors.take(path)
+        self._wal_key: FileKey | None = None
+        self._page: tuple[int, bytes] | None = None
+        self._bytes_max = 0
+        self._damaged: str | None = None
+        self._closed = False
+
+    def learn(self, connection: sqlite3.Connection) -> None:
+        """Note the write-ahead file, and the page that holds the log's id, which never changes.
+
+        Raises:
+            sqlite3.Error: SQLite cannot read the log.
+        """
+        ((identity,),) = connection.execute("SELECT id FROM identity")
+        ((root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'identity'")
+        ((page_bytes,),) = connection.execute("PRAGMA page_size")
+        if self._wal.exists():
+            self._wal_key = _key(os.stat(self._wal))
+        place = (root - 1) * page_bytes
+        page = os.pread(self._descriptor, page_bytes, place)
+        if identity.encode() in page:  # else it is still in the write-ahead file
+            self._page = (place, page)
+
+    def check(self) -> None:
+        """Look whether the files are the same; costs a few microseconds.
+
+        Raises:
+            LogUnavailableError: they are not; the message says what to do.
+        """
+        problem = self._damaged or self._moved() or self._overwritten()
+        if problem is not None:
+            raise LogUnavailableError(f"log {self._path}: {problem}")
+
+    def _moved(self) -> str | None:
+        try:
+            if _key(os.stat(self._path)) != self._key:
+                return f"another file was put in its place; {_RESTORE}"
+        except OSError as error:
+            return f"the file is gone ({error.strerror}); put it back, and this process goes on with it"
+        if self._wal_key is not None:
+            try:
+                if _key(os.stat(self._wal)) != self._wal_key:
+                    return f"another file was put in place of {self._wal.name}; {_RESTORE}"
+            except OSError as error:
+                return f"{self._wal.name}, which holds its newest records, is gone ({error.strerror}); put it back"
+        return None
+
+    def _overwritten(self) -> str | None:
+        # In this order: the file may grow between the two, while another thread writes. SQLite never shortens it.
+        most = self._bytes_max
+        size = os.fstat(self._descriptor).st_size
+        if size < most:
+            self._damaged = f"the file was cut from {most} to {size} bytes; {_RESTORE}"
+        self._bytes_max = max(self._bytes_max, size)
+        if self._page is not None:
+            place, page = self._page
+            if os.pread(self._descriptor, len(page), place) != page:
+                self._damaged = self._damaged or f"the file was overwritten; {_RESTORE}"
+        return self._damaged
+
+    def close(self) -> None:
+        """Release the file; idempotent."""
+        if not self._closed:
+            self._closed = True
+            _descriptors.give_back(self._key)
+
+
+def _key(status: os.stat_result) -> FileKey:
+    return status.st_dev, status.st_ino

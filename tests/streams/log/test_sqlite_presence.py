@@ -1,0 +1,205 @@
+"""The log's file vanishes, is exchanged, cut or overwritten under the process: nothing is acknowledged into nowhere."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from config.serving import LogConfig
+from streams.log import open_log
+from streams.log.interface import LogUnavailableError, TopicPartition
+from streams.log.sqlite import file as sqlite_file
+from streams.log.sqlite import log as sqlite_log_module
+from streams.log.sqlite import writer as sqlite_writer
+
+PATIENCE_S = 60.0
+
+
+def path_of(config: LogConfig) -> Path:
+    return sqlite_file.parse_address(config.url).path
+
+
+async def other_log(path: Path, helpers, records: int = 0) -> Path:
+    """Another log, closed, of as many records."""
+    async with open_log(LogConfig(url=f"sqlite:///{path}")) as log:
+        await log.ensure_topics({"a": 1})
+        if records:
+            await log.append("a", helpers.json(range(records)))
+    return path
+
+
+def vanish(path: Path, other: Path) -> None:
+    path.rename(path.with_name("away"))
+
+
+def exchange(path: Path, other: Path) -> None:
+    os.replace(other, path)
+
+
+def copy_over(path: Path, other: Path) -> None:
+    path.write_bytes(other.read_bytes())
+
+
+def cut(path: Path, other: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def lose_the_newest(path: Path, other: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (vanish, "the file is gone"),
+        (exchange, "another file was put in its place"),
+        (copy_over, "the file was overwritten"),
+        (cut, "the file was cut from"),
+        (lose_the_newest, "-wal, which holds its newest records, is gone"),
+    ],
+)
+async def test_a_file_that_is_not_the_log_any_more(sqlite_config: LogConfig, helpers, tmp_path, harm, words):
+    path = path_of(sqlite_config)
+    other = await other_log(tmp_path / "other.db", helpers, records=2000)
+    async with open_log(sqlite_config) as log:
+        await log.ensure_topics({"a": 1})
+        await log.append("a", helpers.json(["before"]))
+        async with await log.tail({TopicPartition("a", 0): 0}) as tail:
+            await helpers.drain(tail, 1)
+            harm(path, other)
+            listed = set(os.listdir(path.parent))
+            for call in (
+                lambda: log.append("a", helpers.json(["lost"])),
+                lambda: tail.poll(records_max=1, timeout_s=0.0),
+                lambda: log.end_offsets("a"),
+            ):
+                with pytest.raises(LogUnavailableError, match=words):
+                    await call()
+            assert words in str(log.append_problem())
+            assert set(os.listdir(path.parent)) == listed  # SQLite made no new file
+
+
+async def test_a_file_that_comes_back_is_gone_on_with(sqlite_config: LogConfig, helpers):
+    path = path_of(sqlite_config)
+    async with open_log(sqlite_config) as log:
+        await log.ensure_topics({"a": 1})
+        await log.append("a", helpers.json(["before"]))
+        vanish(path, path)
+        with pytest.raises(LogUnavailableError):
+            await log.append("a", helpers.json(["refused"]))
+        path.with_name("away").rename(path)
+        assert await log.append("a", helpers.json(["after"])) == [(0, 1)]
+        async with await log.tail({TopicPartition("a", 0): 0}) as tail:
+            assert [v for *_, v in helpers.flat(await helpers.drain(tail, 2))] == [b"before", b"after"]
+    async with open_log(sqlite_config) as log:
+        assert await log.end_offsets("a") == {0: 2}
+
+
+async def test_a_write_that_lands_in_a_lost_file_is_not_acknowledged(sqlite_config: LogConfig, helpers, monkeypatch):
+    transaction = sqlite_writer.SqliteWriter._transaction
+
+    def slow(self, connection, work):
+        done = transaction(self, connection, work)
+        path.unlink(missing_ok=True)  # the last moment before the acknowledgement
+        return done
+
+    path = path_of(sqlite_config)
+    async with open_log(sqlite_config) as log:
+        await log.ensure_topics({"a": 1})
+        monkeypatch.setattr(sqlite_writer.SqliteWriter, "_transaction", slow)
+        with pytest.raises(LogUnavailableError, match="the file is gone"):
+            await log.append("a", helpers.json(["lost"]))
+
+
+async def until(look) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not look():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_a_log_nobody_appends_to_finds_out_that_it_takes_no_writes(sqlite_config, monkeypatch):
+    """Locked by another process, the disk full, and well again; it says so without an append."""
+    monkeypatch.setattr(sqlite_log_module, "_TRY_S", 0.0)
+    monkeypatch.setattr(sqlite_log_module, "_STUCK_S", 0.0)
+    connect = sqlite_file.connect
+    opened = []
+
+    def remembered(address):
+        opened.append(connect(address))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite_writer, "connect", remembered)
+    async with open_log(sqlite_config) as log:
+        await log.ensure_topics({"a": 1})
+        holder = sqlite3.connect(path_of(sqlite_config), isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        await until(lambda: "has not ended for" in str(log.append_problem()))
+        holder.execute("ROLLBACK")
+        holder.close()
+        monkeypatch.setattr(sqlite_log_module, "_STUCK_S", PATIENCE_S)
+        await until(lambda: log.append_problem() is None)
+
+        # A disk that is full, as SQLite sees it; with little space the log tries by writing something.
+        monkeypatch.setattr(sqlite_log_module, "_free_bytes", lambda path: 0)
+        full = sqlite_file.unavailable(path_of(sqlite_config), sqlite3.OperationalError("database or disk is full"))
+        monkeypatch.setattr(sqlite_writer.SqliteWriter, "_transaction", lambda *_: (_ for _ in ()).throw(full))
+        await until(lambda: "the disk is full" in str(log.append_problem()))
+        monkeypatch.undo()
+        monkeypatch.setattr(sqlite_log_module, "_TRY_S", 0.0)
+        await until(lambda: log.append_problem() is None)
+        before = await log.end_offsets("a")
+        assert before == {0: 0}
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_reading_creates_and_changes_nothing(sqlite_config: LogConfig, helpers):
+    path = path_of(sqlite_config)
+    with pytest.raises(LogUnavailableError, match="nothing was published or served yet"):
+        async with open_log(sqlite_config, writable=False):
+            pass
+    assert not list(path.parent.iterdir())
+    await other_log(path, helpers, records=10)
+    before = everything(path.parent)
+    async with open_log(sqlite_config, writable=False) as log:
+        async with await log.tail({TopicPartition("a", 0): 0}) as tail:
+            assert len(helpers.flat(await helpers.drain(tail, 10))) == 10
+        with pytest.raises(LogUnavailableError, match="open for reading only"):
+            await log.append("a", helpers.json([1]))
+    assert everything(path.parent) == before
+
+
+async def test_reading_beside_a_process_that_writes(sqlite_config: LogConfig, helpers):
+    async with open_log(sqlite_config) as log, open_log(sqlite_config, writable=False) as reading:
+        await log.ensure_topics({"a": 1})
+        await log.append("a", helpers.json(range(3)))
+        assert await reading.end_offsets("a") == {0: 3}
+        await log.append("a", helpers.json(range(2)))
+        assert await reading.end_offsets("a") == {0: 5}
+
+
+async def test_a_log_on_a_disk_that_cannot_be_written_is_read(sqlite_config: LogConfig, helpers, monkeypatch):
+    path = path_of(sqlite_config)
+    await other_log(path, helpers, records=4)
+    connect = sqlite3.connect
+
+    def on_read_only_disk(name, **options):
+        if "mode=rw" in str(name):
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(name, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", on_read_only_disk)
+    async with open_log(sqlite_config, writable=False) as log:
+        assert await log.end_offsets("a") == {0: 4}
+    # Records that only the write-ahead file has would be left out: then it is refused.
+    shutil.copy(path, path.with_name(f"{path.name}-wal"))
+    with pytest.raises(LogUnavailableError, match="cannot be opened"):
+        async with open_log(sqlite_config, writable=False):
+            pass
