@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.common import Json
+from streams.cli.common import Json, interruptible
 
 bench = typer.Typer(help="Measure: every command prints figures, with --json as JSON.", no_args_is_help=True)
 
@@ -30,9 +30,7 @@ def with_status(work: Callable[[Callable[[str], None]], Any]) -> Any:
     """Run ``work`` with a status line on standard error."""
     from rich.console import Console
 
-    from streams.process.signals import interrupt_on_ctrl_c
-
-    interrupt_on_ctrl_c()
+    interruptible()
     with Console(stderr=True).status("measuring") as status:
         return work(status.update)
 

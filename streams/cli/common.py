@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.errors import ConfigError
+from streams.process.signals import interrupt_on_ctrl_c
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; MURMURATION__SECTION__KEY overrides it.")
@@ -33,12 +34,16 @@ def parse_urls(values: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(urls))
 
 
+def interruptible() -> None:
+    """From now on Ctrl-C is a KeyboardInterrupt, so that a command can clean up; before, it ended the process."""
+    interrupt_on_ctrl_c()
+
+
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run on uvloop; Ctrl-C ends it with 130."""
     from streams.process.loop import new_event_loop
-    from streams.process.signals import interrupt_on_ctrl_c
 
-    interrupt_on_ctrl_c()
+    interruptible()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)
 
