@@ -377,6 +377,35 @@ async def test_nothing_moves_under_the_pointer(site: Site, reader: Reader):
     await expect(reader.page.locator("#pill")).to_be_hidden()
 
 
+async def test_what_may_not_be_seen_any_more_goes_whoever_reads(site: Site, reader: Reader):
+    for tweet, author in ("771", "251"), ("772", "252"), ("773", "253"):
+        await newcomer(site, tweet, f"Tweet {tweet}", author)
+    await reader.open("#live=off")
+    viewer, ids = site.engine.society.viewer_ids(1)[0], await reader.ids()
+    deleted, blocked, edited = (reader.page.locator(f'[data-tweet="{tweet}"]') for tweet in ("771", "772", "773"))
+    await edited.hover()
+    site.engine.blocked.add((viewer, 252))
+    site.engine.tweets[-1]["text"] = "Edited"
+    await site.engine.apply([{"type": "delete", "tweet_id": "771"}])
+    await expect(deleted).to_contain_text("This tweet was taken out: it was deleted")
+    await expect(blocked).to_contain_text("This tweet was taken out: the filter “blocked” drops it")
+    await expect(edited.locator(".text")).to_have_text("Edited")
+    assert not {"Tweet 771", "Tweet 772"} & set(await reader.page.locator("#feed .text").all_inner_texts())
+    assert await reader.ids() == ids, "nothing moves"
+
+
+async def test_a_block_holds_on_later_pages(site: Site, reader: Reader):
+    await reader.open()
+    await reader.page.get_by_role("button", name="Show more").click()
+    await expect(reader.cards).to_have_count(40)
+    card = await reader.card(30)
+    author = (await card.locator("strong").inner_text()).strip()
+    await reader.press(card, f"Block {author}")
+    await expect(card.locator(".note")).to_contain_text("Blocked. The tweet left the feed")
+    await reader.later(8)
+    await expect(reader.cards.get_by_text(author, exact=True)).to_have_count(0)
+
+
 async def test_without_live_the_reader_decides(site: Site, reader: Reader):
     await reader.open("#live=off")
     await expect(reader.page.get_by_role("switch", name="Live")).to_have_attribute("aria-checked", "false")

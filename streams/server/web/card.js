@@ -1,7 +1,7 @@
 // One entry on the page. A card is updated in place, so that focus and an open explanation outlive an update.
 
 import { composeForm } from "./compose.js";
-import { age, calm, h, integer, person, svg } from "./dom.js";
+import { age, calm, h, integer, person, svg, words } from "./dom.js";
 import { mark } from "./flock.js";
 import { reason, whyPanel } from "./why.js";
 
@@ -24,6 +24,7 @@ export class Card {
   stays = false;
   busy = false;
   isOpen = false;
+  isWithdrawn = false;
   feed = null;
   #form = null;
   #remove;
@@ -55,6 +56,8 @@ export class Card {
     this.more = this.#opener("more", "More", () => this.toggleMore());
     this.time = h("time", {});
     this.following = h("span", { class: "badge", text: "Following" });
+    this.text = h("p", { dir: "auto" });
+    this.#write(entry.text);
     this.reason = h("p", { class: "reason" });
     this.own = h("div", { class: "own-words", hidden: true });
     this.note = h("p", { class: "note", role: "status", hidden: true });
@@ -63,23 +66,24 @@ export class Card {
     this.whyPlace = h("div", { class: "why-place", hidden: true });
     this.rank = h("span", { class: "rank" });
     const acts = h("div", { class: "acts" }, Object.values(this.buttons).map(({ element }) => element), this.why, this.more);
+    this.main = h(
+      "div",
+      { class: "card-main" },
+      this.text,
+      this.reason,
+      acts,
+      this.morePlace,
+      this.formPlace,
+      this.own,
+      this.note,
+      this.whyPlace,
+    );
     this.element = h(
       "article",
       { class: "card", tabindex: "-1", "data-tweet": this.id, "aria-label": `Tweet of ${who}` },
       mark(entry.author_id),
       h("header", {}, h("strong", { text: who }), this.time, this.following, this.rank),
-      h(
-        "div",
-        { class: "card-main" },
-        entry.text ? h("p", { class: "text", dir: "auto" }, tagged(entry.text)) : h("p", { class: "hint", text: "A tweet without text." }),
-        this.reason,
-        acts,
-        this.morePlace,
-        this.formPlace,
-        this.own,
-        this.note,
-        this.whyPlace,
-      ),
+      this.main,
     );
   }
 
@@ -101,7 +105,7 @@ export class Card {
 
   /** A button was pressed: do it, take it back if it was done, or open the form that it needs. */
   press(kind) {
-    if (this.busy) return;
+    if (this.busy || this.isWithdrawn) return;
     if (kind === "follow") kind = this.acts.follows(this.entry) ? "unfollow" : "follow";
     if (["reply", "quote", "mute_word"].includes(kind)) {
       this.#compose(kind);
@@ -127,8 +131,20 @@ export class Card {
     this.#form.field.focus();
   }
 
+  #write(text) {
+    this.text.className = text ? "text" : "hint";
+    this.text.replaceChildren(...(text ? tagged(text) : ["A tweet without text."]));
+  }
+
+  /** Show the tweet's text as a newer feed has it; the rest waits until that feed is shown. */
+  amend({ text }) {
+    if (text !== this.entry.text) this.#write(text);
+    this.entry = { ...this.entry, text };
+  }
+
   /** Show the entry as a feed has it now. `feed` null: the entry is no longer in the shown feed. */
   update(entry, feed, position = entry.position) {
+    this.amend(entry);
     this.entry = entry;
     this.feed = feed ?? this.feed;
     this.reason.textContent = reason(entry);
@@ -188,6 +204,16 @@ export class Card {
     this.note.hidden = !text;
     this.note.replaceChildren(h("span", { text }));
     if (undo) this.note.append(" ", h("button", { type: "button", class: "quiet", text: "Undo", onclick: undo }));
+  }
+
+  /** Take the tweet off the page, and leave its place, so that nothing moves. `filter`: why, if the server said it. */
+  withdraw(filter) {
+    if (this.isWithdrawn) return;
+    this.isWithdrawn = true;
+    this.element.style.minHeight = `${this.element.offsetHeight}px`;
+    this.#form = null;
+    const why = filter ? `the filter “${words(filter)}” drops it` : "it was deleted, or is out of the feed’s reach";
+    this.main.replaceChildren(h("p", { class: "hint", role: "status", text: `This tweet was taken out: ${why}.` }));
   }
 
   /** Fold the card away, then take it out of the list. */

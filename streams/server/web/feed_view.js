@@ -13,13 +13,24 @@ const REST_MS = 2500;
 const PASSING = new Set(["not_ready", "overloaded", "too_fast", "timeout", "safety_unavailable"]);
 const AGAIN_MS = 1000;
 
+/**
+ * An entry of the shown list may stay where a newer feed left it out for one of these reasons. For any other, or if it is
+ * no candidate any more, it was deleted, blocked, muted, hidden by a label …: it is taken out at once, whoever reads.
+ */
+const HARMLESS = new Set([
+  "not_selected", "narrowed", "duplicate", "too_old", "reply_without_root", "reply_to_stranger",
+  "own", "seen", "served", "excluded", "already_shown", "earlier_page",
+]);
+/** The viewer did this, perhaps elsewhere: the entry stays until the reader lets the newer feed in. */
+const DONE = new Set(["engaged", "rejected"]);
+
 export class FeedView {
   /** Whose feed it is: an id; null where it comes with a token that nobody has given yet; undefined before that. */
   viewer = undefined;
   product = "for_you";
   live = true;
   seed = randomId();
-  /** The newest answer, the one that is shown, and its later pages (each a whole answer). */
+  /** The newest answer, the one that is shown, and what is left of its later pages: `{entries, raw, request_id}`. */
   feed = null;
   shown = null;
   pages = [];
@@ -124,7 +135,25 @@ export class FeedView {
   receive(feed) {
     this.feed = feed;
     if (this.shown === null || (this.live && !this.#isReading && !this.#isResting)) this.show();
-    else this.#offer();
+    else {
+      this.#amend();
+      this.#offer();
+    }
+  }
+
+  /**
+   * Though the list stays as it is, take out what the newest feed would not show for somebody's safety, and show edited
+   * texts.
+   */
+  #amend() {
+    const { feed } = this;
+    const reasons = reasonsIn(feed);
+    const entries = new Map(feed.entries.map((entry) => [entry.tweet_id, entry]));
+    for (const card of this.list.cards.values()) {
+      const [entry, reason] = [entries.get(card.id), reasons.get(card.id)];
+      if (entry) card.amend(entry);
+      else if (!card.stays && !HARMLESS.has(reason) && !DONE.has(reason)) card.withdraw(reason);
+    }
   }
 
   /** Show the newest feed. `anchor` is a card that must not move on the screen. */
@@ -132,8 +161,10 @@ export class FeedView {
     const { feed, list } = this;
     if (!feed) return;
     const old = new Set(list.ids);
-    const first = new Set(feed.entries.map((entry) => entry.tweet_id));
-    const later = this.pages.flatMap((page) => page.entries).filter((entry) => !first.has(entry.tweet_id));
+    const reasons = reasonsIn(feed);
+    const isLeft = ({ tweet_id }) => HARMLESS.has(reasons.get(tweet_id));
+    this.pages = this.pages.map((page) => ({ ...page, entries: page.entries.filter(isLeft) }));
+    const later = this.pages.flatMap((page) => page.entries);
     if (!this.pages.length) this.#cursor = feed.cursor ?? null;
     const cards = [...list.cards.values()];
     const kept = new Set(cards.filter((card) => card.stays || (card.isUnfolded && card.isAttended)).map(({ id }) => id));
@@ -198,7 +229,7 @@ export class FeedView {
       const page = await this.connection.request({ type: "feed", product, limit: LIMIT, explain: "entries", seed, cursor });
       if (generation !== this.generation) return;
       const before = this.list.cards.size;
-      this.pages.push(page);
+      this.pages.push({ entries: page.entries, raw: page.raw, request_id: page.request_id });
       this.#cursor = page.cursor ?? null;
       this.show();
       byId("spoken").textContent = `${plural(this.list.cards.size - before, "more entry", "more entries")}.`;
@@ -213,3 +244,6 @@ export class FeedView {
     }
   }
 }
+
+/** The reasons of all candidates that a feed left out, by tweet. */
+const reasonsIn = (feed) => new Map(feed.dropped.map(({ tweet_id, filter }) => [tweet_id, filter]));

@@ -36,8 +36,9 @@ export class CardList {
     const wanted = entries.map((entry) => entry.tweet_id);
     const present = new Set(wanted);
     oldIds.forEach((id, index) => {
-      if (!present.has(id) && kept.has(id)) wanted.splice(Math.min(index, wanted.length), 0, id);
+      if (!present.has(id) && kept.has(id) && !this.cards.get(id).isWithdrawn) wanted.splice(Math.min(index, wanted.length), 0, id);
     });
+    for (const card of [...this.cards.values()]) if (card.isWithdrawn) this.#remove(card);
     const entryById = new Map(entries.map((entry) => [entry.tweet_id, entry]));
     const staying = new Set(wanted);
     for (const [id, card] of this.cards) if (!staying.has(id)) this.#remove(card);
