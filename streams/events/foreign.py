@@ -48,6 +48,8 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"{'", "a Python dictionary; JSON has double quotes"),
     (b"---", "YAML"),
 )
+#: First lines of an array that is written over several lines.
+_BEGINNINGS: Final = (b"[", b"[{")
 #: zlib's first byte and the second bytes of its levels.
 _ZLIB: Final = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 #: The least length of Confluent's wire format: a zero byte, a schema's number (4 bytes), and something.
@@ -81,7 +83,9 @@ def looks_like(value: bytes) -> str | None:
         return "Protobuf or Avro"
     if _holds_object(value.strip()):
         return "base64 of JSON"
-    if (lines := value.strip().splitlines())[1:] and all(_is_object(line) for line in lines[:2]):
+    if (first := value.strip()) in _BEGINNINGS:
+        return "the first line of an array; an event is one line"
+    if (lines := first.splitlines())[1:] and all(_is_object(line) for line in lines[:2]):
         return "several JSON objects, one per line; a record holds one event"
     return None
 

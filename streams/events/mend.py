@@ -4,15 +4,18 @@ The decoder tries every value as it is first; only what it refuses comes here, s
 nothing. ``docs/events.md`` lists what is mended.
 """
 
+import contextlib
+import json
 import math
 import re
 from typing import Any, Final
 
 import msgspec
 
+from engine.errors import EventError
 from streams.events import json_types
 from streams.events.foreign import UTF8_MARK
-from streams.events.reasons import DECODE_ERRORS
+from streams.events.reasons import DECODE_ERRORS, Reason
 
 #: Fields of a struct that a producer may leave out.
 _OPTIONAL: Final = {
@@ -22,6 +25,8 @@ _OPTIONAL: Final = {
 #: Escapes of UTF-16 halves: a pair (12 characters), a single half (6), any other escape (2).
 _ESCAPES: Final = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..|\\.", re.DOTALL)
 _HALF_CHARS: Final = 6
+#: Fields whose values are names of this protocol, which are in lower case.
+_LOWER: Final = frozenset({"media", "state", "sensitive_media"})
 _NO_ID: Final = (0, "0")
 
 
@@ -44,6 +49,25 @@ def mend(value: bytes) -> bytes | None:
     return text if text != value else None
 
 
+def refuse_repeated_names(value: bytes) -> None:
+    """Refuse JSON in which an object has one name twice: nobody can say which of the two values was meant.
+
+    Raises:
+        EventError: ``duplicate_key``.
+    """
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        names: set[str] = set()
+        for name, _ in pairs:
+            if name in names:
+                raise EventError(Reason.DUPLICATE_KEY, f"`{name[:40]}` is there twice")
+            names.add(name)
+
+    # What is no JSON is refused by another name.
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(value.removeprefix(UTF8_MARK), object_pairs_hook=check)
+
+
 def _whole(escape: re.Match[bytes]) -> bytes:
     """Half of a character, which a program that cuts texts by UTF-16 units leaves, as U+FFFD."""
     return rb"\ufffd" if len(escape[0]) == _HALF_CHARS else escape[0]
@@ -63,6 +87,9 @@ def _mend_fields(event: dict[str, Any]) -> bool:
         if name in _OPTIONAL[struct] and _is_absent(name, content):
             del event[name]
             mended = True
+        elif name in _LOWER and (lower := _in_lower_case(content)) != content:
+            event[name] = lower
+            mended = True
         elif name.endswith("_ms") and (time_ms := _whole_number(content)) is not None:
             event[name] = time_ms
             mended = True
@@ -74,6 +101,13 @@ def _is_absent(name: str, content: Any) -> bool:
     if content is None or content == "":
         return True
     return name.endswith(("_id", "_ms")) and content in _NO_ID and not isinstance(content, bool)
+
+
+def _in_lower_case(content: Any) -> Any:
+    """A text, or the texts of a list, in lower case."""
+    if isinstance(content, list):
+        return [_in_lower_case(item) for item in content]
+    return content.lower() if isinstance(content, str) else content
 
 
 def _whole_number(content: Any) -> int | None:

@@ -13,7 +13,7 @@ import msgspec
 from engine.errors import EventError
 from streams.events import json_types
 from streams.events.decode import EventTypes
-from streams.events.mend import mend
+from streams.events.mend import mend, refuse_repeated_names
 from streams.events.reasons import DECODE_ERRORS, Reason, diagnose
 from streams.events.units import TIMESTAMP_MS_MAX
 from streams.log.interface import EventLog, NewRecord
@@ -89,14 +89,18 @@ def classify(raw: bytes, *, time_ms_max: int = TIMESTAMP_MS_MAX) -> tuple[str, b
     Raises:
         EventError: the event would be a dead letter; ``reason`` names why.
     """
-    topic = _topic_of(raw)
+    told, topic = raw, _topic_of(raw)
     if topic is None:
         raw = mend(raw) or raw
         topic = _topic_of(raw)
     if topic is None:
         raise diagnose(raw, _ALL_TYPES, json_types.TOPIC_BY_TYPE, EventError(Reason.UNKNOWN_TYPE, "no such type"))
     event = _TYPES[topic].checked(raw, time_ms_max)
-    return topic, _record_key(topic, event), msgspec.json.encode(event)
+    canonical = msgspec.json.encode(event)
+    # An event with a name twice has more colons than its canonical form, or one that is hidden in an escape.
+    if told.count(b":") != canonical.count(b":") or b"\\u003" in told:
+        refuse_repeated_names(told)
+    return topic, _record_key(topic, event), canonical
 
 
 def _classify_line(raw: bytes, now_ms: int, time_ms_max: int) -> tuple[tuple[str, bytes, bytes], bool]:
@@ -106,6 +110,7 @@ def _classify_line(raw: bytes, now_ms: int, time_ms_max: int) -> tuple[tuple[str
     except EventError as error:
         if error.reason != Reason.MISSING_FIELD or (dated := _dated(raw, now_ms)) is None:
             raise
+        refuse_repeated_names(raw)
     return classify(dated, time_ms_max=time_ms_max), True
 
 

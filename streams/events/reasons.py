@@ -18,6 +18,8 @@ class Reason(StrEnum):
     MALFORMED_JSON = "malformed_json"
     FOREIGN_FORMAT = "foreign_format"
     WRONG_TYPE = "wrong_type"
+    #: Found only at the entrances: in a record the last value of a repeated name stands.
+    DUPLICATE_KEY = "duplicate_key"
     MISSING_FIELD = "missing_field"
     UNKNOWN_FIELD = "unknown_field"
     UNKNOWN_TYPE = "unknown_type"

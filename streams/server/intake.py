@@ -9,7 +9,9 @@ import msgspec
 
 from engine.batch import Kind
 from engine.errors import CapacityError, EventError
+from streams.events.foreign import envelope
 from streams.events.identity import Identities, identities
+from streams.events.mend import refuse_repeated_names
 from streams.events.packed import encode_events, make_rows
 from streams.events.publish import TOPIC_ORDER
 from streams.log.interface import EventLog, Format, NewRecord, RecordTooLargeError
@@ -227,9 +229,15 @@ def impression_id(viewer_id: int, request_id: int, tweet_id: int) -> int:
 
 def _event_fields(event: bytes) -> dict[str, Any]:
     try:
-        fields = msgspec.json.decode(event, type=dict[str, Any])
+        fields = msgspec.json.decode(event)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise EventError("malformed_json", "the event is not a JSON object") from None
+    if not isinstance(fields, dict):
+        words = envelope(fields)
+        raise EventError(
+            "foreign_format" if words else "wrong_type", f"looks like {words}" if words else "an event is a JSON object"
+        )
+    refuse_repeated_names(event)
     for name in ("v", "user_id", "timestamp_ms"):
         if fields.get(name) is not None:
             raise EventError("unknown_field", f"`{name}` is filled in by the server")

@@ -224,6 +224,41 @@ def test_null_for_a_field_that_is_needed_is_refused(w: World):
     assert (result["status"], result["error"]) == ("rejected", "wrong_type")
 
 
+def test_names_of_states_and_media_in_capitals(w: World):
+    w.follow(1, 2, 3)
+    w.create(100, by=2, media=["PHOTO"])
+    w.create(101, by=3)
+    w.user(2, state="Active", sensitive_media="Warn")
+    w.user(3, state="SUSPENDED")
+    w.publish()
+    assert w.sees(1, 100)
+    assert w.sees_none(1, 101)
+
+
+def test_a_name_twice_is_refused_at_the_door_and_counts_last_in_the_log(w: World):
+    w.follow(1, 2)
+    w.create(100, by=2)
+    create = json.dumps(w._events.pop()).encode()[:-1]
+    (result,) = w.send(create + b',"text":"another"}', accepted=False)
+    assert (result["status"], result["error"]) == ("rejected", "duplicate_key")
+    assert "`text`" in result["message"]
+    w.publish()
+    w.append("tweets", create + b',"text":"the last"}')
+    assert w.entry(1, 100)["text"] == "the last"
+
+
+def test_an_array_is_a_body_and_no_event(w: World):
+    w.follow(1, 2)
+    w.create(100, by=2)
+    w.send(json.dumps(w._events).encode())
+    assert w.sees(1, 100)
+    w._events.clear()
+    w.create(101, by=2)
+    for body in (b"[" + json.dumps(w._events).encode() + b"]", b"\n".join([b"5", json.dumps(w._events).encode()])):
+        result = w.send(body, accepted=False)[-1]
+        assert (result["error"], "an array of 1" in result["message"]) == ("foreign_format", True)
+
+
 # Record times
 
 

@@ -1,4 +1,5 @@
 import io
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,28 @@ async def test_refused_lines_are_named_and_the_rest_goes_on(log: EventLog) -> No
         (8, "record_too_large"),
     ]
     await publish_bytes(log, data, record_bytes_max=100_000)
+
+
+@pytest.mark.parametrize("name", ["user_id", "user\\u005fid", "user_\\u0069d"])
+async def test_an_event_with_a_name_twice_is_refused_whatever_else_it_says(log: EventLog, name: str) -> None:
+    like = msgspec.json.encode(LIKE)
+    for more in (b"", b',"author_id":0,"value":0', b',"request_id":null'):
+        twice = like[:-1] + more + b',"' + name.encode() + b'":"9"}'
+        result = await publish_bytes(log, twice)
+        assert [(error.reason, error.detail) for error in result.first_errors] == [
+            ("duplicate_key", "`user_id` is there twice")
+        ]
+        assert (await publish_bytes(log, like[:-1] + more + b"}")).rejected == 0
+    colons = msgspec.json.encode(CREATE | {"text": 'a: "b": \\u003a {"c":1,"c":2}'})
+    assert (await publish_bytes(log, colons)).rejected == 0
+
+
+async def test_a_file_that_holds_an_array_is_refused_by_a_name_that_says_so(log: EventLog) -> None:
+    for indent in (None, 2):
+        result = await publish_bytes(log, json.dumps([LIKE, CREATE], indent=indent).encode())
+        assert result.accepted == 0
+        assert result.first_errors[0].reason == "foreign_format"
+        assert "an array" in result.first_errors[0].detail
 
 
 async def test_only_the_first_errors_are_kept(log: EventLog) -> None:

@@ -290,7 +290,8 @@ async def test_long_cursors_are_taken_by_both_ways_and_endless_ones_by_none(site
         ({"type": "favorite", "tweet_id": "1", "id": 0}, "id_out_of_range"),
         ({"type": "favorite", "tweet_id": "1", "id": [1]}, "wrong_type"),
         ({"type": "follow", "target_id": "42"}, "self_target"),
-        ([1, 2], "malformed_json"),
+        ([1, 2], "foreign_format"),
+        (5, "wrong_type"),
     ],
 )
 async def test_an_engagement_that_would_be_a_dead_letter_is_refused_with_its_reason(site, event, reason):
