@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
 from engine.effects import Effect, EffectKind, Effects, make_effects
+from engine.kernels.id_map import IdMap
+from engine.kernels.id_sets import id_map_of
 from engine.room import Room, only_grew
-from engine.social_graph import arrays, growth, read_kernels, sizes, write_kernels
+from engine.social_graph import arrays, audience_kernels, growth, read_kernels, sizes, write_kernels
 from engine.social_graph.check import check
 
 Ids = NDArray[np.uint64]
@@ -237,6 +239,11 @@ class SocialGraph(Room):
         read_kernels.relations(self._graph, np.uint64(viewer_id), other_ids, more_ids, indices, out)
         return out
 
+    def followers_among(self, author_ids: Ids, audience: IdMap, fewest: NDArray[np.int32]) -> None:
+        """Lower ``fewest`` (int32, k), by index of the audience's map (0 … k-1), for everybody who follows one of the
+        authors (uint64): to how many of the audience follow that author, the least of them."""
+        audience_kernels.followers_among(self._graph, author_ids, audience, np.empty(len(fewest), np.int32), fewest)
+
     def _newest(self, user_id: int, at: np.int64, limit: int) -> Ids:
         count = int(read_kernels.live_count(self._graph, np.uint64(user_id), at))
         out = np.empty(max(0, min(limit, count)), np.uint64)
@@ -282,4 +289,5 @@ def warm() -> None:
     ids = np.array([1, 2], np.uint64)
     graph.relation(1, ids)
     graph.relations(1, ids, ids)
+    graph.followers_among(ids, id_map_of(ids), np.zeros(2, np.int32))
     graph.refusals(np.zeros(2, np.uint8), ids, ids, np.zeros(2, np.int64), np.zeros(1, np.int64))

@@ -21,6 +21,7 @@ from streams.log.interface import TopicPartition
 from streams.log.record_times import settled_of
 from streams.ordering.pieces import Piece, runs_of
 from streams.ordering.proposals import events_only
+from streams.reading.concerns import Concerns
 from streams.reading.metrics import EngineMetrics
 from streams.reading.state_lock import PhaseFairLock
 from streams.recovery.effects import dead_letters
@@ -39,7 +40,8 @@ class Applier:
     """The only writer of a state. Used by one thread at a time.
 
     ``positions`` (next offset to be applied, by partition) changes with the version; another thread may see it one
-    piece late. ``journal`` None: nothing is kept (benchmarks, audits).
+    piece late. ``journal`` None: nothing is kept (benchmarks, audits). ``concerns`` is told what pieces may
+    change in feeds.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Applier:
         journal: Journal | None = None,
         journal_sync: Literal["interval", "always"] = "interval",
         on_dead: Callable[[list[DeadLetter]], None] = lambda letters: None,
+        concerns: Concerns | None = None,
     ) -> None:
         self.state = state
         self.journal = journal
@@ -66,6 +69,7 @@ class Applier:
         self._metrics = metrics
         self._sync_always = journal_sync == "always"
         self._on_dead = on_dead
+        self._concerns = concerns
         self._shown_version = state.version
         self._shown_s = time.perf_counter()
 
@@ -94,6 +98,8 @@ class Applier:
             applied = self.state.apply(decoded.batch, observed)
             held = time.perf_counter() - entered
         self._metrics.apply.observe(held)
+        if self._concerns is not None:
+            self._concerns.note(self.state.version, decoded.batch, applied.keep)
         self._move(piece)
         self._count(decoded, applied.keep)
         if time.perf_counter() - self._shown_s >= ROOMS_SHOWN_S:

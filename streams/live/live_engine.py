@@ -1,10 +1,13 @@
 """The live engine: state, writer thread and reader pool behind the interface that the server uses (``service``)."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from config.schema import Config, feed_hash
@@ -26,6 +29,7 @@ from streams.live.state_thread import StateThread
 from streams.live.tail import Ingest
 from streams.log.interface import EventLog, TopicPartition
 from streams.reading.aggregates import AuthorAggregates, aggregates_of
+from streams.reading.concerns import Audience, Concern, Concerned, Concerns, find_concerned
 from streams.reading.graph_queries import GraphQuery, GraphService
 from streams.reading.metrics import EngineMetrics
 from streams.reading.readers import Readers
@@ -60,6 +64,7 @@ class LiveEngine:
         self.graph = GraphService(self.state, self.readers, concurrent_max=max(1, config.serving.readers - 1))
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._published = asyncio.Event()
+        self._concerns = Concerns()
         self.ingest: Ingest | None = None
         self.state_thread: StateThread | None = None
         self.keeper: Keeper | None = None
@@ -83,6 +88,7 @@ class LiveEngine:
             journal=recovered.journal,
             journal_sync=self.config.durable.journal_sync,
             on_dead=on_dead,
+            concerns=self._concerns,
         )
         applier.positions.update(recovered.positions)
         if recovered.journal is not None:
@@ -222,6 +228,29 @@ class LiveEngine:
         with self.readers.reading():
             found: list[bool] = self.state.deduplication.known(*events).tolist()
         return found
+
+    def listen(self, on: bool) -> None:
+        self._concerns.listening = on
+
+    async def wait_concern(self, timeout_s: float) -> Concern | None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            # The event is fetched first, so that a piece that is noted in between ends the wait.
+            published = self._published
+            concern, left = self._concerns.take(), deadline - time.monotonic()
+            if concern is not None or left <= 0:
+                return concern
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await published.wait()
+
+    async def concerned(self, concern: Concern, audience: Audience, shown: NDArray[np.uint64]) -> Concerned:
+        # Whom a block or a delete concerns must not remain unknown because many feeds wait.
+        return await self.readers.read_unbounded(lambda: self._concerned(concern, audience, shown))
+
+    def _concerned(self, concern: Concern, audience: Audience, shown: NDArray[np.uint64]) -> Concerned:
+        with self.readers.reading():
+            return find_concerned(self.state, concern, audience, shown)
 
     async def wait_version(self, after: int, timeout_s: float) -> int:
         deadline = time.monotonic() + timeout_s

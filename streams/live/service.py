@@ -14,6 +14,7 @@ from streams.durable.origin import Origin
 from streams.events.identity import Identities
 from streams.log.interface import TopicPartition
 from streams.reading.aggregates import AuthorAggregates
+from streams.reading.concerns import Audience, Concern, Concerned
 from streams.reading.graph_queries import GraphQuery
 from streams.reading.reputation import AccountReputation
 
@@ -129,5 +130,11 @@ class FeedService(Protocol):
             CapacityError: the request queue is full.
         """
 
-    async def wait_version(self, after: int, timeout_s: float) -> int:
-        """Wait until the version is greater than ``after``, at most ``timeout_s``; returns the version."""
+    def listen(self, on: bool) -> None:
+        """Begin or end to note what applied pieces may change in feeds; nothing is known of the time between."""
+
+    async def wait_concern(self, timeout_s: float) -> Concern | None:
+        """What the pieces applied since the last call may change in feeds; None if nothing was within ``timeout_s``."""
+
+    async def concerned(self, concern: Concern, audience: Audience, shown: NDArray[np.uint64]) -> Concerned:
+        """Whom of the audience a concern means, and which of the ``shown`` tweets (uint64) it touches."""

@@ -82,16 +82,18 @@ def heartbeat_frame(*, version: int, time_ms: int) -> bytes:
     return encode({"type": "heartbeat", "version": version, "time_ms": time_ms})
 
 
-def new_tweets_frame(encoded: EncodedFeed, *, seq: int, new: Sequence[int]) -> bytes:
-    """A push: all current entries of the feed, and the ids of those that were not in the last push."""
+def new_tweets_frame(encoded: EncodedFeed, *, seq: int, new: Sequence[int], edited: Sequence[int]) -> bytes:
+    """A push: all current entries of the feed, and the ids of those that were not in the last push, or that said
+    something else there."""
     feed = encoded.feed
-    return encode(
-        {
-            "type": "new_tweets",
-            "product": str(feed.product),
-            "version": int(feed.version),
-            "seq": seq,
-            "entries": orjson.Fragment(encoded.entries_json),
-            "new": [str(tweet_id) for tweet_id in new],
-        }
-    )
+    fields: dict[str, Any] = {
+        "type": "new_tweets",
+        "product": str(feed.product),
+        "version": int(feed.version),
+        "seq": seq,
+        "entries": orjson.Fragment(encoded.entries_json),
+        "new": [str(tweet_id) for tweet_id in new],
+    }
+    if edited:
+        fields["edited"] = [str(tweet_id) for tweet_id in edited]
+    return encode(fields)

@@ -11,10 +11,8 @@ class ServingMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._make_pushes(registry)
         self.connections = Gauge("murmuration_connections", "Open websocket connections", registry=registry)
-        self.subscriptions = Gauge(
-            "murmuration_subscriptions", "Websocket connections that asked for pushes", registry=registry
-        )
         self.feed_requests = Counter(
             "murmuration_feed_requests_total",
             "Feeds asked for, by product, way (websocket, http, push) and result (ok or the error's name)",
@@ -39,12 +37,6 @@ class ServingMetrics:
             "murmuration_errors_sent_total",
             "Named errors, by way (websocket, http)",
             ["way", "error"],
-            registry=registry,
-        )
-        self.pushes = Counter("murmuration_pushes_total", "new_tweets frames sent", registry=registry)
-        self.pushes_superseded = Counter(
-            "murmuration_pushes_superseded_total",
-            "Pushes replaced by a newer one before a slow connection could take them",
             registry=registry,
         )
         self.slow_readers = Counter(
@@ -76,6 +68,27 @@ class ServingMetrics:
             "murmuration_served_dropped_total",
             "Feeds whose served record did not reach the log, by reason (queue_full, refused, closing)",
             ["reason"],
+            registry=registry,
+        )
+
+    def _make_pushes(self, registry: CollectorRegistry) -> None:
+        self.subscriptions = Gauge(
+            "murmuration_subscriptions", "Websocket connections that asked for pushes", registry=registry
+        )
+        self.pushes = Counter("murmuration_pushes_total", "new_tweets frames sent", registry=registry)
+        self.push_feeds = Counter(
+            "murmuration_push_feeds_total",
+            "Feeds computed for subscribers, by cause (concerned: something happened that concerns the subscriber; "
+            "refresh: in turn)",
+            ["cause"],
+            registry=registry,
+        )
+        self.pushes_due = Gauge(
+            "murmuration_pushes_due", "Subscribers whose feed waits to be computed for a push", registry=registry
+        )
+        self.pushes_superseded = Counter(
+            "murmuration_pushes_superseded_total",
+            "Pushes replaced by a newer one before a slow connection could take them",
             registry=registry,
         )
 

@@ -26,8 +26,8 @@ from streams.server.frames import (
     parse_id,
 )
 from streams.server.limits import TokenBucket
-from streams.server.pushes import Subscription
 from streams.server.query import check_query, query_id
+from streams.server.subscription import Subscription
 
 #: Requests of one connection that are worked on at once, and how many more may wait.
 IN_FLIGHT_MAX: Final = 4

@@ -252,6 +252,14 @@ async def test_a_subscriber_is_pushed_what_is_new(log_config):
             second = await _push(ws)
             assert second["new"] == ["102"]
             assert second["seq"] == first["seq"] + 1
+            await running.post(event("edit", 5, tweet_id=102, author_id=FRIEND, text="otherwise"))
+            third = await _push(ws)
+            assert (third["new"], third["edited"]) == ([], ["102"])
+            assert "otherwise" in [entry["text"] for entry in third["entries"]]
+            await running.post(event("delete", 6, tweet_id=100, author_id=FRIEND))
+            assert ids(await _push(ws)) == ["102"]
+            await running.post(event("block", 7, user_id=FRIEND, target_id=VIEWER))
+            assert ids(await _push(ws)) == []
 
 
 async def _push(ws) -> dict:

@@ -24,6 +24,7 @@ from streams.durable.origin import Origin
 from streams.events.publish import classify
 from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
 from streams.log import open_log
+from streams.reading.concerns import Concern
 from streams.reading.reputation import AccountReputation
 from streams.server.application import RunningServer, build_app, start_server
 
@@ -60,6 +61,7 @@ class SmallEngine:
         self.positions: dict = {}
         self.past: list[dict] = []
         self._changed = asyncio.Event()
+        self._told = self.version
         self.reset()
 
     def reset(self) -> None:
@@ -105,12 +107,18 @@ class SmallEngine:
     async def known(self, events: Any) -> list[bool]:
         return [False] * len(events.kind)
 
-    async def wait_version(self, after: int, timeout_s: float) -> int:
+    def listen(self, on: bool) -> None:
+        """Every change is told."""
+
+    async def wait_concern(self, timeout_s: float) -> Concern | None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.version <= after:
+                while self.version <= self._told:
                     await self._changed.wait()
-        return self.version
+        if self.version <= self._told:
+            return None
+        self._told = self.version
+        return Concern(self.version, everybody=True)
 
     async def apply(self, bodies: list[dict]) -> None:
         """What the engine would do with events, as far as this page shows it."""

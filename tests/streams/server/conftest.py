@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import jwt
+import numpy as np
 import orjson
 import pytest
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from config.serving import ServingConfig
@@ -17,6 +20,7 @@ from engine.feed import Dropped, Entry, Explain, Factor, Feed, Request, SourceHi
 from engine.home_mixer.config import HomeMixerConfig
 from engine.models.state import ModelInForce
 from engine.social_graph.state import Refusal, SocialGraph, SocialGraphConfig
+from engine.tweet_store.state import TweetStore, TweetStoreConfig
 from streams.durable.origin import Origin
 from streams.events.identity import Identities
 from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
@@ -30,6 +34,7 @@ from streams.log.interface import (
     TopicPartition,
 )
 from streams.reading.aggregates import AuthorAggregates
+from streams.reading.concerns import Audience, Concern, Concerned, find_concerned, joined
 from streams.reading.reputation import AccountReputation
 from streams.server.application import RunningServer, build_app, start_server
 
@@ -38,6 +43,7 @@ SUBPROTOCOL = "murmuration.v1.json"
 T0 = 1_760_000_000_000
 #: A busy machine is no failure.
 PATIENCE_S = 60.0
+_SMALL = {"tweets_max": 64, "stubs_max": 64, "text_bytes_max": 4096}
 
 
 class FakeLog(EventLog):
@@ -117,6 +123,9 @@ class FakeService:
         self.time_ms = T0
         #: Who follows, blocks and mutes whom; tests apply to it what they want.
         self.social = SocialGraph(SocialGraphConfig(users_max=512, edges_max=1024, list_entries_max=2048))
+        self.rooms = SimpleNamespace(social_graph=self.social, tweet_store=TweetStore(TweetStoreConfig(**_SMALL)))
+        #: What nobody has waited for yet.
+        self.concerns: list[Concern] = []
         #: The keys of events that count as applied.
         self.applied: set[tuple[int, ...]] = set()
         self._changed = asyncio.Event()
@@ -125,11 +134,14 @@ class FakeService:
     def version(self) -> int:
         return self._version
 
-    def change(self, tweets: list[int] | None = None) -> None:
-        """A new version, with other tweets if given."""
+    def change(self, tweets: list[int] | None = None, /, **concern: Any) -> None:
+        """A new version, with other tweets if given; it concerns everybody, or whom ``concern`` (the fields of
+        ``Concern``) says."""
         self._version += 1
         if tweets is not None:
             self.tweets = tweets
+        fields = {name: np.array(ids, np.uint64) if isinstance(ids, list) else ids for name, ids in concern.items()}
+        self.concerns.append(Concern(self._version, **(fields or {"everybody": True})))
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -167,15 +179,23 @@ class FakeService:
     async def known(self, events: Identities) -> list[bool]:
         return [key in self.applied for key in events.as_tuples()]
 
-    async def wait_version(self, after: int, timeout_s: float) -> int:
+    def listen(self, on: bool) -> None:
+        """Every change is told."""
+
+    async def wait_concern(self, timeout_s: float) -> Concern | None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._version <= after:
+                while not self.concerns:
                     await self._changed.wait()
-        return self._version
+        concerns, self.concerns = self.concerns, []
+        return joined(concerns) if concerns else None
+
+    async def concerned(self, concern: Concern, audience: Audience, shown: NDArray[np.uint64]) -> Concerned:
+        return find_concerned(self.rooms, concern, audience, shown)  # type: ignore[arg-type]
 
     async def answer(self, request: Request, finish: Callable[[Feed], Any]) -> Any:
         self.requests.append(request)
+        version, tweets = self._version, self.tweets
         self.running += 1
         self.running_max = max(self.running_max, self.running)
         try:
@@ -185,7 +205,7 @@ class FakeService:
                 await asyncio.sleep(0)
             if self.fail is not None:
                 raise self.fail
-            return finish(make_feed(request, self._version, self.tweets, self.text))
+            return finish(make_feed(request, version, tweets, self.text))
         finally:
             self.running -= 1
 

@@ -77,14 +77,14 @@ async def test_a_background_task_that_does_not_end_is_named_and_left(start, monk
     site = await start()
     waited, released = asyncio.Event(), asyncio.Event()
 
-    async def deaf(after, timeout_s):
+    async def deaf(timeout_s):
         waited.set()
         while not released.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await released.wait()
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(site.service, "wait_version", deaf)
+    monkeypatch.setattr(site.service, "wait_concern", deaf)
     monkeypatch.setattr("streams.server.application.end_tasks", functools.partial(end_tasks, timeout_s=0.1))
     site.service.change()
     await waited.wait()

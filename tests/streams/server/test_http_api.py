@@ -128,10 +128,10 @@ async def test_health_and_readiness(site):
 
 
 async def test_a_background_task_that_dies_is_unhealthy_and_reported(site, monkeypatch):
-    def boom(after, timeout_s):
+    def boom(timeout_s):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(site.service, "wait_version", boom)
+    monkeypatch.setattr(site.service, "wait_concern", boom)
     site.service.change()
     with pytest.raises(ExceptionGroup):
         await asyncio.wait_for(site.server.wait_failed(), 60)
