@@ -6,7 +6,6 @@ has what the client leaves.
 """
 
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from engine.pipeline.scratch import Scratch
 from engine.state import EngineState
 from loadtest.benches.feed_world import WorldSize, config_in, copied_world, environment_in, restored, society_of
 from loadtest.benches.kernel_time import KernelTimes
+from loadtest.benches.process_cost import cpu_s, resident_mb
 from loadtest.traffic.feed_load import Load, LoadProcess, LoadResult
 from loadtest.traffic.server_process import ServerProcess, server_process
 from streams.audit.auditor import Auditor, Outcome
@@ -48,8 +48,6 @@ LATE_MS_MAX: Final = 50.0
 SLICE_S: Final = 1.0
 ALONE_FEEDS: Final = 300
 AUDITED_FEEDS: Final = 20
-
-_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 class FeedBench(NamedTuple):
@@ -93,7 +91,7 @@ async def resident_mb_empty(folder: Path) -> float:
     """Resident memory (MB, 10⁶ bytes) of a ready server with default capacities and no data."""
     async with server_process(environment_in(folder)) as server:
         await asyncio.sleep(1.0)  # a server finishes its start after it is ready
-        return _resident_mb(server.pid)
+        return resident_mb(server.pid)
 
 
 def alone(
@@ -114,19 +112,19 @@ def alone(
 
     for number in range(30):
         feed(number)
-    cpu_s = []
+    each_s = []
     for number in range(ALONE_FEEDS):
         began_s = time.thread_time()
         feed(number)
-        cpu_s.append(time.thread_time() - began_s)
+        each_s.append(time.thread_time() - began_s)
     with KernelTimes() as kernels:
         began_s = time.perf_counter()
         for number in range(ALONE_FEEDS):
             feed(number)
         took_s = time.perf_counter() - began_s
     return {
-        "feed_cpu_ms_p50": round(float(np.percentile(cpu_s, 50)) * 1e3, 3),
-        "feed_cpu_ms_p99": round(float(np.percentile(cpu_s, 99)) * 1e3, 3),
+        "feed_cpu_ms_p50": round(float(np.percentile(each_s, 50)) * 1e3, 3),
+        "feed_cpu_ms_p99": round(float(np.percentile(each_s, 99)) * 1e3, 3),
         "kernel_share": round(kernels.seconds / took_s, 3),
         "kernel_calls_per_feed": round(kernels.calls / ALONE_FEEDS, 1),
     }
@@ -187,15 +185,15 @@ def is_good(result: LoadResult) -> bool:
 async def _half_load(
     load: LoadProcess, bench: FeedBench, rate: float, server: ServerProcess, session: aiohttp.ClientSession
 ) -> dict[str, float]:
-    before, cpu_before_s = await _scrape(session, server.url), _cpu_s(server.pid)
+    before, cpu_before_s = await _scrape(session, server.url), cpu_s(server.pid)
     results, server_cpu_ms = [], []
     for number in range(max(1, round(bench.half_s / SLICE_S))):
-        began_s = _cpu_s(server.pid)
+        began_s = cpu_s(server.pid)
         result = await asyncio.to_thread(load.run, Load(rate, SLICE_S, 10_000 + number))
         results.append(result)
-        server_cpu_ms.append((_cpu_s(server.pid) - began_s) / max(1, len(result.latency_ms)) * 1e3)
+        server_cpu_ms.append((cpu_s(server.pid) - began_s) / max(1, len(result.latency_ms)) * 1e3)
     await asyncio.sleep(0.5)  # records of served feeds reach the log and the state
-    after, cpu_s = await _scrape(session, server.url), _cpu_s(server.pid) - cpu_before_s
+    after, took_s = await _scrape(session, server.url), cpu_s(server.pid) - cpu_before_s
     latency_ms = np.concatenate([result.latency_ms for result in results])
     feeds = len(latency_ms)
     figures = {
@@ -204,10 +202,10 @@ async def _half_load(
         "feed_ms_max": round(float(latency_ms.max()), 2),
         "feed_entries_mean": round(float(np.mean([result.entries_mean for result in results])), 1),
         "feeds_lost": sum(result.lost for result in results),
-        "server_cpu_ms_per_feed": round(cpu_s / feeds * 1e3, 3),
+        "server_cpu_ms_per_feed": round(took_s / feeds * 1e3, 3),
         "server_cpu_ms_per_feed_p50": round(float(np.percentile(server_cpu_ms, 50)), 3),
         "client_cpu_ms_per_feed": round(sum(result.cpu_s for result in results) / feeds * 1e3, 3),
-        "resident_mb": _resident_mb(server.pid),
+        "resident_mb": resident_mb(server.pid),
     }
     figures |= _metrics_figures(before, after, feeds)
     readers_ms = figures["execute_cpu_ms_per_feed"] + figures["finish_cpu_ms_per_feed"]
@@ -266,15 +264,3 @@ async def _audit(config: Config) -> dict[str, float]:
         "audited": len(audited),
         "audited_identical": sum(one.outcome is Outcome.IDENTICAL for one in audited),
     }
-
-
-def _cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used, in user and system mode (proc(5): stat, fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-
-def _resident_mb(pid: int) -> float:
-    """Resident memory of a process (proc(5): statm, field 2), 10⁶ bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)

@@ -92,6 +92,21 @@ def feed(json: Json = False) -> None:
 
 
 @bench.command()
+def pushes(
+    json: Json = False,
+    subscribers: Annotated[int, typer.Option(min=1, max=9000, help="Websockets, one viewer each.")] = 5000,
+) -> None:
+    """A tweet to thousands of subscribers who follow its author, and what one unrelated event a second costs.
+
+    Takes three minutes on two cores, and one minute more the first time (to make the people and their day).
+    """
+    from loadtest.benches.pushes import PushBench, run
+
+    bench = PushBench(subscribers=subscribers)
+    show(with_status(lambda progress: asyncio.run(run(progress, bench))), json=json)
+
+
+@bench.command()
 def lock(json: Json = False, seconds: Annotated[float, typer.Option(min=1)] = 3.0) -> None:
     """The state lock and the interpreter's switch interval: a writer beside readers, in several combinations."""
     from loadtest.benches.lock import run

@@ -7,27 +7,23 @@ it masks with zeros, finds the request's id at a fixed place in the answer and d
 """
 
 import asyncio
-import base64
 import multiprocessing
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-SUBPROTOCOL: Final = "murmuration.v1.json"
-#: Connections opened at the same time.
-OPENING_MAX: Final = 64
-OPEN_TIMEOUT_S: Final = 60.0
+from loadtest.traffic.raw_socket import TEXT, RawSocket, open_sockets
+
 #: How long to wait for the answers of a load after its last request.
 SETTLE_S: Final = 5.0
 #: Entries are counted in the first answer of a load, and in every ``COUNTED_EVERY``-th after it.
 COUNTED_EVERY: Final = 16
 
 _FEED: Final = b'{"type":"feed","request_id":"'
-_TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 
 
 class Load(NamedTuple):
@@ -56,84 +52,11 @@ class LoadResult(NamedTuple):
         return self.sent - len(self.latency_ms)
 
 
-class _Viewer(asyncio.Protocol):
-    """One websocket, upgraded by hand."""
-
-    def __init__(self, client: "_Client", viewer_id: int) -> None:
-        self._client = client
-        self._viewer_id = viewer_id
-        self._buffer = bytearray()
-        self._upgraded = False
-        self.transport: asyncio.Transport | None = None
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's transport does not subclass it
-        key = base64.b64encode(self._viewer_id.to_bytes(16, "little")).decode()
-        self.transport.write(
-            f"GET /v1/feed?viewer={self._viewer_id} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n".encode()
-        )
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if not self._upgraded:
-            head, separator, rest = bytes(self._buffer).partition(b"\r\n\r\n")
-            if not separator:
-                return
-            if b" 101 " not in head.split(b"\r\n", 1)[0]:
-                self._fail(ConnectionError(head.split(b"\r\n", 1)[0].decode("latin-1")))
-                return
-            self._upgraded = True
-            self._buffer = bytearray(rest)
-        while self._take_frame():
-            pass
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exc or ConnectionError("the server closed the connection"))
-
-    def _fail(self, error: Exception) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(error)
-
-    def _take_frame(self) -> bool:
-        """Handle the first frame of the buffer; False if the frame is not complete yet."""
-        buffer = self._buffer
-        if len(buffer) < 2:
-            return False
-        size, start = buffer[1] & 0x7F, 2
-        if size >= 126:
-            start = 4 if size == 126 else 10
-            if len(buffer) < start:
-                return False
-            size = int.from_bytes(buffer[2:start], "big")
-        if len(buffer) < start + size:
-            return False
-        opcode, payload = buffer[0] & 0xF, bytes(buffer[start : start + size])
-        del buffer[: start + size]
-        if opcode == _TEXT:
-            if not self.ready.done():
-                self.ready.set_result(None)  # the hello
-            else:
-                self._client.received(payload)
-        elif opcode == _PING:
-            self.send(_PONG, payload)
-        elif opcode == _CLOSE:
-            self._fail(ConnectionError(payload[2:].decode("utf-8", "replace")))
-        return True
-
-    def send(self, opcode: int, payload: bytes) -> None:
-        """Send a frame of less than 126 bytes, masked with zeros."""
-        assert self.transport is not None
-        self.transport.write(bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
-
-
 class _Client:
     """The connections, and the load that is running."""
 
     def __init__(self) -> None:
-        self.viewers: list[_Viewer] = []
+        self.viewers: list[RawSocket] = []
         self._due: dict[bytes, float] = {}
         self._latency_s: list[float] = []
         self._errors = 0
@@ -142,16 +65,7 @@ class _Client:
 
     async def open(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
         """Connect everybody."""
-        loop = asyncio.get_running_loop()
-        turns = asyncio.Semaphore(OPENING_MAX)
-
-        async def connect(viewer_id: int) -> _Viewer:
-            async with turns, asyncio.timeout(OPEN_TIMEOUT_S):
-                _, viewer = await loop.create_connection(lambda: _Viewer(self, viewer_id), host, port)
-                await viewer.ready
-                return viewer
-
-        self.viewers = list(await asyncio.gather(*map(connect, viewer_ids)))
+        self.viewers = await open_sockets(host, port, viewer_ids, self.received)
 
     def received(self, payload: bytes) -> None:
         """Count an answer."""
@@ -181,7 +95,7 @@ class _Client:
             late_s = max(late_s, -wait_s)
             request_id = b"%d" % (self._first_id + number)
             self._due[request_id] = began_s + at_s
-            self.viewers[viewer].send(_TEXT, _FEED + request_id + b'"}')
+            self.viewers[viewer].send(TEXT, _FEED + request_id + b'"}')
             if number % 8 == 0:
                 await asyncio.sleep(0)  # read answers even while sending lags
         self._first_id += count

@@ -1,0 +1,165 @@
+"""Subscribers in a process of their own: many websockets, and when each received a push with a given tweet in it."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import resource
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.traffic.raw_socket import TEXT, RawSocket, open_sockets
+
+#: When no push comes for this long, everything that was to be pushed has come.
+QUIET_S: Final = 2.0
+QUIET_TIMEOUT_S: Final = 120.0
+_PUSHES: Final = (b'{"type":"new_tweets"', b'{"type":"new_entries"')
+
+
+class Wait(NamedTuple):
+    """Wait until each subscriber received this tweet, or ``timeout_s``; the tweet may have come before."""
+
+    tweet_id: int
+    timeout_s: float
+
+
+class Received(NamedTuple):
+    """``at_s``: float64, the clock (``time.perf_counter``, which all processes share) at each arrival."""
+
+    at_s: NDArray[np.float64]
+    bytes_mean: float
+    errors: int
+
+
+class _Subscribers:
+    def __init__(self) -> None:
+        self.sockets: list[RawSocket] = []
+        self.watched: dict[bytes, list[float]] = {}
+        self.pushes = self.bytes = self.errors = 0
+        self.newest_s = 0.0
+
+    def received(self, payload: bytes) -> None:
+        """Note a push: of a tweet that somebody waits for, the time."""
+        if not payload.startswith(_PUSHES):
+            self.errors += payload.startswith(b'{"type":"error"')
+            return
+        self.newest_s = time.perf_counter()
+        self.pushes += 1
+        self.bytes += len(payload)
+        for entry, arrivals in self.watched.items():
+            if entry in payload:
+                arrivals.append(self.newest_s)
+
+    async def subscribe(self, frame: bytes) -> int:
+        """Subscribe everybody, wait until the pushes have ended; how many there were."""
+        self.pushes = 0
+        for number, socket in enumerate(self.sockets):
+            socket.send(TEXT, frame)
+            if number % 50 == 0:
+                await asyncio.sleep(0.01)  # frames of pushes are read meanwhile
+        deadline_s = time.perf_counter() + QUIET_TIMEOUT_S
+        while self.pushes < len(self.sockets) or time.perf_counter() < self.newest_s + QUIET_S:
+            if time.perf_counter() > deadline_s:
+                break
+            await asyncio.sleep(0.05)
+        return self.pushes
+
+    async def wait(self, wait: Wait) -> Received:
+        """Wait until everybody has the tweet."""
+        arrivals = self.watched[_entry(wait.tweet_id)]
+        deadline_s = time.perf_counter() + wait.timeout_s
+        while len(arrivals) < len(self.sockets) and time.perf_counter() < deadline_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        del self.watched[_entry(wait.tweet_id)]
+        received = Received(np.array(arrivals[: len(self.sockets)]), self.bytes / max(1, self.pushes), self.errors)
+        self.pushes = self.bytes = self.errors = 0
+        return received
+
+
+def _entry(tweet_id: int) -> bytes:
+    """How an entry of a push begins."""
+    return b'{"tweet_id":"%d"' % tweet_id
+
+
+async def _serve(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> None:
+    subscribers = _Subscribers()
+    try:
+        subscribers.sockets = await open_sockets(host, port, viewer_ids, subscribers.received)
+    except (OSError, TimeoutError) as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+        return
+    pipe.send(None)
+    # ``recv`` runs in a thread, so that pings are answered meanwhile.
+    while (work := await asyncio.to_thread(pipe.recv)) is not None:
+        if isinstance(work, bytes):
+            pipe.send(await subscribers.subscribe(work))
+        elif isinstance(work, int):
+            subscribers.watched[_entry(work)] = []
+            pipe.send(None)
+        else:
+            pipe.send(await subscribers.wait(work))
+
+
+def _main(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> None:
+    import uvloop
+
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    uvloop.run(_serve(pipe, host, port, viewer_ids))
+
+
+class PushLoad:
+    """The subscribers' process. All methods block."""
+
+    def __init__(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_main, args=(theirs, host, port, list(viewer_ids)), daemon=True)
+
+    def open(self) -> None:
+        """Start the process and connect every viewer.
+
+        Raises:
+            ConnectionError: the server refused a connection.
+        """
+        self._process.start()
+        problem = self._receive()
+        if problem is not None:
+            raise ConnectionError(str(problem))
+
+    def subscribe(self, frame: bytes) -> int:
+        """Subscribe everybody with this frame; returns how many pushes came until none came any more."""
+        pushes: int = self._ask(frame)
+        return pushes
+
+    def watch(self, tweet_id: int) -> None:
+        """From now on note when this tweet arrives."""
+        self._ask(tweet_id)
+
+    def wait(self, wait: Wait) -> Received:
+        """The arrivals of a watched tweet."""
+        received = self._ask(wait)
+        assert isinstance(received, Received)
+        return received
+
+    def _ask(self, work: Any) -> Any:
+        self._pipe.send(work)
+        return self._receive()
+
+    def _receive(self) -> Any:
+        while not self._pipe.poll(0.5):
+            if not self._process.is_alive():
+                raise ConnectionError("the subscribers' process ended")
+        return self._pipe.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.is_alive():
+            self._pipe.send(None)
+            self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
