@@ -17,11 +17,25 @@ __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Numba does not see a change in a callee of another file: forget what is of older sources, once a session."""
-    if not hasattr(config, "workerinput"):
-        from streams.live import kernel_cache
+    """Once a session, forget kernels of older sources: numba does not see a change in a callee of another file.
 
-        kernel_cache.forget_stale()
+    Where workers share the tests, missing kernels are compiled before they start, one process per core: else every
+    worker would compile all of them for its first server.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    from streams.live import compilation, kernel_cache
+
+    kernel_cache.forget_stale()
+    missing = kernel_cache.unfilled()
+    if missing and getattr(config.option, "numprocesses", None):
+        writer = config.get_terminal_writer()
+        writer.line(f"compiling the kernels of {len(missing)} modules, once: a minute or so on two cores")
+        writer.flush()
+        done: list[str] = []
+        compilation.fill(compilation.in_order(missing), compilation.cores(), lambda _, name, seconds: done.append(name))
+        if len(done) == len(missing):
+            kernel_cache.note_filled()
 
 
 # Speed is the benchmarks' matter: an example that meets a busy machine or a cold kernel is no failure. (In CI
