@@ -30,5 +30,6 @@ def demo(
         feeds_per_s=feeds_per_s,
         seed=seed,
         log=log,
+        config_file=config,
     )
     run(run_demo(load_config(config), options))

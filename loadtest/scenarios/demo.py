@@ -7,7 +7,9 @@ them. All their events go through the log, as any publisher's do.
 import asyncio
 import contextlib
 import logging
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ import typer
 from config.schema import Config
 from loadtest.society.society import Event, Society, SocietyConfig, encode
 from loadtest.traffic.viewers import ViewerStats, run_viewers
+from streams.durable.folder import durable_folder
 from streams.events.publish import append_all
 from streams.live.compilation import end_workers
 from streams.live.wiring import wait_applied
@@ -46,6 +49,7 @@ class DemoOptions(NamedTuple):
     feeds_per_s: float = 20.0
     seed: int = 1
     log: str | None = None
+    config_file: Path | None = None
 
 
 def now_ms() -> int:
@@ -147,8 +151,29 @@ async def run_demo(config: Config, options: DemoOptions) -> None:
         for events in society.bootstrap(began_ms, HISTORY_MS):
             await publish_events(instance.event_log, events)
         await wait_applied(instance.engine, instance.event_log, timeout_s=READY_TIMEOUT_S)
-        say(f"\n  open {instance.url}/\n\n  Ctrl-C ends it\n")
+        say(f"\n  open {instance.url}/\n")
+        for line in await _ways_in(instance, config, options):
+            say(line)
+        say("\n  Ctrl-C ends it\n")
         await _run(instance, society, options, began_ms, say, signals)
+
+
+async def _ways_in(instance: Running, config: Config, options: DemoOptions) -> list[str]:
+    """Commands that look at the running demo from another terminal, ready to be copied; none where nothing is kept."""
+    folder = durable_folder(config, await instance.event_log.identity())
+    if folder is None or instance.engine.keeper is None:
+        return []
+    # With a snapshot of the past the state can be rebuilt in two ways: from it, and from the whole log.
+    await instance.engine.keeper.snapshot(again=True)
+    command = sys.argv[0] if Path(sys.argv[0]).name == "murmuration" else "murmuration"
+    own = "" if options.config_file is None else f" --config {shlex.quote(str(options.config_file.absolute()))}"
+    return [
+        "  in another terminal, in this folder:",
+        f"    export MURMURATION__LOG__URL={shlex.quote(config.log.url)}",
+        f"    {command} audit --sample 20{own}    # feeds that were served, computed again",
+        f"    {command} recover --check{own}      # the state rebuilt in two ways, and compared",
+        f"    {command} inspect {shlex.quote(str(folder))}",
+    ]
 
 
 async def _run(
