@@ -276,7 +276,7 @@ async def test_a_like_is_answered_and_taken_back(site: Site, reader: Reader):
     await expect(card.locator(".note")).to_contain_text("It is back in the feed")
     assert [e["tweet_id"] for e in site.written("unfavorite")] == [tweet]
     await expect(card.get_by_role("button", name="Like")).to_have_attribute("aria-pressed", "false")
-    await expect(reader.page.locator("#acts")).to_be_hidden()
+    await expect(reader.page.locator("#acts-count")).to_have_text("nothing yet")
 
 
 async def test_acts_are_answered_and_taken_back(site: Site, reader: Reader):
@@ -306,7 +306,7 @@ async def test_acts_are_answered_and_taken_back(site: Site, reader: Reader):
         await reader.later(8)
         await expect(card).to_be_visible()
         await expect(other).to_be_visible()
-        await expect(panel).to_be_hidden()
+        await expect(panel).to_contain_text("What you did: nothing yet")
         assert len(site.written(f"un{kind}")) == 1
 
 
@@ -598,6 +598,7 @@ async def test_a_server_that_wants_a_token_is_given_one(site: Site, reader: Read
     await field.press("Enter")
     await expect(status).to_have_text("Refused (unauthorized)")
     await expect(notice).to_contain_text("The server refused the token")
+    await expect(reader.page.locator(".ghost, .toast")).to_have_count(0)
     await field.fill(jwt.encode({"sub": "42", "exp": int(time.time()) + 600}, KEY, "HS256"))
     await field.press("Enter")
     await expect(status).to_have_text("Connected")

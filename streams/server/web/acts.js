@@ -93,8 +93,8 @@ export class Acts {
       const did = `${undo ? ACTS[record.kind].undid : ACTS[record.kind].did}.`;
       const takeBack = undo || !this.canUndo(record) ? null : () => this.undo(record);
       if (card) card.stays = true;
-      byId("spoken").textContent = did;
       say(did, takeBack);
+      if (!card) byId("spoken").textContent = `${did} ${object(record)}`; // a card speaks for itself
       const answer = await this.#watch(record, undo, before, started);
       say(`${did} ${answer ?? ""} ${place}`, takeBack);
       return true;
@@ -203,7 +203,8 @@ export class Acts {
   /** The panel of what was done, which can take back what has long left the feed. */
   #tell() {
     const records = [...this.#done.values()].reverse().slice(0, LISTED);
-    byId("acts").hidden = !records.length;
+    const hadFocus = byId("acts-list").contains(document.activeElement);
+    byId("acts-count").textContent = this.#done.size ? plural(this.#done.size, "act") : "nothing yet";
     byId("acts-list").replaceChildren(
       ...records.map((record) =>
         h(
@@ -215,6 +216,7 @@ export class Acts {
         ),
       ),
     );
+    if (hadFocus) (byId("acts-list").querySelector("button") ?? byId("acts").querySelector("summary")).focus({ preventScroll: true });
   }
 }
 

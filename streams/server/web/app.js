@@ -17,6 +17,8 @@ import { Status } from "./status.js";
 /** When to look again for people, while the server lists none. */
 const AGAIN_MS = 2000;
 const TOAST_MS = 10_000;
+/** Refusals that the page's status tells. */
+const TOLD = new Set(["disconnected", "unauthorized", "wrong_viewer"]);
 
 const connection = new Connection();
 const status = new Status();
@@ -165,7 +167,7 @@ function tellMade(feed) {
 
 function onRefused(error, isPassing) {
   if (!(error instanceof Refusal)) throw error;
-  if (error.name === "disconnected") return; // the page's status shows it
+  if (TOLD.has(error.name)) return;
   if (error.name === "not_ready") status.notReady(error.message.replace(/\.$/, ""));
   else complain(error);
   if (isPassing && view.shown === null) {
@@ -193,7 +195,13 @@ function complain(error) {
 
 connection.addEventListener("state", ({ detail }) => {
   status.connection(detail);
-  if (detail.state === "closed") byId("token-form").hidden = false;
+  if (detail.state === "closed") {
+    byId("token-form").hidden = false;
+    if (view.shown === null) {
+      list.clear();
+      byId("feed").setAttribute("aria-busy", "false");
+    }
+  }
   // A server that did not let the page in says why over HTTP.
   if (detail.state === "waiting" && !detail.wasOpen && !token) people.load().catch(({ message }) => status.problem(message));
 });
@@ -257,7 +265,7 @@ addEventListener("popstate", () => {
 });
 
 const wide = matchMedia("(min-width: 66rem)");
-const fold = () => ["made", "health"].forEach((id) => (byId(id).open = wide.matches));
+const fold = () => ["acts", "made", "health"].forEach((id) => (byId(id).open = wide.matches));
 wide.addEventListener("change", fold);
 fold();
 

@@ -201,9 +201,11 @@ export class Card {
 
   /** Show a line about an act's effect, with a button to take the act back if `undo` is given. */
   say(text, undo = null) {
+    const hadFocus = this.note.contains(document.activeElement);
     this.note.hidden = !text;
     this.note.replaceChildren(h("span", { text }));
     if (undo) this.note.append(" ", h("button", { type: "button", class: "quiet", text: "Undo", onclick: undo }));
+    if (hadFocus) this.element.focus({ preventScroll: true });
   }
 
   /** Take the tweet off the page, and leave its place, so that nothing moves. `filter`: why, if the server said it. */

@@ -104,8 +104,7 @@ export class Health {
     const [first, rest] = [now.rooms.slice(0, ROOMS_LISTED), now.rooms.slice(ROOMS_LISTED)];
     byId("health-body").replaceChildren(
       h("dl", {}, rows.flatMap(([name, value]) => [h("dt", { text: name }), h("dd", { text: value })])),
-      h("h3", { text: "Fullest rooms" }),
-      h("ul", { class: "rooms" }, first.map(room)),
+      h("section", {}, h("h3", { text: "Fullest rooms" }), h("ul", { class: "rooms" }, first.map(room))),
       ...(rest.length
         ? [h("details", { open: wasOpen }, h("summary", { text: `${integer(rest.length)} more rooms` }), h("ul", { class: "rooms" }, rest.map(room)))]
         : []),
