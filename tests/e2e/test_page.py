@@ -285,7 +285,7 @@ async def test_acts_are_answered_and_taken_back(site: Site, reader: Reader):
     await reader.open()
     card, other, panel = (reader.page.locator(css) for css in ('[data-tweet="771"]', '[data-tweet="772"]', "#acts"))
     for button, kind, says in (
-        ("Follow @250", "follow", "Followed. The feed knows it"),
+        ("Follow @250", "follow", "Followed. The feed counts @250 as followed"),
         ("Retweet", "retweet", "Retweeted. The tweet left the feed"),
         ("Mute @250", "mute", "Muted. The tweet left the feed, and 1 other with it"),
         ("Block @250", "block", "Blocked. The tweet left the feed, and 1 other with it"),

@@ -230,8 +230,9 @@ function answerIn(feed, { kind, target }, undo, before, list) {
   if (act.reference && undo) return "The like, reply and quote counts of a tweet stay";
   if (kind === "follow" || kind === "unfollow") {
     const follows = (kind === "follow") !== undo;
-    if (entry) return entry.in_network === follows ? "The feed knows it" : null;
-    return filter || !before ? "The feed knows it" : "The entry left the feed";
+    const counts = `The feed counts ${person(target.author_id)} as ${follows ? "followed" : "not followed"}`;
+    if (entry) return entry.in_network === follows ? counts : null;
+    return filter || !before ? null : "The tweet left the feed";
   }
   if (undo) {
     if (entry) return "It is back in the feed";
