@@ -109,6 +109,9 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
             stubs_max=size,
             text_bytes_max=64 * size,
             early_changes_max=size,
+            acts_max=64 * size,
+            looks_max=64 * size,
+            labels_max=16 * size,
             person_acts_max=max(size // 8, 64),
         ),
         interaction_graph=InteractionGraphConfig(
