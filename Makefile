@@ -28,10 +28,10 @@ demo: $(VENV)/.run  ## the whole path on one machine: log, society, engine, page
 	$(BIN)/murmuration demo
 
 test: $(VENV)/.dev  ## every test, the files shared by two workers: many tests wait for processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 quick: $(VENV)/.dev  ## the tests of the first minutes: under three on two cores
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(QUICK)
 
 check: $(VENV)/.dev  ## style and types
 	$(BIN)/ruff format --check .

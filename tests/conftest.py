@@ -38,6 +38,26 @@ def pytest_configure(config: pytest.Config) -> None:
             kernel_cache.note_filled()
 
 
+#: Files of minutes, the longest first. They begin the run: at its end one worker would wait for the other.
+LONGEST = (
+    "simulation/test_simulation.py",
+    "replay/test_same_bytes.py",
+    "simulation/test_sabotage.py",
+    "e2e/test_serve.py",
+    "e2e/test_crashes.py",
+    "e2e/test_nodes.py",
+    "e2e/test_wheel.py",
+    "engine/test_growth.py",
+    "e2e/test_page.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files (xdist gives them out in this order, with ``--no-loadscope-reorder``)."""
+    at = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: at.get(item.path, len(at)))
+
+
 # Speed is the benchmarks' matter: an example that meets a busy machine or a cold kernel is no failure. (In CI
 # hypothesis loads its own profile, which says so too and draws the same examples every time.)
 settings.register_profile("unhurried", deadline=None)
