@@ -13,6 +13,7 @@ from config.keys import PREFIX, meant, meant_variable, place_of
 from config.schema import Config
 from engine.errors import ConfigError
 
+_BYTES_MAX = 1 << 20
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.S)
 
 
@@ -49,7 +50,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """A TOML file's content, as values and as text."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
+        with path.open("rb") as file:
+            content = file.read(_BYTES_MAX + 1)  # a device may have no end
+        if len(content) > _BYTES_MAX:
+            raise ConfigError(f"{path}: has more than {_BYTES_MAX} bytes, so it is no configuration")
+        text = content.decode("utf-8-sig")  # with or without a byte order mark
         return tomllib.loads(text), text
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None

@@ -11,7 +11,7 @@ def demo(
     config: ConfigFile = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     json: Json = False,
-    port: Annotated[int | None, typer.Option(help="Port of the page (default 8400).")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the page (default 8400).")] = None,
     people: Annotated[int, typer.Option(min=10, help="How many people the society has.")] = 2000,
     events_per_s: Annotated[float, typer.Option(min=1, help="Events per second of the society.")] = 200.0,
     feeds_per_s: Annotated[float, typer.Option(min=0, help="Feeds per second that its people read.")] = 20.0,

@@ -1,4 +1,4 @@
-"""The first lines of every command: from here on, SIGTERM and Ctrl-C end it quietly, also while modules are imported.
+"""The first and last lines of every command: SIGTERM and Ctrl-C end it quietly, also while modules are imported.
 
 This file imports only what Python itself has loaded already.
 """
@@ -9,8 +9,15 @@ import signal
 
 def main() -> None:
     """Entry point of ``murmuration``."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: os._exit(128 + number))
+    _end_on_signals()
     from streams.cli.main import main as run_command
 
-    run_command()
+    try:
+        run_command()
+    finally:
+        _end_on_signals()
+
+
+def _end_on_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: os._exit(128 + number))

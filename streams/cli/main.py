@@ -16,7 +16,6 @@ from streams.cli.audit import audit
 from streams.cli.common import ConfigFile, Json, Urls, load_config, run
 from streams.cli.durable import durable
 from streams.cli.query import query
-from streams.process.signals import end_on_signals
 from streams.process.version import VERSION
 
 #: Entry points of this group are commands of ``murmuration``.
@@ -211,8 +210,6 @@ def main() -> None:
         for line in lines:
             typer.echo(f"murmuration: {line}", err=True)
         sys.exit(2 if all(isinstance(leaf, ConfigError) for leaf in leaves) else 1)
-    finally:
-        end_on_signals()
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -26,7 +26,10 @@ def durable_folder(config: Config, identity: LogIdentity | None = None) -> Path 
     if folder != "auto":
         return Path(folder)
     if log.url.startswith(_SQLITE):
-        return Path(log.url.removeprefix(_SQLITE).partition("?")[0]).with_suffix(".state")
+        path = Path(log.url.removeprefix(_SQLITE).partition("?")[0])
+        if not path.name:
+            raise ConfigError(f"log.url: {log.url!r} names no file")
+        return path.with_suffix(".state")
     named_after = f"{log.url} {log.topic_prefix}" if identity is None else identity.log
     return Path("var") / f"kafka-{hashlib.sha256(named_after.encode()).hexdigest()[:12]}.state"
 

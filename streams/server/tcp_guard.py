@@ -137,20 +137,30 @@ class TcpGuard:
 
     def say_farewell(self, transport: asyncio.Transport, text: str) -> None:
         """Answer a refused connection by its named error, and close it."""
-        if self._farewells >= FAREWELLS_MAX:
+        if not self.may_linger():
             transport.abort()
             return
-        self._farewells += 1
         transport.set_protocol(_Farewell())
         transport.write(raw_answer(503, "Service Unavailable", "too_many_connections", text))
         if transport.can_write_eof():
             transport.write_eof()
 
         def end() -> None:
-            self._farewells -= 1
+            self.lingered()
             transport.abort()
 
         asyncio.get_running_loop().call_later(FAREWELL_S, end)
+
+    def may_linger(self) -> bool:
+        """Whether one more client may take its time to read why it is refused; counts it if so."""
+        if self._farewells >= FAREWELLS_MAX:
+            return False
+        self._farewells += 1
+        return True
+
+    def lingered(self) -> None:
+        """A client's time to read is over."""
+        self._farewells -= 1
 
     def _give_way(self, address: str | None) -> bool:
         """Close the longest silent, else the longest idle connection (of an address, or of all)."""
@@ -165,13 +175,13 @@ class TcpGuard:
 class GuardedHandler(web.RequestHandler):
     """aiohttp's server protocol, whose connection the guard knows."""
 
-    __slots__ = ("_busy", "_gone", "_guard", "_half", "_head_timer", "_malformed", "_read_timer", "address")
+    __slots__ = ("_busy", "_cut", "_gone", "_guard", "_half", "_head_timer", "_malformed", "_read_timer", "address")
 
     def __init__(self, guard: TcpGuard, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
         self.address = ""
         self._guard = guard
-        self._busy = self._half = self._malformed = False
+        self._busy = self._cut = self._half = self._malformed = False
         self._gone = asyncio.Event()
         self._head_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
@@ -192,6 +202,8 @@ class GuardedHandler(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._cut:
+            return
         if not self._busy:
             self._half = True
             if self._head_timer is None:
@@ -276,10 +288,21 @@ class GuardedHandler(web.RequestHandler):
     def cut(self, reason: str, farewell: bytes = b"") -> None:
         """Close the connection, after ``farewell`` if there is one."""
         self._stop_timers()
+        self._cut = True
         self._guard.cut(self, reason)
         transport = self.transport
-        if farewell and transport is not None:
+        if farewell and transport is not None and self._guard.may_linger():
+            # A connection that is closed while bytes still arrive is reset, and its client loses the farewell.
             transport.write(farewell)
+            if transport.can_write_eof():
+                transport.write_eof()
+            self.close()
+            asyncio.get_running_loop().call_later(FAREWELL_S, self._end_lingering)
+        else:
+            self.force_close()
+
+    def _end_lingering(self) -> None:
+        self._guard.lingered()
         self.force_close()
 
     def _await_head(self) -> None:

@@ -22,7 +22,7 @@ from streams.log.interface import NewRecord
 VIEWER, FRIEND, STRANGER, OTHER = 1, 2, 3, 4
 #: Nothing here takes nearly as long; a busy machine is no failure.
 START_TIMEOUT_S = 300.0
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 #: ``serve`` ends by force before, and says what it waited for.
 END_TIMEOUT_S = 180.0
 
@@ -372,7 +372,7 @@ async def test_a_bad_configuration_stops_the_start_with_the_keys_path(tmp_path):
 
 
 async def test_a_log_that_loses_its_file_is_seen(tmp_path):
-    """A log gone read-only in the middle: events are refused by name, feeds go on."""
+    """Locked by another process, or moved away: not ready, with the reason; events are refused, feeds go on."""
     path = tmp_path / "events.db"
     async with server(LogConfig(url=f"sqlite:///{path}")) as running:
         await running.post(event("follow", 1, user_id=VIEWER, target_id=FRIEND), create(100, FRIEND, "before"))
@@ -382,9 +382,31 @@ async def test_a_log_that_loses_its_file_is_seen(tmp_path):
             try:
                 blocker.execute("BEGIN IMMEDIATE")  # nobody else may write while this lasts
                 assert "100" in ids(await ask(ws))
+                assert await until(lambda: _unready(running, "lock"))
             finally:
                 blocker.execute("ROLLBACK")
                 blocker.close()
+            assert await until(lambda: _ready(running))
+            path.rename(tmp_path / "away.db")
+            assert await until(lambda: _unready(running, "the file is gone"))
+            body = json.dumps(create(101, FRIEND, "while away"))
+            async with running.session.post(f"{running.url}/v1/events", data=body) as answer:
+                assert (answer.status, (await answer.json())["error"]) == (503, "log_unavailable")
+            assert "100" in ids(await ask(ws))
+            assert not path.exists()
+            (tmp_path / "away.db").rename(path)
+            assert await until(lambda: _ready(running))
+            await running.post(create(102, FRIEND, "back"))
+            assert await until(lambda: _feed_with(ws, "102"))
+
+
+async def _ready(running: Server) -> bool:
+    return (await running.get("/readyz"))[0] == 200
+
+
+async def _unready(running: Server, words: str) -> bool:
+    status, answer = await running.get("/readyz")
+    return status == 503 and words in answer["reason"]
 
 
 @pytest.mark.kafka

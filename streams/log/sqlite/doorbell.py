@@ -22,7 +22,7 @@ _FOLDER_CHARS_MAX = 80
 
 def folder_of(log_path: Path) -> Path:
     """The folder of this log's sockets: beside the log, or in the temporary folder if that path is too long."""
-    path = log_path.resolve()
+    path = Path(os.path.realpath(log_path))  # a loop of links is an error only when the log is opened
     beside = path.with_name(f"{path.name}-tails")
     if len(os.fsencode(beside)) <= _FOLDER_CHARS_MAX:
         return beside

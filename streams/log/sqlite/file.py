@@ -188,7 +188,7 @@ def connect_to_read(address: SqliteAddress) -> sqlite3.Connection:
 
 
 def _opened_to_read(path: Path, options: str) -> sqlite3.Connection:
-    uri = f"{path.resolve().as_uri()}?{options}"
+    uri = f"{path.absolute().as_uri()}?{options}"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA query_only = 1")

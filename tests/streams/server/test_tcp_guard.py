@@ -67,9 +67,9 @@ async def test_half_a_head_is_refused_by_name_and_closed_however_it_trickles(sta
     async with connected(site) as raw:
 
         async def trickle():
-            for byte in HEAD * 20:
+            for byte in HEAD * 200:
                 await raw.say(bytes([byte]))
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.01)
 
         trickling = asyncio.create_task(trickle())
         heard = await raw.hear()
