@@ -17,6 +17,7 @@ from engine.engagement_aggregates.arrays import Label, PairLabel
 from engine.engagement_aggregates.check import check
 from engine.errors import ConfigError
 from engine.kernels.growth import copy_rows, grow_id_map
+from engine.kernels.handle import handle
 from engine.kernels.id_map import SIZE, id_map_bytes
 from engine.room import DerivedRoom, only_grew
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
@@ -89,11 +90,13 @@ class EngagementAggregates(DerivedRoom):
             raise ConfigError("engagement_aggregates.half_life_long_ms: shorter than half_life_short_ms")
         self.config = config
         self._social_graph = social_graph
-        self._aggregates = arrays.make_aggregates(
-            config.authors_max,
-            config.viewers_max,
-            config.pairs_per_viewer,
-            (config.half_life_short_ms, config.half_life_long_ms),
+        self._aggregates = handle(
+            arrays.make_aggregates(
+                config.authors_max,
+                config.viewers_max,
+                config.pairs_per_viewer,
+                (config.half_life_short_ms, config.half_life_long_ms),
+            )
         )
         self._found = np.empty((write_kernels.AHEAD_ROWS, write_kernels.FOUND_COLUMNS), np.int64)
         super().__init__(self._aggregates, self._aggregates.header)

@@ -30,6 +30,7 @@ from engine.interaction_graph.arrays import (
 )
 from engine.interaction_graph.check import check
 from engine.kernels import calendar_log, id_map, ring_slices
+from engine.kernels.handle import handle
 from engine.room import Room, only_grew
 
 __all__ = ["EdgeType", "InteractionGraph", "InteractionGraphConfig", "interaction_graph_bytes"]
@@ -177,23 +178,25 @@ class InteractionGraph(Room):
         self.config = config
         scalars = np.zeros(len(Scalar), np.int64)
         scalars[Scalar.WATERMARK_S] = -1
-        self.state = GraphArrays(
-            users=id_map.make_id_map(config.users_max),
-            tweets=id_map.make_id_map(config.tweets_max),
-            user_records=np.zeros(config.users_max, np.int64),
-            tweet_records=np.zeros(config.tweets_max, np.int64),
-            user_skips=np.zeros(config.users_max, np.int32),
-            tweet_skips=np.zeros(config.tweets_max, np.int32),
-            arena=ring_slices.make_arena(_arena_slots(config)),
-            log=calendar_log.make_calendar_log(config.edges_max, config.window_ms // 1000),
-            undone=id_map.make_id_map(config.undos_max),
-            undone_seconds=np.zeros(config.undos_max, np.int64),
-            undone_next=np.zeros(1, np.int64),
-            scalars=scalars,
+        self.state = handle(
+            GraphArrays(
+                users=id_map.make_id_map(config.users_max),
+                tweets=id_map.make_id_map(config.tweets_max),
+                user_records=np.zeros(config.users_max, np.int64),
+                tweet_records=np.zeros(config.tweets_max, np.int64),
+                user_skips=np.zeros(config.users_max, np.int32),
+                tweet_skips=np.zeros(config.tweets_max, np.int32),
+                arena=ring_slices.make_arena(_arena_slots(config)),
+                log=calendar_log.make_calendar_log(config.edges_max, config.window_ms // 1000),
+                undone=id_map.make_id_map(config.undos_max),
+                undone_seconds=np.zeros(config.undos_max, np.int64),
+                undone_next=np.zeros(1, np.int64),
+                scalars=scalars,
+            )
         )
         super().__init__(self.state, scalars)
         #: The arrays that reading kernels take: views of the state, not copies.
-        self.read_arrays = read_kernels.read_arrays(self.state)
+        self.read_arrays = handle(read_kernels.read_arrays(self.state))
         self._limits = np.zeros(len(Limit), np.int64)
         self._limits[Limit.WINDOW_S] = config.window_ms // 1000
         self._limits[Limit.LATE_S] = config.late_ms_max // 1000

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from engine.batch import EventBatch, Kind, make_batch
 from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.kernels.growth import grow_id_map
+from engine.kernels.handle import handle
 from engine.kernels.id_map import SIZE, id_map_bytes
 from engine.muted_words import arrays, read_kernels, write_kernels
 from engine.muted_words.check import check
@@ -73,7 +74,7 @@ class MutedWords(Room):
 
     def __init__(self, config: MutedWordsConfig) -> None:
         self.config = config
-        self._words = arrays.make_words(config.people_max, config.words_max, config.words_per_person_max)
+        self._words = handle(arrays.make_words(config.people_max, config.words_max, config.words_per_person_max))
         self._folder = make_folder()
         super().__init__(self._words, self._words.header)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
 from engine.kernels.growth import copy_rows, grow_id_map
+from engine.kernels.handle import handle
 from engine.kernels.id_map import SIZE, id_map_bytes
 from engine.profiles import arrays, write_kernels
 from engine.profiles.check import check
@@ -64,7 +65,7 @@ class ProfileRoom(Room):
 
     def __init__(self, config: ProfilesConfig) -> None:
         self.config = config
-        self._profiles = arrays.make_profiles(config.users_max)
+        self._profiles = handle(arrays.make_profiles(config.users_max))
         super().__init__(self._profiles, self._profiles.header)
 
     @property

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.errors import ConfigError
 from engine.kernels.growth import copy_rows, grow_id_map
+from engine.kernels.handle import handle
 from engine.kernels.id_map import id_map_bytes, lookup
 from engine.kernels.top_k import top_k
 from engine.room import Room, only_grew
@@ -49,6 +50,11 @@ class SignalAges(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     seen_age_ms_max: AgeMs = 48 * MS_PER_HOUR
     served_age_ms_max: AgeMs = 10 * 60_000
     rejection_age_ms_max: AgeMs = 14 * 24 * MS_PER_HOUR
+
+    def since_ms(self, time_ms: int) -> NDArray[np.int64]:
+        """The oldest times (int64, 3) that count at ``time_ms``: of impressions, served tweets and rejections."""
+        ages = (self.seen_age_ms_max, self.served_age_ms_max, self.rejection_age_ms_max)
+        return np.array([time_ms - age for age in ages], np.int64)
 
 
 class ViewerFlag(IntFlag):
@@ -131,7 +137,9 @@ class Signals(Room):
         needed = arrays.blocks_of_one_viewer(entries_max)
         if config.blocks_max < needed:
             raise ConfigError(f"signals.blocks_max: {config.blocks_max} is less than the {needed} of one full viewer")
-        self._store = arrays.make_store(config.users_max, config.blocks_max, entries_max)
+        self._store = handle(arrays.make_store(config.users_max, config.blocks_max, entries_max))
+        #: The most tweets of ``acted_on``.
+        self.acted_on_max = int(entries_max[[arrays.ENGAGEMENTS, arrays.NEGATIVES, arrays.SEEN]].sum(dtype=np.int64))
         super().__init__(self._store, self._store.header)
 
     def apply(self, batch: EventBatch) -> None:
@@ -153,10 +161,14 @@ class Signals(Room):
         """Not-interested, see-fewer, reports, and REPORT_USER with tweet 0; as ``recent_engagements``."""
         return self._newest(user_id, arrays.NEGATIVES, limit)
 
+    @property
+    def store(self) -> arrays.Store:
+        """The room's arrays, for kernels that read them."""
+        return self._store
+
     def acted_on(self, user_id: int) -> Ids:
         """The tweets (uint64) of the viewer's engagements, then negatives, then impressions, each as in the log."""
-        most = self._store.entries_max
-        out = np.empty(int(most[[arrays.ENGAGEMENTS, arrays.NEGATIVES, arrays.SEEN]].sum(dtype=np.int64)), np.uint64)
+        out = np.empty(self.acted_on_max, np.uint64)
         return out[: int(read_kernels.acted_on(self._store, np.uint64(user_id), out))]
 
     def flags(
@@ -184,8 +196,7 @@ class Signals(Room):
         out = np.zeros((2, n), np.uint16)
         v = lookup(self._store.ids, user_id)
         if v >= 0 and n:
-            since = (ages.seen_age_ms_max, ages.served_age_ms_max, ages.rejection_age_ms_max)
-            since_ms = np.array([time_ms - age for age in since], np.int64)
+            since_ms = ages.since_ms(time_ms)
             table = np.empty(1 << (2 * n - 1).bit_length(), np.int32)
             read_kernels.flags(self._store, np.int64(v), tweets, authors, since_ms, table, np.empty(n, np.int32), out)
         marks: NDArray[np.uint16] = out[0]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
 from engine.effects import Effect, EffectKind, Effects, make_effects
+from engine.kernels.handle import handle
 from engine.kernels.id_map import IdMap
 from engine.kernels.id_sets import id_map_of
 from engine.room import Room, only_grew
@@ -107,14 +108,16 @@ class SocialGraph(Room):
 
     def __init__(self, config: SocialGraphConfig) -> None:
         self.config = config
-        self._graph = sizes.make_graph(
-            config.users_max,
-            config.edges_max,
-            config.list_entries_max,
-            follows_each=config.follows_per_person_max,
-            blocks_each=config.blocks_per_person_max,
-            mutes_each=config.mutes_per_person_max,
-            undone_each=config.undone_per_person_max,
+        self._graph = handle(
+            sizes.make_graph(
+                config.users_max,
+                config.edges_max,
+                config.list_entries_max,
+                follows_each=config.follows_per_person_max,
+                blocks_each=config.blocks_per_person_max,
+                mutes_each=config.mutes_per_person_max,
+                undone_each=config.undone_per_person_max,
+            )
         )
         super().__init__(self._graph, self._graph.header)
 

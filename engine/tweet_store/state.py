@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.errors import ConfigError
+from engine.kernels.handle import handle
 from engine.kernels.id_map import id_map_bytes
 from engine.room import Room, only_grew
 from engine.tweet_store import act_kernels, acts, arrays, early, growth, labels, read_kernels, write_kernels
@@ -168,20 +169,22 @@ class TweetStore(Room):
         if config.half_life_long_ms < config.half_life_short_ms:
             raise ConfigError("tweet_store.half_life_long_ms: shorter than half_life_short_ms")
         self.config = config
-        self._tweets = arrays.make_tweets(
-            config.tweets_max,
-            config.stubs_max,
-            config.text_bytes_max,
-            [getattr(config.weights, counter.name.lower()) for counter in Counter],
-            (config.half_life_short_ms, config.half_life_long_ms),
-            config.author_late_tweets_max,
-            (
-                acts.make_acts(config.acts_max, config.person_acts_max, config.person_span_ms),
-                acts.make_acts(config.looks_max, config.person_acts_max, config.person_span_ms),
-            ),
-            config.dwell_s_min,
-            early.make_early(config.early_changes_max),
-            config.labels_max,
+        self._tweets = handle(
+            arrays.make_tweets(
+                config.tweets_max,
+                config.stubs_max,
+                config.text_bytes_max,
+                [getattr(config.weights, counter.name.lower()) for counter in Counter],
+                (config.half_life_short_ms, config.half_life_long_ms),
+                config.author_late_tweets_max,
+                (
+                    acts.make_acts(config.acts_max, config.person_acts_max, config.person_span_ms),
+                    acts.make_acts(config.looks_max, config.person_acts_max, config.person_span_ms),
+                ),
+                config.dwell_s_min,
+                early.make_early(config.early_changes_max),
+                config.labels_max,
+            )
         )
         super().__init__(self._tweets, self._tweets.header)
         self._erased = np.empty(0, np.int64), np.empty(0, np.uint64), np.zeros(1, np.int64)

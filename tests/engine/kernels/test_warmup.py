@@ -7,6 +7,11 @@ from numba import types
 
 import engine
 from engine.kernels import warmup
+from engine.kernels.handle import HandleType
+
+
+def _plain(argument: types.Type) -> types.Type:
+    return argument.held if isinstance(argument, HandleType) else types.unliteral(argument)
 
 
 def test_no_module_that_can_be_warmed_is_forgotten() -> None:
@@ -27,6 +32,7 @@ def test_shared_kernels_have_one_signature() -> None:
         # Private ones are specialised by their callers and inlined; a public one is compiled for one use.
         for kernel in (getattr(module, attribute) for attribute in dir(module) if not attribute.startswith("_")):
             if getattr(kernel, "__module__", "") == module.__name__ and hasattr(kernel, "signatures"):
-                # Where a caller is compiled here and not taken from the cache, constants are types of their own.
-                signatures = {tuple(types.unliteral(argument) for argument in s) for s in kernel.signatures}
+                # Where a caller is compiled here and not taken from the cache, constants are types of their own. A
+                # handle counts as what it stands for.
+                signatures = {tuple(_plain(argument) for argument in s) for s in kernel.signatures}
                 assert len(signatures) <= 1, kernel
