@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.pipeline import kernels
 from engine.pipeline.candidates import Candidates
-from engine.pipeline.components import Query
+from engine.pipeline.components import BitTest, Query
 from engine.pipeline.scratch import Buffers
 from engine.signals.state import ViewerFlag
 from engine.visibility.judge import Hidden
@@ -26,6 +26,8 @@ class Rule:
 
     ``drops``: what it drops, for docs/feeds.md; ``drop``: writes a code into ``dropped_by`` where that is still 0.
     """
+
+    test: BitTest | None = None
 
     def __init__(
         self, name: str, drops: str, drop: Drop, enabled: Callable[[Query], bool] = lambda query: True
@@ -44,20 +46,22 @@ class Rule:
         self._drop(query, candidates, code)
 
 
-def _any_bit(bits: int, *columns: str) -> Drop:
-    mask = int(bits)  # numba would take a flag for a type of its own
+class BitRule(Rule):
+    """A filter that drops the candidates whose ``column`` (uint16) has any of ``bits``."""
 
-    def drop(query: Query, candidates: Candidates, code: int) -> None:
-        for column in columns:
-            kernels.drop_any_bit(candidates.columns[column], mask, candidates.dropped_by, code)
-
-    return drop
+    def __init__(
+        self, name: str, drops: str, column: str, bits: int, enabled: Callable[[Query], bool] = lambda query: True
+    ) -> None:
+        self.test = BitTest(column, int(bits))
+        mask = np.array([bits], np.uint16)
+        super().__init__(
+            name, drops, lambda _, c, code: kernels.drop_by_bits(c.columns[column], mask, c.dropped_by, code), enabled
+        )
 
 
 def _own(query: Query, candidates: Candidates, code: int) -> None:
-    viewer = np.uint64(query.request.viewer_id)
-    for column in ("author_id", "original_author_id"):
-        kernels.drop_equal(candidates.columns[column], viewer, candidates.dropped_by, code)
+    columns, viewer = candidates.columns, np.uint64(query.request.viewer_id)
+    kernels.drop_either_equal(columns["author_id"], columns["original_author_id"], viewer, candidates.dropped_by, code)
 
 
 def _repeated(query: Query, candidates: Candidates, code: int) -> None:
@@ -90,84 +94,98 @@ def _earlier_page(query: Query, candidates: Candidates, code: int) -> None:
     )
 
 
-UNHYDRATED = Rule(
+UNHYDRATED = BitRule(
     "unhydrated",
     "no content here (its create never came, or fell out of the store), or deleted; of a retweet also its original, and"
     " the tweets between: it cannot be checked",
-    _any_bit(Hidden.UNHYDRATED, "hidden"),
+    "hidden",
+    Hidden.UNHYDRATED,
 )
-CONTEXT_MISSING = Rule(
+CONTEXT_MISSING = BitRule(
     "context_missing",
     "it or its original quotes or answers a tweet that is not known here or was deleted",
-    _any_bit(Hidden.CONTEXT_MISSING, "hidden"),
+    "hidden",
+    Hidden.CONTEXT_MISSING,
 )
-BLOCKED = Rule(
+BLOCKED = BitRule(
     "blocked",
     "block, either way, between viewer and author, or an author of what the tweet retweets, quotes or answers",
-    _any_bit(Hidden.BLOCKED, "hidden"),
+    "hidden",
+    Hidden.BLOCKED,
 )
-MUTED = Rule(
+MUTED = BitRule(
     "muted",
     "mute, either way, between viewer and any of these authors: who muted the viewer is not pushed into the viewer's"
     " feed either",
-    _any_bit(Hidden.MUTED, "hidden"),
+    "hidden",
+    Hidden.MUTED,
 )
-AUTHOR_SUSPENDED = Rule(
+AUTHOR_SUSPENDED = BitRule(
     "author_suspended",
     "the author, or an author of what the tweet retweets, quotes or answers, is suspended",
-    _any_bit(Hidden.AUTHOR_SUSPENDED, "hidden"),
+    "hidden",
+    Hidden.AUTHOR_SUSPENDED,
 )
-AUTHOR_DEACTIVATED = Rule(
+AUTHOR_DEACTIVATED = BitRule(
     "author_deactivated",
     "any of these authors has deactivated the account, or is being erased",
-    _any_bit(Hidden.AUTHOR_DEACTIVATED, "hidden"),
+    "hidden",
+    Hidden.AUTHOR_DEACTIVATED,
 )
-AUTHOR_UNKNOWN = Rule(
+AUTHOR_UNKNOWN = BitRule(
     "author_unknown",
     "nothing is known of any of these authors, and the room of profiles was too full to keep all that safety needs",
-    _any_bit(Hidden.AUTHOR_UNKNOWN, "hidden"),
+    "hidden",
+    Hidden.AUTHOR_UNKNOWN,
 )
-AUTHOR_PROTECTED = Rule(
+AUTHOR_PROTECTED = BitRule(
     "author_protected",
     "any of these authors is protected, and the viewer does not follow them",
-    _any_bit(Hidden.AUTHOR_PROTECTED, "hidden"),
+    "hidden",
+    Hidden.AUTHOR_PROTECTED,
 )
-OPTED_OUT = Rule(
+OPTED_OUT = BitRule(
     "opted_out",
     "the author, or the original's, does not want to be recommended, and the viewer does not follow them",
-    _any_bit(Hidden.OPTED_OUT, "hidden"),
+    "hidden",
+    Hidden.OPTED_OUT,
 )
 #: What profiles say against showing a tweet.
 STANDING = (AUTHOR_SUSPENDED, AUTHOR_DEACTIVATED, AUTHOR_UNKNOWN, AUTHOR_PROTECTED, OPTED_OUT)
-MUTED_WORD = Rule(
+MUTED_WORD = BitRule(
     "muted_word",
     "has a word, phrase or hashtag that the viewer muted, in its own text or in what it retweets, quotes or answers;"
     " not the viewer's own",
-    _any_bit(Hidden.MUTED_WORD, "hidden"),
+    "hidden",
+    Hidden.MUTED_WORD,
 )
-UNSAFE_LABEL = Rule(
+UNSAFE_LABEL = BitRule(
     "unsafe_label",
     "it, or what it retweets, quotes or answers, has a label that hides it from all but its author (`Spam`, `Pdna`,"
     " `Bounce`, …), or a label that found no room",
-    _any_bit(Hidden.UNSAFE_LABEL, "hidden"),
+    "hidden",
+    Hidden.UNSAFE_LABEL,
 )
-LABEL_FOR_FOLLOWERS = Rule(
+LABEL_FOR_FOLLOWERS = BitRule(
     "label_for_followers",
     "any of these has a label that leaves it to its author's followers (`DoNotAmplify`, `SafetyCrisisLevel2`, …), and"
     " the viewer is none of them",
-    _any_bit(Hidden.LABEL_FOR_FOLLOWERS, "hidden"),
+    "hidden",
+    Hidden.LABEL_FOR_FOLLOWERS,
 )
-LABEL_NOT_RECOMMENDED = Rule(
+LABEL_NOT_RECOMMENDED = BitRule(
     "label_not_recommended",
     "any of these has a label that keeps it from being recommended (`Abusive`, `NsfwHighRecall`, `SpamHighRecall`, …),"
     " and the viewer does not follow the author",
-    _any_bit(Hidden.LABEL_NOT_RECOMMENDED, "hidden"),
+    "hidden",
+    Hidden.LABEL_NOT_RECOMMENDED,
 )
-SENSITIVE_MEDIA = Rule(
+SENSITIVE_MEDIA = BitRule(
     "sensitive_media",
     "any of these has a label of sensitive media (`NsfwHighPrecision`, `GoreHighPrecision`, …), which the viewer's"
     " profile hides",
-    _any_bit(Hidden.SENSITIVE_MEDIA, "hidden"),
+    "hidden",
+    Hidden.SENSITIVE_MEDIA,
 )
 #: What labels say, around muted words.
 LABELS = (UNSAFE_LABEL, LABEL_FOR_FOLLOWERS, LABEL_NOT_RECOMMENDED, MUTED_WORD, SENSITIVE_MEDIA)
@@ -182,11 +200,12 @@ DUPLICATE_OF_PAGE = Rule(
     "a retweet of a tweet that is a candidate itself; all but the newest retweet of one original",
     _repeated_of_page,
 )
-REPLY_TO_STRANGER = Rule(
+REPLY_TO_STRANGER = BitRule(
     "reply_to_stranger",
     "an answer to somebody whom the viewer does not follow, other than the viewer and the tweet's author; not the"
     " viewer's own answers (an option)",
-    lambda query, c, code: kernels.drop_any_bit(c.columns["answers_stranger"], 1, c.dropped_by, code),
+    "answers_stranger",
+    1,
 )
 EXCLUDED = Rule(
     "excluded",
@@ -213,32 +232,37 @@ EARLIER_PAGE = Rule(
     _earlier_page,
     lambda query: query.before is not None,
 )
-SEEN = Rule(
+SEEN = BitRule(
     "seen",
     "an impression by the viewer in the last 2 days, of the tweet or its original",
-    _any_bit(ViewerFlag.SEEN, "viewer_flags"),
+    "viewer_flags",
+    ViewerFlag.SEEN,
 )
 #: Only when paging down: a client that reloads would see its feed vanish.
-SERVED = Rule(
+SERVED = BitRule(
     "served",
     "served in the last 10 minutes, it or its original; only when paging down",
-    _any_bit(ViewerFlag.SERVED, "viewer_flags"),
+    "viewer_flags",
+    ViewerFlag.SERVED,
     lambda query: query.request.cursor is not None,
 )
-ENGAGED = Rule(
+ENGAGED = BitRule(
     "engaged",
     "favorite, retweet, reply, quote, share or bookmark by the viewer, not taken back, of the tweet or its original",
-    _any_bit(ViewerFlag.ENGAGED, "viewer_flags"),
+    "viewer_flags",
+    ViewerFlag.ENGAGED,
 )
-REJECTED = Rule(
+REJECTED = BitRule(
     "rejected",
     "not_interested, see_fewer or report on the tweet or its original",
-    _any_bit(ViewerFlag.REJECTED, "viewer_flags"),
+    "viewer_flags",
+    ViewerFlag.REJECTED,
 )
-AUTHOR_REJECTED = Rule(
+AUTHOR_REJECTED = BitRule(
     "author_rejected",
     "see_fewer or report on any tweet of the author or the original's author, or report_user, in the last 14 days",
-    _any_bit(ViewerFlag.AUTHOR_REJECTED, "viewer_flags"),
+    "viewer_flags",
+    ViewerFlag.AUTHOR_REJECTED,
 )
 
 

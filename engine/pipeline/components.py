@@ -6,7 +6,7 @@ the selector, verifiers and side effects see only what was gathered, and run aft
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,10 +106,22 @@ class Hydrator(Protocol):
         """The columns to go on with when ``hydrate`` failed (never asked of a safety hydrator)."""
 
 
+class BitTest(NamedTuple):
+    """Drops the candidates whose ``column`` (uint16) has any of ``bits``."""
+
+    column: str
+    bits: int
+
+
 class Filter(Protocol):
-    """Drops candidates. A filter's failure always fails the request: what was not checked is not shown."""
+    """Drops candidates. A filter's failure always fails the request: what was not checked is not shown.
+
+    ``test``: all that the filter does, if that is one test of bits; else None. Neighbors that test the same column are
+    run in one pass, instead of by ``drop``.
+    """
 
     name: str
+    test: BitTest | None
 
     def enabled(self, query: Query) -> bool:
         """Whether this filter applies to the request."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.kernels.jit import inlined, kernel
+from engine.kernels.jit import inlined, quick
 from engine.kernels.rng import mix64
 
 #: Slots of the smallest hash table.
@@ -31,7 +31,7 @@ def place_of(keys: Any, table: Any, key: Any) -> Any:
     return at
 
 
-@kernel
+@quick
 def merge_source(
     ids: Any, scores: Any, source: Any, count: Any, table: Any, tweet_id: Any, score: Any, rank: Any
 ) -> Any:
@@ -57,31 +57,27 @@ def merge_source(
     return count
 
 
-@kernel
-def drop_any_bit(column: Any, bits: Any, dropped_by: Any, code: Any) -> None:
-    """Drop the rows in which ``column`` (unsigned, (n,)) has any of ``bits`` (an int64)."""
+@quick
+def drop_by_bits(column: Any, bits: Any, dropped_by: Any, code: Any) -> None:
+    """Drop the rows in which ``column`` (uint16, (n,)) has any bit of one of ``bits`` (uint16, (k,)); the code is
+    ``code`` for the first of these, one more for the next, and so on."""
     for row in range(column.shape[0]):
-        if dropped_by[row] == 0 and np.int64(column[row]) & bits != 0:
+        if column[row] != 0 and dropped_by[row] == 0:
+            for i in range(bits.shape[0]):
+                if column[row] & bits[i] != 0:
+                    dropped_by[row] = code + i
+                    break
+
+
+@quick
+def drop_either_equal(column: Any, other: Any, value: Any, dropped_by: Any, code: Any) -> None:
+    """Drop the rows in which ``column`` or ``other`` (ids, (n,)) has this value."""
+    for row in range(column.shape[0]):
+        if dropped_by[row] == 0 and (column[row] == value or other[row] == value):
             dropped_by[row] = code
 
 
-@kernel
-def drop_false(column: Any, dropped_by: Any, code: Any) -> None:
-    """Drop the rows in which ``column`` (bool, (n,)) is false."""
-    for row in range(column.shape[0]):
-        if dropped_by[row] == 0 and not column[row]:
-            dropped_by[row] = code
-
-
-@kernel
-def drop_equal(column: Any, value: Any, dropped_by: Any, code: Any) -> None:
-    """Drop the rows in which ``column`` (ids, (n,)) has this value."""
-    for row in range(column.shape[0]):
-        if dropped_by[row] == 0 and column[row] == value:
-            dropped_by[row] = code
-
-
-@kernel
+@quick
 def drop_less(column: Any, least: Any, dropped_by: Any, code: Any) -> None:
     """Drop the rows in which ``column`` (int64, (n,)) is less than ``least``."""
     for row in range(column.shape[0]):
@@ -89,7 +85,7 @@ def drop_less(column: Any, least: Any, dropped_by: Any, code: Any) -> None:
             dropped_by[row] = code
 
 
-@kernel
+@quick
 def drop_not_before(times: Any, ids: Any, time: Any, last_id: Any, dropped_by: Any, code: Any) -> None:
     """Drop the rows whose (time, id) is not less than the given one: ``times`` int64 (n,)."""
     for row in range(ids.shape[0]):
@@ -98,7 +94,7 @@ def drop_not_before(times: Any, ids: Any, time: Any, last_id: Any, dropped_by: A
             dropped_by[row] = code
 
 
-@kernel
+@quick
 def drop_listed(ids: Any, listed: Any, table: Any, dropped_by: Any, code: Any) -> None:
     """Drop the rows whose id is in ``listed`` (k,). ``table``: int32 scratch of ``table_size(k)``. O(n + k)."""
     for at in range(table.shape[0]):
@@ -110,7 +106,7 @@ def drop_listed(ids: Any, listed: Any, table: Any, dropped_by: Any, code: Any) -
             dropped_by[row] = code
 
 
-@kernel
+@quick
 def drop_repeated(ids: Any, original_ids: Any, table: Any, dropped_by: Any, code: Any) -> None:
     """Drop all but one of the kept rows that stand for one original: the original itself stays if it is among them,
     else the first. ``table``: int32 scratch of ``table_size(n)``. O(n)."""
@@ -130,7 +126,7 @@ def drop_repeated(ids: Any, original_ids: Any, table: Any, dropped_by: Any, code
                 dropped_by[row] = code
 
 
-@kernel
+@quick
 def drop_repeated_of_page(
     original_ids: Any, times: Any, ids: Any, first: Any, first_id: Any, table: Any, dropped_by: Any, code: Any
 ) -> None:
@@ -156,7 +152,7 @@ def drop_repeated_of_page(
             dropped_by[row] = code
 
 
-@kernel
+@quick
 def settle(dropped_by: Any, rows: Any, counts: Any) -> Any:
     """Write the kept rows, ascending, into ``rows`` (≥ n,) and how many rows each code dropped into ``counts`` (int64,
     zeroed, longer than the greatest code); returns how many are kept."""
@@ -174,7 +170,7 @@ def before(scores: Any, ids: Any, a: Any, b: Any) -> Any:
     return scores[a] > scores[b] or (scores[a] == scores[b] and ids[a] > ids[b])
 
 
-@kernel
+@quick
 def sort_best_first(scores: Any, ids: Any, order: Any, spare: Any) -> None:
     """Sort the rows in ``order`` by ``before``: a bottom-up merge sort. ``spare``: as long as ``order``.
 
@@ -200,7 +196,7 @@ def sort_best_first(scores: Any, ids: Any, order: Any, spare: Any) -> None:
         width *= 2
 
 
-@kernel
+@quick
 def narrow(
     scores: Any, ids: Any, ranks: Any, rows: Any, caps: Any, total_max: Any, cut: Any, dropped_by: Any, code: Any
 ) -> None:
@@ -238,7 +234,7 @@ def narrow(
             dropped_by[row] = code
 
 
-@kernel
+@quick
 def combine(parts: Any, factors: Any, base: Any, multiplier: Any, total: Any) -> None:
     """Add rows of ``parts`` float64 (p, m) to ``base``, multiply ``multiplier`` by rows of ``factors`` (f, m), both in
     order; ``total`` is their product (all float64, (m,))."""
@@ -250,7 +246,7 @@ def combine(parts: Any, factors: Any, base: Any, multiplier: Any, total: Any) ->
         total[i] = base[i] * multiplier[i]
 
 
-@kernel
+@quick
 def source_features(scores: Any, ranks: Any, rows: Any, where: Any, out: Any, at: Any) -> None:
     """Score and 1 / (1 + rank) of each source into columns ``at`` … of ``out`` float32 (m, F), 0 where it did not bring
     the row. ``where``: int64 (s,), which of the pairs of columns source s fills."""
@@ -268,10 +264,8 @@ def warm() -> None:
     table, order = np.zeros(TABLE_MIN, np.int32), np.arange(2, dtype=np.int32)
     score, rank, dropped = np.empty((1, 2)), np.empty((1, 2), np.int32), np.zeros(2, np.int16)
     merge_source(ids, scores, 0, 0, table, ids.copy(), score, rank)
-    for dtype in (np.uint8, np.uint16):
-        drop_any_bit(np.zeros(2, dtype), 1, dropped, 1)
-    drop_false(np.ones(2, bool), dropped, 1)
-    drop_equal(ids, np.uint64(9), dropped, 1)
+    drop_by_bits(np.zeros(2, np.uint16), np.ones(1, np.uint16), dropped, 1)
+    drop_either_equal(ids, ids.copy(), np.uint64(9), dropped, 1)
     drop_less(np.ones(2, np.int64), 0, dropped, 1)
     drop_not_before(np.zeros(2, np.int64), ids, 1, np.uint64(1), dropped, 1)
     drop_listed(ids, ids[:0].copy(), table, dropped, 1)

@@ -4,7 +4,7 @@ A stage is a list of components of one kind and the rule by which they run and f
 plain hydrators and enrichers fail open and are named in ``degraded``; safety ones and filters fail closed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -164,23 +164,47 @@ class Filtering:
 
     def __init__(self, *filters: Filter) -> None:
         self.filters = filters
+        self._groups = _grouped(filters)
 
     def run(self, work: Work) -> None:
         """See ``Stage``."""
         query, candidates = work.query, work.candidates
-        passed = []
-        for rule in self.filters:
-            if not rule.enabled(query):
-                continue
-            passed.append(rule.name)
+        passed: list[str] = []
+        for group in self._groups:
+            rules = [rule for rule in group if rule.enabled(query)]
+            names = [rule.name for rule in rules]
             try:
-                rule.drop(query, candidates, candidates.code(rule.name))
+                _drop(query, candidates, rules)
             except Exception as error:
-                raise work.unsafe(f"filter {rule.name}", error) from error
+                raise work.unsafe(f"filter {', '.join(names)}", error) from error
+            passed += names
         work.passed = tuple(passed)
         for name, dropped in zip(passed, candidates.settle()[1:].tolist(), strict=True):
             if dropped:
                 work.watcher.count("filter", name, "dropped", dropped)
+
+
+def _grouped(filters: Sequence[Filter]) -> list[list[Filter]]:
+    """The filters in order; neighbors that test bits of one column are in one list, every other is alone."""
+    groups: list[list[Filter]] = []
+    for rule in filters:
+        before = groups[-1][0].test if groups else None
+        if before is not None and rule.test is not None and rule.test.column == before.column:
+            groups[-1].append(rule)
+        else:
+            groups.append([rule])
+    return groups
+
+
+def _drop(query: Query, candidates: Candidates, rules: Sequence[Filter]) -> None:
+    """Drop what these filters of one group drop, in one pass."""
+    codes = [candidates.code(rule.name) for rule in rules]
+    tests = [rule.test for rule in rules if rule.test is not None]
+    if len(tests) > 1:
+        bits = np.array([test.bits for test in tests], np.uint16)
+        kernels.drop_by_bits(candidates.columns[tests[0].column], bits, candidates.dropped_by, codes[0])
+    elif rules:
+        rules[0].drop(query, candidates, codes[0])
 
 
 class Narrowing:

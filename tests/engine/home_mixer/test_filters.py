@@ -26,7 +26,7 @@ CLEAN = {
 }  # fmt: skip
 DTYPES = {
     "hidden": np.uint16, "author_id": np.uint64, "original_author_id": np.uint64, "original_id": np.uint64,
-    "created_ms": np.int64, "viewer_flags": np.uint16, "answers_stranger": np.uint8,
+    "created_ms": np.int64, "viewer_flags": np.uint16, "answers_stranger": np.uint16,
 }  # fmt: skip
 
 FOR_YOU = [

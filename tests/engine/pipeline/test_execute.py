@@ -45,6 +45,8 @@ class FakeHydrator:
 
 
 class FakeFilter:
+    test = None
+
     def __init__(self, name, bad=(), error=None, enabled=True):
         self.name, self.bad, self.error, self.on = name, bad, error, enabled
 

@@ -27,15 +27,23 @@ def check(rows, kernel, bad):
 
 @given(columns, st.integers(0, 3))
 def test_drops_by_value(rows, value):
-    check(rows, lambda a, d: kernels.drop_any_bit(a[2], value, d, 7), lambda row: row[2] & value)
-    check(rows, lambda a, d: kernels.drop_false(a[3], d, 7), lambda row: not row[3])
-    check(rows, lambda a, d: kernels.drop_equal(a[1], np.uint64(value), d, 7), lambda row: row[1] == value)
+    check(
+        rows, lambda a, d: kernels.drop_either_equal(a[0], a[1], np.uint64(value), d, 7), lambda row: value in row[:2]
+    )
     check(rows, lambda a, d: kernels.drop_less(a[1].astype(np.int64), value, d, 7), lambda row: row[1] < value)
     check(
         rows,
         lambda a, d: kernels.drop_not_before(a[2].astype(np.int64), a[0], value, np.uint64(3), d, 7),
         lambda row: not (row[2], row[0]) < (value, 3),
     )
+
+
+@given(columns, st.lists(st.integers(0, 3), max_size=3))
+def test_the_first_of_several_tests_of_bits_drops(rows, bits):
+    *_, flags, _, dropped = arrays(rows)
+    kernels.drop_by_bits(flags.astype(np.uint16), np.array(bits, np.uint16), dropped, 7)
+    first = [next((7 + i for i, b in enumerate(bits) if row[2] & b), 0) for row in rows]
+    assert dropped.tolist() == [int(row[4]) or code for row, code in zip(rows, first, strict=True)]
 
 
 @given(columns, st.lists(st.integers(0, 8), max_size=9))
