@@ -5,13 +5,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.batch import Kind, make_batch
+from engine.feed import Request
+from engine.home_mixer import hydrate_kernels
 from engine.interaction_graph.state import InteractionGraph
 from engine.models.state import Models
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
-from engine.pipeline.scratch import Buffers
+from engine.pipeline.kernels import table_size
+from engine.pipeline.scratch import Buffers, Scratch
+from engine.rooms import Rooms, small_rooms
 from engine.signals.state import SignalAges, Signals
-from engine.social_graph.state import Relation, SocialGraph
+from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
 from engine.tweet_store.state import TweetStore
 from engine.visibility.judge import Visibility
@@ -114,7 +119,7 @@ class Visible(Safety):
 
 class Replies(Safety):
     """Which candidates answer a stranger: somebody whom the viewer does not follow, other than the viewer and the
-    candidate's own author. Column ``answers_stranger``, uint8; 0 for the viewer's own tweets."""
+    candidate's own author. Column ``answers_stranger``, uint16; 0 for the viewer's own tweets."""
 
     name = "replies"
 
@@ -123,14 +128,11 @@ class Replies(Safety):
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
         """See ``Hydrator``."""
-        answered, author = candidates.columns["answered_author_id"], candidates.columns["author_id"]
-        out = np.zeros(len(candidates), np.uint8)
-        replies = np.flatnonzero(answered)
-        if len(replies):
-            viewer = np.uint64(query.request.viewer_id)
-            people, by = answered[replies], author[replies]
-            follows = self.social_graph.relation(query.request.viewer_id, people) & np.uint8(Relation.FOLLOWS) != 0
-            out[replies] = ~(follows | (people == viewer) | (people == by) | (by == viewer))
+        columns, out = candidates.columns, np.empty(len(candidates), np.uint16)
+        hydrate_kernels.answers_strangers(
+            self.social_graph.graph, np.uint64(query.request.viewer_id), columns["answered_author_id"],
+            columns["author_id"], out,
+        )  # fmt: skip
         return {"answers_stranger": out}
 
 
@@ -148,28 +150,35 @@ class ViewerFlags(Safety):
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
         """See ``Hydrator``."""
         request, columns, n = query.request, candidates.columns, len(candidates)
-        carriers, originals = candidates.tweet_id, columns["original_id"]
-        retweets = np.flatnonzero(carriers != originals)
-        # The viewer may have acted on a tweet before it was known that it stands for another.
-        late, stood_for = self.tweet_store.carriers(self.signals.acted_on(request.viewer_id))
-        asked = np.concatenate([carriers, originals[retweets], late])
-        authors = np.concatenate([columns["author_id"], columns["original_author_id"][retweets], np.zeros_like(late)])
-        flags = self.signals.flags(request.viewer_id, asked, authors, request.time_ms, self.ages)
-        found = flags[:n]
-        found[retweets] |= flags[n : n + len(retweets)]
-        if len(stood_for):
-            found |= _of_originals(originals, stood_for, flags[n + len(retweets) :])
-        return {"viewer_flags": found}
+        out, buffers = np.empty(n, np.uint16), query.scratch.of(Buffers)
+        asked_max = 2 * n + self.signals.acted_on_max
+        cut = (
+            tuple(buffers.take("viewer_flags.ids", np.uint64, 3, asked_max)),
+            buffers.take("viewer_flags.flags", np.uint16, 2, asked_max),
+            buffers.take("viewer_flags.numbers", np.int32, asked_max),
+            buffers.take("viewer_flags.table", np.int32, table_size(asked_max)),
+        )
+        hydrate_kernels.viewer_flags(
+            self.signals.store,
+            self.tweet_store.tweets,
+            np.uint64(request.viewer_id),
+            (candidates.tweet_id, columns["original_id"]),
+            (columns["author_id"], columns["original_author_id"]),
+            self.ages.since_ms(request.time_ms),
+            cut,
+            out,
+        )
+        return {"viewer_flags": out}
 
 
-def _of_originals(
-    originals: NDArray[np.uint64], acted_on: NDArray[np.uint64], flags: NDArray[np.uint16]
-) -> NDArray[np.uint16]:
-    """For each of ``originals`` (n) the union of the ``flags`` (m) of the entries of ``acted_on`` (m) that equal it."""
-    each, where = np.unique(originals, return_inverse=True)
-    at = np.searchsorted(each, acted_on)
-    met = each[np.minimum(at, len(each) - 1)] == acted_on if len(each) else np.zeros(len(at), np.bool_)
-    union = np.zeros(len(each), np.uint16)
-    np.bitwise_or.at(union, at[met], flags[met])
-    joined: NDArray[np.uint16] = union[where]
-    return joined
+def warm() -> None:
+    """Compile the kernels on a tiny state of the real dtypes."""
+    rooms, query = Rooms(small_rooms(64)), Query(Request(viewer_id=1, request_id=1, time_ms=1, seed=1), Scratch())
+    batch = make_batch(kind=[Kind.FAVORITE], user_id=[1], subject_id=[1])
+    rooms.signals.apply(batch)
+    one = np.ones(1, np.uint64)
+    candidates = Candidates.merge([("popular", one, np.ones(1))], query.scratch.of(Buffers))
+    names = ("original_id", "author_id", "original_author_id", "answered_author_id")
+    candidates.add({name: one.copy() for name in names})
+    Replies(rooms.social_graph).hydrate(query, candidates)
+    ViewerFlags(rooms.signals, rooms.tweet_store, SignalAges()).hydrate(query, candidates)

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from engine.exact_math import exp2
-from engine.kernels.jit import inlined, kernel
+from engine.kernels.jit import inlined, quick
 from engine.pipeline.kernels import TABLE_MIN, before, place_of
 
 MS_PER_HOUR = 3_600_000.0
+#: How often chosen answers without a chosen root are replaced.
+ROOT_ROUNDS = 3
 #: Smallest positive normal float64: a divisor where there is nothing to divide.
 _TINY = 2.2250738585072014e-308
 
 
-@kernel
+@quick
 def first_rank(ranks: Any, rows: Any, out: Any) -> None:
     """Minus the best rank that any source gave each kept row, into ``out`` float64 (n,); ``ranks`` int32 (s, n)."""
     for i in range(rows.shape[0]):
@@ -27,7 +29,7 @@ def first_rank(ranks: Any, rows: Any, out: Any) -> None:
         out[rows[i]] = -np.float64(best)
 
 
-@kernel
+@quick
 def tweet_features(rows: Any, created_ms: Any, now_ms: Any, flags: Any, totals: Any, out: Any, at: Any) -> None:
     """Age in hours (not below 0), six flags from bit 0 of ``flags`` (uint16, m) on, and the ``totals`` (int32, (m, c)),
     into the columns ``at`` … of ``out``; ``created_ms`` int64 (n,)."""
@@ -40,14 +42,14 @@ def tweet_features(rows: Any, created_ms: Any, now_ms: Any, flags: Any, totals: 
             out[i, at + 7 + c] = np.float32(totals[i, c])
 
 
-@kernel
+@quick
 def bit_feature(rows: Any, column: Any, bits: Any, out: Any, at: Any) -> None:
     """1 where ``column`` (unsigned, (n,)) has any of ``bits`` (int64), else 0, into column ``at`` of ``out``."""
     for i in range(rows.shape[0]):
         out[i, at] = np.float32(np.int64(column[rows[i]]) & bits != 0)
 
 
-@kernel
+@quick
 def family_features(components: Any, weights: Any, width: Any, out: Any, at: Any) -> None:
     """Sum each family's ``width`` components (float64, (m, families · width)) by ``weights`` (float64), in order."""
     for i in range(components.shape[0]):
@@ -58,7 +60,7 @@ def family_features(components: Any, weights: Any, width: Any, out: Any, at: Any
             out[i, at + family] = np.float32(total)
 
 
-@kernel
+@quick
 def proof_features(counts: Any, users: Any, out: Any, at: Any) -> None:
     """How many different people proved each row, and by how many acts: the first ``counts[i]`` (int32, m) of ``users``
     uint64 (m, k)."""
@@ -81,7 +83,7 @@ def _greatest(features: Any, column: Any) -> Any:
     return greatest if greatest > 0.0 else _TINY
 
 
-@kernel
+@quick
 def blend_parts(features: Any, columns: Any, weights: Any, parts: Any, factors: Any) -> None:
     """The plain score's parts float64 (7, m) and factors (2, m); docs/feeds.md has the formula.
 
@@ -111,7 +113,7 @@ def blend_parts(features: Any, columns: Any, weights: Any, parts: Any, factors: 
         factors[1, i] = weights[8] if features[i, columns[9]] > 0.0 else 1.0
 
 
-@kernel
+@quick
 def author_diversity(total: Any, ids: Any, authors: Any, decay: Any, floor: Any, cut: Any, out: Any) -> None:
     """(1 − floor) · decay^i + floor for an author's i-th best candidate into ``out`` float64 (m,); 1 for author 0.
 
@@ -174,7 +176,7 @@ def _is_recent(author: Any, chosen: Any, count: Any, authors: Any, gap: Any) -> 
     return recent
 
 
-@kernel
+@quick
 def choose_spaced(total: Any, ids: Any, authors: Any, places: Any, gap: Any, cut: Any, chosen: Any) -> Any:
     """Fill ``chosen`` (int32, (k,)) with the best of ``places`` (int32, (p,)), no two of an author within ``gap``
     positions while others are left; returns how many were there. Ties: the greater id.
@@ -218,7 +220,7 @@ def choose_spaced(total: Any, ids: Any, authors: Any, places: Any, gap: Any, cut
     return count
 
 
-@kernel
+@quick
 def rootless(answers: Any, roots: Any, originals: Any, places: Any, shown: Any, held: Any, table: Any, out: Any) -> Any:
     """List the answers among some candidates whose root is neither among these nor was shown; returns how many.
 
@@ -244,6 +246,48 @@ def rootless(answers: Any, roots: Any, originals: Any, places: Any, shown: Any, 
     return lost
 
 
+@quick
+def choose_with_roots(
+    total: Any, columns: Any, rows: Any, shown: Any, gap: Any, cut: Any, lost: Any, chosen: Any
+) -> Any:
+    """``choose_spaced`` among all m kept candidates, but an answer to a stranger only if the root of its conversation
+    is chosen too, or was ``shown`` (uint64); returns how many were chosen, and how many answers are ``lost`` (int32, m)
+    because their root is no candidate.
+
+    ``columns``: whether a candidate is such an answer (uint16), then tweet, author, root and original (uint64), by row.
+    Chosen answers without a chosen root are replaced in at most ``ROOT_ROUNDS`` rounds; after that, no answer is
+    chosen. ``cut``: scratch for m + shown: ids uint64 (5, …), places int32 (3, …), marks bool (2, …), table int32.
+    """
+    is_answer, tweet_ids, author_ids, root_ids, original_ids = columns
+    (ids, authors, roots, originals, held), (places, heap, waiting), (answers, left), table = cut
+    m = rows.shape[0]
+    for i in range(m):
+        row = rows[i]
+        ids[i], authors[i] = tweet_ids[row], author_ids[row]
+        roots[i], originals[i] = root_ids[row], original_ids[row]
+        answers[i], left[i] = is_answer[row] != 0, True
+        places[i] = i
+    gone = np.int64(rootless(answers, roots, originals, places[:m], shown, held, table, lost))
+    for i in range(gone):
+        left[lost[i]] = False
+    count = np.int64(0)
+    for turn in range(ROOT_ROUNDS + 1):
+        among = np.int64(0)
+        for i in range(m):
+            if left[i] and (turn < ROOT_ROUNDS or not answers[i]):
+                places[among] = i
+                among += 1
+        spare = (heap[:among], waiting[:among])
+        best = chosen[: min(chosen.shape[0], among)]
+        count = np.int64(choose_spaced(total, ids, authors, places[:among], gap, spare, best))
+        early = np.int64(rootless(answers, roots, originals, chosen[:count], shown, held, table, heap))
+        if early == 0:
+            break
+        for i in range(early):
+            left[heap[i]] = False
+    return count, gone
+
+
 def warm() -> None:
     """Compile every kernel on the real types."""
     rows, ids, total = np.arange(2, dtype=np.int32), np.arange(1, 3, dtype=np.uint64), np.ones(2)
@@ -258,5 +302,7 @@ def warm() -> None:
     cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32))
     author_diversity(total, ids, ids.copy(), 0.5, 0.25, cut, total.copy())
     choose_spaced(total, ids, ids.copy(), rows, 2, (rows.copy(), rows.copy()), rows.copy())
+    spare = (tuple(np.zeros((5, 2), np.uint64)), tuple(np.zeros((3, 2), np.int32)), tuple(np.zeros((2, 2), np.bool_)))
+    columns = (np.zeros(2, np.uint16), ids, ids.copy(), ids.copy(), ids.copy())
     table = np.zeros(TABLE_MIN, np.int32)
-    rootless(ids > 1, ids, ids.copy(), rows, ids[:0].copy(), np.zeros(2, np.uint64), table, rows.copy())
+    choose_with_roots(total, columns, rows, ids[:0].copy(), 2, (*spare, table), rows.copy(), rows.copy())

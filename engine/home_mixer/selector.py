@@ -1,7 +1,6 @@
 """Choosing and ordering the entries, and the last look at what was chosen."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,27 +25,12 @@ class BestSpaced:
     def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
         """See ``Selector``."""
         rows = candidates.rows
-        return self.best(_Ranked.of(candidates, scores), np.arange(len(rows), dtype=np.int32), query.request.limit)
-
-    def best(self, ranked: "_Ranked", places: NDArray[np.int32], limit: int) -> NDArray[np.int32]:
-        """The best of these places of kept candidates, at most ``limit``, in feed order."""
-        p = len(places)
-        chosen = np.empty(min(limit, p), np.int32)
-        kernels.choose_spaced(*ranked, places, self.gap, (np.empty(p, np.int32), np.empty(p, np.int32)), chosen)
+        m = len(rows)
+        ids, authors = candidates.tweet_id[rows], candidates.columns["author_id"][rows]
+        places, spare = np.arange(m, dtype=np.int32), (np.empty(m, np.int32), np.empty(m, np.int32))
+        chosen = np.empty(min(query.request.limit, m), np.int32)
+        kernels.choose_spaced(scores.total, ids, authors, places, self.gap, spare, chosen)
         return chosen
-
-
-class _Ranked(NamedTuple):
-    """What decides the order of the kept candidates: score (float64), tweet and author (uint64)."""
-
-    total: NDArray[np.float64]
-    ids: NDArray[np.uint64]
-    authors: NDArray[np.uint64]
-
-    @classmethod
-    def of(cls, candidates: Candidates, scores: Scores) -> "_Ranked":
-        rows = candidates.rows
-        return cls(scores.total, candidates.tweet_id[rows], candidates.columns["author_id"][rows])
 
 
 class WithRoots(BestSpaced):
@@ -55,38 +39,24 @@ class WithRoots(BestSpaced):
 
     #: The reason of answers whose root is no candidate.
     reason = "reply_without_root"
-    #: How often chosen answers without a chosen root are replaced; after that, no answer to a stranger is chosen.
-    _ROUNDS = 3
 
     def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
         """See ``Selector``."""
-        rows, limit = candidates.rows, query.request.limit
-        places = np.arange(len(rows), dtype=np.int32)
-        answers = candidates.columns["answers_stranger"][rows] != 0
-        ranked = _Ranked.of(candidates, scores)
-        if not answers.any():
-            return self.best(ranked, places, limit)
-        root, original = candidates.columns["root_id"][rows], candidates.columns["original_id"][rows]
-        shown, held_max = np.array(query.shown, np.uint64), len(rows) + len(query.shown)
+        rows, columns, shown = candidates.rows, candidates.columns, query.shown
+        m, size = len(rows), len(rows) + len(shown)
         buffers = query.scratch.of(Buffers)
-        held = buffers.take("with_roots.held", np.uint64, held_max)
-        table = buffers.take("with_roots.table", np.int32, table_size(held_max))
-
-        def rootless(some: NDArray[np.int32]) -> NDArray[np.int32]:
-            out = np.empty(len(some), np.int32)
-            return out[: int(kernels.rootless(answers, root, original, some, shown, held, table, out))]
-
-        lost = rootless(places)
-        candidates.drop_kept(lost, candidates.code(self.reason))
-        left = np.ones(len(rows), bool)
-        left[lost] = False
-        for _ in range(self._ROUNDS):
-            chosen = self.best(ranked, places[left], limit)
-            early = rootless(chosen)
-            if not len(early):
-                return chosen
-            left[early] = False
-        return self.best(ranked, places[left & ~answers], limit)
+        cut = (
+            tuple(buffers.take("with_roots.ids", np.uint64, 5, size)),
+            tuple(buffers.take("with_roots.places", np.int32, 3, size)),
+            tuple(buffers.take("with_roots.marks", np.bool_, 2, size)),
+            buffers.take("with_roots.table", np.int32, table_size(size)),
+        )
+        names = ("author_id", "root_id", "original_id")
+        about = (columns["answers_stranger"], candidates.tweet_id, *(columns[name] for name in names))
+        lost, chosen = np.empty(m, np.int32), np.empty(min(query.request.limit, m), np.int32)
+        count, gone = kernels.choose_with_roots(scores.total, about, rows, shown, self.gap, cut, lost, chosen)
+        candidates.drop_kept(lost[:gone], candidates.code(self.reason))
+        return chosen[:count]
 
 
 class StillSafe:

@@ -35,9 +35,8 @@ MODULES = (
     "pipeline.kernels",
     "visibility.judge",
     "visibility.touched",
-    "visibility.standing",
-    "visibility.labels",
     "muted_words.folding",
     "visibility.words",
+    "home_mixer.hydrators",
     "home_mixer.kernels",
 )

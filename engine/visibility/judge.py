@@ -4,16 +4,14 @@ A tweet is judged together with all that it stands for (``relate.py``). What is 
 """
 
 from enum import IntFlag
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.pipeline.scratch import Buffers
-from engine.rooms import Rooms
-from engine.tweet_store.acts import make_acts
-from engine.tweet_store.arrays import CREATED, DELETED, make_tweets
-from engine.tweet_store.early import make_early
+from engine.rooms import Rooms, small_rooms
+from engine.tweet_store.arrays import CREATED, DELETED
 from engine.visibility import kernels, labels, relate, standing, words
 from engine.visibility.relate import RELATED_MAX, Facts, Related
 
@@ -63,58 +61,14 @@ class Judged(NamedTuple):
     original_slot: NDArray[np.int32]
 
 
-class PeopleCheck(Protocol):
-    """Judges people, wherever they appear: as authors of what a tweet stands for, and where they are named."""
-
-    def mark(
-        self,
-        viewer_id: int,
-        user_ids: Ids,
-        relation: Bits,
-        row: NDArray[np.int32],
-        original_author_ids: Ids,
-        hidden: Marks,
-    ) -> None:
-        """Set bits in ``hidden`` (n) at the ``row`` (m) of those of ``user_ids`` (m) who are not to be shown to the
-        viewer; ``relation`` (m) has their ``Relation`` bits, ``original_author_ids`` (n) the author of each row's
-        original. The first n entries are the rows' own. Viewer 0 is nobody in particular."""
-
-
-class TweetCheck(Protocol):
-    """Judges tweets by what they are or say, each together with what it stands for."""
-
-    def mark(self, viewer_id: int, related: Related, relation: Bits, hidden: Marks) -> None:
-        """Set bits in ``hidden`` (n) at the rows of entries that are not to be shown to the viewer;
-        ``relation`` (m) has the ``Relation`` bits of the entries' authors."""
-
-
-class BlocksAndMutes:
-    """A block or a mute between viewer and person, in either direction."""
-
-    def mark(
-        self,
-        viewer_id: int,
-        user_ids: Ids,
-        relation: Bits,
-        row: NDArray[np.int32],
-        original_author_ids: Ids,
-        hidden: Marks,
-    ) -> None:
-        """See ``PeopleCheck``."""
-        kernels.mark_blocks_and_mutes(relation, row, hidden)
-
-
 class Visibility:
     """Judges tweets and people for viewers, over the rooms of a state. Callers hold the read side of the state lock."""
 
     def __init__(self, rooms: Rooms) -> None:
         self._social_graph = rooms.social_graph
         self._tweet_store = rooms.tweet_store
-        self._people_checks: tuple[PeopleCheck, ...] = (BlocksAndMutes(), standing.Standings(rooms.profiles))
-        self._tweet_checks: tuple[TweetCheck, ...] = (
-            words.WordsCheck(rooms.muted_words, rooms.tweet_store),
-            labels.LabelsCheck(rooms.tweet_store, rooms.profiles),
-        )
+        self._profiles = rooms.profiles
+        self._words = words.WordsCheck(rooms.muted_words, rooms.tweet_store)
 
     def judge(self, viewer_id: int, tweet_ids: Ids, buffers: Buffers) -> Judged:
         """Judge tweets (uint64, n; C-contiguous). The result's arrays are good until ``buffers`` are used again here.
@@ -129,19 +83,15 @@ class Visibility:
             buffers.take("visibility.slot", np.int32, entries),
             buffers.take("visibility.author_id", np.uint64, entries),
         )
-        ids = buffers.take("visibility.ids", np.uint64, 4, n)
+        relation = buffers.take("visibility.relation", np.uint8, entries)
+        numbers = buffers.take("visibility.numbers", np.int32, entries)
+        ids, joined = buffers.take("visibility.ids", np.uint64, 4, n), np.empty(n, np.uint8)
         facts = Facts(np.empty(n, np.uint16), np.empty(n, np.int64), ids, np.empty(n, np.int32))
-        m = int(relate.relate(self._tweet_store.tweets, tweet_ids, whole, facts))
+        rooms = (self._tweet_store.tweets, self._social_graph.graph, self._profiles.profiles)
+        bits = (relation, joined, numbers)
+        m = int(kernels.judge(*rooms, np.uint64(viewer_id), tweet_ids, whole, facts, bits))
         related = Related(whole.row[:m], whole.slot[:m], whole.author_id[:m])
-        relation = self._social_graph.relation(viewer_id, related.author_id)
-        for people in self._people_checks:
-            people.mark(
-                viewer_id, related.author_id, relation, related.row, facts.ids[relate.ORIGINAL_AUTHOR], facts.hidden
-            )
-        for tweets in self._tweet_checks:
-            tweets.mark(viewer_id, related, relation, facts.hidden)
-        joined = np.empty(n, np.uint8)
-        kernels.join_bits(relation, related.row, joined)
+        self._words.mark(viewer_id, related, facts.hidden)
         slots, authors = related.slot[:n], related.author_id[:n]
         known = (relation[:n], joined, slots, authors, facts.created_ms, *facts.ids, facts.original_slot)
         return Judged(related, facts.hidden, *known)
@@ -163,30 +113,22 @@ class Visibility:
         return mentioned
 
     def may_name(self, viewer_id: int, user_ids: Ids, relation: Bits | None = None) -> NDArray[np.bool_]:
-        """Which people (uint64, n) may be named to the viewer, by the checks that judge authors.
+        """Which people (uint64, n) may be named to the viewer, by what judges authors.
 
         ``relation``: uint8 (n), their ``Relation`` bits if the caller has them; no check asks for ``FOLLOWED_BY``.
         """
-        n = len(user_ids)
-        hidden, row = np.zeros(n, np.uint16), np.arange(n, dtype=np.int32)
         if relation is None:
             relation = self._social_graph.relation(viewer_id, user_ids)
-        for people in self._people_checks:
-            people.mark(viewer_id, user_ids, relation, row, user_ids, hidden)
+        ids, n = np.ascontiguousarray(user_ids, np.uint64), len(user_ids)
+        hidden, row = np.empty(n, np.uint16), np.empty(n, np.int32)
+        kernels.judge_people(self._profiles.profiles, np.uint64(viewer_id), ids, relation, row, hidden)
         named: NDArray[np.bool_] = hidden == 0
         return named
 
 
 def warm() -> None:
-    """Compile the kernels on tiny arrays of the real dtypes."""
-    tweets = make_tweets(
-        1, 1, 1, [1.0] * 8, (1.0, 1.0), 1, (make_acts(1, 1, 0), make_acts(1, 1, 0)), 0.0, make_early(1)
-    )
-    row, bits = np.zeros(1, np.int32), np.ones(1, np.uint8)
-    related = Related(row, row.copy(), np.zeros(1, np.uint64))
-    facts = Facts(np.zeros(1, np.uint16), np.zeros(1, np.int64), np.zeros((4, 1), np.uint64), np.zeros(1, np.int32))
-    relate.relate(tweets, np.ones(1, np.uint64), related, facts)
+    """Compile the kernels on a tiny state of the real dtypes."""
+    visibility = Visibility(Rooms(small_rooms(64)))
+    visibility.may_see(1, np.ones(1, np.uint64))
+    visibility.may_name(1, np.ones(1, np.uint64))
     words.warm()
-    labels.warm()
-    kernels.mark_blocks_and_mutes(bits, row, facts.hidden)
-    kernels.join_bits(bits, row, bits.copy())

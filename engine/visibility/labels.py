@@ -3,16 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.kernels.jit import kernel
+from engine.kernels.id_map import find
+from engine.kernels.jit import inlined, kernel
 from engine.profiles.bits import ProfileBit, SensitiveMedia
-from engine.profiles.state import ProfileRoom
 from engine.social_graph.state import Relation
 from engine.tweet_store.label_names import UNKEPT_BIT, bits_of
-from engine.tweet_store.labels import Labels, make_labels
-from engine.tweet_store.state import TweetStore
-from engine.visibility.relate import Related
 
 #: Bits of ``Judged.hidden`` that are decided here; ``judge.Hidden`` names them.
 BIT_UNSAFE, BIT_FOR_FOLLOWERS = np.uint16(1024), np.uint16(2048)
@@ -38,12 +34,27 @@ SENSITIVE = bits_of(
 )  # fmt: skip
 
 _FOLLOWS = np.int64(Relation.FOLLOWS)
+_SENSITIVE_SHIFT, _HIDE = np.uint64(ProfileBit.SENSITIVE_MEDIA_SHIFT), np.int64(SensitiveMedia.HIDE)
 _ZERO = np.uint64(0)
 
 
+@inlined
+def _hides_sensitive(profiles: Any, viewer_id: Any) -> Any:
+    """Whether the viewer's profile says that sensitive media be hidden."""
+    place = np.int64(find(profiles.ids, viewer_id))
+    return place >= 0 and np.int64(profiles.bits[place] >> _SENSITIVE_SHIFT) & 3 == _HIDE
+
+
 @kernel
-def _mark(labels: Any, viewer_id: Any, hides: Any, related: Any, relation: Any, hidden: Any) -> None:
-    """See ``LabelsCheck.mark``; ``hides``: whether the viewer hides sensitive media."""
+def mark_labels(labels: Any, profiles: Any, viewer_id: Any, related: Any, relation: Any, hidden: Any) -> None:
+    """Mark in ``hidden`` (uint16, n) the rows of entries whose labels say that they are not to be shown to the viewer;
+    ``relation`` (uint8, m) has the ``Relation`` bits of the entries' authors.
+
+    An author's labels hide nothing from the author.
+    """
+    if not labels.header.any():
+        return  # no tweet has ever had a label
+    hides = _hides_sensitive(profiles, viewer_id)
     for at in range(related.row.shape[0]):
         slot = np.int64(related.slot[at])
         bits = labels.bits[slot] if slot >= 0 else _ZERO
@@ -60,29 +71,3 @@ def _mark(labels: Any, viewer_id: Any, hides: Any, related: Any, relation: Any, 
         if hides and bits & SENSITIVE != _ZERO:
             found |= BIT_SENSITIVE
         hidden[row] |= found
-
-
-class LabelsCheck:
-    """What is labeled, or stands for what is: a ``TweetCheck``. An author's labels hide nothing from the author."""
-
-    def __init__(self, tweet_store: TweetStore, profiles: ProfileRoom) -> None:
-        self._labels: Labels = tweet_store.tweets.labels
-        self._profiles = profiles
-
-    def mark(self, viewer_id: int, related: Related, relation: NDArray[np.uint8], hidden: NDArray[np.uint16]) -> None:
-        """See ``TweetCheck``."""
-        if np.count_nonzero(self._labels.header):
-            _mark(self._labels, np.uint64(viewer_id), self._hides(viewer_id), related, relation, hidden)
-
-    def _hides(self, viewer_id: int) -> bool:
-        """Whether the viewer's profile says that sensitive media be hidden."""
-        if not viewer_id:
-            return False
-        bits = int(self._profiles.known(np.array([viewer_id], np.uint64)).bits[0])
-        return bits >> ProfileBit.SENSITIVE_MEDIA_SHIFT & 3 == SensitiveMedia.HIDE
-
-
-def warm() -> None:
-    """Compile the kernel on tiny arrays of the real dtypes."""
-    related = Related(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint64))
-    _mark(make_labels(1, 1), np.uint64(1), False, related, np.zeros(1, np.uint8), np.zeros(1, np.uint16))

@@ -3,16 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.kernels.id_map import SIZE, prefetch_slot
 from engine.kernels.jit import kernel
-from engine.profiles.arrays import LOST, ORDINARY, make_profiles, standing_of
+from engine.profiles.arrays import LOST, ORDINARY, standing_of
 from engine.profiles.bits import Standing
-from engine.profiles.state import ProfileRoom
 from engine.social_graph.state import Relation
-
-Ids = NDArray[np.uint64]
 
 #: Bits of ``Judged.hidden`` that are decided here; ``judge.Hidden`` names them.
 BIT_SUSPENDED, BIT_DEACTIVATED, BIT_UNKNOWN = np.uint16(16), np.uint16(32), np.uint16(64)
@@ -25,8 +21,15 @@ _PROTECTED, _NOT_RECOMMENDED = np.int64(Standing.PROTECTED), np.int64(Standing.N
 
 
 @kernel
-def _mark(p: Any, viewer_id: Any, user_ids: Any, relation: Any, row: Any, originals: Any, hidden: Any) -> None:
-    """See ``Standings.mark``; ``originals`` uint64 (n) has the author of each row's original."""
+def mark_standing(p: Any, viewer_id: Any, user_ids: Any, relation: Any, row: Any, originals: Any, hidden: Any) -> None:
+    """Mark in ``hidden`` (uint16, n) the ``row`` (int32, m) of those of ``user_ids`` (uint64, m) whose profiles say
+    that they are not to be shown to the viewer; ``relation`` (uint8, m) has their ``Relation`` bits.
+
+    ``originals``: uint64 (n), the author of each row's original; the first n entries are the rows' own. A wish not to
+    be recommended concerns a person's own tweets, retweeted or not; what quotes or answers them is somebody else's.
+    """
+    if p.ids.header[SIZE] == p.header[ORDINARY] and p.header[LOST] == 0:
+        return  # nobody's profile hides anything
     n = hidden.shape[0]
     for at in range(user_ids.shape[0]):
         prefetch_slot(p.ids, user_ids[at])
@@ -48,36 +51,3 @@ def _mark(p: Any, viewer_id: Any, user_ids: Any, relation: Any, row: Any, origin
             if standing & _NOT_RECOMMENDED and (at < n or user_id == originals[row[at]]):
                 bits |= BIT_OPTED_OUT
         hidden[row[at]] |= bits
-
-
-class Standings:
-    """Who is suspended, deactivated, protected or not to be recommended: a ``PeopleCheck``.
-
-    A wish not to be recommended concerns a person's own tweets, retweeted or not; what quotes or answers them is
-    somebody else's.
-    """
-
-    def __init__(self, profiles: ProfileRoom) -> None:
-        self._profiles = profiles.profiles
-
-    def mark(
-        self,
-        viewer_id: int,
-        user_ids: Ids,
-        relation: NDArray[np.uint8],
-        row: NDArray[np.int32],
-        original_author_ids: Ids,
-        hidden: NDArray[np.uint16],
-    ) -> None:
-        """See ``PeopleCheck``."""
-        profiles = self._profiles
-        if profiles.ids.header[SIZE] == profiles.header[ORDINARY] and not profiles.header[LOST]:
-            return  # nobody's profile hides anything
-        _mark(profiles, np.uint64(viewer_id), user_ids, relation, row, original_author_ids, hidden)
-
-
-def warm() -> None:
-    """Compile the kernel on tiny arrays of the real dtypes."""
-    ids, row = np.ones(1, np.uint64), np.zeros(1, np.int32)
-    profiles = make_profiles(1)
-    _mark(profiles, np.uint64(1), ids, np.zeros(1, np.uint8), row, ids, np.zeros(1, np.uint16))

@@ -55,14 +55,14 @@ def _mark(s: Any, muted: Any, folder: Any, viewer_id: Any, related: Any, hidden:
 
 
 class WordsCheck:
-    """What has a word that the viewer has muted: a ``TweetCheck``. Costs nothing for viewers without muted words."""
+    """What has a word that the viewer has muted. Costs nothing for viewers without muted words."""
 
     def __init__(self, muted_words: MutedWords, tweet_store: TweetStore) -> None:
         self._muted_words = muted_words
         self._tweets = tweet_store.tweets
 
-    def mark(self, viewer_id: int, related: Related, relation: NDArray[np.uint8], hidden: NDArray[np.uint16]) -> None:
-        """See ``TweetCheck``."""
+    def mark(self, viewer_id: int, related: Related, hidden: NDArray[np.uint16]) -> None:
+        """Mark in ``hidden`` (n) the rows of entries (m) that have a muted word of the viewer."""
         knowledge = self._muted_words.knows(viewer_id)
         if knowledge == Knowledge.MUTED:
             muted = self._muted_words.make_muted()

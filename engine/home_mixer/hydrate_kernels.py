@@ -1,0 +1,108 @@
+"""Kernels of the hydrators: what a viewer did with candidates, and which of them answer strangers.
+
+n is the number of candidates. Rooms are passed whole.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from engine.kernels.id_map import find
+from engine.kernels.jit import inlined, kernel, quick
+from engine.pipeline.kernels import TABLE_MIN, place_of
+from engine.signals import read_kernels as signal_kernels
+from engine.social_graph.arrays import FOLLOW, edge_flags
+from engine.tweet_store import read_kernels as tweet_kernels
+
+_ZERO = np.uint64(0)
+
+
+@quick
+def answers_strangers(graph: Any, viewer_id: Any, answered: Any, authors: Any, out: Any) -> None:
+    """1 into ``out`` (uint16, n) where a candidate answers somebody whom the viewer does not follow, other than the
+    viewer and the candidate's author; 0 for the viewer's own.
+
+    ``graph``: the social graph. ``answered``, ``authors``: uint64 (n), 0 where nobody is answered.
+    """
+    viewer = np.int64(find(graph.ids, viewer_id))
+    for i in range(out.shape[0]):
+        out[i] = 0
+        if answered[i] == _ZERO or answered[i] == viewer_id or answered[i] == authors[i] or authors[i] == viewer_id:
+            continue
+        other = np.int64(find(graph.ids, answered[i]))
+        if viewer < 0 or other < 0 or edge_flags(graph, viewer, other) & FOLLOW == 0:
+            out[i] = 1
+
+
+@inlined
+def _slots(count: Any) -> Any:
+    """Slots of a hash table for ``count`` keys, as ``pipeline.kernels.table_size``."""
+    size = np.int64(TABLE_MIN)
+    while size < 2 * count:
+        size *= 2
+    return size
+
+
+@inlined
+def _add_late(originals: Any, stood_for: Any, flags: Any, table: Any, out: Any) -> None:
+    """Add to ``out`` (uint16, n) the flags of late acts: ``stood_for`` (uint64, k) names the original that each of
+    ``flags`` (uint16, k; overwritten) counts for."""
+    table[:] = 0
+    for j in range(stood_for.shape[0]):
+        at = place_of(stood_for, table, stood_for[j])
+        if table[at] == 0:
+            table[at] = j + 1
+        flags[table[at] - 1] |= flags[j]
+    for i in range(originals.shape[0]):
+        at = place_of(stood_for, table, originals[i])
+        if table[at] > 0:
+            out[i] |= flags[table[at] - 1]
+
+
+@kernel
+def viewer_flags(
+    signals: Any, store: Any, viewer_id: Any, tweets: Any, authors: Any, since_ms: Any, cut: Any, out: Any
+) -> None:
+    """The viewer's flags of each candidate and its author, with those of its original and that one's author, into
+    ``out`` (uint16, n).
+
+    ``tweets``: candidates and their originals, ``authors``: of both, uint64 (n) each; ``since_ms`` as in
+    ``signals.read_kernels.flags``. The viewer may have acted on a tweet before it was known that it stands for another:
+    such acts count for the original. ``cut``: scratch for c ≥ 2 n + the most acts of a viewer: three arrays uint64
+    (c,), flags uint16 (2, c), numbers int32 (c,), table int32 (a power of two ≥ 2 c).
+    """
+    ids, originals = tweets
+    author_ids, original_author_ids = authors
+    (asked, asked_authors, stood_for), flags, numbers, table = cut
+    n = ids.shape[0]
+    out[:] = 0
+    viewer = np.int64(find(signals.ids, viewer_id))
+    if viewer < 0:
+        return
+    count = np.int64(n)
+    for i in range(n):
+        asked[i] = ids[i]
+        asked_authors[i] = author_ids[i]
+        if originals[i] != ids[i]:
+            asked[count] = originals[i]
+            asked_authors[count] = original_author_ids[i]
+            count += 1
+    acts = np.int64(signal_kernels.acted_on(signals, viewer_id, stood_for))
+    late = np.int64(
+        tweet_kernels.carriers(store, stood_for[:acts], numbers[:acts], asked[count:], asked_authors[count:])
+    )
+    total = count + late
+    for i in range(late):
+        stood_for[i] = asked_authors[count + i]
+        asked_authors[count + i] = _ZERO  # of late acts only the tweets count
+    flags[:, :total] = 0
+    small = table[: _slots(total)]
+    signal_kernels.flags(signals, viewer, asked[:total], asked_authors[:total], since_ms, small, numbers[:total], flags)
+    carried = np.int64(n)
+    for i in range(n):
+        out[i] = flags[0, i]
+        if originals[i] != ids[i]:
+            out[i] |= flags[0, carried]
+            carried += 1
+    if late > 0:
+        _add_late(originals, stood_for[:late], flags[0, count:total], small, out)
