@@ -565,6 +565,7 @@ async def test_a_subscription_refused_beside_an_answered_request_is_made_again(s
     reader.loses_the_server = True
     await site.serve()  # this server has never been ready
     site.engine.not_ready_times = 1
+    await reader.page.route("**/readyz", lambda route: route.abort())  # only the subscription hears of it
     await reader.open()
     await newcomer(site, "885")
     await reader.later(3)
