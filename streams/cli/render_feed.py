@@ -67,7 +67,7 @@ def _counts(entry: dict[str, Any]) -> str:
 
 def _why(why: dict[str, Any]) -> list[Text]:
     sources = ", ".join(f"{s['name']} #{s['rank'] + 1} ({s['score']:.3g})" for s in why["sources"])
-    scores = " + ".join(f"{name} {value:.3f}" for name, value in why["scores"].items())
+    scores = " + ".join(f"{name} {value:.3f}" for name, value in why["scores"].items() if value)
     factors = "".join(f" × {f['name']} {f['factor']:.3g}" for f in why["factors"])
     proof = "; ".join(f"{kind} by {', '.join(users)}" for kind, users in why["social_proof"].items() if users)
     lines = [f"from {sources}", f"score {scores}{factors}", f"followees: {proof}" if proof else ""]
