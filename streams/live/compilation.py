@@ -87,8 +87,14 @@ def _load(name: str) -> None:
         module.warm()
     except Exception as error:  # unpickling a truncated file may raise anything
         log.warning("kernels compiled anew: the cache could not be read", module=name, error=repr(error))
-        kernel_cache.forget(kernel_cache.closure([name]))
-        module.warm()
+        reached = kernel_cache.closure([name])
+        kernel_cache.forget(reached)
+        try:
+            module.warm()
+        except OSError as still:  # what cannot be read can perhaps not be removed or replaced either
+            log.warning("kernels are compiled at every start", module=name, error=repr(still))
+            kernel_cache.bypass(reached)
+            module.warm()
 
 
 def end_workers() -> None:

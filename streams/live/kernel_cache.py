@@ -12,7 +12,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import numba
 from llvmlite import binding
+from numba.core.caching import NullCache
 
 import engine
 from engine.kernels import warmup
@@ -94,12 +95,17 @@ def target() -> str:
 
 def folder_of(module: str) -> Path | None:
     """Where numba keeps a module's kernels; None if the module has no kernels, or numba has no writable folder."""
-    loaded = importlib.import_module(module)
-    for function in vars(loaded).values():
-        if getattr(function, "__module__", "") == module and hasattr(function, "py_func"):
-            path: Any = function.stats.cache_path
-            return Path(path) if path else None
+    for function in _kernels(module):
+        path = function.stats.cache_path
+        return Path(path) if path else None
     return None
+
+
+def _kernels(module: str) -> Iterator[Any]:
+    """Numba's functions of a module."""
+    for function in vars(importlib.import_module(module)).values():
+        if getattr(function, "__module__", "") == module and hasattr(function, "py_func"):
+            yield function
 
 
 def _ledger_path() -> Path | None:
@@ -137,6 +143,13 @@ def forget(modules: Iterable[str]) -> None:
             for path in folder.glob(f"{module.rpartition('.')[2]}.*.nb[ic]"):
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def bypass(modules: Iterable[str]) -> None:
+    """Let this process neither read nor write the cached kernels of these modules."""
+    for module in modules:
+        for function in _kernels(module):
+            function._cache = NullCache()
 
 
 def forget_stale() -> None:

@@ -155,8 +155,10 @@ class LiveEngine:
             problem = f"{total} records behind the log"
         if self.keeper is not None:
             problem = problem or self.keeper.problem
-        problem = problem or self.state.safety_problem
-        return Readiness(problem is None, problem or "caught up", named)
+        safety = self.state.safety_problem
+        problem = problem or safety
+        caught_up = self.ingest is not None and self.ingest.replayed and safety is None
+        return Readiness(problem is None, problem or "caught up", named, caught_up)
 
     async def feed(self, request: Request) -> Feed:
         return await self.readers.answer(request, lambda feed: feed)

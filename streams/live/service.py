@@ -22,11 +22,15 @@ T = TypeVar("T")
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether the state has caught up with the log; ``reason`` says in one line why not."""
+    """Whether the state has caught up with the log; ``reason`` says in one line why not.
+
+    ``caught_up``: it had done so once, and nothing forbids to serve feeds that may be a little old.
+    """
 
     ready: bool
     reason: str
     lag_records: dict[str, int]
+    caught_up: bool = False
 
 
 class Viewer(msgspec.Struct, frozen=True):

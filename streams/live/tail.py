@@ -49,7 +49,8 @@ class Ingest:
         #: By partition, the offset after the last record that was given to the state thread.
         self._handed: dict[TopicPartition, int] = {}
         self._ends_at_start: dict[TopicPartition, int] = {}
-        self._replayed = False
+        #: Whether everything that the log had at the start was applied.
+        self.replayed = False
         self._reads = Retries("the log is away, waiting", log=log)
         self._appends = Retries("dead letters wait for the log", log=log)
         self._dead: list[DeadLetter] = []
@@ -142,10 +143,10 @@ class Ingest:
         self._ends_at_start = self._ends_at_start or ends
         left = sum(max(0, end - self._position(applier, where)) for where, end in self._ends_at_start.items())
         self.problem = state_thread.problem or self._log.append_problem()
-        if not self._replayed and left:
+        if not self.replayed and left:
             self.problem = self.problem or f"replaying the log, {left} records to go"
         else:
-            self._replayed = True
+            self.replayed = True
             applier.live = True
 
     def _position(self, applier: Applier, where: TopicPartition) -> int:

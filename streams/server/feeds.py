@@ -142,7 +142,7 @@ class Feeds:
         if self._was_ready:
             return
         readiness = self._service.readiness()
-        if not readiness.ready:
+        if not readiness.ready and not readiness.caught_up:
             raise ProtocolError("not_ready", readiness.reason)
         self._was_ready = True
 

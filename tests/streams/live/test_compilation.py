@@ -1,6 +1,7 @@
 """A cold start compiles in processes of its own; a cache that is stale, broken or cannot be written is no obstacle."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,9 +121,17 @@ def load(cache: str, **environment: str) -> str:
     return run.stdout.splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def filled_cache(tmp_path_factory) -> Path:
+    """A cache with one module's kernels."""
+    folder = tmp_path_factory.mktemp("filled")
+    load(str(folder))
+    return folder
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_a_cut_cache_is_compiled_anew(tmp_path, share):
-    load(str(tmp_path))
+def test_a_cut_cache_is_compiled_anew(filled_cache, tmp_path, share):
+    shutil.copytree(filled_cache, tmp_path, dirs_exist_ok=True)
     files = list(tmp_path.rglob("rng.*.nb[ic]"))
     assert files
     for path in files:
@@ -130,6 +139,22 @@ def test_a_cut_cache_is_compiled_anew(tmp_path, share):
         path.write_bytes(whole[: int(len(whole) * share)])
     load(str(tmp_path))
     assert all(path.stat().st_size for path in tmp_path.rglob("rng.*.nbi"))
+
+
+def test_a_cache_that_can_neither_be_read_nor_replaced_is_passed_over(filled_cache, tmp_path):
+    cache = shutil.copytree(filled_cache, tmp_path / "cache")
+    for path in cache.rglob("rng.*.nbi"):
+        path.unlink()
+        path.mkdir()
+    assert load(str(cache)) == "None"
+
+
+def test_a_cache_of_something_else_is_compiled_anew(filled_cache, tmp_path):
+    cache = shutil.copytree(filled_cache, tmp_path / "cache")
+    for path in cache.rglob("rng.*.nb[ic]"):
+        path.write_bytes(b"\x80\x04]\x94." if path.suffix == ".nbi" else b"nothing of numba")
+    load(str(cache))
+    assert all(path.stat().st_size > 1000 for path in cache.rglob("rng.*.nb[ic]"))
 
 
 def test_without_a_place_for_a_cache_kernels_compile_all_the_same():

@@ -119,6 +119,7 @@ class FakeService:
         self.running = 0
         self.running_max = 0
         self.is_ready = True
+        self.caught_up = False
         self.is_alive = True
         self.time_ms = T0
         #: Who follows, blocks and mutes whom; tests apply to it what they want.
@@ -149,7 +150,8 @@ class FakeService:
         return self.time_ms
 
     def readiness(self) -> Readiness:
-        return Readiness(self.is_ready, "caught up" if self.is_ready else "12 records behind", {"tweets-0": 12})
+        reason = "caught up" if self.is_ready else "12 records behind"
+        return Readiness(self.is_ready, reason, {"tweets-0": 12}, self.caught_up)
 
     def alive(self) -> bool:
         return self.is_alive

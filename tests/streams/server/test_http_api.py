@@ -232,3 +232,11 @@ async def test_a_requests_time_in_another_unit_is_refused_by_name(site, path, ti
     status, answer = await site.get(path + time)
     assert (status, answer["error"]) == (400, "bad_request")
     assert unit in answer["message"]
+
+
+async def test_feeds_go_on_when_the_log_goes_away_before_anybody_asked(site):
+    site.service.is_ready = False
+    assert (await site.get("/v1/users/42/feed"))[0] == 503
+    site.service.caught_up = True
+    assert (await site.get("/readyz"))[0] == 503
+    assert (await site.get("/v1/users/42/feed"))[0] == 200
