@@ -39,8 +39,9 @@ class EngineState(Rooms):
         super().__init__(config)
         self._steps = Steps(self)
         self._header = np.zeros(5, np.int64)
-        #: ``Since`` by room.
-        self._since = {room.name: np.zeros(2, np.int64) for room in self.parts}
+        #: ``Since`` by room, as rows of one array.
+        self._since_rows = np.zeros((len(self.parts), 2), np.int64)
+        self._since = {room.name: row for room, row in zip(self.parts, self._since_rows, strict=True)}
 
     @property
     def version(self) -> int:
@@ -74,6 +75,8 @@ class EngineState(Rooms):
     @property
     def late_rooms(self) -> dict[str, int]:
         """The rooms that do not know the whole history: name → event time (ms) from which on the room is complete."""
+        if not self._since_rows.any():
+            return {}  # as a rule: every feed asks
         return {name: since.time_ms for name in self._since if (since := self.since(name)).version}
 
     @property

@@ -107,6 +107,11 @@ class Candidates:
         self.reasons.append(reason)
         return len(self.reasons)
 
+    def codes(self, reasons: Sequence[str]) -> int:
+        """``code`` of several reasons: the number of the first; the others' follow it."""
+        self.reasons += reasons
+        return len(self.reasons) - len(reasons) + 1
+
     def settle(self) -> NDArray[np.int64]:
         """Make ``rows`` the rows that nothing has dropped; returns how many rows each code dropped (0: kept).
 

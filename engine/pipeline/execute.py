@@ -39,12 +39,12 @@ class _Clock:
     def done(self, stage: str) -> None:
         wall, cpu = self._watcher.clock_ns(), self._watcher.cpu_ns()
         self.wall_ms[stage] = round((wall - self._wall) / 1e6, 3)
-        self.cpu_ms[stage] = round((cpu - self._cpu) / 1e6, 3)
+        self.cpu_ms[stage] = (cpu - self._cpu) / 1e6
         self._wall, self._cpu = wall, cpu
 
     def stop(self) -> None:
         self.wall_ms["total"] = round((self._wall - self._begun[0]) / 1e6, 3)
-        self.cpu_ms["total"] = round((self._cpu - self._begun[1]) / 1e6, 3)
+        self.cpu_ms["total"] = (self._cpu - self._begun[1]) / 1e6
 
 
 def execute(

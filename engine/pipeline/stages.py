@@ -174,7 +174,7 @@ class Filtering:
             rules = [rule for rule in group if rule.enabled(query)]
             names = [rule.name for rule in rules]
             try:
-                _drop(query, candidates, rules)
+                _drop(query, candidates, rules, names)
             except Exception as error:
                 raise work.unsafe(f"filter {', '.join(names)}", error) from error
             passed += names
@@ -196,15 +196,15 @@ def _grouped(filters: Sequence[Filter]) -> list[list[Filter]]:
     return groups
 
 
-def _drop(query: Query, candidates: Candidates, rules: Sequence[Filter]) -> None:
-    """Drop what these filters of one group drop, in one pass."""
-    codes = [candidates.code(rule.name) for rule in rules]
-    tests = [rule.test for rule in rules if rule.test is not None]
-    if len(tests) > 1:
-        bits = np.array([test.bits for test in tests], np.uint16)
-        kernels.drop_by_bits(candidates.columns[tests[0].column], bits, candidates.dropped_by, codes[0])
+def _drop(query: Query, candidates: Candidates, rules: Sequence[Filter], names: Sequence[str]) -> None:
+    """Drop what these filters (and their names) of one group drop, in one pass."""
+    code = candidates.codes(names)
+    if len(rules) == 1:
+        rules[0].drop(query, candidates, code)
     elif rules:
-        rules[0].drop(query, candidates, codes[0])
+        tests = [rule.test for rule in rules if rule.test is not None]
+        bits = np.array([test.bits for test in tests], np.uint16)
+        kernels.drop_by_bits(candidates.columns[tests[0].column], bits, candidates.dropped_by, code)
 
 
 class Narrowing:
