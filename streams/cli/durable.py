@@ -50,6 +50,18 @@ def snapshot(
 
 
 @durable.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="The folder to make; it may exist if it is empty.")],
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Copy an embedded engine, running or not: its log, newest snapshot and journal; a server can start on the copy."""
+    from streams.cli.backup import back_up
+
+    raise typer.Exit(run(back_up(load_config(config), target, json=json)))
+
+
+@durable.command()
 def recover(
     config: ConfigFile = None,
     check: Annotated[bool, typer.Option("--check", help="Rebuild the newest version in two ways and compare.")] = False,
