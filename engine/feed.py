@@ -27,6 +27,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     """A viewer's request. Together with state version, configuration hash and model versions it determines the feed.
 
     ``time_ms``: the time for which the feed is computed; ``seed`` (64-bit) drives every random draw;
+    ``only``: Following of nothing but these tweets, as far as they are by the viewer or a followee.
     ``sources_skipped``: sources (and hydrators that safety does not depend on) that are not run. To compute a degraded
     feed again, skip the sources that its answer names in ``degraded``.
     """
@@ -41,6 +42,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     exclude: tuple[int, ...] = ()
     explain: Explain = Explain.NONE
     sources_skipped: tuple[str, ...] = ()
+    only: tuple[int, ...] = ()
 
 
 def viewer_hour(viewer_id: int, time_ms: int) -> tuple[int, int]:

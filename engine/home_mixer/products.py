@@ -248,6 +248,7 @@ def build_following(state: EngineState, config: HomeMixerConfig, config_hash: st
             Sourcing(
                 sources.Followees(state.tweet_store, config.following),
                 sources.OwnTweets(state.tweet_store, config.following),
+                sources.NamedTweets(state.tweet_store),
             ),
             Hydration(hydrators.Visible(visibility), hydrators.Replies(state.social_graph)),
             Filtering(

@@ -51,7 +51,7 @@ class Followees:
         self.total_max = config.in_network_max if isinstance(config, ForYouConfig) else config.tweets_max
 
     def enabled(self, query: Query, found: int) -> bool:
-        return len(query.followees) > 0
+        return len(query.followees) > 0 and not query.request.only
 
     def fetch(self, query: Query) -> Found:
         since_ms = 0 if self.age_ms_max is None else query.request.time_ms - self.age_ms_max
@@ -260,7 +260,7 @@ class OwnTweets:
         self.config = config
 
     def enabled(self, query: Query, found: int) -> bool:
-        return query.request.product is Product.FOLLOWING
+        return query.request.product is Product.FOLLOWING and not query.request.only
 
     def fetch(self, query: Query) -> Found:
         viewer = np.array([query.request.viewer_id], np.uint64)
@@ -268,3 +268,23 @@ class OwnTweets:
             viewer, 0, self.config.per_author_max, self.config.tweets_max
         )
         return ids, created_ms
+
+
+class NamedTweets:
+    """The tweets that a request of Following names, as far as they are by a followee or the viewer; raw score =
+    creation time."""
+
+    name = "named"
+
+    def __init__(self, tweet_store: TweetStore) -> None:
+        self.tweet_store = tweet_store
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return len(query.request.only) > 0
+
+    def fetch(self, query: Query) -> Found:
+        ids = np.unique(np.array(query.request.only, np.uint64))
+        slots = self.tweet_store.lookup(ids)
+        ids, columns = ids[slots >= 0], self.tweet_store.columns(slots[slots >= 0])
+        shown = np.isin(columns.author_id, query.followees) | (columns.author_id == query.request.viewer_id)
+        return ids[shown], columns.created_ms[shown].astype(np.float64)

@@ -30,7 +30,8 @@ PATIENCE_S: Final = 60.0
 
 #: By name of the figure: the terms of the subscriptions.
 TERMS: Final = {
-    "push": b'{"type":"subscribe","product":"following"}',
+    "push": b'{"type":"subscribe","product":"following","pushes":"entries"}',
+    "following_push": b'{"type":"subscribe","product":"following"}',
     "for_you_push": b'{"type":"subscribe","product":"for_you"}',
 }
 

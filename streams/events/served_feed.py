@@ -72,8 +72,13 @@ class ServedPart(NamedTuple):
 class EncodedFeed:
     """A feed with its entries as JSON, encoded once for the answer, the pushes and the digest."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, like: "EncodedFeed | None" = None) -> None:
+        """``like``: a feed whose entries are the same objects; what was encoded of them is used again."""
         self.feed = feed
+        if like is not None and like.feed.entries is feed.entries:
+            self._entries = like._entries
+            self.entries_json = like.entries_json
+            self._entry_rows = like._entry_rows
 
     @cached_property
     def _entries(self) -> Sequence[Mapping[str, Any]]:
@@ -83,6 +88,17 @@ class EncodedFeed:
     def entries_json(self) -> bytes:
         """The JSON array of the feed's entries."""
         return entries_json(self._entries)
+
+    @cached_property
+    def _entry_rows(self) -> bytes:
+        """The rows of the feed's entries in a record."""
+        pack = ENTRY_ROW.pack
+        return b"".join(
+            [
+                pack(entry.tweet_id, entry.author_id, entry.score, entry.position, *part_crcs(fields))
+                for entry, fields in zip(self.feed.entries, self._entries, strict=True)
+            ]
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -95,13 +111,6 @@ class EncodedFeed:
         The feed's id is computed from viewer, request and result, so that a second copy is a duplicate.
         """
         feed, digest = self.feed, self.digest
-        pack = ENTRY_ROW.pack
-        entry_rows = b"".join(
-            [
-                pack(entry.tweet_id, entry.author_id, entry.score, entry.position, *part_crcs(fields))
-                for entry, fields in zip(feed.entries, self._entries, strict=True)
-            ]
-        )
         explained = any(entry.why is not None for entry in feed.entries)
         details = _encoder.encode(
             ServedDetails(
@@ -124,7 +133,7 @@ class EncodedFeed:
         served_id = hash64(f"{feed.viewer_id}/{feed.request_id}/{digest}".encode())
         counts = (len(feed.entries), len(details))
         row = FEED_ROW.pack(served_id, feed.viewer_id, feed.time_ms, feed.request_id, *counts)
-        return ServedPart(feed.viewer_id, len(feed.entries), row, entry_rows, details)
+        return ServedPart(feed.viewer_id, len(feed.entries), row, self._entry_rows, details)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from config.schema import Config, feed_hash
 from engine.feed import Feed, Product, Request
 from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_products
+from engine.home_mixer.same_feed import SameFeed
 from engine.models.state import ModelInForce
 from engine.pipeline.execute import Pipeline
 from engine.social_graph.state import Refusal
@@ -65,6 +67,7 @@ class LiveEngine:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._published = asyncio.Event()
         self._concerns = Concerns()
+        self._same_feed = SameFeed(self.state, config.home_mixer.followees_max)
         self.ingest: Ingest | None = None
         self.state_thread: StateThread | None = None
         self.keeper: Keeper | None = None
@@ -230,6 +233,20 @@ class LiveEngine:
         with self.readers.reading():
             found: list[bool] = self.state.deduplication.known(*events).tolist()
         return found
+
+    async def answer_named(
+        self, requests: Sequence[Request], finish: Callable[[Sequence[Feed]], Sequence[T]]
+    ) -> tuple[Sequence[T], bool]:
+        return await self.readers.read(lambda: self._answer_named(requests, finish))
+
+    def _answer_named(
+        self, requests: Sequence[Request], finish: Callable[[Sequence[Feed]], Sequence[T]]
+    ) -> tuple[Sequence[T], bool]:
+        only = np.array(requests[0].only, np.uint64)
+        with self.readers.reading() as version:
+            feeds = self._same_feed.feeds(requests, lambda request: self.readers.feed(request, nullcontext(version)))
+            retweets = bool((self.state.tweet_store.originals(only) != only).any())
+        return finish(feeds), retweets
 
     def listen(self, on: bool) -> None:
         self._concerns.listening = on

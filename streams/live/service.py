@@ -1,6 +1,6 @@
 """The interface that the server uses: between websocket and HTTP on one side, and the engine on the other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -142,3 +142,14 @@ class FeedService(Protocol):
 
     async def concerned(self, concern: Concern, audience: Audience, shown: NDArray[np.uint64]) -> Concerned:
         """Whom of the audience a concern means, and which of the ``shown`` tweets (uint64) it touches."""
+
+    async def answer_named(
+        self, requests: Sequence[Request], finish: Callable[[Sequence[Feed]], Sequence[T]]
+    ) -> tuple[Sequence[T], bool]:
+        """Compute feeds of the tweets that the requests name (``Request.only``, the same in all of them), at one
+        version, and run ``finish`` on them; and whether one of these tweets retweets another.
+
+        Raises:
+            SafetyError: a safety stage failed.
+            CapacityError: the request queue is full.
+        """

@@ -22,6 +22,8 @@ Ids = NDArray[np.uint64]
 
 #: Ids that may wait for a reader. With more, the pieces concern everybody.
 IDS_MAX: Final = 65_536
+#: Tweets whose readers are named one by one.
+WRITTEN_MAX: Final = 64
 #: ``Concerned.fewest`` of people whom nothing concerns.
 NOBODY: Final = np.int32(2**31 - 1)
 
@@ -36,8 +38,8 @@ def _table(*kinds: Kind) -> NDArray[np.bool_]:
 
 #: Kinds that change no feed: the engine's own records.
 _SILENT: Final = _table(Kind.SERVED, Kind.MODEL_PART)
-#: Whose followers a row concerns, in every product: a new or changed tweet; a profile that lets tweets appear again.
-_BY_AUTHOR: Final = _table(Kind.CREATE, Kind.EDIT, Kind.USER)
+#: Whose followers a row concerns, in every product: a new or changed tweet.
+_WRITTEN: Final = _table(Kind.CREATE, Kind.EDIT)
 #: Whose followers a row concerns in For You: what people do in public (``home_mixer.sources.PUBLIC_ACTS``).
 _BY_ACTOR: Final = _table(
     Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.QUOTE
@@ -63,9 +65,10 @@ class Concern(NamedTuple):
     """What applied pieces may change in feeds, up to ``version``.
 
     ``news``: whether anything happened that can change a feed. ``everybody``: too much happened to be named. Distinct
-    ids, uint64: ``authors`` (their followers are concerned), ``actors`` (their followers' For You is), ``own`` (who
-    acted: their For You is), ``bound`` (who sees other tweets now), and ``tweets`` and ``people``: whoever is shown
-    these tweets, or tweets of these people, may no longer see them, or not as they are.
+    ids, uint64: ``authors`` (who wrote: their followers are concerned), ``actors`` (their followers' For You is),
+    ``own`` (who acted: their For You is), ``bound`` (who sees other tweets now), and ``tweets`` and ``people``: whoever
+    is shown these tweets, or tweets of these people, may no longer see them, or not as they are; followers of these
+    people may see their tweets again. ``written``: uint64 (2, k), distinct pairs of a tweet and its author.
     """
 
     version: int
@@ -77,6 +80,7 @@ class Concern(NamedTuple):
     bound: Ids = _NONE
     tweets: Ids = _NONE
     people: Ids = _NONE
+    written: Ids = np.empty((2, 0), np.uint64)
 
     @property
     def touches(self) -> bool:
@@ -86,23 +90,29 @@ class Concern(NamedTuple):
     @property
     def size(self) -> int:
         """How many ids it has."""
-        return sum(len(ids) for ids in self[3:])
+        return sum(len(ids) for ids in self.columns) + len(self.written[0])
+
+    @property
+    def columns(self) -> tuple[Ids, ...]:
+        """The arrays of ids but for ``written``."""
+        return (self.authors, self.actors, self.own, self.bound, self.tweets, self.people)
 
 
 def concern_of(version: int, batch: EventBatch, keep: NDArray[np.bool_]) -> Concern:
     """What a piece (its rows that were kept) may change in feeds."""
     kind, user, subject = batch.kind[keep], batch.user_id[keep], batch.subject_id[keep]
-    both = _BOUND_BOTH[kind]
+    both, written = _BOUND_BOTH[kind], _WRITTEN[kind]
     return Concern(
         version,
         bool((~_SILENT[kind]).any()),
         False,
-        np.unique(user[_BY_AUTHOR[kind]]),
+        np.unique(user[written]),
         np.unique(user[_BY_ACTOR[kind]]),
         np.unique(user[_OWN[kind]]),
         np.unique(np.concatenate([user[_BOUND[kind]], subject[both]])),
         np.unique(subject[_TOUCHED[kind]]),
         np.unique(user[_PEOPLE[kind]]),
+        np.unique(np.stack([subject[written], user[written]]), axis=1),
     )
 
 
@@ -111,8 +121,11 @@ def joined(concerns: Sequence[Concern]) -> Concern:
     if len(concerns) == 1:
         return concerns[0]
     everybody, news = any(c.everybody for c in concerns), any(c.news for c in concerns)
-    columns = zip(*(c[3:] for c in concerns), strict=True)
-    return Concern(concerns[-1].version, news, everybody, *(np.unique(np.concatenate(column)) for column in columns))
+    authors, actors, own, bound, tweets, people = (
+        np.unique(np.concatenate(column)) for column in zip(*(c.columns for c in concerns), strict=True)
+    )
+    written = np.unique(np.concatenate([c.written for c in concerns], axis=1), axis=1)
+    return Concern(concerns[-1].version, news, everybody, authors, actors, own, bound, tweets, people, written)
 
 
 class Concerns:
@@ -146,42 +159,64 @@ class Concerns:
 
 
 class Audience:
-    """Who is subscribed: m distinct viewers (uint64) by place. Immutable, so that readers may look at it."""
+    """Who is subscribed: m distinct viewers (uint64) by place. Immutable, so that readers may look at it.
 
-    def __init__(self, viewer_ids: Ids) -> None:
+    ``reads_entries``: whether anybody gets single entries, so that the readers of each tweet are asked for.
+    """
+
+    def __init__(self, viewer_ids: Ids, *, reads_entries: bool = False) -> None:
+        self.reads_entries = reads_entries
         self.people = id_map_of(viewer_ids)
         self.size = len(viewer_ids)
 
 
 class Concerned(NamedTuple):
     """Whom a concern means. By place in the audience (m): ``fewest``, to how many people of the audience the thing
-    matters that concerns this one, the rarest thing first (int32; ``NOBODY``: nothing does), and ``fewest_for_you``,
-    of what matters in For You only. ``bound``: bool (m), who may see other tweets now. ``touched``: bool, which of the
-    shown tweets (see ``find_concerned``) may have to leave or change.
+    matters that concerns this one, of several the least (int32; ``NOBODY``: nothing does); ``fewest_written`` and
+    ``fewest_for_you`` the same, of tweets that were written or edited, and of what matters in For You only.
+    ``bound``: bool (m), who may see other tweets now. ``touched``: bool, which of the shown tweets (see
+    ``find_concerned``) may have to leave or change. ``readers``: by tweet that was written or edited, the places of who
+    may see it; None if there are too many such tweets.
     """
 
     fewest: NDArray[np.int32]
+    fewest_written: NDArray[np.int32]
     fewest_for_you: NDArray[np.int32]
     bound: NDArray[np.bool_]
     touched: NDArray[np.bool_]
+    readers: dict[int, NDArray[np.int32]] | None
 
 
 def find_concerned(state: EngineState, concern: Concern, audience: Audience, shown: Ids) -> Concerned:
     """Whom the concern means, and which of the ``shown`` tweets (uint64) it touches. The caller holds the read side of
     the state lock, at a version not before the concern's. Of a concern of everybody nothing needs to be found."""
     fewest = np.full(audience.size, NOBODY, np.int32)
-    for_you, bound = fewest.copy(), np.zeros(audience.size, np.bool_)
-    state.social_graph.followers_among(concern.authors, audience.people, fewest)
+    written, for_you, bound = fewest.copy(), fewest.copy(), np.zeros(audience.size, np.bool_)
+    state.social_graph.followers_among(concern.people, audience.people, fewest)
+    state.social_graph.followers_among(concern.authors, audience.people, written)
     state.social_graph.followers_among(concern.actors, audience.people, for_you)
     for_you[_places(audience, concern.own)] = 1
-    themselves = _places(audience, np.concatenate([concern.bound, concern.authors]))
-    fewest[themselves] = 1
+    written[_places(audience, concern.authors)] = 1
+    fewest[_places(audience, concern.bound)] = 1
     bound[_places(audience, concern.bound)] = True
     if len(concern.tweets) or len(concern.people):
         touched = Touched(state.tweet_store).among(shown, concern.tweets, concern.people)
     else:
         touched = np.zeros(len(shown), np.bool_)
-    return Concerned(fewest, for_you, bound, touched)
+    return Concerned(fewest, written, for_you, bound, touched, _readers(state, concern, audience))
+
+
+def _readers(state: EngineState, concern: Concern, audience: Audience) -> dict[int, NDArray[np.int32]] | None:
+    """See ``Concerned.readers``."""
+    if not audience.reads_entries or concern.written.shape[1] > WRITTEN_MAX:
+        return None
+    places: dict[int, NDArray[np.int32]] = {}
+    for author in concern.authors.tolist():
+        ids, follows = np.array([author], np.uint64), np.full(audience.size, NOBODY, np.int32)
+        state.social_graph.followers_among(ids, audience.people, follows)
+        follows[_places(audience, ids)] = 1
+        places[author] = np.flatnonzero(follows != NOBODY).astype(np.int32)
+    return {tweet: places[author] for tweet, author in concern.written.T.tolist()}
 
 
 def _places(audience: Audience, ids: Ids) -> NDArray[np.int32]:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import structlog
@@ -117,13 +117,14 @@ class Readers:
             yield self._state.version
 
     def _answer(self, request: Request, finish: Callable[[Feed], T]) -> T:
-        feed = self._feed(request)
+        feed = self.feed(request, self.reading())
         computed_s = time.thread_time()
         answer = finish(feed)
         self._local.meter.cpu_s["finish"] += time.thread_time() - computed_s
         return answer
 
-    def _feed(self, request: Request) -> Feed:
+    def feed(self, request: Request, reading: AbstractContextManager[int]) -> Feed:
+        """Compute a feed on a thread of the pool; ``reading`` holds the read side of the state lock."""
         meter: FeedMeter = self._local.meter
         watch = _Watch(self._metrics, meter, time.perf_counter_ns() + self._source_deadline_ns)
         try:
@@ -131,7 +132,7 @@ class Readers:
                 self._products[request.product],
                 request,
                 scratch=self._local.scratch,
-                reading=self.reading(),
+                reading=reading,
                 watcher=watch,
             )
         except SafetyError:

@@ -1,6 +1,6 @@
 """Feeds as answers: the frame and the feed's part of the served record, each made once, on the reader's thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -52,12 +52,27 @@ class Answers:
 
         return make
 
+    def finish_named(self, requests: Sequence[Request]) -> Callable[[Sequence[Feed]], list["PushedFeed"]]:
+        """A function from the requests' feeds, of which most have the same entries, to feeds that can be pushed."""
+        history, incarnation = self._service.origin
+
+        def make(feeds: Sequence[Feed]) -> list[PushedFeed]:
+            made: list[PushedFeed] = []
+            for request, feed in zip(requests, feeds, strict=True):
+                made.append(PushedFeed(feed, request, history, incarnation, made[-1] if made else None))
+                made[-1].prepare()
+            return made
+
+        return make
+
 
 class PushedFeed:
-    """A feed that waits to be pushed."""
+    """A feed that waits to be pushed. ``like``: another one, perhaps with the same entries."""
 
-    def __init__(self, feed: Feed, request: Request, history: str, incarnation: int) -> None:
-        self.encoded = EncodedFeed(feed)
+    def __init__(
+        self, feed: Feed, request: Request, history: str, incarnation: int, like: "PushedFeed | None" = None
+    ) -> None:
+        self.encoded: EncodedFeed = EncodedFeed(feed, None if like is None else like.encoded)
         self._request = request
         self._history = history
         self._incarnation = incarnation

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -34,6 +34,8 @@ from streams.server.static import Page
 from streams.server.tcp_guard import GuardedHandler, TcpGuard
 from streams.server.websocket import feed_socket
 
+#: Served feeds that may wait for the log; at least one per connection, since one tweet may be pushed to all.
+SERVED_FEEDS_MAX: Final = 4096
 _log = structlog.get_logger(__name__)
 
 
@@ -83,7 +85,9 @@ def build_app(
             known=service.known,
         )
 
-    served = ServedLog(event_log, metrics, linger_s=config.served_linger_s)
+    served = ServedLog(
+        event_log, metrics, linger_s=config.served_linger_s, feeds_max=max(SERVED_FEEDS_MAX, config.connections_max)
+    )
     answers = Answers(service)
     feeds = Feeds(config, service, intake, metrics, new_id)
     context = Context(

@@ -1,7 +1,7 @@
 """What the server sends: feeds and frames as JSON bytes, always the same bytes for the same values."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -82,18 +82,36 @@ def heartbeat_frame(*, version: int, time_ms: int) -> bytes:
     return encode({"type": "heartbeat", "version": version, "time_ms": time_ms})
 
 
-def new_tweets_frame(encoded: EncodedFeed, *, seq: int, new: Sequence[int], edited: Sequence[int]) -> bytes:
-    """A push: all current entries of the feed, and the ids of those that were not in the last push, or that said
-    something else there."""
+class Changes(NamedTuple):
+    """Tweets of a push that were not in the last one, and those that said something else there."""
+
+    new: Sequence[int]
+    edited: Sequence[int]
+
+
+def new_tweets_frame(encoded: EncodedFeed, *, seq: int, changes: Changes) -> bytes:
+    """A push: all current entries of the feed, and what changed since the last one."""
+    return encode(_push_fields("new_tweets", encoded, seq, changes))
+
+
+def new_entries_frame(encoded: EncodedFeed, *, seq: int, changes: Changes, gone: Sequence[int]) -> bytes:
+    """A push of single entries, to be put into the client's list, and the tweets to be taken out of it."""
+    fields = _push_fields("new_entries", encoded, seq, changes)
+    if gone:
+        fields["gone"] = [str(tweet_id) for tweet_id in gone]
+    return encode(fields)
+
+
+def _push_fields(kind: str, encoded: EncodedFeed, seq: int, changes: Changes) -> dict[str, Any]:
     feed = encoded.feed
     fields: dict[str, Any] = {
-        "type": "new_tweets",
+        "type": kind,
         "product": str(feed.product),
         "version": int(feed.version),
         "seq": seq,
         "entries": orjson.Fragment(encoded.entries_json),
-        "new": [str(tweet_id) for tweet_id in new],
+        "new": [str(tweet_id) for tweet_id in changes.new],
     }
-    if edited:
-        fields["edited"] = [str(tweet_id) for tweet_id in edited]
-    return encode(fields)
+    if changes.edited:
+        fields["edited"] = [str(tweet_id) for tweet_id in changes.edited]
+    return fields

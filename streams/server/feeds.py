@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
 
 from config.serving import ServingConfig
 from engine.errors import BadCursorError
@@ -20,6 +22,16 @@ T = TypeVar("T")
 LIMIT_DEFAULT: Final = 20
 #: How far ahead of the server's clock a request's own time may be.
 TIME_AHEAD_MS_MAX: Final = 300_000
+
+
+class Terms(NamedTuple):
+    """What a subscription asks for. ``entries``: single entries are pushed between whole feeds."""
+
+    product: Product
+    limit: int
+    interval_s: float
+    explain: Explain
+    entries: bool
 
 
 class Feeds:
@@ -76,8 +88,8 @@ class Feeds:
         )
         return request, seen
 
-    def build_subscription(self, frame: SubscribeFrame) -> tuple[Product, int, float, Explain]:
-        """Product, limit, interval in seconds and explanation of a subscription.
+    def build_subscription(self, frame: SubscribeFrame) -> Terms:
+        """The terms of a subscription.
 
         Raises:
             ProtocolError: ``bad_request``.
@@ -87,7 +99,12 @@ class Feeds:
             raise ProtocolError("bad_request", "explain: a subscription explains none or entries")
         interval_ms = self._config.push_interval_ms_default if frame.interval_ms is None else frame.interval_ms
         _within(interval_ms, "interval_ms", self._config.push_interval_ms_min, 86_400_000, "ms")
-        return _product(frame.product), self._limit(frame.limit), interval_ms / 1000, explain
+        product, entries = _product(frame.product), frame.pushes == "entries"
+        if frame.pushes not in ("feed", "entries"):
+            raise ProtocolError("bad_request", "pushes: feed or entries")
+        if entries and (product is not Product.FOLLOWING or explain is not Explain.NONE):
+            raise ProtocolError("bad_request", "pushes: entries are pushed of following, without explanations")
+        return Terms(product, self._limit(frame.limit), interval_ms / 1000, explain, entries)
 
     def push_request(self, viewer_id: int, product: Product, limit: int, explain: Explain) -> Request:
         """The request of a push. Its seed is that of a refresh, so that the two agree."""
@@ -101,6 +118,11 @@ class Feeds:
             limit=limit,
             explain=explain,
         )
+
+    def named_request(self, viewer_id: int, named: tuple[int, ...]) -> Request:
+        """The request of a push of single entries."""
+        request = self.push_request(viewer_id, Product.FOLLOWING, len(named), Explain.NONE)
+        return msgspec.structs.replace(request, only=named)
 
     async def answer(self, request: Request, finish: Callable[[Feed], T], *, way: str, seen: Sequence[int] = ()) -> T:
         """Compute a feed, run ``finish`` on it on the same thread, and return the result. Counts and times the request.

@@ -50,6 +50,7 @@ class SubscribeFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     limit: int | None = None
     interval_ms: int | None = None
     explain: str = "none"
+    pushes: str = "feed"
 
 
 class UnsubscribeFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="unsubscribe"):

@@ -75,11 +75,11 @@ class ServingMetrics:
         self.subscriptions = Gauge(
             "murmuration_subscriptions", "Websocket connections that asked for pushes", registry=registry
         )
-        self.pushes = Counter("murmuration_pushes_total", "new_tweets frames sent", registry=registry)
+        self.pushes = Counter("murmuration_pushes_total", "new_tweets and new_entries frames sent", registry=registry)
         self.push_feeds = Counter(
             "murmuration_push_feeds_total",
             "Feeds computed for subscribers, by cause (concerned: something happened that concerns the subscriber; "
-            "refresh: in turn)",
+            "refresh: in turn; entry: single entries only)",
             ["cause"],
             registry=registry,
         )

@@ -90,6 +90,11 @@ class Outbox:
             self._arrived.set()
 
     @property
+    def push_waits(self) -> bool:
+        """Whether a push waits for the client to read."""
+        return self._push is not None
+
+    @property
     def backlogged(self) -> bool:
         """Whether enough answers wait already, so that no further request should be read."""
         return self._full

@@ -18,13 +18,13 @@ import numpy as np
 import structlog
 
 from engine.errors import CapacityError
-from engine.feed import Explain, Product
 from streams.live.service import FeedService
 from streams.reading.concerns import NOBODY, Concern
 from streams.server.answers import Answers
 from streams.server.connections import Connection
+from streams.server.entry_pushes import EntryPushes
 from streams.server.error_names import name_error
-from streams.server.feeds import Feeds
+from streams.server.feeds import Feeds, Terms
 from streams.server.metrics import ServingMetrics
 from streams.server.roster import Roster
 from streams.server.served_log import ServedLog
@@ -87,27 +87,23 @@ class Pushes:
         self._news_version = -1
         self._touched_version = -1
         self._news = asyncio.Event()
+        self._entry_pushes = EntryPushes(
+            service,
+            feeds,
+            answers,
+            metrics,
+            whole=lambda subscription: self._concern(subscription, _now() + self._cost_s),
+            touched_version=lambda: self._touched_version,
+        )
 
     def add(
         self,
         connection: Connection,
         viewer_id: int,
-        *,
-        product: Product,
-        limit: int,
-        interval_s: float,
-        explain: Explain,
+        terms: Terms,
     ) -> Subscription:
         """Start a subscription; its first push comes as soon as a worker is free."""
-        subscription = Subscription(
-            connection,
-            viewer_id,
-            product=product,
-            limit=limit,
-            interval_s=interval_s,
-            explain=explain,
-            on_sent=self._served.offer,
-        )
+        subscription = Subscription(connection, viewer_id, terms, on_sent=self._served.offer)
         self._service.listen(True)
         self._in_turn[subscription] = None
         self._count()
@@ -116,9 +112,7 @@ class Pushes:
 
     def discard(self, subscription: Subscription) -> None:
         """End a subscription, and drop its waiting push."""
-        subscription.ended = True
-        if subscription.timer is not None:
-            subscription.timer.cancel()
+        subscription.end()
         self._in_turn.pop(subscription, None)
         self._count()
         if not self._in_turn:
@@ -134,6 +128,7 @@ class Pushes:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch(), name="push concerns")
             group.create_task(self._refresh(), name="push refresh")
+            group.create_task(self._entry_pushes.run(), name="push entries")
             for worker in range(self._workers):
                 group.create_task(self._work(), name=f"push worker {worker}")
 
@@ -160,10 +155,13 @@ class Pushes:
             # Noted before the shown tweets are gathered: a feed that is being computed now is not yet among them.
             self._touched_version = concern.version
         if concern.everybody:
-            people, leaves = roster.everybody()
+            people, leaves, named = roster.everybody()
         else:
             shown, rows = roster.shown() if concern.touches else _NOTHING
-            people, leaves = roster.means(await self._service.concerned(concern, roster.audience, shown), rows)
+            found = await self._service.concerned(concern, roster.audience, shown)
+            people, leaves, named = roster.means(found, shown, rows)
+        for row, tweets in named.items():
+            self._entry_pushes.add(roster.subscriptions[row], tweets)
         now_s = _now()
         for row in np.flatnonzero(people != NOBODY).tolist():
             subscription, urgent = roster.subscriptions[row], bool(leaves[row])
@@ -268,9 +266,8 @@ class Pushes:
 
     async def _push_feed(self, subscription: Subscription) -> int | None:
         """Compute a feed and leave it to the connection; its version, None if there is none."""
-        request = self._feeds.push_request(
-            subscription.viewer_id, subscription.product, subscription.limit, subscription.explain
-        )
+        terms = subscription.terms
+        request = self._feeds.push_request(subscription.viewer_id, terms.product, terms.limit, terms.explain)
         try:
             finish = self._answers.finish_push(request, subscription.is_new)
             pushed = await self._feeds.answer(request, finish, way="push")
@@ -284,8 +281,10 @@ class Pushes:
                 subscription.last_error = name
                 subscription.connection.error(name, message)
             return None
-        subscription.version = pushed.encoded.feed.version
         subscription.last_error = None
+        if pushed.encoded.feed.version < subscription.named_version:
+            return None  # entries of a newer version were pushed meanwhile
+        subscription.version = pushed.encoded.feed.version
         if not subscription.ended:
             subscription.push(pushed)
         return subscription.version

@@ -261,17 +261,10 @@ class Conversation:
             )
 
     def _subscribe(self, frame: SubscribeFrame) -> None:
-        product, limit, interval_s, explain = self._context.feeds.build_subscription(frame)
+        terms = self._context.feeds.build_subscription(frame)
         self._context.feeds.require_ready()
         self._unsubscribe()
-        self._subscription = self._context.pushes.add(
-            self._connection,
-            self._viewer_id,
-            product=product,
-            limit=limit,
-            interval_s=interval_s,
-            explain=explain,
-        )
+        self._subscription = self._context.pushes.add(self._connection, self._viewer_id, terms)
 
     def _unsubscribe(self) -> None:
         if self._subscription is not None:

@@ -262,10 +262,28 @@ async def test_a_subscriber_is_pushed_what_is_new(log_config):
             assert ids(await _push(ws)) == []
 
 
+async def test_single_entries_are_pushed_and_audit_as_served(log_config):
+    async with server(log_config) as running:
+        await running.post(event("follow", 1, user_id=VIEWER, target_id=FRIEND), create(100, FRIEND, "one"))
+        async with running.connect(VIEWER) as ws:
+            await until(lambda: _feed_with(ws, "100"))
+            await ws.send_json({"type": "subscribe", "product": "following", "pushes": "entries", "interval_ms": 250})
+            assert ids(await _push(ws)) == ["100"]
+            await running.post(create(102, FRIEND, "two"))
+            second = await _push(ws)
+            assert (second["type"], second["new"], ids(second)) == ("new_entries", ["102"], ["102"])
+            await running.post(event("delete", 6, tweet_id=100, author_id=FRIEND))
+            third = await _push(ws)
+            assert (third["type"], third["gone"], ids(third)) == ("new_entries", ["100"], [])
+            await running.post(event("block", 7, user_id=FRIEND, target_id=VIEWER))
+            fourth = await _push(ws)
+            assert (fourth["type"], ids(fourth)) == ("new_tweets", [])
+
+
 async def _push(ws) -> dict:
     while True:
         frame = await asyncio.wait_for(ws.receive_json(), PATIENCE_S)
-        if frame["type"] == "new_tweets":
+        if frame["type"] in ("new_tweets", "new_entries"):
             return frame
 
 

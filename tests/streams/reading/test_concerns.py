@@ -50,7 +50,7 @@ def test_nobody_is_left_out_whose_feed_changes(world):
     events, cuts = world
     state = EngineState(ROOMS)
     pipeline = build_products(state, HomeMixerConfig(), "test")[Product.FOLLOWING]
-    audience = Audience(np.arange(1, PEOPLE + 1, dtype=np.uint64))
+    audience = Audience(np.arange(1, PEOPLE + 1, dtype=np.uint64), reads_entries=True)
     truth = World()
     for begin, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
         if begin == end:
@@ -64,7 +64,9 @@ def test_nobody_is_left_out_whose_feed_changes(world):
         owner = [viewer for viewer in EVERYBODY for _ in before[viewer]]
         found = find_concerned(state, concern_of(state.version, batch, applied.keep), audience, shown)
         at_once = {owner[i] for i in np.flatnonzero(found.touched)} | {1 + int(i) for i in np.flatnonzero(found.bound)}
-        concerned = at_once | {1 + int(i) for i in np.flatnonzero(found.fewest != NOBODY)}
+        concerned = at_once | {
+            1 + int(i) for i in np.flatnonzero(np.minimum(found.fewest, found.fewest_written) != NOBODY)
+        }
         written = {event["tweet_id"] for event in events[begin:end] if event["type"] in ("create", "edit")}
         for viewer in EVERYBODY:
             after = following(state, pipeline, viewer)
@@ -79,6 +81,8 @@ def test_nobody_is_left_out_whose_feed_changes(world):
             ]
             assert viewer in at_once or not gone
             assert viewer in at_once or not other
+            for tweet in written & (set(after) - set(before[viewer])):
+                assert viewer - 1 in found.readers[tweet]
             assert viewer in concerned or not written & (set(after) - set(before[viewer]))
 
 
@@ -124,6 +128,7 @@ def test_what_happens_to_others_concerns_nobody():
     found = find_concerned(state, concern, Audience(np.array([1, 2], np.uint64)), np.array([20], np.uint64))
     assert concern.news
     assert (found.fewest == NOBODY).all()
+    assert (found.fewest_written == NOBODY).all()
     assert (found.fewest_for_you == NOBODY).all()
     assert not found.bound.any()
     assert not found.touched.any()

@@ -114,6 +114,9 @@ class FakeService:
         self.tweets = [101, 102, 103]
         self.text = "a tweet"
         self.requests: list[Request] = []
+        #: Requests for single entries; ``retweets``: whether the tweets that they name are retweets.
+        self.named_requests: list[Request] = []
+        self.retweets = False
         self.fail: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.running = 0
@@ -194,6 +197,16 @@ class FakeService:
 
     async def concerned(self, concern: Concern, audience: Audience, shown: NDArray[np.uint64]) -> Concerned:
         return find_concerned(self.rooms, concern, audience, shown)  # type: ignore[arg-type]
+
+    async def answer_named(
+        self, requests: Sequence[Request], finish: Callable[[Sequence[Feed]], Any]
+    ) -> tuple[Any, bool]:
+        self.named_requests += requests
+        version, shown = self._version, [t for t in requests[0].only if t in self.tweets]
+        await asyncio.sleep(0)
+        if self.fail is not None:
+            raise self.fail
+        return finish([make_feed(one, version, shown, self.text) for one in requests]), self.retweets
 
     async def answer(self, request: Request, finish: Callable[[Feed], Any]) -> Any:
         self.requests.append(request)

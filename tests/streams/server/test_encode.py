@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.feed import Explain, Product, Request
 from streams.events.feed_fields import feed_digest
 from streams.events.served_feed import EncodedFeed
-from streams.server.encode import encode, encode_feed, new_tweets_frame
+from streams.server.encode import Changes, encode, encode_feed, new_tweets_frame
 
 REQUEST = Request(
     viewer_id=42, request_id=17, time_ms=1_760_000_000_000, seed=990, explain=Explain.ALL, product=Product.FOR_YOU
@@ -97,7 +97,7 @@ def test_the_digest_covers_all_but_timings_and_request_id(feed_of):
 
 
 def test_a_push_names_what_is_new(feed_of):
-    frame = orjson.loads(new_tweets_frame(EncodedFeed(feed_of(REQUEST, 5, [7, 8])), seq=3, new=[8], edited=[7]))
+    frame = orjson.loads(new_tweets_frame(EncodedFeed(feed_of(REQUEST, 5, [7, 8])), seq=3, changes=Changes([8], [7])))
     assert list(frame) == ["type", "product", "version", "seq", "entries", "new", "edited"]
     assert (frame["type"], frame["version"], frame["seq"]) == ("new_tweets", 5, 3)
     assert (frame["new"], frame["edited"]) == (["8"], ["7"])

@@ -295,3 +295,93 @@ async def test_whoever_follows_everybody_keeps_nobody_waiting(start):
         assert (await sockets[1].receive())["new"] == ["104"]
         for socket in sockets[2:]:
             assert (await socket.receive())["new"] == ["104"]
+
+
+# Single entries. The made-up engine's tweets are all as old, so that their ids decide their order.
+
+ENTRIES = {"type": "subscribe", "product": "following", "pushes": "entries", "interval_ms": 10}
+
+
+def written(author, *tweets):
+    return {"authors": [author], "written": [list(tweets), [author] * len(tweets)]}
+
+
+def ids_of(frame):
+    return [entry["tweet_id"] for entry in frame["entries"]]
+
+
+async def test_a_tweet_comes_as_one_entry_to_all_who_follow_its_author(start):
+    site = await start(push_refresh_share=0.001)
+    follow(site, *((viewer, 90) for viewer in range(1, 51)))
+    async with contextmany(site, range(1, 52)) as sockets:
+        for socket in sockets:
+            await socket.send(**ENTRIES)
+            assert (await socket.receive())["type"] == "new_tweets"
+        site.service.requests.clear()
+        site.service.change([104, 101, 102, 103], **written(90, 104))
+        pushes = [await socket.receive() for socket in sockets[:50]]
+        single = [push for push in pushes if push["type"] == "new_entries"]
+        assert len(single) >= 49  # the refresh may have come to one first
+        for push in single:
+            assert (push["seq"], push["new"], ids_of(push), "gone" in push) == (2, ["104"], ["104"], False)
+        named = site.service.named_requests
+        assert sorted(request.viewer_id for request in named) == list(range(1, 51))
+        assert {(request.product, request.only, request.limit) for request in named} == {("following", (104,), 1)}
+        assert len(site.service.requests) <= 2
+        await site.until(lambda: len(site.log.records.get("served", [])) > 1)
+
+
+async def test_what_is_edited_or_gone_comes_as_entries(site):
+    async with site.socket() as socket:
+        await socket.send(**ENTRIES)
+        await socket.receive()
+        site.service.text = "said otherwise"
+        site.service.change(tweets=[102])
+        push = await socket.receive()
+        assert (push["type"], push["edited"], push["new"]) == ("new_entries", ["103", "102", "101"], [])
+        assert {entry["text"] for entry in push["entries"]} == {"said otherwise"}
+        site.service.change([101, 103], tweets=[102])
+        push = await socket.receive()
+        assert (push["type"], push["gone"], push["new"]) == ("new_entries", ["102"], [])
+        assert site.metric("push_feeds_total", cause="entry") == 2
+
+
+async def test_a_block_a_retweet_and_a_failure_bring_the_whole_feed(start):
+    site = await start(push_refresh_share=0.001)
+    follow(site, (42, 90))
+    async with site.socket() as socket:
+        await socket.send(**ENTRIES)
+        await socket.receive()
+        site.service.change([101], bound=[42])
+        assert (await socket.receive())["type"] == "new_tweets"
+        site.service.retweets = True
+        site.service.change([101, 105], **written(90, 105))
+        push = await socket.receive()
+        assert (push["type"], ids_of(push)) == ("new_tweets", ["101", "105"])
+        site.service.retweets = False
+        site.service.change([101, 105, *range(200, 230)], **written(90, *range(200, 230)))
+        push = await socket.receive()
+        assert push["type"] == "new_tweets"  # too many for single entries
+        assert len(site.service.named_requests) == 1
+
+
+async def test_the_list_of_single_entries_is_as_long_as_the_feed(site):
+    follow(site, (42, 90))
+    async with site.socket() as socket:
+        await socket.send(**ENTRIES, limit=2)
+        assert ids_of(await socket.receive()) == ["101", "102"]
+        site.service.change([90, 101, 102], **written(90, 90))  # older than all that is shown
+        site.service.change([104, 103, 102], **written(90, 104, 103))
+        push = await socket.receive()
+        assert (push["type"], push["new"]) == ("new_entries", ["104", "103"])
+        # 101 and 102 fell off the end, so nothing is said of them.
+        site.service.change([104, 103], tweets=[102])
+        site.service.change([105, 104], **written(90, 105))
+        push = await socket.receive()
+        assert (push["new"], push.get("gone")) == (["105"], None)
+
+
+@pytest.mark.parametrize("terms", [{"product": "for_you"}, {"explain": "entries"}, {"pushes": "some"}])
+async def test_single_entries_are_of_following_without_explanations(site, terms):
+    async with site.socket() as socket:
+        assert (await socket.ask(**(ENTRIES | terms)))["error"] == "bad_request"
