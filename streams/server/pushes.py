@@ -139,12 +139,14 @@ class Pushes:
             concern = await self._service.wait_concern(CONCERN_WAIT_S)
             if concern is None:
                 continue
+            began_s = _now()
+            if self._in_turn and (concern.everybody or concern.size):
+                await self._look_up(concern)
             if concern.news:
+                # Only now: whom it concerns must not be refreshed as if it did not.
                 self._news_version = concern.version
                 self._news.set()
-            if self._in_turn and (concern.everybody or concern.size):
-                began_s = _now()
-                await self._look_up(concern)
+            if self._in_turn:
                 # A pause of at least the same length: in a flood of pieces, more of them are looked up together.
                 await asyncio.sleep(_now() - began_s)
 
@@ -241,9 +243,8 @@ class Pushes:
         return any(self._is_stale(subscription) for subscription in self._in_turn)
 
     def _is_stale(self, subscription: Subscription) -> bool:
-        return (
-            subscription.version < self._news_version and subscription.deadline_s is None and not subscription.computing
-        )
+        computed = subscription.computing or subscription.naming or subscription.named
+        return not computed and subscription.deadline_s is None and subscription.version < self._news_version
 
     async def _compute(self, subscription: Subscription, cause: str) -> None:
         subscription.begin()
