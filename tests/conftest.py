@@ -113,6 +113,26 @@ def kafka(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
+def kafka_secure(
+    kafka_nodes: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A node with a second listener (TLS, a password, rights), and the options of ``log.kafka`` that open that one."""
+    pem, authority = _support("kafka_tls").certify(tmp_path_factory.mktemp("certificates"))
+    node = kafka_nodes(pem)
+    yield (
+        node,
+        {
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "PLAIN",
+            "sasl_plain_username": "feed",
+            "sasl_plain_password": "secret",
+            "ssl_cafile": str(authority),
+        },
+    )
+    node.stop()
+
+
+@pytest.fixture(scope="session")
 def kafka_spare(kafka_nodes: Callable[..., Any]) -> Any:
     """The node behind ``kafka_node``: made once, because each start of a broker costs seconds."""
     return kafka_nodes()

@@ -22,7 +22,7 @@ from streams.events.served_feed import repeated
 from streams.log.interface import EventLog, OffsetOutOfRangeError
 from streams.ordering.own import ReplayError
 from streams.ordering.proposals import ORDER
-from streams.recovery.replay import LogGapError, forward, restore_newest
+from streams.recovery.replay import LogGapError, forward, restore_newest, topics_made_again
 
 
 class Outcome(StrEnum):
@@ -69,6 +69,7 @@ class Replica:
 
     def __init__(self, config: Config, store: Store, info: HistoryInfo, event_log: EventLog) -> None:
         self._config = config
+        self._info = info
         self._event_log = event_log
         self._journal = store.journal(info, cut=False)
         self._snapshots = store.snapshots(info)
@@ -99,7 +100,8 @@ class Replica:
                 self._state = None  # its memory, before another's is taken
                 restored = await asyncio.to_thread(restore_newest, self._config, self._snapshots, journal, version)
                 self._state = restored[0]
-            await forward(self._state, {}, self._config, journal, self._event_log, version)
+            again = await topics_made_again(self._info, self._event_log)
+            await forward(self._state, {}, self._config, journal, self._event_log, version, again=again)
         except (LogGapError, OffsetOutOfRangeError, ReplayError) as error:
             raise _UnavailableError(Outcome.LOG_GONE, str(error)) from None
         return self._state

@@ -21,9 +21,9 @@ from streams.events.open_topics import existing_log
 from streams.live.compilation import compile_kernels
 from streams.live.keeper import SNAPSHOT_SIGNAL
 from streams.live.wiring import running_engine, wait_applied
-from streams.log.interface import EventLog
+from streams.log.interface import EventLog, TopicMadeAgainError
 from streams.ordering.proposals import ORDER
-from streams.recovery.replay import LogGapError, Positions, forward, name_of, restore_newest
+from streams.recovery.replay import LogGapError, Positions, forward, name_of, restore_newest, topics_made_again
 
 log = structlog.get_logger("murmuration.recover")
 
@@ -102,6 +102,8 @@ async def rebuild_newest(config: Config, *, check: bool, json: bool) -> int:
     async with existing_log(config.log) as event_log:
         with opened_store(config, await event_log.identity(), writable=False) as opened:
             snapshots, journal = _current(config, _required(opened))
+            if again := await topics_made_again(_required(opened).current, event_log):
+                raise TopicMadeAgainError(min(again), config.log.url)
             version = journal.version
             began = time.monotonic()
             state, _, base = await _rebuilt(config, snapshots, journal, event_log, version)

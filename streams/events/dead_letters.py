@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -11,10 +12,7 @@ from streams.events.reasons import Reason
 from streams.log.interface import NewRecord, Records
 
 TOPIC = "dead-letters"
-#: Room for the JSON around the value: names, numbers, digest, topic, and a detail whose characters may need 12 bytes
-#: each (two JSON escapes).
-_OVERHEAD_BYTES = 4096
-_DETAIL_CHARS_MAX = 200
+_DETAIL_CHARS_MAX: Final = 200
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +29,7 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     detail: str
     append_ms: int
     value: bytes
+    topic_id: str = ""
 
 
 def passed_over(runs: Sequence[Records]) -> list[DeadLetter]:
@@ -44,19 +43,28 @@ def passed_over(runs: Sequence[Records]) -> list[DeadLetter]:
 
 
 def encode_dead_letter(letter: DeadLetter, *, record_bytes_max: int) -> NewRecord:
-    """A record of topic ``dead-letters``, at most ``record_bytes_max`` bytes long.
+    """A record of topic ``dead-letters``, at most ``record_bytes_max`` bytes long if that is possible at all.
 
     Its id is computed from the refused record's place, so that a second refusal is a duplicate. A value that does not
-    fit as base64 is cut, and its length and SHA-256 are added.
-
-    Raises:
-        ValueError: ``record_bytes_max`` is too small (under 8192).
+    fit as base64 is cut, and its length and SHA-256 are added; then the detail is left out. What is left (place,
+    reason, digest) is never cut: some 400 bytes.
     """
-    room = (record_bytes_max - _OVERHEAD_BYTES) * 3 // 4
-    if record_bytes_max < 2 * _OVERHEAD_BYTES:
-        raise ValueError(f"record_bytes_max must be at least {2 * _OVERHEAD_BYTES}, not {record_bytes_max}")
-    cut = len(letter.value) > room
+    whole = _encoded(letter, len(letter.value), letter.detail)
+    if len(whole) <= record_bytes_max:
+        return NewRecord(value=whole)
+    for detail in (letter.detail, ""):
+        frame_bytes = len(_encoded(letter, 0, detail))
+        if frame_bytes <= record_bytes_max:
+            return NewRecord(value=_encoded(letter, (record_bytes_max - frame_bytes) // 4 * 3, detail))
+    return NewRecord(value=_encoded(letter, 0, ""))
+
+
+def _encoded(letter: DeadLetter, value_bytes_max: int, detail: str) -> bytes:
+    """The letter as JSON, with so many bytes of the value."""
+    cut = len(letter.value) > value_bytes_max
     place = f"{letter.topic}\0{letter.partition}\0{letter.offset}\0{'' if letter.row is None else letter.row}"
+    if letter.topic_id:
+        place += f"\0{letter.topic_id}"
     event = DeadLetterEvent(
         v=1,
         type="dead_letter",
@@ -67,13 +75,14 @@ def encode_dead_letter(letter: DeadLetter, *, record_bytes_max: int) -> NewRecor
         offset=letter.offset,
         row=msgspec.UNSET if letter.row is None else letter.row,
         reason=letter.reason,
-        detail=letter.detail[:_DETAIL_CHARS_MAX],
-        value=letter.value[:room] if cut else letter.value,
+        detail=detail[:_DETAIL_CHARS_MAX],
+        value=letter.value[:value_bytes_max] if cut else letter.value,
         value_bytes=len(letter.value),
         truncated=cut,
         sha256=hashlib.sha256(letter.value).hexdigest() if cut else "",
+        topic_id=letter.topic_id,
     )
-    return NewRecord(value=msgspec.json.encode(event))
+    return msgspec.json.encode(event)
 
 
 def decode_dead_letter(value: bytes) -> DeadLetter:
@@ -92,6 +101,7 @@ def decode_dead_letter(value: bytes) -> DeadLetter:
         detail=event.detail,
         append_ms=event.timestamp_ms,
         value=event.value,
+        topic_id=event.topic_id,
     )
 
 

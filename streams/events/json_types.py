@@ -293,7 +293,7 @@ class DeadLetterEvent(EngineEvent, kw_only=True, frozen=True):
     """A record (or a ``row`` of a packed record) that could not be used. ``timestamp_ms`` is its append time.
 
     ``value`` has the original bytes (base64); of too many bytes it has the beginning, with ``truncated``, their number
-    and their SHA-256.
+    and their SHA-256. ``topic_id`` is Kafka's id of the topic: a topic that is made again has another.
     """
 
     type: Literal["dead_letter"]
@@ -307,6 +307,7 @@ class DeadLetterEvent(EngineEvent, kw_only=True, frozen=True):
     value_bytes: Count
     truncated: bool = False
     sha256: Sha256 = ""
+    topic_id: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Topic(NamedTuple):

@@ -8,18 +8,25 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from config.serving import IngestConfig, LogConfig
-from streams.events.dead_letters import TOPIC as DEAD_LETTERS
-from streams.events.dead_letters import DeadLetter, encode_dead_letter
+from streams.events.dead_letters import DeadLetter
 from streams.events.json_types import APPLIED_TOPICS, TOPICS
 from streams.events.models import TOPIC as MODELS
 from streams.live.applier import Applier
+from streams.live.lag import Arrivals, Transactions
 from streams.live.state_thread import StateThread
-from streams.log.interface import EventLog, LogError, LogUnavailableError, TopicPartition
+from streams.log.interface import (
+    EventLog,
+    LogError,
+    LogForbiddenError,
+    LogUnavailableError,
+    TopicMadeAgainError,
+    TopicPartition,
+)
 from streams.ordering.pieces import PieceSource
 from streams.ordering.proposals import ORDER
 from streams.process.retry import Retries
 from streams.reading.metrics import EngineMetrics
-from streams.recovery.dead_letters import WrittenLetters
+from streams.recovery.dead_letters import LetterBox, WrittenLetters
 
 log = structlog.get_logger("murmuration.tail")
 
@@ -38,23 +45,34 @@ class Ingest:
         self, event_log: EventLog, config: IngestConfig, log_config: LogConfig, metrics: EngineMetrics
     ) -> None:
         self.lag_records: dict[TopicPartition, int] = {}
-        #: Why the engine is not ready as far as reading goes: the lag is unknown, or the start's backlog is not applied
-        #: yet, or the state thread has a problem. None when all is well.
-        self.problem: str | None = "the log was not read yet"
         #: How many of the state thread's dead letters are in the log.
         self.dead_letters_written = 0
         self._log, self._config, self._metrics = event_log, config, metrics
-        self._log_config = log_config
+        #: Why nothing is read, why dead letters are not written (nothing is read meanwhile), and what the lag says.
+        self._read_problem: str | None = None
+        self._letters_problem: str | None = None
+        self._lag_problem: str | None = "the log was not read yet"
+        self._state_thread: StateThread | None = None
+        self._arrivals: dict[TopicPartition, Arrivals] = {}
+        self._transactions = Transactions()
         self._source: PieceSource | None = None
         #: By partition, the offset after the last record that was given to the state thread.
         self._handed: dict[TopicPartition, int] = {}
         self._ends_at_start: dict[TopicPartition, int] = {}
         #: Whether everything that the log had at the start was applied.
         self.replayed = False
-        self._reads = Retries("the log is away, waiting", log=log)
+        self._reads = Retries("the log cannot be read, waiting", log=log)
         self._appends = Retries("dead letters wait for the log", log=log)
         self._dead: list[DeadLetter] = []
-        self._written = WrittenLetters()
+        self._written = WrittenLetters({})
+        self._box = LetterBox(event_log, log_config.record_bytes_max)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the engine is not ready as far as reading goes; None when all is well."""
+        applying = None if self._state_thread is None else self._state_thread.problem
+        away = self._read_problem or self._letters_problem or applying or self._log.append_problem()
+        return away or self._lag_problem
 
     def on_dead(self, letters: list[DeadLetter]) -> None:
         """Take dead letters from the state thread; they are written before the next read."""
@@ -62,41 +80,50 @@ class Ingest:
 
     async def recall_dead_letters(self) -> None:
         """Learn which records have a dead letter in the log already, so that a replay does not write it again."""
-        await self._written.recall(self._log)
+        self._written = await WrittenLetters.recalled(self._log)
 
     async def run(self, state_thread: StateThread, source: PieceSource) -> None:
-        """Read the log for ever. While the log is away this waits, and resumes where it stopped."""
+        """Read the log for ever. While the log cannot be read this waits, and resumes where it stopped.
+
+        After a topic was made again it waits for the operator: reading on would apply other records than those that
+        follow. A new start finds the same, and says what to do.
+        """
         self._source = source
         while True:
             try:
                 pieces = await source.next()
-            except LogUnavailableError as error:
+            except (LogUnavailableError, TopicMadeAgainError) as error:
                 self._metrics.log_failures.labels("read").inc()
-                self.problem = str(error)
+                self._read_problem = str(error)
                 await self._reads.wait(error)
                 continue
+            self._read_problem = None
             self._reads.succeeded()
             if pieces.pieces:
                 for piece in pieces.pieces:
-                    self._handed |= {TopicPartition(r.topic, r.partition): r.offsets[-1] + 1 for r in piece}
+                    for run in piece:
+                        where = TopicPartition(run.topic, run.partition)
+                        self._handed[where] = run.offsets[-1] + 1
+                        self._arrivals_of(where).note(run.offsets[-1], run.append_ms[0] / 1000.0)
                 await state_thread.put(pieces)
             await self.flush_dead_letters()
+
+    def _arrivals_of(self, where: TopicPartition) -> Arrivals:
+        return self._arrivals.setdefault(where, Arrivals())
 
     async def flush_dead_letters(self) -> None:
         """Write the dead letters collected so far; keeps trying while the log is away."""
         while letters := list(self._dead):
-            fresh = [letter for letter in letters if self._written.is_fresh(letter)]
-            records = [
-                encode_dead_letter(letter, record_bytes_max=self._log_config.record_bytes_max) for letter in fresh
-            ]
-            if records:
-                try:
-                    await self._log.append(DEAD_LETTERS, records)
-                except LogUnavailableError as error:
-                    self._metrics.log_failures.labels("append").inc()
-                    await self._appends.wait(error, waiting=len(letters))
-                    continue
-                self._appends.succeeded()
+            fresh = self._written.fresh(letters)
+            try:
+                await self._box.write(fresh)
+            except LogUnavailableError as error:
+                self._metrics.log_failures.labels("append").inc()
+                self._letters_problem = f"{len(letters)} dead letters cannot be written, nothing is read: {error}"
+                await self._appends.wait(error, waiting=len(letters))
+                continue
+            self._letters_problem = None
+            self._appends.succeeded()
             for letter in fresh:
                 self._written.note(letter)
                 self._metrics.dead_letters.labels(letter.reason).inc()
@@ -111,43 +138,52 @@ class Ingest:
 
     async def watch_lag(self, state_thread: StateThread) -> None:
         """Measure the lag for ever, a few times a second."""
+        self._state_thread = state_thread
         while True:
             try:
                 async with asyncio.timeout(LAG_TIMEOUT_S):
-                    await self._measure_lag(state_thread)
+                    self._lag_problem = await self._measure_lag(state_thread.applier)
             except LogError as error:
-                self.problem = str(error)
+                self._lag_problem = str(error)
             except TimeoutError:
-                self.problem = f"the log has not said for {LAG_TIMEOUT_S:g} s where it ends"
+                self._lag_problem = f"the log has not said for {LAG_TIMEOUT_S:g} s where it ends"
             await asyncio.sleep(LAG_INTERVAL_S)
 
-    async def _measure_lag(self, state_thread: StateThread) -> None:
-        applier = state_thread.applier
-        now_ms = time.time() * 1000
-        lag: dict[TopicPartition, int] = {}
-        ends: dict[TopicPartition, int] = {}
+    async def _measure_lag(self, applier: Applier) -> str | None:
+        """Measure once; returns why the engine is not ready as far as the lag says."""
+        written: dict[TopicPartition, int] = {}
+        readable: dict[TopicPartition, int] = {}
         for topic in APPLIED_TOPICS:
-            for partition, end in (await self._log.end_offsets(topic)).items():
-                where = TopicPartition(topic, partition)
-                ends[where] = end
-                lag[where] = max(0, end - self._position(applier, where))
-                applied_ms = applier.applied_append_ms.get(where, now_ms)
-                labels = (topic, str(partition))
-                self._metrics.lag_records.labels(*labels).set(lag[where])
-                self._metrics.lag_seconds.labels(*labels).set(
-                    max(0.0, (now_ms - applied_ms) / 1000.0) if lag[where] else 0.0
-                )
-        self.lag_records = lag
+            ends = _by_partition(topic, await self._log.written_offsets(topic))
+            written |= ends
+            if any(end > self._position(applier, where) for where, end in ends.items()):
+                readable |= _by_partition(topic, await self._log.end_offsets(topic))
+        now_s = time.time()
+        self._transactions.see(readable, now_s, written)
+        self.lag_records = {where: max(0, end - self._position(applier, where)) for where, end in written.items()}
+        for where, end in written.items():
+            self._arrivals_of(where).see_end(end, now_s)
+            self._show_lag(where, self.lag_records[where], self._position(applier, where), now_s)
         # All records that the log had at the start must be applied, whatever the lag bound: a short log would be under
         # the bound before anything was applied.
-        self._ends_at_start = self._ends_at_start or ends
+        self._ends_at_start = self._ends_at_start or written
         left = sum(max(0, end - self._position(applier, where)) for where, end in self._ends_at_start.items())
-        self.problem = state_thread.problem or self._log.append_problem()
-        if not self.replayed and left:
-            self.problem = self.problem or f"replaying the log, {left} records to go"
-        else:
+        if self.replayed or not left:
             self.replayed = True
             applier.live = True
+        if (held := self._transactions.held(now_s, written)) is not None:
+            return held.line(now_s)
+        return None if self.replayed else f"replaying the log, {left} records to go"
+
+    def _show_lag(self, where: TopicPartition, records: int, position: int, now_s: float) -> None:
+        labels = (where.topic, str(where.partition))
+        oldest_s = self._arrivals_of(where).oldest_s(position)
+        self._metrics.lag_records.labels(*labels).set(records)
+        self._metrics.lag_seconds.labels(*labels).set(max(0.0, now_s - (oldest_s or now_s)) if records else 0.0)
+
+    def position(self, where: TopicPartition) -> int:
+        """The next offset to apply."""
+        return 0 if self._state_thread is None else self._position(self._state_thread.applier, where)
 
     def _position(self, applier: Applier, where: TopicPartition) -> int:
         """The next offset to apply. Once all read records are applied, also past trailing offsets without a record."""
@@ -170,6 +206,7 @@ async def apply_retention(
     with None nothing is.
     """
     retention_ms = int(config.retention_h * 3_600_000)
+    told: dict[str, str] = {}
     while True:
         cutoff_ms = int(time.time() * 1000) - retention_ms
         topics = {*TOPICS, *((ORDER.topic,) if config.order == "shared" else ())} - set(config.kept_topics)
@@ -180,6 +217,14 @@ async def apply_retention(
         for topic, time_ms in before_ms.items():
             try:
                 await event_log.apply_retention(topic, before_ms=time_ms)
-            except LogUnavailableError as error:
+            except LogForbiddenError as error:  # the same every time: said once
+                if told.get(topic) != str(error):
+                    told[topic] = str(error)
+                    log.warning("old records are not removed", topic=topic, error=str(error))
+            except LogError as error:
                 log.warning("retention was not applied", topic=topic, error=str(error))
         await asyncio.sleep(interval_s)
+
+
+def _by_partition(topic: str, offsets: dict[int, int]) -> dict[TopicPartition, int]:
+    return {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}

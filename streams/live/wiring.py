@@ -105,6 +105,7 @@ async def following_engine(
     ``incarnation`` and ``now_ms``: see ``recover``. Raises what ``running_engine`` does.
     """
     async with AsyncExitStack() as stack:
+        await event_log.check_readable(APPLIED_TOPICS)
         recovered = await recover(
             config,
             store,
@@ -212,7 +213,9 @@ async def wait_applied(engine: LiveEngine, event_log: EventLog, *, timeout_s: fl
         for partition, end in (await event_log.end_offsets(topic)).items()
     }
     deadline = time.monotonic() + timeout_s
-    while any(engine.positions.get(where, 0) < end for where, end in ends.items()) or not engine.readiness().ready:
+    ingest = engine.ingest
+    assert ingest is not None
+    while any(ingest.position(where) < end for where, end in ends.items()) or not engine.readiness().ready:
         if time.monotonic() > deadline:
             raise MurmurationError(f"the log was not applied within {timeout_s:.0f} s: {engine.readiness().reason}")
         await engine.wait_version(engine.version, 0.1)

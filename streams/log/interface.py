@@ -75,6 +75,10 @@ class LogUnavailableError(LogError):
     code = "log_unavailable"
 
 
+class LogForbiddenError(LogUnavailableError):
+    """The log knows who asks, and does not let them; may pass, when somebody gives the right. The message names it."""
+
+
 class RecordTooLargeError(LogError):
     """A record is larger than the log's limit; no record of the append was written."""
 
@@ -93,6 +97,19 @@ class OffsetOutOfRangeError(LogError):
         self.partition = partition
         self.position = position
         self.earliest = earliest
+
+
+class TopicMadeAgainError(LogError):
+    """A topic was deleted and made again since it was first read: its offsets mean other records now."""
+
+    code = "topic_made_again"
+
+    def __init__(self, topic: str, where: str) -> None:
+        super().__init__(
+            f"topic {topic!r} at {where} was deleted and made again; nothing more is read: start with "
+            "serve --accept-gap, which keeps the state and reads the new topic from its first record"
+        )
+        self.topic = topic
 
 
 class LogIdentity(NamedTuple):
@@ -114,6 +131,7 @@ class Tail(ABC):
 
         Raises:
             OffsetOutOfRangeError: retention has removed records before they were read.
+            TopicMadeAgainError: a topic is not the one any more that was followed.
             LogUnavailableError: the log went away; a later poll goes on from the same positions.
         """
 
@@ -170,6 +188,15 @@ class EventLog(ABC):
             LogError: no such topic.
         """
 
+    async def check_readable(self, topics: Sequence[str]) -> None:
+        """Find out before reading whether it is allowed.
+
+        Raises:
+            LogForbiddenError: a topic may not be read.
+            LogUnavailableError: the log cannot be reached.
+        """
+        return
+
     @abstractmethod
     async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
         """Append, wait for the acknowledgement, and return (partition, offset) of each record, in the order given.
@@ -209,7 +236,14 @@ class EventLog(ABC):
 
     @abstractmethod
     async def end_offsets(self, topic: str) -> dict[int, int]:
-        """The offset after the last record, by partition."""
+        """The offset after the last record that can be read, by partition."""
+
+    async def written_offsets(self, topic: str) -> dict[int, int]:
+        """The offset after the last record, by partition, whether it can be read or not.
+
+        A record cannot be read while a transaction that began before it is open.
+        """
+        return await self.end_offsets(topic)
 
     @abstractmethod
     async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:
@@ -217,7 +251,14 @@ class EventLog(ABC):
 
     @abstractmethod
     async def apply_retention(self, topic: str, *, before_ms: int) -> dict[int, int]:
-        """Remove records appended before ``before_ms``; returns the start offsets, by partition."""
+        """Remove records appended before ``before_ms``; returns the start offsets, by partition.
+
+        A topic that this project did not make is left alone.
+
+        Raises:
+            LogForbiddenError: the right to do so is missing.
+            LogUnavailableError: the log cannot be reached.
+        """
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -70,6 +70,11 @@ class TimeMerge:
         """Whether no record of a partition is buffered."""
         return not self._chunks[partition]
 
+    @property
+    def all_empty(self) -> bool:
+        """Whether no record is buffered."""
+        return not any(self._chunks.values())
+
     def release(self, records_max: int, behind: Collection[TopicPartition]) -> list[Records]:
         """The next runs, at most ``records_max`` records.
 

@@ -18,8 +18,8 @@ _MASK = 0xFFFFFFFF
 _COLUMNS_FROM = 24
 
 
-def check_sizes(records: Sequence[NewRecord], bytes_max: int) -> None:
-    """Refuse records that are larger than the limit (key and value together).
+def check_sizes(records: Sequence[NewRecord], bytes_max: int, limit: str = "log.record_bytes_max") -> None:
+    """Refuse records that are larger than the limit (key and value together), whose name is ``limit``.
 
     Raises:
         RecordTooLargeError: names the first one that is too large.
@@ -28,9 +28,7 @@ def check_sizes(records: Sequence[NewRecord], bytes_max: int) -> None:
     largest = max(sizes, default=0)
     if largest > bytes_max:
         index = next(i for i, size in enumerate(sizes) if size > bytes_max)
-        raise RecordTooLargeError(
-            f"record {index} of {len(records)} has {sizes[index]} bytes, log.record_bytes_max is {bytes_max}"
-        )
+        raise RecordTooLargeError(f"record {index} of {len(records)} has {sizes[index]} bytes, {limit} is {bytes_max}")
 
 
 def place(records: Sequence[NewRecord], partitions: int, keyless: int) -> list[int]:

@@ -13,7 +13,14 @@ from prometheus_client import CollectorRegistry
 from config.schema import Config
 from streams.durable.folder import durable_folder
 from streams.events.served_feed import TOPIC as SERVED
-from streams.log.interface import EventLog, LogUnavailableError, OffsetOutOfRangeError, Records, TopicPartition
+from streams.log.interface import (
+    EventLog,
+    LogUnavailableError,
+    OffsetOutOfRangeError,
+    Records,
+    TopicMadeAgainError,
+    TopicPartition,
+)
 from streams.process.ending import end_tasks
 from streams.process.retry import Retries
 from streams.processors.counting import Counting
@@ -66,6 +73,8 @@ class EmbeddedProcessors:
                 try:
                     await self._follow(thread, state, retries)
                 except LogUnavailableError as error:
+                    await retries.wait(error)
+                except TopicMadeAgainError as error:  # a new start counts the new topic from its beginning
                     await retries.wait(error)
                 except OffsetOutOfRangeError as error:
                     log.warning("feeds were removed from the log before they were counted", error=str(error))

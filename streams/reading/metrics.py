@@ -85,7 +85,7 @@ class EngineMetrics:
         )
         self.lag_seconds = Gauge(
             "murmuration_lag_seconds",
-            "Age of the oldest appended record not applied yet, 0 when caught up",
+            "Age of the oldest record that is not applied yet, 0 when caught up",
             ["topic", "partition"],
             registry=registry,
         )

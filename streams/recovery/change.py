@@ -1,4 +1,4 @@
-"""When the configuration of the rooms changes: a new history begins where the previous one ended.
+"""A new history begins where the previous one ended: when the configuration of the rooms changes, or a topic is new.
 
 Each room is handled by itself. A room with the same configuration is copied. A room that has grown keeps its content.
 Any other room is rebuilt from the log as far as the log reaches back, or begins empty; the state then says since when
@@ -17,7 +17,7 @@ import structlog
 from config.schema import Config, room_hashes, rooms_hash, rooms_settings, with_rooms_settings
 from engine.rebuild import Rebuild, carry_over, rebuildable
 from engine.state import EngineState, Since
-from streams.durable.journal import Entry, Journal, JournalError
+from streams.durable.journal import Entry, Gap, Journal, JournalError, Run
 from streams.durable.snapshot_file import name_positions
 from streams.durable.snapshots import SnapshotError, SnapshotInfo, Snapshots
 from streams.durable.store import Began, HistoryInfo, Store, StoreError
@@ -34,8 +34,10 @@ from streams.recovery.replay import (
     forward,
     log_starts,
     lost_since,
+    name_of,
     pass_over_gap,
     pieces_of,
+    topics_made_again,
     touched,
 )
 
@@ -63,7 +65,8 @@ async def go_on_from(
 ) -> HistoryInfo | None:
     """Begin a history called ``history`` where ``before`` ends, and make it current; None: no snapshot can be used.
 
-    ``pass_over``: pass over records that the log has lost since the newest snapshot.
+    ``pass_over``: pass over records that the log has lost since the newest snapshot. Where a topic was deleted and made
+    again, all records that the snapshot does not have are lost, and the new topic is read from its first record.
 
     Raises:
         LogGapError: the log has lost such records, and ``pass_over`` is False.
@@ -78,8 +81,15 @@ async def go_on_from(
             return None
         # The new history depends on every entry of the old journal: a power loss must not take any of them.
         journal.sync()
-        letters, positions = await _bring_to_end(base, old, journal, before, store, event_log, pass_over=pass_over)
-        progress(f"the rooms of version {base.state.version} go over to another configuration")
+        again = await topics_made_again(before, event_log)
+        ids = (await event_log.identity()).topics
+        letters: list[DeadLetter] = []
+        if again and pass_over:
+            gaps, positions = await _pass_over_topics(base, journal, before, event_log, again)
+        else:
+            letters, positions = await _bring_to_end(base, old, journal, before, store, event_log, pass_over=pass_over)
+            gaps = journal.state.gaps
+        progress(f"a new history goes on from version {base.state.version}")
         state = await asyncio.to_thread(touched, config)
         late = await asyncio.to_thread(carry_over, state, base.state, base.rooms)
         fates = _fates(state, base, old, config, late)
@@ -90,14 +100,14 @@ async def go_on_from(
             id=history,
             rooms_hash=rooms_hash(config),
             log=before.log,
-            topics=before.topics,
+            topics={topic: ids.get(topic, id) for topic, id in before.topics.items()},
             start=name_positions(positions),
             created_ms=now_ms,
             settings=rooms_settings(config),
             rooms=room_hashes(config.rooms),
             began=Began(history=before.id, version=state.version, rooms=fates, since=since),
         )
-        store.prepare(info, journal.state.gaps)
+        store.prepare(info, gaps)
         snapshot = SnapshotInfo(
             history=history,
             version=state.version,
@@ -106,12 +116,12 @@ async def go_on_from(
             models=journal.state.models,
             incarnation=journal.state.incarnation,
             rooms=info.rooms,
-            gaps=journal.state.gaps,
+            gaps=gaps,
             created_ms=now_ms,
         )
         await asyncio.to_thread(store.snapshots(info).write, snapshot, state.arrays())
         store.put_in_force(history)
-    log.warning("the configuration of the rooms has changed", version=state.version, before=before.id, rooms=fates)
+    log.warning("a new history goes on", version=state.version, before=before.id, rooms=fates, made_again=sorted(again))
     return info
 
 
@@ -168,6 +178,26 @@ async def _bring_to_end(
     return letters, starts | journal.state.positions
 
 
+async def _pass_over_topics(
+    base: _Base, journal: Journal, before: HistoryInfo, event_log: EventLog, again: Collection[str]
+) -> tuple[tuple[Gap, ...], Positions]:
+    """Go on from the base with topics that were made again; returns all gaps so far, and the next offsets.
+
+    The records of these topics that were applied after the base are lost. The other topics' are read again.
+    """
+    starts = await bounds(event_log.start_offsets)
+    check_ends(before.id, journal, await bounds(event_log.end_offsets), again)
+    ends = {where: end for where, end in journal.state.positions.items() if where.topic in again}
+    lost = lost_since({where: start for where, start in starts.items() if where.topic not in again}, base.positions)
+    lost |= {where: end for where, end in ends.items() if end > base.positions.get(where, end)}
+    gaps = [Gap(base.state.version, where, base.positions[where], earliest) for where, earliest in lost.items()]
+    for _, where, position, earliest in gaps:
+        base.state.note_gap(earliest - position)
+        log.error("records passed over", partition=name_of(where), records=earliest - position)
+    kept = {where: lost.get(where, at) for where, at in base.positions.items() if where.topic not in again}
+    return (*journal.state.gaps, *gaps), starts | kept
+
+
 def _fates(state: EngineState, base: _Base, old: Config, config: Config, late: Collection[str]) -> dict[str, str]:
     """What became of each room, in the words of ``Began``."""
     before, after = room_hashes(old.rooms), room_hashes(config.rooms)
@@ -200,18 +230,24 @@ async def _build_late(
     return {name: begins.version for name, begins in since.items()}
 
 
+def _lost(run: Run, starts: Positions, again: Collection[str]) -> bool:
+    """Whether the log has no longer all records of a run."""
+    return run.partition.topic in again or starts.get(run.partition, 0) > run.first
+
+
 async def _reachable(store: Store, info: HistoryInfo, version: int, event_log: EventLog) -> list[Entry]:
     """The newest entries up to ``version`` whose records the log still has, from this history and those before it."""
-    starts = await log_starts(event_log)
+    first = await log_starts(event_log)
     entries: list[Entry] = []
     while True:
+        again = await topics_made_again(info, event_log)
         try:
             journal = store.journal(info, cut=False)
             items = list(journal.entries(max(info.begins_after, journal.first_version - 1), version))
         except JournalError:
             return entries
         part = [item for item in items if isinstance(item, Entry)]
-        lost = [e.version for e in part if any(starts.get(run.partition, 0) > run.first for run in e.runs)]
+        lost = [e.version for e in part if any(_lost(run, first, again) for run in e.runs)]
         whole = [entry for entry in part if not lost or entry.version > lost[-1]]
         entries = whole + entries
         if lost or info.began is None or journal.first_version - 1 > info.begins_after:

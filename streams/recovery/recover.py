@@ -22,7 +22,7 @@ from streams.durable.snapshots import Snapshots
 from streams.durable.store import FolderError, HistoryInfo, NoJournalError, Store
 from streams.events.json_types import APPLIED_TOPICS
 from streams.events.served_feed import TOPIC as SERVED
-from streams.log.interface import EventLog, LogIdentity, TopicPartition
+from streams.log.interface import EventLog, LogIdentity, TopicMadeAgainError, TopicPartition
 from streams.ordering.line import Line, find_line
 from streams.ordering.proposals import ORDER
 from streams.recovery.behind import go_on_at_snapshot
@@ -42,6 +42,7 @@ from streams.recovery.replay import (
     lost_since,
     pass_over_gap,
     restore_newest,
+    topics_made_again,
     touched,
 )
 
@@ -85,6 +86,7 @@ async def recover(
         LogGapError: the log has lost records that the state needs, and ``accept_gap`` is False.
         LineLostError: the log has lost the beginning of the shared order, and ``accept_gap`` is False.
         LogBehindError: the log ends before the last record that was applied.
+        TopicMadeAgainError: a topic was deleted and made again, and ``accept_gap`` is False.
         JournalError: the journal cannot be used; the message names the file.
         FolderError: the disk refuses what the start needs.
     """
@@ -122,7 +124,10 @@ async def _recover_from(
         info = await start.begin_first(store, identity, accept_gap=accept_gap)
     elif info is not None:
         _check_log(info, identity, config.log)
-        if not _goes_on(info, config):
+        again = await topics_made_again(info, event_log)
+        if again and not accept_gap:
+            raise TopicMadeAgainError(min(again), config.log.url)
+        if again or not _goes_on(info, config):
             # A history cannot be continued under another order, nor with other rooms in a shared order: begin anew.
             alone = not shared and ORDER not in info.start_positions and bool(info.settings)
             info = await start.go_on(store, info, pass_over=accept_gap, progress=progress) if alone else None
@@ -242,13 +247,11 @@ class _Start(NamedTuple):
 
 
 def _check_log(info: HistoryInfo, identity: LogIdentity, config: LogConfig) -> None:
-    """Raise LogBehindError if the history belongs to another log, or to topics that were deleted and created again."""
-    again = [topic for topic, id in info.topics.items() if identity.topics.get(topic, id) != id]
-    if info.log not in (identity.log, address_of(config)) or again:
+    """Raise LogBehindError if the history belongs to another log."""
+    if info.log not in (identity.log, address_of(config)):
         raise LogBehindError(
-            f"history {info.id} is of the log {info.log}, but {config.url} belongs to another log, {identity.log}"
-            + (f" (made again: {', '.join(again)})" if again else "")
-            + ": move its folder away, or set durable.folder"
+            f"history {info.id} is of the log {info.log}, but {config.url} belongs to another log, {identity.log}: "
+            "move its folder away, or set durable.folder"
         )
 
 

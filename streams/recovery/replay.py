@@ -14,7 +14,7 @@ from engine.errors import MurmurationError
 from engine.state import EngineState
 from streams.durable.journal import Entry, Gap, Journal, JournalError
 from streams.durable.snapshots import SnapshotError, Snapshots
-from streams.durable.store import Store
+from streams.durable.store import HistoryInfo, Store
 from streams.events.dead_letters import DeadLetter, passed_over
 from streams.events.decode import Decoder
 from streams.events.json_types import APPLIED_TOPICS
@@ -63,14 +63,30 @@ async def rebuild(config: Config, store: Store, event_log: EventLog, history: st
     info = store.history(history)
     journal, snapshots = store.journal(info, cut=False), store.snapshots(info)
     state, positions = await asyncio.to_thread(restore_newest, config, snapshots, journal, version)
-    await forward(state, positions, config, journal, event_log, version)
+    again = await topics_made_again(info, event_log)
+    await forward(state, positions, config, journal, event_log, version, again=again)
     return state
 
 
+async def topics_made_again(info: HistoryInfo, event_log: EventLog) -> frozenset[str]:
+    """The topics that were deleted and made again since the history began: its offsets mean other records there."""
+    ids = (await event_log.identity()).topics
+    return frozenset(topic for topic, id in info.topics.items() if ids.get(topic, id) != id)
+
+
 async def forward(
-    state: EngineState, positions: Positions, config: Config, journal: Journal, event_log: EventLog, version: int
+    state: EngineState,
+    positions: Positions,
+    config: Config,
+    journal: Journal,
+    event_log: EventLog,
+    version: int,
+    *,
+    again: Collection[str] = (),
 ) -> list[DeadLetter]:
     """Apply the journal's entries up to a version, and update ``positions``. Raises as ``rebuild``.
+
+    ``again``: topics that were made again since the history began.
 
     Returns:
         The dead letters of these pieces.
@@ -84,6 +100,8 @@ async def forward(
             raise LogGapError(f"records of {name_of(item.partition)} were passed over at version {item.version}")
         entries.append(item)
     needed = first_needed(entries)
+    if foreign := sorted(where for where in needed if where.topic in again):
+        raise LogGapError(f"{name_of(foreign[0])}: topic {foreign[0].topic!r} was deleted and made again since")
     starts = await log_starts(event_log)
     lost = {p: starts[p] for p, first in needed.items() if starts.get(p, 0) > first}
     if lost:
@@ -164,11 +182,11 @@ async def bounds(offsets: Callable[[str], Awaitable[dict[int, int]]], config: Co
     }
 
 
-def check_ends(history: str, journal: Journal, ends: Mapping[TopicPartition, int]) -> None:
-    """Raise LogBehindError unless the log holds everything that the journal has applied."""
+def check_ends(history: str, journal: Journal, ends: Mapping[TopicPartition, int], but: Collection[str] = ()) -> None:
+    """Raise LogBehindError unless the log holds everything that the journal has applied, ``but`` for these topics."""
     for partition, position in journal.state.positions.items():
         end = ends.get(partition, 0)
-        if end < position:
+        if end < position and partition.topic not in but:
             raise LogBehindError(
                 f"{name_of(partition)}: the log ends at offset {end}, but history {history} has applied it up to "
                 f"{position}: it belongs to another log (move its folder away, or set durable.folder), or this one "

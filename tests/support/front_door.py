@@ -48,8 +48,9 @@ def settings(folder: Path, rooms: RoomsConfig | None = None, **serving: Any) -> 
 class Front:
     """A server and the event loop that it runs in. The loop runs while a test waits for an answer."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, accept_gap: bool = False) -> None:
         self.config = config
+        self.accept_gap = accept_gap
         self._runner = asyncio.Runner()
         self._worlds = count(1)
         self._ids = count(1 << 50)
@@ -57,7 +58,11 @@ class Front:
         self._http: aiohttp.ClientSession
         self._end: asyncio.Event
         self._life: asyncio.Task[None] | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._runner.close()
+            raise
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run to the end."""
@@ -87,7 +92,10 @@ class Front:
 
         async def live() -> None:
             try:
-                async with running(self.config) as instance, aiohttp.ClientSession() as http:
+                async with (
+                    running(self.config, accept_gap=self.accept_gap) as instance,
+                    aiohttp.ClientSession() as http,
+                ):
                     started.set_result((instance, http))
                     await self._end.wait()
             except BaseException as error:
@@ -96,7 +104,11 @@ class Front:
                 started.set_exception(error)
 
         self._life = asyncio.create_task(live())
-        self._instance, self._http = await started
+        try:
+            self._instance, self._http = await started
+        except BaseException:
+            self._life = None
+            raise
         await self.applied()
 
     async def _stop(self) -> None:

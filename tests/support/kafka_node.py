@@ -39,9 +39,16 @@ group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=300
 broker.session.timeout.ms=1500
 log.cleaner.dedupe.buffer.size=2097152
+log.cleaner.backoff.ms=200
+transaction.max.timeout.ms=3600000
+log.initial.task.delay.ms=500
 """
-#: A second listener with TLS and a password (user "feed", password "secret").
+#: A second listener with TLS and a password (user "feed", password "secret"). Its user may do what nobody forbids; the
+#: other listener's may do everything.
 _SASL_SSL = """\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
 sasl.enabled.mechanisms=PLAIN
 listener.name.sasl_ssl.plain.sasl.jaas.config=\\
   org.apache.kafka.common.security.plain.PlainLoginModule required user_feed="secret";

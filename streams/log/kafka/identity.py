@@ -1,12 +1,14 @@
-"""The ids that Kafka gave to the cluster and to its topics.
+"""What the brokers say about topics: the ids that Kafka gave them, their partitions, and what this user may do there.
 
 aiokafka knows the Metadata request up to version 5; topic ids come with version 10 (Kafka 2.8, KIP-516). So version 10
 of the request and of its answer is described here, with aiokafka's own types. tests/streams/log/test_kafka.py notices
 if aiokafka changes them.
 """
 
+from collections.abc import Collection
+from enum import IntEnum
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from aiokafka.protocol.abstract import AbstractType
@@ -93,15 +95,55 @@ class _MetadataQuestion(RequestStruct):  # type: ignore[misc]
 
 
 class TopicIdsRequest(Request[_MetadataQuestion]):  # type: ignore[misc]
-    """Asks for the ids of cluster and topics. With a broker older than 2.8 aiokafka raises NotImplementedError."""
+    """Asks for the facts of the named topics (None: all). It creates none.
+
+    With a broker older than 2.8 aiokafka raises NotImplementedError.
+    """
 
     API_KEY = 3
 
+    def __init__(self, names: Collection[str] | None = None) -> None:
+        self._names = names
+
     def build(self, request_struct_class: type[_MetadataQuestion]) -> _MetadataQuestion:
-        # None instead of a list asks for all topics: asking for one by name could create it.
-        return request_struct_class(None, False, False, False, {})
+        topics: list[Any] | None = None if self._names is None else [(UUID(int=0), name, {}) for name in self._names]
+        return request_struct_class(topics, False, False, self._names is not None, {})
 
 
-def topic_ids(answer: Any) -> dict[str, str]:
-    """Ids by topic, of an answer to ``TopicIdsRequest``."""
-    return {topic["topic"]: str(topic["topic_id"]) for topic in answer.to_object()["topics"] if not topic["error_code"]}
+class Operation(IntEnum):
+    """What a user may be allowed to do with a topic, by Kafka's numbers (the names of ACL operations)."""
+
+    READ = 3
+
+
+class TopicFacts(NamedTuple):
+    """The id of a topic ("": the brokers do not tell), the number of its partitions, and which operations are allowed.
+
+    ``operations`` has a bit for each ``Operation``; None: the brokers do not tell.
+    """
+
+    id: str
+    partitions: int
+    operations: int | None
+
+    def may(self, operation: Operation) -> bool:
+        """Whether the operation is allowed, as far as is known."""
+        return self.operations is None or bool(self.operations >> operation & 1)
+
+
+#: What a broker answers that was not asked for operations.
+_NOT_ASKED = -(1 << 31)
+
+
+def topic_facts(answer: Any) -> tuple[dict[str, TopicFacts], dict[str, int]]:
+    """Facts by topic, and the error codes of topics without facts, of an answer to ``TopicIdsRequest``."""
+    facts, refused = {}, {}
+    for topic in answer.to_object()["topics"]:
+        if topic["error_code"]:
+            refused[topic["topic"]] = int(topic["error_code"])
+            continue
+        allowed = topic["authorized_operations"]
+        facts[topic["topic"]] = TopicFacts(
+            str(topic["topic_id"]), len(topic["partitions"]), None if allowed == _NOT_ASKED else allowed & 0xFFFF
+        )
+    return facts, refused

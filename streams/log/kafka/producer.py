@@ -12,24 +12,29 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.log.interface import (
     CONTENT_TYPES,
     Format,
     LogError,
+    LogForbiddenError,
     LogUnavailableError,
     NewRecord,
     RecordTooLargeError,
 )
-from streams.log.kafka.client import describe, start, stop
+from streams.log.kafka.client import start, stop
 from streams.log.kafka.options import KafkaOptions
+from streams.log.kafka.refusals import FORBIDDEN, TOO_LARGE, describe, no_right
 from streams.process.ending import end_tasks, wait_ended
 
 _UNDER_WAY_MAX = 2
 #: Pause between two looks for the leader of a partition.
 _LEADER_LOOK_S = 0.1
+#: What Kafka adds to a batch, and at most to a record beside key and value (numbers, and the header of packed records).
+BATCH_OVERHEAD_BYTES = 61
+RECORD_OVERHEAD_BYTES = 80
 #: A record without the header is JSON, so the common case costs no bytes.
 _HEADERS: dict[Format, list[tuple[str, bytes]]] = {
     format: [] if format == Format.JSON else [("content-type", content)] for format, content in CONTENT_TYPES.items()
@@ -58,10 +63,11 @@ class _Share(NamedTuple):
 class _Lane:
     """The parts that wait for one partition, and a limit to its batches under way."""
 
-    __slots__ = ("pump", "topic_partition", "under_way", "waiting")
+    __slots__ = ("batch_bytes_max", "pump", "topic_partition", "under_way", "waiting")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic_partition = (topic, partition)
+        self.batch_bytes_max = 0
         self.waiting: deque[_Part] = deque()
         self.under_way = asyncio.Semaphore(_UNDER_WAY_MAX)
         self.pump: asyncio.Task[None] | None = None
@@ -85,8 +91,12 @@ class KafkaAppender:
         """Accept appends from now on. The producer connects at the first append."""
         self._is_open = True
 
-    async def append(self, topic: str, records: Sequence[NewRecord], placed: Sequence[int]) -> list[tuple[int, int]]:
+    async def append(
+        self, topic: str, records: Sequence[NewRecord], placed: Sequence[int], batch_bytes_max: int
+    ) -> list[tuple[int, int]]:
         """Append records, each to its partition in ``placed``; returns (partition, offset) of each.
+
+        ``batch_bytes_max``: the topic takes no larger batch.
 
         Raises:
             LogUnavailableError: not acknowledged within ``append_timeout_s``.
@@ -97,7 +107,7 @@ class KafkaAppender:
         by_partition: dict[int, list[NewRecord]] = {}
         for record, partition in zip(records, placed, strict=True):
             by_partition.setdefault(partition, []).append(record)
-        parts = {p: self._enqueue(topic, p, mine) for p, mine in by_partition.items()}
+        parts = {p: self._enqueue(topic, p, mine, batch_bytes_max) for p, mine in by_partition.items()}
         try:
             async with asyncio.timeout(self._options.append_timeout_s):
                 done = await asyncio.gather(*(part.future for part in parts.values()))
@@ -111,11 +121,12 @@ class KafkaAppender:
         offsets = {p: iter(found) for p, found in zip(parts, done, strict=True)}
         return [(p, next(offsets[p])) for p in placed]
 
-    def _enqueue(self, topic: str, partition: int, records: Sequence[NewRecord]) -> _Part:
+    def _enqueue(self, topic: str, partition: int, records: Sequence[NewRecord], batch_bytes_max: int) -> _Part:
         lane = self._lanes.get((topic, partition))
         if lane is None:
             lane = self._lanes[topic, partition] = _Lane(topic, partition)
         part = _Part(records)
+        lane.batch_bytes_max = batch_bytes_max
         lane.waiting.append(part)
         if lane.pump is None or lane.pump.done():
             lane.pump = asyncio.create_task(self._pump(lane), name=f"murmuration-append-{topic}-{partition}")
@@ -144,10 +155,10 @@ class KafkaAppender:
                 acknowledged = await producer.send_batch(batch, topic, partition=partition)
             except (KafkaError, LogError, OSError) as error:
                 lane.under_way.release()
-                _fail(shares or _all(lane), self._problem(error))
+                _fail(shares or _all(lane), self._problem(error, topic))
                 continue
             except BaseException as error:
-                _fail(shares + _all(lane), self._problem(error))
+                _fail(shares + _all(lane), self._problem(error, topic))
                 raise
             acknowledged.add_done_callback(partial(self._settle, lane, producer, shares))
 
@@ -156,7 +167,7 @@ class KafkaAppender:
         batch = producer.create_batch()
         append = batch.append
         shares: list[_Share] = []
-        full = False
+        full, room = False, lane.batch_bytes_max - BATCH_OVERHEAD_BYTES
         while lane.waiting and not full:
             part = lane.waiting[0]
             if part.future.done():  # withdrawn, or an earlier batch of it failed: nobody wants the rest
@@ -165,7 +176,10 @@ class KafkaAppender:
             first = part.taken
             for record in part.records[first:] if first else part.records:
                 key, value = record.key or None, record.value or None
-                if append(timestamp=None, key=key, value=value, headers=_HEADERS[record.format]) is None:
+                room -= len(record.key) + len(record.value) + RECORD_OVERHEAD_BYTES
+                if (room < 0 and batch.record_count()) or append(
+                    timestamp=None, key=key, value=value, headers=_HEADERS[record.format]
+                ) is None:
                     full = True
                     break
                 part.taken += 1
@@ -185,7 +199,7 @@ class KafkaAppender:
         if base < 0:
             # No offset and no error: the producer was given up, or a batch was sent twice and the broker no longer
             # knows the offset of the first.
-            _fail(shares, self._problem(error or KafkaError("no offset acknowledged")))
+            _fail(shares, self._problem(error or KafkaError("no offset acknowledged"), lane.topic_partition[0]))
             if error is not None:
                 self._replace(producer)
             return
@@ -195,11 +209,13 @@ class KafkaAppender:
             if len(part.offsets) == len(part.records) and not part.future.done():
                 part.future.set_result(part.offsets)
 
-    def _problem(self, error: BaseException) -> Exception:
+    def _problem(self, error: BaseException, topic: str) -> Exception:
         if isinstance(error, LogError):
             return error
-        if isinstance(error, MessageSizeTooLargeError):
+        if isinstance(error, TOO_LARGE):
             return RecordTooLargeError("over the broker's limit: lower log.record_bytes_max or raise max.message.bytes")
+        if isinstance(error, FORBIDDEN):
+            return LogForbiddenError(f"log kafka://{self._options.servers}: {no_right('write to', topic)}")
         return LogUnavailableError(f"log kafka://{self._options.servers}: append failed ({describe(error)})")
 
     async def _started(self, topic: str, partition: int) -> AIOKafkaProducer:

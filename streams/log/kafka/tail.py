@@ -3,8 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka import TopicPartition as KafkaPartition
@@ -14,15 +14,16 @@ from aiokafka.errors import OffsetOutOfRangeError as KafkaOffsetOutOfRangeError
 from streams.log.interface import (
     CONTENT_TYPES,
     Format,
-    LogError,
+    LogForbiddenError,
     LogUnavailableError,
     OffsetOutOfRangeError,
     Records,
     Tail,
     TopicPartition,
 )
-from streams.log.kafka.client import KafkaClient, describe, start, stop
+from streams.log.kafka.client import KafkaClient, start, stop
 from streams.log.kafka.options import KafkaOptions
+from streams.log.kafka.refusals import FORBIDDEN, describe, no_right
 from streams.log.merge import TimeMerge
 from streams.log.record_times import doubted
 
@@ -36,8 +37,16 @@ _LOOK_AGAIN_S = 1.0
 _SILENCE_S = 5.0
 #: After that every poll makes a new consumer; the poll waits at least this long for it before it fails.
 _RECONNECT_S = 1.0
+#: A topic cannot be deleted, made again and filled within this time.
+_ID_AGE_S_MAX = 0.1
 #: Kafka's number for times that the broker gave.
 _LOG_APPEND_TIME = 1
+
+
+class CheckSame(Protocol):
+    """Raises TopicMadeAgainError if one of the topics was deleted and made again, as was known ``age_s_max`` ago."""
+
+    async def __call__(self, topics: Collection[str], *, age_s_max: float) -> None: ...
 
 
 class KafkaTail(Tail):
@@ -50,6 +59,7 @@ class KafkaTail(Tail):
         positions: Mapping[TopicPartition, int],
         prefix: str,
         on_close: Callable[["KafkaTail"], None],
+        check_same: CheckSame,
         *,
         follow_new: bool,
     ) -> None:
@@ -57,6 +67,7 @@ class KafkaTail(Tail):
         self._client = client
         self._prefix = prefix
         self._on_close = on_close
+        self._check_same = check_same
         self._follow_new = follow_new
         self._kafka: dict[TopicPartition, KafkaPartition] = {}
         self._own: dict[KafkaPartition, TopicPartition] = {}
@@ -143,11 +154,15 @@ class KafkaTail(Tail):
         deadline = loop.time() + timeout_s
         if self._consumer is None and not self._closed:
             await self._reconnect(deadline)
+        await self._check_topics(age_s_max=math.inf)
         await self._fetch(0)
         while True:
             if self._follow_new:
                 self._take_up_new(self._opened())
             behind, hold_s = await self._behind(loop.time())
+            if not self._merge.all_empty:
+                # The id is asked for after the fetch: records of another topic of the same name are not returned.
+                await self._check_topics(age_s_max=_ID_AGE_S_MAX)
             runs = self._merge.release(records_max, behind)
             if runs:
                 for run in runs:
@@ -160,6 +175,9 @@ class KafkaTail(Tail):
                 await self._raise_if_silent(loop.time())
                 return []
             await self._fetch(min(left_s, hold_s, _LOOK_AGAIN_S))
+
+    async def _check_topics(self, *, age_s_max: float) -> None:
+        await self._check_same(sorted({partition.topic for partition in self._kafka}), age_s_max=age_s_max)
 
     async def _fetch(self, timeout_s: float) -> None:
         """Buffer the records that have arrived; wait for some at most ``timeout_s``."""
@@ -176,8 +194,13 @@ class KafkaTail(Tail):
                 self._lost[self._own[kafka]] = offset
                 consumer.pause(kafka)
             return
-        except KafkaError as error:
-            raise LogError(f"log kafka://{self._options.servers}: {describe(error)}") from error
+        except FORBIDDEN as error:
+            topic = error.args[0] if error.args else "?"
+            raise LogForbiddenError(f"log kafka://{self._options.servers}: {no_right('read', topic)}") from error
+        except KafkaError as error:  # the consumer stands where it stood, and a later poll tries again
+            raise LogUnavailableError(
+                f"log kafka://{self._options.servers}: cannot be read ({describe(error)})"
+            ) from error
         for kafka, messages in fetched.items():
             partition = self._own[kafka]
             self._merge.push(_records(partition, messages, int(time.time() * 1000)))
@@ -228,6 +251,7 @@ class KafkaTail(Tail):
     async def _raise_if_lost(self) -> None:
         for partition in self._lost:
             if self._merge.empty(partition):
+                await self._check_topics(age_s_max=0.0)
                 kafka = self._kafka[partition]
                 starts = await self._client.beginning_offsets([kafka])
                 raise OffsetOutOfRangeError(partition, self._positions[partition], starts[kafka])

@@ -299,11 +299,14 @@ async def test_catching_up_keeps_topics_at_one_pace(config: LogConfig, helpers):
         assert all(abs(at - i / 20) < 0.15 for i, at in enumerate(quiet_at)), quiet_at
 
 
-async def test_a_broker_with_a_lower_limit(config: LogConfig, kafka: str, helpers):
+async def test_a_broker_with_a_lower_limit(config: LogConfig, helpers, monkeypatch):
     async with open_log(config) as log:
         await log.ensure_topics({"a": 1})
     looser = LogConfig(url=config.url, topic_prefix=config.topic_prefix, record_bytes_max=3_000_000)
     async with open_log(looser) as log:
+        with pytest.raises(RecordTooLargeError, match=r"max\.message\.bytes of topic"):
+            await log.append("a", [NewRecord(b"x" * 2_000_000)])
+        monkeypatch.setitem(log._batch_bytes_max, f"{config.topic_prefix}a", 3_000_000)  # as where it is not told
         with pytest.raises(RecordTooLargeError, match=r"over the broker's limit: lower log\.record_bytes_max"):
             await log.append("a", [NewRecord(b"x" * 2_000_000)])
         # The refused batch leaves a gap in the producer's numbers; the next append must not trip over it.
