@@ -194,7 +194,8 @@ async def open_source(
             entries=recovered.entries,
         )
     tail = await event_log.tail(recovered.positions, follow_new=True)
-    return OwnOrder(tail, config.ingest, recovered.entries)
+    compacted = await event_log.compacted(APPLIED_TOPICS)
+    return OwnOrder(tail, config.ingest, recovered.entries, compacted=compacted)
 
 
 async def _until_failed(engine: LiveEngine) -> None:

@@ -197,6 +197,10 @@ class EventLog(ABC):
         """
         return
 
+    async def compacted(self, topics: Sequence[str]) -> frozenset[str]:
+        """Those of the topics from which the log removes records whose key has a newer one."""
+        return frozenset()
+
     @abstractmethod
     async def append(self, topic: str, records: Sequence[NewRecord]) -> list[tuple[int, int]]:
         """Append, wait for the acknowledgement, and return (partition, offset) of each record, in the order given.

@@ -1,7 +1,7 @@
 """A node's own order: first the entries of its journal, then the log as it is read."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from config.serving import IngestConfig
 from streams.durable.journal import Entry, Run
@@ -20,15 +20,18 @@ class Replay:
     """Makes the journal's entries into pieces by reading their records again: exactly the pieces that were applied.
 
     Runs that no entry needs yet wait here. Few do: a tail reads in nearly the order in which the records were applied
-    (the log's global order, or by append time).
+    (the log's global order, or by append time). Of ``compacted`` topics the pieces have what the log still has.
     """
 
-    def __init__(self, entries: Iterator[Entry], tail: Tail, config: IngestConfig) -> None:
+    def __init__(
+        self, entries: Iterator[Entry], tail: Tail, config: IngestConfig, compacted: Collection[str] = ()
+    ) -> None:
         self._entries = entries
         self._tail = tail
         self._config = config
         self._entry: Entry | None = None
-        self._waiting = Waiting()
+        self._waiting = Waiting(compacted)
+        self._waiting.read_to(tail.positions)
 
     async def next(self) -> list[Piece]:
         """The next pieces; empty once every entry was replayed.
@@ -48,7 +51,8 @@ class Replay:
                 await self._read(missing)
                 continue
             settled = self._entry.settled
-            pieces.append([settled_again(self._take(run), settled) for run in self._entry.runs])
+            taken = (self._waiting.take(run.partition, run.last, run.count, run.first) for run in self._entry.runs)
+            pieces.append([settled_again(run, settled) for run in taken if run is not None])
             self._entry = None
         return pieces
 
@@ -67,15 +71,7 @@ class Replay:
                     f"offset {run.last} any more, which the journal applied"
                 )
         self._waiting.add(await self._tail.poll(records_max=config.poll_records_max, timeout_s=config.poll_timeout_s))
-
-    def _take(self, run: Run) -> Records:
-        records = self._waiting.take(run.partition, run.last, run.count)
-        if records.offsets[0] != run.first:
-            raise ReplayError(
-                f"{run.partition.topic}/{run.partition.partition}: the journal applied records from offset "
-                f"{run.first} on, the log now has {records.offsets[0]}"
-            )
-        return records
+        self._waiting.read_to(self._tail.positions)
 
 
 def wall_clock_ms() -> int:
@@ -92,12 +88,13 @@ class OwnOrder:
         config: IngestConfig,
         entries: Iterable[Entry] = (),
         *,
+        compacted: Collection[str] = (),
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._tail = tail
         self._config = config
         self._now_ms = now_ms
-        self._replay: Replay | None = Replay(iter(entries), tail, config)
+        self._replay: Replay | None = Replay(iter(entries), tail, config, compacted)
 
     async def next(self) -> Pieces:
         """See ``PieceSource``."""

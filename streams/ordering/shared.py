@@ -7,7 +7,7 @@ Pure: no clock, no I/O.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -28,13 +28,22 @@ class _Accepted(NamedTuple):
 class SharedOrder:
     """One node's view of a line: which records are ordered, which are not yet, and which wait for their turn.
 
-    ``positions`` are next offsets. ``rows_max`` bounds the pieces that this node proposes.
+    ``positions`` are next offsets. ``rows_max`` bounds the pieces that this node proposes. ``compacted``: see
+    ``Waiting``.
     """
 
-    def __init__(self, line: str, node: int, positions: Mapping[TopicPartition, int], *, rows_max: int) -> None:
+    def __init__(
+        self,
+        line: str,
+        node: int,
+        positions: Mapping[TopicPartition, int],
+        *,
+        rows_max: int,
+        compacted: Collection[str] = (),
+    ) -> None:
         self.line, self.node = line, node
         #: Records that were read and are in no piece yet.
-        self.waiting = Waiting()
+        self.waiting = Waiting(compacted)
         #: How many proposals of this line were accepted, and how many did not fit.
         self.accepted = self.ignored = 0
         #: The node whose proposal was accepted last (None: no proposal since the start).
@@ -92,7 +101,7 @@ class SharedOrder:
         self._taken |= {run.where: run.last + 1 for run in proposal.runs}
         settled = proposal.settled
         taken = (self.waiting.take(run.where, run.last, run.count) for run in proposal.runs)
-        return arrange([*(settled_again(run, settled) for run in taken), record])
+        return arrange([*(settled_again(run, settled) for run in taken if run is not None), record])
 
     def propose(self, pieces_max: int, now_ms: int) -> list[Proposal]:
         """Proposals of the waiting records as the next versions; empty until all ordered pieces are taken.

@@ -8,6 +8,7 @@ import structlog
 
 from config.serving import IngestConfig, LogConfig
 from streams.durable.journal import Entry
+from streams.events.json_types import APPLIED_TOPICS
 from streams.log.interface import EventLog, Records, Tail, TopicPartition
 from streams.ordering.metrics import OrderMetrics
 from streams.ordering.own import wall_clock_ms
@@ -85,7 +86,8 @@ class SharedSource:
         Raises:
             LogError: the log cannot be read from there.
         """
-        order = SharedOrder(line, node, positions, rows_max=ingest.batch_events_max)
+        compacted = await event_log.compacted(APPLIED_TOPICS)
+        order = SharedOrder(line, node, positions, rows_max=ingest.batch_events_max, compacted=compacted)
         ends = await event_log.end_offsets(ORDER.topic)
         order_tail = await event_log.tail({ORDER: positions[ORDER]})
         try:
@@ -177,6 +179,7 @@ class SharedSource:
                 if not order.unordered:
                     self._quiet_since_s = asyncio.get_running_loop().time()
                 order.waiting.add(data.result())
+                order.waiting.read_to(self._data_tail.positions)
             else:
                 failures.append(error)
         if orders is not None and orders.done():

@@ -1,7 +1,7 @@
 """Records that were read before their turn, by partition."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from engine.errors import MurmurationError
 from streams.durable.journal import Run
@@ -17,9 +17,14 @@ class ReplayError(MurmurationError):
 
 
 class Waiting:
-    """Keeps runs as a tail returned them, until they are taken to be applied. Pure: no clock, no I/O."""
+    """Keeps runs as a tail returned them, until they are taken to be applied. Pure: no clock, no I/O.
 
-    def __init__(self) -> None:
+    ``compacted``: topics from which the log may have removed records that are to be applied.
+    """
+
+    def __init__(self, compacted: Collection[str] = ()) -> None:
+        self._compacted = compacted
+        self._read_to: Mapping[TopicPartition, int] = {}
         #: Each run with its arrival number.
         self._runs: dict[TopicPartition, deque[tuple[int, Records]]] = {}
         self._arrived = 0
@@ -48,18 +53,26 @@ class Waiting:
         self._runs.clear()
         self.bytes = 0
 
-    def reaches(self, partition: TopicPartition, last: int) -> bool:
-        """Whether the record at offset ``last``, or a later one, has arrived."""
-        runs = self._runs.get(partition)
-        return bool(runs) and runs[-1][1].offsets[-1] >= last  # type: ignore[index]
+    def read_to(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Note the tail's positions: what lies before them and has not arrived is not in the log."""
+        self._read_to = positions
 
-    def take(self, partition: TopicPartition, last: int, count: int) -> Records:
+    def reaches(self, partition: TopicPartition, last: int) -> bool:
+        """Whether the record at offset ``last``, or a later one, has arrived, or will not."""
+        runs = self._runs.get(partition)
+        arrived = bool(runs) and runs[-1][1].offsets[-1] >= last  # type: ignore[index]
+        return arrived or (partition.topic in self._compacted and self._read_to.get(partition, 0) > last)
+
+    def take(self, partition: TopicPartition, last: int, count: int, first: int | None = None) -> Records | None:
         """Remove and return the partition's records up to offset ``last`` as one run; ``reaches`` must be true.
 
+        None: a compacted topic has none of them any more.
+
         Raises:
-            ReplayError: there are not exactly ``count`` such records, or ``last`` is not among them.
+            ReplayError: these are not exactly ``count`` records, the last at offset ``last`` and, if it is given, the
+                first at ``first`` (of a compacted topic: more records, or earlier ones).
         """
-        runs, taken = self._runs[partition], []
+        runs, taken = self._runs.get(partition, deque()), []
         while runs and runs[0][1].offsets[0] <= last:
             arrived, run = runs.popleft()
             if run.offsets[-1] > last:
@@ -69,10 +82,18 @@ class Waiting:
             taken.append(run)
         found = sum(len(run.offsets) for run in taken)
         self.bytes -= sum(map(held_bytes, taken))
-        if found != count or taken[-1].offsets[-1] != last:
+        if partition.topic in self._compacted:
+            if not taken:
+                return None
+            whole = found <= count and (first is None or taken[0].offsets[0] >= first)
+        else:
+            whole = found == count and taken[-1].offsets[-1] == last and first in (None, taken[0].offsets[0])
+        if not whole:
+            begins = "" if first is None else f"from offset {first} "
+            begins_now = f", the first at {taken[0].offsets[0]}" if taken else ""
             raise ReplayError(
-                f"{partition.topic}/{partition.partition}: {count} records up to offset {last} are to be applied, "
-                f"the log now has {found}"
+                f"{partition.topic}/{partition.partition}: {count} records {begins}up to offset {last} are to be "
+                f"applied, the log now has {found}{begins_now}"
             )
         return join(taken)
 

@@ -23,6 +23,7 @@ from streams.durable.snapshots import SnapshotError, SnapshotInfo, Snapshots
 from streams.durable.store import Began, HistoryInfo, Store, StoreError
 from streams.events.dead_letters import DeadLetter
 from streams.events.decode import Decoder
+from streams.events.json_types import APPLIED_TOPICS
 from streams.log.interface import EventLog
 from streams.recovery.dead_letters import write_fresh
 from streams.recovery.replay import (
@@ -174,7 +175,8 @@ async def _bring_to_end(
         pass_over_gap(base.state, journal, store.snapshots(before), base.positions, lost)
         return [], starts | base.positions
     check_gap(starts, base.positions, base.state.version)
-    letters = await forward(base.state, base.positions, old, journal, event_log, journal.version)
+    compacted = await event_log.compacted(APPLIED_TOPICS)
+    letters = await forward(base.state, base.positions, old, journal, event_log, journal.version, compacted=compacted)
     return letters, starts | journal.state.positions
 
 
@@ -219,7 +221,8 @@ async def _build_late(
         rebuild, decoder = Rebuild(state, rooms), Decoder(future_ms_max=config.ingest.future_ms_max)
         clock_ms = 0
         if entries:
-            async for piece in pieces_of(entries, event_log, config.ingest):
+            compacted = await event_log.compacted(APPLIED_TOPICS)
+            async for piece in pieces_of(entries, event_log, config.ingest, compacted):
                 batch = decoder.decode(piece).batch
                 clock_ms = clock_ms or (int(batch.timestamp_ms.max()) if batch.size else 0)
                 await asyncio.to_thread(rebuild.apply, batch)

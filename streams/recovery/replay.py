@@ -83,10 +83,12 @@ async def forward(
     version: int,
     *,
     again: Collection[str] = (),
+    compacted: Collection[str] = (),
 ) -> list[DeadLetter]:
     """Apply the journal's entries up to a version, and update ``positions``. Raises as ``rebuild``.
 
-    ``again``: topics that were made again since the history began.
+    ``again``: topics that were made again since the history began. ``compacted``: topics of which only what the log
+    still has is applied; without, a missing record is an error.
 
     Returns:
         The dead letters of these pieces.
@@ -108,7 +110,7 @@ async def forward(
         raise LogGapError(describe_gap(lost, {p: needed[p] for p in lost}, state.version))
     decoder = Decoder(future_ms_max=config.ingest.future_ms_max)
     skipped = journal.skipped
-    async for piece in pieces_of(entries, event_log, config.ingest):
+    async for piece in pieces_of(entries, event_log, config.ingest, compacted):
         letters += await asyncio.to_thread(apply_piece, state, decoder, piece, skipped)
     positions.update(journal.positions_at(version))
     return letters
@@ -123,14 +125,16 @@ def apply_piece(state: EngineState, decoder: Decoder, piece: Piece, skipped: Col
     return dead_letters(piece, decoded, state.apply(decoded.batch).effects)
 
 
-async def pieces_of(entries: Sequence[Entry], event_log: EventLog, config: IngestConfig) -> AsyncIterator[Piece]:
+async def pieces_of(
+    entries: Sequence[Entry], event_log: EventLog, config: IngestConfig, compacted: Collection[str] = ()
+) -> AsyncIterator[Piece]:
     """The pieces of the journal's entries, in order; their records are read from the log.
 
     The journal records a shared order as well, so topic ``order`` is not read again.
     """
     own = [entry._replace(runs=tuple(run for run in entry.runs if run.partition != ORDER)) for entry in entries]
     async with await event_log.tail(first_needed(own)) as tail:
-        replay = Replay(iter(own), tail, config)
+        replay = Replay(iter(own), tail, config, compacted)
         while pieces := await replay.next():
             for piece in pieces:
                 yield piece

@@ -11,12 +11,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
-from engine.errors import ConfigError
 from streams.log.interface import LogError, LogForbiddenError, LogUnavailableError
+from streams.log.kafka.connect import start, stop
 from streams.log.kafka.identity import TopicFacts, TopicIdsRequest, topic_facts
 from streams.log.kafka.options import KafkaOptions, last_refusal
 from streams.log.kafka.refusals import FORBIDDEN, describe, hopeless, no_right
-from streams.process.ending import end_tasks, wait_ended
 from streams.process.retry import Retries
 
 _TOPIC_EXISTS, _FORBIDDEN_TOPIC = 36, 29
@@ -26,58 +25,6 @@ _TRY_SHARE = 1 / 3
 _TRY_S_MIN = 1.0
 #: A broker that did not answer is not asked again for so long, where another can be asked.
 _SILENT_S = 60.0
-#: How long a client may take to stop by itself, and how long again after it was cancelled.
-_STOP_TIMEOUT_S = 3.0
-
-
-async def start(make: Callable[[], Any], options: KafkaOptions, *, timeout_s: float) -> Any:
-    """Make an aiokafka client and start it; try again until ``timeout_s`` is over.
-
-    Raises:
-        LogUnavailableError: no broker answered; the message names the address.
-        ConfigError: aiokafka refuses the options.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
-    retries = Retries("", wait_s_max=_RETRY_S_MAX)
-    while True:
-        try:
-            client = make()
-        except (ValueError, TypeError, AssertionError, RuntimeError) as error:
-            raise ConfigError(f"log.kafka: {error}") from error
-        try:
-            async with asyncio.timeout_at(deadline):
-                await client.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await stop(client)
-            retry_s = retries.failed(error)
-            if loop.time() + retry_s >= deadline or hopeless(error):
-                raise LogUnavailableError(
-                    f"log kafka://{options.servers}: no answer within {timeout_s:g} s; is Kafka running there, "
-                    f"and are address and credentials right? ({last_refusal() or describe(error)})"
-                ) from error
-            await asyncio.sleep(retry_s)
-        except BaseException:
-            await stop(client)
-            raise
-        else:
-            return client
-
-
-async def stop(client: Any) -> None:
-    """Stop an aiokafka client, within a bounded time and whatever state it is in."""
-    # If a consumer is stopped before its background task has run once, its stop raises that task's CancelledError.
-    await asyncio.sleep(0)
-    # The connections are closed separately as well: a client's stop that fails half-way leaves them open.
-    for owner in (client, getattr(client, "client", None) or client._client):
-        # Each in a separate task: with a broker away, a fetcher's stop raises CancelledError as if we were cancelled.
-        end = owner.stop() if hasattr(owner, "stop") else owner.close()
-        closing = asyncio.create_task(end, name=f"stop {type(owner).__name__}")
-        await wait_ended([closing], timeout_s=_STOP_TIMEOUT_S)
-        if not closing.done():
-            await end_tasks([closing], timeout_s=_STOP_TIMEOUT_S)
-        if closing.done() and not closing.cancelled():
-            closing.exception()  # retrieved, so that asyncio does not log it: the client is given up anyway
 
 
 class KafkaClient:
@@ -101,12 +48,12 @@ class KafkaClient:
         """
         options = self._options
         self._admin = await start(
-            lambda: AIOKafkaAdminClient(**options.client), options, timeout_s=options.open_timeout_s
+            lambda client: AIOKafkaAdminClient(**client), options, timeout_s=options.open_timeout_s
         )
         try:
             self._offsets = await start(
-                lambda: AIOKafkaConsumer(
-                    **options.client,
+                lambda client: AIOKafkaConsumer(
+                    **client,
                     enable_auto_commit=False,
                     isolation_level=options.consumer["isolation_level"],
                 ),
@@ -210,7 +157,7 @@ class KafkaClient:
             self._opened()
             if self._written is None:
                 self._written = await start(
-                    lambda: AIOKafkaConsumer(**self._options.client, enable_auto_commit=False),
+                    lambda client: AIOKafkaConsumer(**client, enable_auto_commit=False),
                     self._options,
                     timeout_s=self._options.open_timeout_s,
                 )
@@ -262,5 +209,6 @@ class KafkaClient:
                     self._silent_until[self._asked] = loop.time() + _SILENT_S
                 retry_s = retries.failed(error)
                 if loop.time() + retry_s >= deadline:
-                    raise LogUnavailableError(self._line(f"does not answer ({describe(error)})")) from error
+                    why = last_refusal() or error
+                    raise LogUnavailableError(self._line(f"does not answer ({describe(why)})")) from error
             await asyncio.sleep(retry_s)

@@ -45,10 +45,11 @@ _FRAME_BYTES = 65_536
 #: Marks the topics that are made here, for every node and every later start: only these are trimmed. Kafka has no field
 #: for such a mark; ``delete.retention.ms`` has no effect where nothing is compacted. The number is "murm" in ASCII.
 _MARK: Final = ("delete.retention.ms", str(int.from_bytes(b"murm", "big")))
+_POLICY: Final = "cleanup.policy"
 #: The largest batch that a topic takes, in bytes.
 _LIMIT: Final = "max.message.bytes"
 #: What is read of a topic's configuration before it is trimmed.
-_TRIMMING: Final = (_MARK[0], "cleanup.policy", "message.timestamp.type", "retention.ms")
+_TRIMMING: Final = (_MARK[0], _POLICY, "message.timestamp.type", "retention.ms")
 
 log = structlog.get_logger("murmuration.log")
 
@@ -171,6 +172,15 @@ class KafkaLog(EventLog):
                     f"log kafka://{self._options.servers}: {no_right('read', self._prefix + topic)}"
                 )
 
+    async def compacted(self, topics: Collection[str]) -> frozenset[str]:
+        policies = {}
+        for topic in topics:
+            try:
+                policies[topic] = (await self._client.configs(self._prefix + topic, [_POLICY])).get(_POLICY, "")
+            except LogForbiddenError:
+                policies[topic] = "compact" if topic in _COMPACTED else ""
+        return frozenset(topic for topic, policy in policies.items() if "compact" in policy)
+
     async def _partitions_to_append(self, topic: str) -> int:
         """The known number of partitions. A background task asks for a new number, so that no append waits for it."""
         if self._prefix + topic not in self._facts:
@@ -280,7 +290,7 @@ class KafkaLog(EventLog):
                 "broker removes them"
             ) from error
         made_here = config.get(_MARK[0]) == _MARK[1]
-        as_made = config.get("cleanup.policy") == "delete" and config.get("message.timestamp.type") == "LogAppendTime"
+        as_made = config.get(_POLICY) == "delete" and config.get("message.timestamp.type") == "LogAppendTime"
         kept_ms = int(config.get("retention.ms", "-1"))
         # A topic that its operator keeps for longer is kept. (A kept topic was made with -1.)
         longer = topic not in self._kept_topics and not 0 <= kept_ms <= self._retention_ms

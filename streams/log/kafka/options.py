@@ -145,20 +145,23 @@ class _Expected(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.refusal = ""
+        self.refusal: BaseException | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if str(record.msg).startswith('Unable connect to "'):
-            self.refusal = record.getMessage()
+        if str(record.msg).startswith("Unable connect to") and isinstance(record.args, tuple):
+            *where, error = record.args
+            if isinstance(error, BaseException):
+                self.refusal = error
+                error.add_note(":".join(map(str, where)))
         return not str(record.msg).startswith(self._STARTS)
 
 
 _EXPECTED = _Expected()
 
 
-def last_refusal() -> str:
-    """Why the last attempt to connect failed (aiokafka only logs it); a second call returns ""."""
-    refusal, _EXPECTED.refusal = _EXPECTED.refusal, ""
+def last_refusal() -> BaseException | None:
+    """Why the last attempt to connect failed (aiokafka only logs it); a second call returns None."""
+    refusal, _EXPECTED.refusal = _EXPECTED.refusal, None
     return refusal
 
 

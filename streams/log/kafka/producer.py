@@ -24,7 +24,7 @@ from streams.log.interface import (
     NewRecord,
     RecordTooLargeError,
 )
-from streams.log.kafka.client import start, stop
+from streams.log.kafka.connect import start, stop
 from streams.log.kafka.options import KafkaOptions
 from streams.log.kafka.refusals import FORBIDDEN, TOO_LARGE, describe, no_right
 from streams.process.ending import end_tasks, wait_ended
@@ -223,7 +223,7 @@ class KafkaAppender:
             if self._producer is None:
                 options = self._options
                 self._producer = await start(
-                    lambda: AIOKafkaProducer(**options.client, **options.producer, acks="all", enable_idempotence=True),
+                    lambda client: AIOKafkaProducer(**client, **options.producer, acks="all", enable_idempotence=True),
                     options,
                     timeout_s=options.append_timeout_s,
                 )

@@ -36,8 +36,8 @@ def hopeless(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An error of Kafka in a few words."""
-    return str(error) or type(error).__name__
+    """An error of Kafka in a few words; with where it happened, if that was noted."""
+    return ": ".join([*getattr(error, "__notes__", ())[:1], str(error) or type(error).__name__])
 
 
 def no_right(operation: str, topic: str) -> str:

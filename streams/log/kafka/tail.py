@@ -21,7 +21,8 @@ from streams.log.interface import (
     Tail,
     TopicPartition,
 )
-from streams.log.kafka.client import KafkaClient, start, stop
+from streams.log.kafka.client import KafkaClient
+from streams.log.kafka.connect import start, stop
 from streams.log.kafka.options import KafkaOptions
 from streams.log.kafka.refusals import FORBIDDEN, describe, no_right
 from streams.log.merge import TimeMerge
@@ -102,8 +103,8 @@ class KafkaTail(Tail):
         """
         options = self._options
         consumer: AIOKafkaConsumer = await start(
-            lambda: AIOKafkaConsumer(
-                **options.client, **options.consumer, enable_auto_commit=False, auto_offset_reset="none"
+            lambda client: AIOKafkaConsumer(
+                **client, **options.consumer, enable_auto_commit=False, auto_offset_reset="none"
             ),
             options,
             timeout_s=timeout_s,

@@ -476,7 +476,7 @@ async def test_queries_wait_in_a_short_line_that_leaves_a_reader_to_feeds(site):
 
 
 async def test_queries_are_refused_until_caught_up(site, monkeypatch):
-    monkeypatch.setattr(site.instance.engine.ingest, "problem", "12 records behind")
+    monkeypatch.setattr(site.instance.engine.ingest, "_letters_problem", "12 records behind")
     assert (await site.get("salsa", user=1))[1]["error"] == "not_ready"
 
 
