@@ -83,7 +83,6 @@ async def go_on_from(
         # The new history depends on every entry of the old journal: a power loss must not take any of them.
         journal.sync()
         again = await topics_made_again(before, event_log)
-        ids = (await event_log.identity()).topics
         letters: list[DeadLetter] = []
         if again and pass_over:
             gaps, positions = await _pass_over_topics(base, journal, before, event_log, again)
@@ -101,7 +100,7 @@ async def go_on_from(
             id=history,
             rooms_hash=rooms_hash(config),
             log=before.log,
-            topics={topic: ids.get(topic, id) for topic, id in before.topics.items()},
+            topics=await _topics_now(before, event_log),
             start=name_positions(positions),
             created_ms=now_ms,
             settings=rooms_settings(config),
@@ -124,6 +123,12 @@ async def go_on_from(
         store.put_in_force(history)
     log.warning("a new history goes on", version=state.version, before=before.id, rooms=fates, made_again=sorted(again))
     return info
+
+
+async def _topics_now(before: HistoryInfo, event_log: EventLog) -> dict[str, str]:
+    """The ids that the topics of ``before`` have now."""
+    ids = (await event_log.identity()).topics
+    return {topic: ids.get(topic, id) for topic, id in before.topics.items()}
 
 
 def _newest_base(old: Config, before: HistoryInfo, snapshots: Snapshots, journal: Journal) -> _Base | None:
