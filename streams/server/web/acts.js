@@ -95,7 +95,10 @@ export class Acts {
       if (card) card.stays = true;
       say(did, takeBack);
       if (!card) byId("spoken").textContent = `${did} ${object(record)}`; // a card speaks for itself
-      const answer = await this.#watch(record, undo, before, started);
+      const answer = await this.#watch(record, undo, before, started).catch((error) => {
+        if (!(error instanceof Refusal)) throw error;
+        return `The feed does not answer now: ${error.message.replace(/\.$/, "")} (${error.name}).`; // but the log has the act
+      });
       say(`${did} ${answer ?? ""} ${place}`, takeBack);
       return true;
     } catch (error) {
