@@ -15,6 +15,7 @@ from config.schema import Config
 from engine.errors import ConfigError
 from streams.events.open_topics import running_log
 from streams.events.publish import PublishResult, publish_file
+from streams.recordings.read_csv import require_engagements
 from streams.recordings.replay import Coverage, Replayer, ReplayOptions, replay
 
 HOUR_MS = 3_600_000
@@ -95,6 +96,7 @@ def report(result: PublishResult, seconds: float, *, json: bool) -> int:
 
 async def publish_csv(config: Config, options: CsvOptions, *, json: bool) -> int:
     """Replay a CSV folder; returns the exit code."""
+    require_engagements(options.folder)
     started = time.perf_counter()
     with _progress(None) as bar:
         task = bar.add_task(f"replaying {options.folder.name}", total=None, counts="")

@@ -52,6 +52,24 @@ def user_id(name: str) -> int:
         return hash64(f"user:{name}".encode())
 
 
+def require_engagements(folder: Path) -> None:
+    """Look for the file without which there is no recording, before anything else is opened.
+
+    Raises:
+        CsvError: it is not there.
+    """
+    if _file_of(folder, "engagements") is None:
+        raise _nothing_in(folder)
+
+
+def _file_of(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / f"{name}.csv.gz", folder / f"{name}.csv") if path.is_file()), None)
+
+
+def _nothing_in(folder: Path) -> CsvError:
+    return CsvError(f"{folder}: no engagements.csv.gz with columns ts,user,item and at least one row")
+
+
 def read_recording(folder: Path) -> Recording:
     """Read a folder's files whole (about 100 bytes of memory per row and per name).
 
@@ -74,7 +92,7 @@ def read_recording(folder: Path) -> Recording:
             continue
         rows.append(row)
     if not rows:
-        raise CsvError(f"{folder}: no engagements.csv.gz with columns ts,user,item and at least one row")
+        raise _nothing_in(folder)
     links: list[tuple[int, int]] = []
     for line, (source, target) in _read_rows(folder, "follows", ("src", "dst"), refused):
         if source == target:
@@ -113,7 +131,7 @@ def _finer_unit(ts: str) -> str:
 def _read_rows(
     folder: Path, name: str, columns: tuple[str, ...], refused: list[tuple[int, EventError]]
 ) -> Iterator[tuple[int, list[str]]]:
-    path = next((p for p in (folder / f"{name}.csv.gz", folder / f"{name}.csv") if p.is_file()), None)
+    path = _file_of(folder, name)
     if path is None:
         return
     try:

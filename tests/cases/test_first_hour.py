@@ -124,6 +124,8 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (["recover"], 1, "nothing was published or served yet"),
         (["recover", "--check"], 1, "nothing was published or served yet"),
         (["recover", "--skip", "3"], 1, "nothing was published or served yet"),
+        (["publish", "--csv", "nowhere"], 1, "no engagements.csv.gz"),
+        (["publish", "nowhere.ndjson"], 1, "No such file"),
         (["inspect", "var/murmuration.state"], 2, "is not a folder"),
         (["config", "show"], 0, '"log"'),
         (["config", "check"], 0, "ok"),
