@@ -12,7 +12,7 @@ QUICK := -m "not kafka and not browser and not network" --ignore tests/e2e --ign
 # The environment: exact versions from the lock, then the project itself.
 $(VENV)/.run: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(None if ok else "Murmuration needs Python 3.11 to 3.13; set PYTHON=")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)  # also a half-made one
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -61,7 +61,7 @@ LOCK = $(BIN)/uv pip compile pyproject.toml build.in --universal --python-versio
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet
 
 lock:  ## renew the locks of the environment
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)  # also a half-made one
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOCK) -o requirements.lock
 	$(LOCK) --group dev -o requirements-dev.lock
