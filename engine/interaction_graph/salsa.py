@@ -201,6 +201,8 @@ def _layout(request: SalsaRequest, tweets_max: int) -> Layout:
 def _blend(request: SalsaRequest) -> tuple[float, ...]:
     """The parts of the half-lives, summing to 1, padded to LANES."""
     count = len(request.half_lives_ms)
+    if not count:
+        return (0.0,) * LANES
     parts = request.blend or (1.0,) * count
     total = exact_math.total(np.array(parts, np.float64)) or 1.0
     return tuple(part / total for part in parts) + (0.0,) * (LANES - count)
