@@ -1,0 +1,109 @@
+"""Starts after the disk has lost files, or synced bytes: the state comes back, or the start is refused by name."""
+
+import errno
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from config.jobs import JobsConfig, ReputationJobConfig
+from config.schema import Config
+from config.serving import DurableConfig, LogConfig
+from engine.rooms import RoomsConfig
+from loadtest.scenarios.demo import publish_events
+from loadtest.society.society import Society, SocietyConfig
+from streams.durable.disk import RealView
+from streams.durable.folder import durable_folder
+from streams.events.open_topics import running_log
+from streams.live.wiring import running_engine, wait_applied
+from streams.recovery.replay import LogGapError
+
+
+@pytest.fixture
+def settings(tmp_path: Path, small_rooms: RoomsConfig) -> Config:
+    return Config(
+        log=LogConfig(url=f"sqlite:///{tmp_path / 'events.db'}"),
+        durable=DurableConfig(snapshots_keep=10),
+        jobs=JobsConfig(reputation=ReputationJobConfig(interval_h=0.0)),
+        rooms=small_rooms,
+    )
+
+
+async def publish(event_log, seed: int) -> None:
+    config = SocietyConfig(seed=seed, people=20, mean_followees=4.0, history_events=30, events_per_s=500)
+    for events in Society(config).bootstrap(int(time.time() * 1000), 3_600_000):
+        await publish_events(event_log, events)
+
+
+async def lived(settings: Config, lives: int = 2) -> tuple[int, str, int]:
+    """Version, digest and events of the state after some lives, each of which ends with a snapshot."""
+    for seed in range(lives):
+        async with running_engine(settings) as (engine, event_log):
+            await publish(event_log, seed)
+            await wait_applied(engine, event_log, timeout_s=120)
+            end = engine.version, engine.state.digest(), engine.state.events
+    return end
+
+
+async def state_now(settings: Config, **options: bool) -> tuple[int, str, int]:
+    async with running_engine(settings, **options) as (engine, event_log):
+        await wait_applied(engine, event_log, timeout_s=120)
+        return engine.version, engine.state.digest(), engine.state.events
+
+
+@pytest.mark.parametrize("lost", ["the end of the journal", "the journal"])
+async def test_a_journal_that_ends_before_a_snapshot_goes_on_in_a_new_history(settings, lost):
+    left = await lived(settings)
+    (journal,) = durable_folder(settings).glob("*/journal-*")
+    if lost == "the journal":
+        journal.unlink()
+    else:
+        journal.write_bytes(journal.read_bytes()[:-60])
+    for _ in range(2):  # what was mended is a state that starts again
+        assert await state_now(settings) == left
+    async with running_engine(settings) as (engine, event_log):
+        await publish(event_log, 9)
+        await wait_applied(engine, event_log, timeout_s=120)
+        after = engine.version, engine.state.digest(), engine.state.events
+    assert after[0] > left[0]
+    assert await state_now(settings) == after
+
+
+@pytest.mark.parametrize("lost", ["current", "the folder"])
+async def test_without_a_folder_the_log_is_replayed_or_its_gap_is_named(settings, lost):
+    _, _, events = await lived(settings, lives=1)
+    folder = durable_folder(settings)
+
+    def lose() -> None:
+        if lost == "current":
+            (folder / "current").unlink()
+        else:
+            shutil.rmtree(folder)
+
+    lose()
+    assert (await state_now(settings))[2] == events
+    async with running_log(settings.log) as event_log:
+        await event_log.apply_retention("tweets", before_ms=int(time.time() * 1000) + 1)
+    lose()
+    with pytest.raises(LogGapError, match=r"lost.*tweets/\d from 0 to \d+.*--accept-gap"):
+        await state_now(settings)
+    async with running_engine(settings, accept_gap=True) as (engine, event_log):
+        await wait_applied(engine, event_log, timeout_s=120)
+        assert engine.state.gap_records > 0
+        accepted = engine.version, engine.state.digest(), engine.state.events
+    assert await state_now(settings) == accepted
+
+
+async def test_a_snapshot_that_the_disk_cannot_read_is_passed_over(settings, monkeypatch):
+    left = await lived(settings)
+    newest = max(durable_folder(settings).glob("*/snapshot-*"))
+    read = RealView.__getitem__
+
+    def failing(self, part):
+        if self._path == newest and part.start and part.start > 1000:
+            raise OSError(errno.EIO, "input/output error")
+        return read(self, part)
+
+    monkeypatch.setattr(RealView, "__getitem__", failing)
+    assert await state_now(settings) == left
