@@ -5,6 +5,7 @@ row: a random id, drawn when the file is made), ``partitions`` (start and end of
 ``blocks``).
 """
 
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -102,9 +103,12 @@ def create(address: SqliteAddress) -> None:
     if path.is_dir():
         raise LogUnavailableError(f"log {path}: is a folder; name a file in it")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise LogUnavailableError(f"log {path}: its folder cannot be created ({error.strerror})") from error
+    # What everybody does is for this user alone to read: SQLite gives its files beside the log the same mode.
+    with suppress(OSError):  # it is there, or SQLite says why it cannot be made
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         with closing(connect(address)) as connection:
             _prepare(path, connection)

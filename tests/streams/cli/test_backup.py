@@ -71,6 +71,7 @@ async def test_a_copy_is_whole_and_opens_like_the_original(tmp_path, capsys, mad
     async with running_log(config.log) as event_log:  # as while a server runs
         assert await back_up(config, target, json=True) == 0
         await event_log.append("tweets", [NewRecord(b"later")])
+    assert stat.S_IMODE((tmp_path / "events.db").stat().st_mode) == 0o600
     answer = orjson.loads(capsys.readouterr().out)
     assert (answer["version"], answer["snapshot_version"]) == (5, 4)
     assert sorted(path.name for path in target.iterdir()) == ["events.db", "events.state"]
