@@ -5,8 +5,9 @@
 3. *Base rooms* read the batch only, so their state does not depend on how the log is cut into pieces.
 4. *Derived rooms* read the batch, and the rooms named in their ``reads``, as of the end of the piece.
 
-Duplicates are left out before step 2. After it, an erased person's tweets are named, a row for each, so that the other
-rooms forget them too. Rooms return effects; here their rows become rows of the whole batch.
+Duplicates are left out before step 2. After it, the tweets of erased people are named, a row for each, so that other
+rooms forget them too: some come after the row that erases the person, others after rows that follow (the erasing is
+spread over them). Rooms return effects; here their rows become rows of the whole batch.
 """
 
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ def kept_rows(
 def with_erased_tweets(
     batch: EventBatch, erased: tuple[NDArray[np.int64], NDArray[np.uint64]]
 ) -> tuple[EventBatch, NDArray[np.int64] | None]:
-    """The batch with one ERASED_TWEET row after an ERASE row for each tweet of the person that the tweet store knew;
+    """The batch with one ERASED_TWEET row for each tweet that the tweet store erased, after the row at which it did;
     and by row of the result the row of ``batch`` that it comes from (int64), None if nothing was added.
 
     ``erased``: the rows (ascending) and tweets that ``TweetStore.take_erased`` returned.

@@ -69,7 +69,7 @@ class Kind(IntEnum):
     MODEL_PART = 192
     MODEL_COMMIT = 193
 
-    #: Never decoded: after an ERASE row, one for each tweet of the person that the tweet store knew (engine/apply.py).
+    #: Never decoded: one for each tweet that the tweet store erases with its author (engine/apply.py).
     ERASED_TWEET = 254
     #: Never decoded: a row that the tweet store refused. No other room uses it.
     REFUSED = 255

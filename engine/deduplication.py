@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
 from engine.errors import InvariantError
+from engine.kernels.erasing import QUEUE_SIZE, enter, finish_first, first, is_full, is_waiting, waits
 from engine.kernels.growth import copy_rows
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -37,7 +38,9 @@ HEADER_SIZE = 8
 #: How many rows' table slots are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 64
 LOW_32 = np.uint64(0xFFFFFFFF)
-_ERASE, _RELATIONS = int(Kind.ERASE), int(Kind.FOLLOW)
+_ERASE, _USER, _RELATIONS = int(Kind.ERASE), int(Kind.USER), int(Kind.FOLLOW)
+#: So many events of an erased person are forgotten at once, so many with each row after that; and so many looked at.
+ERASED_FIRST, ERASED_PER_ROW, POSITIONS_PER_ROW = 1024, 4, 4096
 
 
 class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,7 +62,8 @@ _NAMED[[Kind.LABEL, Kind.UNLABEL, Kind.MUTE_WORD, Kind.UNMUTE_WORD]] = True
 class Ids(NamedTuple):
     """The arrays: a ring of ``events_max`` events (id, person, subject, kind) with their times, and the table over it.
 
-    A table slot holds the hash's top 32 bits above the ring position + 1; 0 is empty.
+    A table slot holds the hash's top 32 bits above the ring position + 1; 0 is empty. ``erasing``: whose events are
+    still to be looked for (engine/kernels/erasing.py).
     """
 
     ring_id: NDArray[np.uint64]
@@ -69,6 +73,7 @@ class Ids(NamedTuple):
     ring_ms: NDArray[np.int64]
     table: NDArray[np.uint64]
     header: NDArray[np.int64]
+    erasing: NDArray[np.uint64]
 
 
 @inlined
@@ -186,9 +191,12 @@ def _enter_position(ids: Any, position: Any, shift: Any) -> None:
 
 
 @kernel
-def _erase(ids: Any, person_id: Any, shift: Any) -> None:
-    """Forget whose events a person's were, and who did what to the person: 0 takes the id's place. O(events_max)."""
-    for position in range(ids.header[SIZE]):
+def _erase_on(ids: Any, shift: Any, found: Any, positions: Any) -> None:
+    """Go on to forget whose events the events of an erased person were, and who did what to the person: 0 takes the
+    id's place. At most so many events, among the next so many."""
+    person_id, position = first(ids.erasing), np.int64(ids.erasing[1])
+    end = min(position + positions, ids.header[SIZE])
+    while position < end and found > 0:
         to_person = ids.ring_subject[position] == person_id and ids.ring_kind[position] >= _RELATIONS
         if ids.ring_user[position] == person_id or to_person:
             _forget(ids, position, shift)
@@ -197,6 +205,33 @@ def _erase(ids: Any, person_id: Any, shift: Any) -> None:
             if to_person:
                 ids.ring_subject[position] = np.uint64(0)
             _enter_position(ids, position, shift)
+            found -= 1
+        position += 1
+    ids.erasing[1] = np.uint64(position)
+    if position >= ids.header[SIZE]:
+        finish_first(ids.erasing)
+
+
+@kernel
+def _erase(ids: Any, person_id: Any, shift: Any) -> None:
+    """Forget the events of an erased person, the first ones at once, the others with the rows that follow."""
+    size = np.int64(ids.ring_id.shape[0])
+    if is_full(ids.erasing):
+        _erase_on(ids, shift, size, size)
+    is_next = not is_waiting(ids.erasing)
+    enter(ids.erasing, person_id)
+    if is_next:
+        _erase_on(ids, shift, np.int64(ERASED_FIRST), size)
+
+
+@kernel
+def _go_on_erasing(ids: Any, code: Any, person_id: Any, shift: Any) -> None:
+    """Spread erasing over the rows; whoever comes back is erased before."""
+    size = np.int64(ids.ring_id.shape[0])
+    while code == _USER and waits(ids.erasing, person_id):
+        _erase_on(ids, shift, size, size)
+    if is_waiting(ids.erasing):
+        _erase_on(ids, shift, np.int64(ERASED_PER_ROW), np.int64(POSITIONS_PER_ROW))
 
 
 @kernel
@@ -221,6 +256,8 @@ def _keep(
         _prefetch(ids, kind, event_id, user_id, subject_id, start, end, shift)
         for row in range(start, end):
             code = np.int64(kind[row])
+            if is_waiting(ids.erasing):
+                _go_on_erasing(ids, code, user_id[row], shift)
             if 72 <= code < 96:
                 out[row] = header[LAST_FATE] == 0 and not late[row]
                 continue
@@ -288,7 +325,7 @@ class Deduplication(Bounded):
     """
 
     name: ClassVar[str] = "deduplication"
-    layout: ClassVar[int] = 2
+    layout: ClassVar[int] = 3
     counted: ClassVar[Mapping[str, int]] = {
         "kept": KEPT,
         "duplicates": DUPLICATES,
@@ -308,6 +345,7 @@ class Deduplication(Bounded):
             ring_ms=np.zeros(capacity, np.int64),
             table=np.zeros(table, np.uint64),
             header=np.zeros(HEADER_SIZE, np.int64),
+            erasing=np.zeros(QUEUE_SIZE, np.uint64),
         )
         self._header = self._ids.header
         super().__init__(self._ids, self._header)
@@ -380,6 +418,9 @@ class Deduplication(Bounded):
         """Copy the smaller room's ids (``Bounded.grow_from``); they now leave later."""
         if not only_grew(smaller.config, self.config, capacities=("events_max",)):
             return False
+        # Positions may move, so the events of whoever is being erased are looked for from the first one on.
+        self._ids.erasing[:] = smaller._ids.erasing
+        self._ids.erasing[1] = 0
         held = smaller._ids
         full = int(held.header[SIZE]) == len(held.ring_id)
         first = int(held.header[POSITION]) if full else 0

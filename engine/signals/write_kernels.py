@@ -54,7 +54,7 @@ ZERO = np.uint64(0)
 NOTHING, RENEWED = np.uint8(Change.NOTHING), np.uint8(Change.RENEWED)
 #: An erased person is looked for as an author in so many blocks at once, and in so many with every row after that: the
 #: work is bounded, and does not depend on where batches are cut.
-ERASED_BLOCKS_FIRST, ERASED_BLOCKS_PER_ROW = 1 << 16, 64
+ERASED_BLOCKS_FIRST, ERASED_BLOCKS_PER_ROW = 1 << 14, 64
 KIND_IMPRESSION, KIND_SERVED, KIND_USER = int(Kind.IMPRESSION), int(Kind.SERVED), int(Kind.USER)
 KIND_DWELL, KIND_REPORT_USER, KIND_ERASE = int(Kind.DWELL), int(Kind.REPORT_USER), int(Kind.ERASE)
 

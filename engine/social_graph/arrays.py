@@ -132,7 +132,8 @@ class Graph(NamedTuple):
     its source's and its target's list. ``follow_moment``: int64 (table), of the newest follow of this edge; 0 without
     one. ``arena``: int32 list entries. ``free``: int64 (28) by slice size, start + 1 of the first free slice (0 none),
     whose first entry names the next. ``acts``: times of blocks and mutes, and of what was undone. ``unkept``: people
-    whose blocks or mutes found no room. ``header``: int64 scalars. ``limits``: int64 (10), not state: the bounds, by
+    whose blocks or mutes found no room. ``erasing``: uint64, whose follows are still to be ended
+    (engine/kernels/erasing.py). ``header``: int64 scalars. ``limits``: int64 (10), not state: the bounds, by
     the indices above.
     """
 
@@ -145,6 +146,7 @@ class Graph(NamedTuple):
     free: NDArray[np.int64]
     acts: Acts
     unkept: Unkept
+    erasing: NDArray[np.uint64]
     header: NDArray[np.int64]
     limits: NDArray[np.int64]
 

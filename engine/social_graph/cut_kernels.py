@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.kernels.erasing import enter, finish_first, first, is_full, is_waiting, waits
 from engine.kernels.id_map import find, remove
 from engine.kernels.jit import kernel
 from engine.social_graph.acts import drop_act, flag_of, in_force, source_of, target_of, unlist
@@ -26,6 +27,9 @@ from engine.social_graph.arrays import (
     find_edge,
 )
 
+#: As many follows as there are.
+_ALL = np.int64(1 << 62)
+
 
 @kernel
 def cut_follow(g: Any, source: Any, target: Any, slot: Any) -> Any:
@@ -39,13 +43,18 @@ def cut_follow(g: Any, source: Any, target: Any, slot: Any) -> Any:
     clear_flag(g, source, target, FOLLOW)
 
 
+#: So many follows of an erased person end at once, and so many with each row after that.
+ENDED_FIRST, ENDED_PER_ROW = 256, 2
+
+
 @kernel
-def _end_follows(g: Any, user_id: Any) -> None:
-    """End every follow of a person and of the person. The last entry of a list that is not empty is a live one."""
-    while True:
+def _end_follows(g: Any, user_id: Any, most: Any) -> Any:
+    """End follows of a person and of the person, at most so many; returns whether there are no more. The last entry of
+    a list that is not empty is a live one."""
+    for _ in range(most):
         user = np.int64(find(g.ids, user_id))
         if user < 0:
-            return
+            return True
         record = g.users[user]
         if record[FOLLOWEES_AT + LIVE] > 0:
             at = np.int64(record[FOLLOWEES_AT + START]) + record[FOLLOWEES_AT + ENTRIES] - 1
@@ -54,8 +63,23 @@ def _end_follows(g: Any, user_id: Any) -> None:
             at = np.int64(record[FOLLOWERS_AT + START]) + record[FOLLOWERS_AT + ENTRIES] - 1
             source, target = np.int64(g.arena[at]), user
         else:
-            return
+            return True
         cut_follow(g, source, target, find_edge(g, source, target))
+    return False
+
+
+@kernel
+def go_on_erasing(g: Any, most: Any) -> None:
+    """End the next follows, at most so many, of whoever's turn it is to be erased."""
+    if _end_follows(g, first(g.erasing), most):
+        finish_first(g.erasing)
+
+
+@kernel
+def finish(g: Any, user_id: Any) -> None:
+    """End what is left of a person who is being erased: the person has come back."""
+    while waits(g.erasing, user_id):
+        go_on_erasing(g, _ALL)
 
 
 @kernel
@@ -79,9 +103,15 @@ def _end_acts(g: Any, user_id: Any) -> None:
 
 @kernel
 def erase(g: Any, user_id: Any) -> None:
-    """Forget a person: all follows, blocks and mutes in both directions, and what is remembered of their ends."""
-    _end_follows(g, user_id)
+    """Forget a person: all blocks and mutes in both directions, and what is remembered of their ends; and the follows,
+    the first ones at once, the others with the rows that follow."""
     _end_acts(g, user_id)
+    if is_full(g.erasing):
+        go_on_erasing(g, _ALL)
+    is_next = not is_waiting(g.erasing)
+    enter(g.erasing, user_id)
+    if is_next:
+        go_on_erasing(g, np.int64(ENDED_FIRST))
     unkept = g.unkept
     for person in range(unkept.more.shape[0]):
         key = unkept.ids.keys[person]

@@ -15,6 +15,7 @@ def grow(target: Graph, source: Graph) -> None:
     copy_rows(target.arena, source.arena)
     target.free[:] = source.free
     target.header[:] = source.header
+    target.erasing[:] = source.erasing
     for name in ("keys", "moments", "links"):
         copy_rows(getattr(target.acts, name), getattr(source.acts, name))
     grow_id_map(target.unkept.ids, source.unkept.ids)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from engine.batch import TweetFlag
 from engine.exact_math import exp2
+from engine.kernels.erasing import QUEUE_SIZE
 from engine.kernels.id_map import IdMap, find, make_id_map
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -104,6 +105,7 @@ class Tweets(NamedTuple):
     these sums by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
     ``early``: deletes and edits of tweets whose create has not come (engine/tweet_store/early.py).
     ``labels``: safety labels (engine/tweet_store/labels.py).
+    ``erasing``: uint64, whose tweets are still to be erased (engine/kernels/erasing.py).
     ``stub_heads``: int64 (rings), the place of each ring of stubs that is filled next.
     ``acts``, ``looks``: who did what (engine/tweet_store/acts.py); ``looks`` has the impressions.
     Not state: ``dwell_s_min`` float64 (1), ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64
@@ -125,6 +127,7 @@ class Tweets(NamedTuple):
     header: NDArray[np.int64]
     early: Early
     labels: Labels
+    erasing: NDArray[np.uint64]
     stub_heads: NDArray[np.int64]
     acts: Acts
     looks: Acts
@@ -485,6 +488,7 @@ def make_tweets(
         header=np.zeros(HEADER_SIZE, np.int64),
         early=early,
         labels=make_labels(tweets_max, labels_max),
+        erasing=np.zeros(QUEUE_SIZE, np.uint64),
         stub_heads=np.zeros(stub_rings(stubs_max), np.int64),
         acts=acts[0],
         looks=acts[1],

@@ -49,6 +49,9 @@ def grow(target: Tweets, source: Tweets) -> None:
     lost = written - target.text_start[:size] > len(source.text)
     target.text_start[:size][lost] = written - len(target.text) - 1
     _enter_heads(target)
+    # Slots may have moved, so the tweets of whoever is being erased are looked for from the first slot on.
+    target.erasing[:] = source.erasing
+    target.erasing[1] = 0
     early.grow(target.early, source.early)
     lost = target.early.content.any(axis=1) & (written - target.early.text_start > len(source.text))
     target.early.text_start[lost] = written - len(target.text) - 1

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.kernels.erasing import is_waiting, waits
 from engine.kernels.id_map import enter_at, remove_from
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.rng import mix64
@@ -102,5 +103,8 @@ def leave_stubs(s: Any, stub: Any) -> Any:
         s.decayed[slot, i], s.decayed[stub, i] = s.decayed[stub, i], 0.0
     for h in range(HALF_LIVES):
         s.weight[slot, h], s.weight[stub, h] = s.weight[stub, h], 0.0
+    # Whoever is being erased may have been looked for in this slot already.
+    if is_waiting(s.erasing) and waits(s.erasing, s.author_id[slot]):
+        s.author_id[slot] = ZERO
     s.author_id[stub] = ZERO
     return slot

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.errors import ConfigError
+from engine.kernels.erasing import QUEUE_SIZE
 from engine.kernels.handle import handle
 from engine.kernels.id_map import id_map_bytes
 from engine.room import Room, only_grew
@@ -148,7 +149,7 @@ def tweet_store_bytes(config: TweetStoreConfig) -> int:
     tables = maps + 4 * arrays.heads_size(config.tweets_max)
     marked = labels.labels_bytes(config.tweets_max, config.labels_max)
     people = acts.acts_bytes(config.acts_max) + acts.acts_bytes(config.looks_max)
-    scalars = 8 * (arrays.HEADER_SIZE + arrays.stub_rings(config.stubs_max))
+    scalars = 8 * (arrays.HEADER_SIZE + QUEUE_SIZE + arrays.stub_rings(config.stubs_max))
     return per_tweet + tables + people + config.text_bytes_max + scalars + marked
 
 
@@ -159,7 +160,7 @@ class TweetStore(Room):
     """
 
     name: ClassVar[str] = "tweet_store"
-    layout: ClassVar[int] = 4
+    layout: ClassVar[int] = 5
     constants: ClassVar[frozenset[str]] = frozenset(
         {"weights", "half_lives_ms", "known_names", "known_bits", "limits", "dwell_s_min"}
     )
@@ -199,7 +200,8 @@ class TweetStore(Room):
         """
         refused = np.empty(batch.size, np.bool_)
         # Each tweet is erased once, and a batch has at most so many new ones.
-        most = len(self._tweets.author_id) + batch.size if (batch.kind == Kind.ERASE).any() else 0
+        erases = self._tweets.erasing[0] != 0 or (batch.kind == Kind.ERASE).any()
+        most = len(self._tweets.author_id) + batch.size if erases else 0
         self._erased = np.empty(most, np.int64), np.empty(most, np.uint64), np.zeros(1, np.int64)
         if not write_kernels.apply(self._tweets, batch, refused, self._erased):
             return None
@@ -207,7 +209,7 @@ class TweetStore(Room):
         return make_effects([Effect(EffectKind.REFUSED, row, text=_REFUSAL) for row in rows])
 
     def take_erased(self) -> tuple[NDArray[np.int64], Ids]:
-        """The tweets of people whom the batch applied last erased: their ERASE rows (int64, k, ascending), and ids."""
+        """The tweets that the last batch erased: after which rows (int64, k, ascending), and their ids."""
         rows, tweet_ids, count = self._erased
         self._erased = rows[:0], tweet_ids[:0], np.zeros(1, np.int64)
         return rows[: count[0]].copy(), tweet_ids[: count[0]].copy()

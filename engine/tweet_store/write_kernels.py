@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from engine.batch import Kind, TweetFlag
+from engine.kernels.erasing import enter, finish_first, first, is_full, is_waiting, waits
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -67,8 +68,11 @@ from engine.tweet_store.slots import is_stub, leave_stubs, take_slot
 #: How many rows' tweets are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
 
+#: So many tweets of an erased person go at once, so many with each row after that; and so many slots are looked at.
+ERASED_FIRST, ERASED_PER_ROW, SLOTS_PER_ROW = 256, 2, 4096
+
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
-ERASE = int(Kind.ERASE)
+ERASE, USER = int(Kind.ERASE), int(Kind.USER)
 MENTION, URL, REFUSED = int(Kind.MENTION), int(Kind.URL), np.uint8(Kind.REFUSED)
 LABEL, UNLABEL, HASHTAG = int(Kind.LABEL), int(Kind.UNLABEL), int(Kind.HASHTAG)
 FOLLOW, SERVED = int(Kind.FOLLOW), int(Kind.SERVED)
@@ -187,26 +191,74 @@ def _delete(s: Any, tweet_id: Any, author_id: Any, time_ms: Any) -> Any:
 
 
 @kernel
-def _erase(s: Any, user_id: Any, row: Any, erased: Any) -> Any:
-    """ERASE: a person's tweets are deleted and name no author any more; what the person did is forgotten (counters
-    keep it as numbers), and what others did to the person. O(tweets_max + stubs_max + acts_max).
-
-    ``erased``: see ``apply``.
-    """
+def _erase_tweet(s: Any, slot: Any, row: Any, erased: Any) -> Any:
+    """Delete a tweet; it names no author any more. ``erased``: see ``apply``."""
     rows, tweet_ids, count = erased
-    for slot in range(s.author_id.shape[0]):
-        if s.author_id[slot] == user_id:
-            rows[count[0]], tweet_ids[count[0]] = row, s.ids.keys[slot]
-            count[0] += 1
-            unlink(s, slot)
-            forget_text(s, slot)
-            if s.row[slot, STATE] & CREATED != 0:
-                s.row[slot, STATE] |= DELETED
-            s.author_id[slot] = ZERO
+    rows[count[0]], tweet_ids[count[0]] = row, s.ids.keys[slot]
+    count[0] += 1
+    unlink(s, slot)
+    forget_text(s, slot)
+    if s.row[slot, STATE] & CREATED != 0:
+        s.row[slot, STATE] |= DELETED
+    s.author_id[slot] = ZERO
+
+
+@kernel
+def _erase_on(s: Any, row: Any, erased: Any, tweets: Any, slots: Any) -> Any:
+    """Go on to erase the tweets of whoever's turn it is: at most so many, among the next so many slots."""
+    person_id, at = first(s.erasing), np.int64(s.erasing[1])
+    end = min(at + slots, s.author_id.shape[0])
+    while at < end and tweets > 0:
+        if s.author_id[at] == person_id:
+            _erase_tweet(s, at, row, erased)
+            tweets -= 1
+        at += 1
+    s.erasing[1] = np.uint64(at)
+    if at == s.author_id.shape[0]:
+        finish_first(s.erasing)
+
+
+@kernel
+def _finish_first(s: Any, row: Any, erased: Any) -> Any:
+    slots = np.int64(s.author_id.shape[0])
+    _erase_on(s, row, erased, slots, slots)
+
+
+@kernel
+def _erase(s: Any, user_id: Any, row: Any, erased: Any) -> Any:
+    """ERASE: a person's tweets are deleted, the first ones at once, the others with the rows that follow; what the
+    person did is forgotten (counters keep it as numbers), and what others did to the person. O(slots + acts_max)."""
     erase_acts(s.acts, user_id)
     erase_acts(s.looks, user_id)
     erase_early(s, user_id)
     forget_subject(s.acts, user_id)
+    if is_full(s.erasing):
+        _finish_first(s, row, erased)
+    is_next = not is_waiting(s.erasing)
+    enter(s.erasing, user_id)
+    if is_next:
+        _erase_on(s, row, erased, np.int64(ERASED_FIRST), np.int64(s.author_id.shape[0]))
+
+
+@kernel
+def _go_on_erasing(s: Any, batch: Any, row: Any, erased: Any) -> Any:
+    """Spread erasing over the rows. What a person who came back does must stay, so whoever comes back is erased
+    before."""
+    while batch.kind[row] == USER and waits(s.erasing, batch.user_id[row]):
+        _finish_first(s, row, erased)
+    if is_waiting(s.erasing):
+        _erase_on(s, row, erased, np.int64(ERASED_PER_ROW), np.int64(SLOTS_PER_ROW))
+
+
+@kernel
+def _erase_named(s: Any, tweet_id: Any, row: Any, erased: Any) -> Any:
+    """Erase a tweet, and its original, before a row says whose it is, if that is somebody who is being erased."""
+    slot = np.int64(find(s.ids, tweet_id))
+    for _step in range(2):
+        if slot >= 0:
+            if waits(s.erasing, s.author_id[slot]):
+                _erase_tweet(s, slot, row, erased)
+            slot, tweet_id = follow(s, slot, tweet_id)
 
 
 @inlined
@@ -334,7 +386,7 @@ def apply(s: Any, batch: Any, refused: Any, erased: Any) -> Any:
 
     Writes every array of ``s``, the batch's resolved columns, ``author_id`` where the store knows the author, ``kind``
     of the rows that no other room may use, and ``refused`` (bool, n). ``erased``: rows int64 (m,), tweets uint64 (m,)
-    and count int64 (1,): the tweets of erased people are added, each with its ERASE row; m as large as that may be.
+    and count int64 (1,): erased tweets are added, each with the row after which it was; m as large as that may be.
     """
     rows, strangers = batch.kind.shape[0], 0
     for row in range(rows):
@@ -346,6 +398,10 @@ def apply(s: Any, batch: Any, refused: Any, erased: Any) -> Any:
         tweet_id = batch.subject_id[row]
         batch.change[row], batch.replaced_ms[row] = NOTHING, NEVER
         refused[row] = False
+        if is_waiting(s.erasing):
+            _go_on_erasing(s, batch, np.int64(row), erased)
+            if is_waiting(s.erasing) and _names_a_tweet(code):
+                _erase_named(s, tweet_id, np.int64(row), erased)
         if code == ERASE and batch.user_id[row] != ZERO:
             _erase(s, batch.user_id[row], np.int64(row), erased)
         if not _names_a_tweet(code) or tweet_id == ZERO:

@@ -12,8 +12,9 @@ FAR = (
     "at once, as the record is applied: tweets (deleted) and their edges, follows, blocks, mutes, muted words, what the"
     " person did and saw, what others did to the person, aggregates, ids of events; the profile becomes a mark that"
     " hides the name and the reputation, and keeps out what comes late",
-    "with the rows after it, where there are very many: the person as the author of what others did; with its next"
-    " version: the bytes of the model of reputations",
+    "with the rows after it, where there are very many: further tweets, follows and ids of events, and the person as"
+    " the author of what others did; nobody is shown them meanwhile; with its next version: the bytes of the model of"
+    " reputations",
     "with retention: the log's records, journals, and snapshots made before this",
 )
 

@@ -9,6 +9,7 @@ from engine.batch import Kind, make_batch
 from engine.deduplication import _PERSON as PERSON
 from engine.deduplication import Deduplication, DeduplicationConfig
 from engine.errors import InvariantError
+from engine.kernels.erasing import QUEUE_SIZE
 from engine.room import restore
 
 PRIMARY = [int(kind) for kind in Kind if not 72 <= kind < 96]
@@ -160,7 +161,7 @@ def test_horizon_is_the_event_time_held():
 
 def test_memory_is_what_the_formula_says():
     room = Deduplication(DeduplicationConfig(events_max=1000))
-    assert room.bytes_max == 33 * 1000 + 8 * 2048 + 64
+    assert room.bytes_max == 33 * 1000 + 8 * 2048 + 64 + 8 * QUEUE_SIZE
 
 
 def test_restored_state_goes_on_as_the_first_and_damage_is_found():

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from engine.batch import Kind, make_batch
 from engine.profiles.bits import Standing
+from engine.room import Observer, Room
 from engine.rooms import small_rooms
 from engine.state import EngineState
 from engine.visibility.judge import Visibility
@@ -93,6 +94,69 @@ def test_others_keep_their_follows_blocks_and_mutes(events):
         for room, other in ((with_person.social_graph, without.social_graph),):
             assert room.relation(person, ids).tolist() == other.relation(person, ids).tolist()
             assert room.followees(person, 9).tolist() == other.followees(person, 9).tolist()
+
+
+#: More tweets, followers and events than are erased at once.
+MANY = 700
+
+
+def much():
+    """Events of a person with very many tweets and followers, and what others did with the tweets."""
+    others = list(range(1000, 1000 + MANY))
+    tweets = list(range(1, MANY + 1))
+    return [
+        *((Kind.CREATE, GONE, tweet) for tweet in tweets),
+        *((Kind.FOLLOW, other, GONE) for other in others),
+        *((Kind.FAVORITE, other, tweet) for other, tweet in zip(others, tweets, strict=True)),
+        *((Kind.FAVORITE, GONE, tweet) for tweet in range(5000, 5000 + MANY)),
+    ]
+
+
+def looks(rows):
+    """What goes on meanwhile: others see and like some of the tweets, and others."""
+    return [(Kind.IMPRESSION if n % 2 else Kind.FAVORITE, 2000 + n, 1 + 37 * n % (2 * MANY)) for n in range(rows)]
+
+
+def test_the_erasing_of_somebody_with_very_much_is_spread_over_rows_and_hidden_from_the_first_moment_on():
+    states = [EngineState(small_rooms(1 << 12)) for _ in range(2)]
+    tweets = np.arange(1, MANY + 1).astype(np.uint64)
+    begun = [*much(), (Kind.ERASE, GONE, 0)]
+    rest = looks(400)
+    for state in states:
+        apply(state, begun)
+        state.check()
+    state, cut = states
+    assert state.social_graph.followers(GONE, MANY).size > 0
+    assert not Visibility(state).may_see(1000, tweets).any()
+    assert not Visibility(state).may_name(1000, np.array([GONE], np.uint64))[0]
+    apply(state, rest, start=len(begun))
+    for at in range(0, len(rest), 7):
+        apply(cut, rest[at : at + 7], start=len(begun) + at)
+        assert not Visibility(cut).may_see(1000, tweets).any()
+    for each in states:
+        each.check()
+        assert holders(each, GONE) == {"profiles.ids.slots", "profiles.ids.keys"}
+        columns = each.tweet_store.columns(each.tweet_store.lookup(tweets))
+        assert not columns.servable.any()
+        assert not columns.author_id.any()
+    for room, other in zip(state.parts, cut.parts, strict=True):
+        # An observer sees whole pieces.
+        if isinstance(room, Room) and not isinstance(room, Observer):
+            assert {name: array.tobytes() for name, array in room.arrays().items()} == {
+                name: array.tobytes() for name, array in other.arrays().items()
+            }, room.name
+
+
+def test_whoever_comes_back_while_being_erased_begins_with_nothing_and_keeps_what_is_new():
+    state = EngineState(small_rooms(1 << 12))
+    begun = [*much(), (Kind.ERASE, GONE, 0), (Kind.ERASE, PEOPLE[1], 0)]
+    apply(state, begun)
+    back = [(Kind.USER, GONE, 0), (Kind.CREATE, GONE, 4000), (Kind.FOLLOW, 1000, GONE)]
+    apply(state, [*back, *looks(400)], start=len(begun))
+    state.check()
+    assert state.social_graph.followers(GONE, 9).tolist() == [1000]
+    assert Visibility(state).may_see(1000, np.array([1, MANY, 4000], np.uint64)).tolist() == [False, False, True]
+    assert state.tweet_store.recent_of_authors(np.array([GONE], np.uint64), 0, 9, 9)[0].tolist() == [4000]
 
 
 def test_what_comes_late_does_not_bring_an_erased_person_back_but_the_person_may_come_back():
