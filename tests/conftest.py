@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -29,9 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     kernel_cache.forget_stale()
     missing = kernel_cache.unfilled()
     if missing and getattr(config.option, "numprocesses", None):
-        writer = config.get_terminal_writer()
-        writer.line(f"compiling the kernels of {len(missing)} modules, once: a minute or so on two cores")
-        writer.flush()
+        # pytest's own terminal writer is not there yet.
+        sys.stderr.write(f"compiling the kernels of {len(missing)} modules, once: minutes on two cores\n")
         done: list[str] = []
         compilation.fill(compilation.in_order(missing), compilation.cores(), lambda _, name, seconds: done.append(name))
         if len(done) == len(missing):
