@@ -50,7 +50,7 @@ def _process(module: str, cache: str, stdin: int | None = None) -> subprocess.Po
     """A process that caches kernels in the folder ``cache``: a worker, or one that compiles all kernels."""
     start = "from streams.live.compilation import compile_kernels; compile_kernels()"
     return subprocess.Popen(
-        [sys.executable, *(("-c", start) if module == "-" else ("-m", module))],
+        [sys.executable, *(("-c", start) if module == "-" else ("-m", module, str(os.getpid())))],
         env={**os.environ, "NUMBA_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdin=stdin,
         stdout=subprocess.PIPE,

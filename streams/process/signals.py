@@ -8,6 +8,7 @@ disk is made for kills; and it needs no default handlers, which a process in a c
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,8 +33,12 @@ def end_on_signals() -> None:
 
 
 def interrupt_on_ctrl_c() -> None:
-    """From now on Ctrl-C is a KeyboardInterrupt, so that the work that begins can clean up."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """From now on Ctrl-C is a KeyboardInterrupt, so that the work that begins can clean up.
+
+    On another thread than the main one, which no signal reaches, nothing changes.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StopSignals:

@@ -165,7 +165,7 @@ def test_dead_letters_that_a_snapshot_does_not_wait_for(monkeypatch):
 
     with _unsettled(monkeypatch):
         monkeypatch.setattr(Ingest, "close", nothing)
-        caught("dead letters are missing", first=25)
+        caught("dead letters are missing", first=60)
 
 
 def test_a_job_that_depends_on_more_than_the_state(monkeypatch):
