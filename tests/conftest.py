@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport
@@ -63,6 +64,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 settings.register_profile("unhurried", deadline=None)
 if "CI" not in os.environ:
     settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test calls in this process sends the log to a stream that is closed after it: begin anew.
+
+    Loggers must not remember it either, as they do in a process of their own (``cache_logger_on_first_use``).
+    """
+    configure = structlog.configure
+    monkeypatch.setattr(
+        structlog, "configure", lambda **options: configure(**options | {"cache_logger_on_first_use": False})
+    )
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -42,6 +42,7 @@ from streams.graph_api import answers as graph_answers
 from streams.graph_api import queries as graph_queries
 from streams.graph_api import reference
 from streams.graph_api.look import ask
+from streams.live.service import Readiness
 from streams.reading import graph_queries as graph_service
 from streams.serve import Running, running
 
@@ -476,7 +477,8 @@ async def test_queries_wait_in_a_short_line_that_leaves_a_reader_to_feeds(site):
 
 
 async def test_queries_are_refused_until_caught_up(site, monkeypatch):
-    monkeypatch.setattr(site.instance.engine.ingest, "_letters_problem", "12 records behind")
+    behind = Readiness(False, "12 records behind", {})
+    monkeypatch.setattr(site.instance.engine, "readiness", lambda: behind)
     assert (await site.get("salsa", user=1))[1]["error"] == "not_ready"
 
 
