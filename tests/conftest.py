@@ -162,4 +162,5 @@ def kafka_node(kafka_spare: Any) -> Any:
     """
     if not kafka_spare.running:
         kafka_spare.start()
+    kafka_spare.resume()  # a test that failed may have left it paused
     return kafka_spare

@@ -144,6 +144,7 @@ class KafkaNode:
         """End it cleanly (SIGTERM); idempotent."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGCONT)  # it may have been paused by a test that failed
             try:
                 self._process.wait(timeout_s)
             except subprocess.TimeoutExpired:
@@ -163,9 +164,12 @@ class KafkaNode:
         self.start(timeout_s)
 
     def pause(self) -> None:
-        """Let it hang (SIGSTOP): connections stay, nothing answers."""
+        """Let it hang (SIGSTOP): connections stay, nothing answers, once all of its threads have stopped."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        while any(task.read_text().rpartition(")")[2].split()[0] != "T" for task in tasks.glob("*/stat")):
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """Go on after ``pause``."""
