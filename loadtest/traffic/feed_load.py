@@ -7,15 +7,14 @@ it masks with zeros, finds the request's id at a fixed place in the answer and d
 """
 
 import asyncio
-import multiprocessing
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.traffic.client_process import ClientProcess
 from loadtest.traffic.raw_socket import TEXT, RawSocket, open_sockets
 
 #: How long to wait for the answers of a load after its last request.
@@ -80,7 +79,7 @@ class _Client:
             self._entries.append(payload.count(b'"tweet_id":'))
         self._latency_s.append(now_s - due_s)
 
-    async def run(self, load: Load) -> LoadResult:
+    async def answer(self, load: Load) -> LoadResult:
         """Send a load and wait for its answers."""
         rng = np.random.default_rng(load.seed)
         count = max(1, round(load.feeds_per_s * load.seconds))
@@ -113,61 +112,14 @@ class _Client:
         )
 
 
-async def _serve(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> None:
-    client = _Client()
-    try:
-        await client.open(host, port, viewer_ids)
-    except (OSError, TimeoutError) as error:
-        pipe.send(f"{type(error).__name__}: {error}")
-        return
-    pipe.send(None)
-    # ``recv`` runs in a thread, so that pings are answered between loads.
-    while (load := await asyncio.to_thread(pipe.recv)) is not None:
-        pipe.send(await client.run(load))
-
-
-def _main(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> None:
-    import uvloop
-
-    uvloop.run(_serve(pipe, host, port, viewer_ids))
-
-
-class LoadProcess:
+class LoadProcess(ClientProcess):
     """The client's process: call ``open``, ``run`` any number of times, ``close``. All of them block."""
 
     def __init__(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, host, port, list(viewer_ids)), daemon=True)
-
-    def open(self) -> None:
-        """Start the process and connect every viewer.
-
-        Raises:
-            ConnectionError: the server refused a connection.
-        """
-        self._process.start()
-        problem = self._receive()
-        if problem is not None:
-            raise ConnectionError(str(problem))
+        super().__init__(_Client, host, port, viewer_ids)
 
     def run(self, load: Load) -> LoadResult:
         """Run one load to its end."""
-        self._pipe.send(load)
-        result = self._receive()
+        result = self.ask(load)
         assert isinstance(result, LoadResult)
         return result
-
-    def _receive(self) -> object:
-        while not self._pipe.poll(0.5):
-            if not self._process.is_alive():
-                raise ConnectionError("the load's process ended")
-        return self._pipe.recv()
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process.is_alive():
-            self._pipe.send(None)
-            self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()

@@ -1,17 +1,14 @@
 """Subscribers in a process of their own: many websockets, and when each received a push with a given tweet in it."""
 
 import asyncio
-import contextlib
-import multiprocessing
-import resource
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.traffic.client_process import ClientProcess
 from loadtest.traffic.raw_socket import TEXT, RawSocket, open_sockets
 
 #: When no push comes for this long, everything that was to be pushed has come.
@@ -41,6 +38,19 @@ class _Subscribers:
         self.watched: dict[bytes, list[float]] = {}
         self.pushes = self.bytes = self.errors = 0
         self.newest_s = 0.0
+
+    async def open(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
+        """Connect everybody."""
+        self.sockets = await open_sockets(host, port, viewer_ids, self.received)
+
+    async def answer(self, work: bytes | int | Wait) -> int | Received | None:
+        """Subscribe with a frame, watch for a tweet's id, or wait for a watched tweet."""
+        if isinstance(work, bytes):
+            return await self.subscribe(work)
+        if isinstance(work, Wait):
+            return await self.wait(work)
+        self.watched[_entry(work)] = []
+        return None
 
     def received(self, payload: bytes) -> None:
         """Note a push: of a tweet that somebody waits for, the time."""
@@ -85,81 +95,23 @@ def _entry(tweet_id: int) -> bytes:
     return b'{"tweet_id":"%d"' % tweet_id
 
 
-async def _serve(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> None:
-    subscribers = _Subscribers()
-    try:
-        subscribers.sockets = await open_sockets(host, port, viewer_ids, subscribers.received)
-    except (OSError, TimeoutError) as error:
-        pipe.send(f"{type(error).__name__}: {error}")
-        return
-    pipe.send(None)
-    # ``recv`` runs in a thread, so that pings are answered meanwhile.
-    while (work := await asyncio.to_thread(pipe.recv)) is not None:
-        if isinstance(work, bytes):
-            pipe.send(await subscribers.subscribe(work))
-        elif isinstance(work, int):
-            subscribers.watched[_entry(work)] = []
-            pipe.send(None)
-        else:
-            pipe.send(await subscribers.wait(work))
-
-
-def _main(pipe: Connection, host: str, port: int, viewer_ids: Sequence[int]) -> None:
-    import uvloop
-
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    uvloop.run(_serve(pipe, host, port, viewer_ids))
-
-
-class PushLoad:
+class PushLoad(ClientProcess):
     """The subscribers' process. All methods block."""
 
     def __init__(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, host, port, list(viewer_ids)), daemon=True)
-
-    def open(self) -> None:
-        """Start the process and connect every viewer.
-
-        Raises:
-            ConnectionError: the server refused a connection.
-        """
-        self._process.start()
-        problem = self._receive()
-        if problem is not None:
-            raise ConnectionError(str(problem))
+        super().__init__(_Subscribers, host, port, viewer_ids)
 
     def subscribe(self, frame: bytes) -> int:
         """Subscribe everybody with this frame; returns how many pushes came until none came any more."""
-        pushes: int = self._ask(frame)
+        pushes: int = self.ask(frame)
         return pushes
 
     def watch(self, tweet_id: int) -> None:
         """From now on note when this tweet arrives."""
-        self._ask(tweet_id)
+        self.ask(tweet_id)
 
     def wait(self, wait: Wait) -> Received:
         """The arrivals of a watched tweet."""
-        received = self._ask(wait)
+        received = self.ask(wait)
         assert isinstance(received, Received)
         return received
-
-    def _ask(self, work: Any) -> Any:
-        self._pipe.send(work)
-        return self._receive()
-
-    def _receive(self) -> Any:
-        while not self._pipe.poll(0.5):
-            if not self._process.is_alive():
-                raise ConnectionError("the subscribers' process ended")
-        return self._pipe.recv()
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process.is_alive():
-            self._pipe.send(None)
-            self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
