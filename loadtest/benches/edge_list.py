@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 #: The list of docs/benchmarks.md: 10,000,000 edges of this seed.
 SEED: Final = 20161
+#: For the benchmarks of graph and recovery: they draw up to half as many distinct users by activity.
+USERS_MIN: Final = 1002
 _USER_BITS, _TWEET_BITS = 48, 60
 
 
@@ -34,14 +36,19 @@ def write_list(path: Path, edges: int, seed: int = SEED) -> None:
     np.stack(made_list(edges, seed), axis=1).astype("<i8").tofile(path)
 
 
-def read_list(path: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def read_list(path: Path, users_min: int = 1) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Users and tweets of a file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not pairs of int64.
+        ValueError: it is not pairs of int64, or has fewer than ``users_min`` users.
     """
+    if path.stat().st_size % 16:
+        raise ValueError(f"{path} is no edge list: pairs of int64 take a multiple of 16 bytes")
     pairs = np.fromfile(path, "<i8").reshape(-1, 2).astype(np.uint64)
+    users = len(np.unique(pairs[:, 0]))
+    if users < users_min:
+        raise ValueError(f"{path} has {users} users, too few for a benchmark: at least {users_min}")
     return pairs[:, 0].copy(), pairs[:, 1].copy()
 
 

@@ -18,7 +18,7 @@ from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.second_degree import SecondDegreeRequest, second_degree
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig, warm
 from loadtest.benches import graph_phases as bench_graph_phases
-from loadtest.benches.edge_list import read_list
+from loadtest.benches.edge_list import USERS_MIN, read_list
 from loadtest.benches.graph_limits import cycles, machine, per_second, shares
 from streams.reading.state_lock import PhaseFairLock
 
@@ -35,9 +35,6 @@ _GAP_MS = 10  # between edges: 10 M edges span 28 hours
 _READS_IN, _READS_OUT, _READS_STEP, _READS_SEED = 6, 4, 2, 3
 #: Entries in a cache line.
 _LINE = 8
-
-#: The largest query set needs this many distinct users.
-USERS_MIN = 501
 
 
 class GraphBench:
@@ -75,11 +72,9 @@ class GraphBench:
         """A bench of the edge list in a file.
 
         Raises:
-            ValueError: the file is not pairs of int64, or has fewer than ``USERS_MIN`` users.
+            ValueError: the file is not such a list (``read_list``).
         """
-        users, tweets = read_list(edges_path)
-        if len(np.unique(users)) < 2 * USERS_MIN:
-            raise ValueError(f"{edges_path} has too few users to draw {USERS_MIN} distinct ones by activity")
+        users, tweets = read_list(edges_path, USERS_MIN)
         return cls(users, tweets, seconds, edges_path)
 
     def query_set(self, name: str, count: int, size: int) -> Ids:

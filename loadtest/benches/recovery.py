@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from config.serving import LogConfig
 from engine.batch import Kind
-from engine.errors import ConfigError, MurmurationError
-from loadtest.benches.edge_list import made_list, read_list
+from engine.errors import MurmurationError
+from loadtest.benches.edge_list import USERS_MIN, made_list, read_list
 from loadtest.traffic.made_up import TEXT, make_traffic, to_json
 from loadtest.traffic.server_process import ServerProcess
 from streams.durable.disk import TEMPORARY, RealDisk
@@ -285,10 +285,6 @@ def edges_of(path: Path | None, count: int) -> tuple[NDArray[np.uint64], NDArray
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is not pairs of int64.
-        ConfigError: the file has none.
+        ValueError: the file is not such a list (``read_list``).
     """
-    users, tweets = made_list(count) if path is None else read_list(path)
-    if not len(users):
-        raise ConfigError(f"{path}: has no edges")
-    return users, tweets
+    return made_list(count) if path is None else read_list(path, USERS_MIN)
