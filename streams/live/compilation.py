@@ -22,6 +22,7 @@ import structlog
 
 from streams.durable.fork import die_with
 from streams.live import kernel_cache
+from streams.live.sealed_cache import seal_cache
 
 Progress = Callable[[str], None]
 #: No progress is printed before this: with a filled cache the start takes less.
@@ -82,6 +83,7 @@ def compile_kernels(progress: Progress = lambda line: None, workers: int | None 
 
 def _load(name: str) -> None:
     """Load a module's kernels from the cache; if the cache is damaged, compile them anew."""
+    seal_cache()
     module = importlib.import_module(name)
     try:
         module.warm()

@@ -141,13 +141,15 @@ async def _recover_from(
         if pass_over or not accept_gap:
             raise
         info = await start.begin(store, identity, replace=True)
-    except NoSnapshotError:
-        # A damaged snapshot may still hold whole rooms.
-        found = None if shared else await start.go_on(store, info, pass_over=accept_gap, progress=progress)
-        if found is None:
+    except NoSnapshotError as error:
+        if shared and not accept_gap:
             raise
-        info = found
-    return await _recover_history(config, store, event_log, info, incarnation, False, progress)
+        if shared:
+            info = await start.begin(store, identity, replace=True)
+        else:  # A damaged snapshot may still hold whole rooms.
+            found = await start.go_on(store, info, pass_over=accept_gap, progress=progress)
+            info = found or await start.begin_first(store, identity, accept_gap=accept_gap, trace=str(error))
+    return await _recover_history(config, store, event_log, info, incarnation, pass_over, progress)
 
 
 class _Start(NamedTuple):
@@ -173,15 +175,22 @@ class _Start(NamedTuple):
         check_gap(await bounds(event_log.start_offsets, config), line.start, 0)
         return line
 
-    async def begin_first(self, store: Store, identity: LogIdentity, *, accept_gap: bool) -> HistoryInfo:
-        """Begin the folder's first history.
+    async def begin_first(
+        self, store: Store, identity: LogIdentity, *, accept_gap: bool, trace: str = ""
+    ) -> HistoryInfo:
+        """Begin the folder's first history, or one that has nothing of those before it.
+
+        ``trace``: why the folder's histories cannot be used. Empty: there is no current one.
 
         Raises:
-            LogGapError: the folder or its file ``current`` is lost: an engine has followed the log before, the log has
-                lost records since, and ``accept_gap`` is False. With ``accept_gap`` the history begins before them.
+            LogGapError: an engine has followed the log before (its state, the folder or its file ``current`` is lost),
+                the log has lost records since, and ``accept_gap`` is False. With ``accept_gap`` the history begins
+                before them.
         """
         lost = {partition: start for partition, start in (await self._needed()).items() if start}
-        if not lost or not (trace := await self._trace(store)):
+        if not lost or not (trace := trace or await self._trace(store)):
+            if trace:
+                log.error("the log is applied from its beginning", why=trace)
             return await self.begin(store, identity, replace=False)
         before = dict.fromkeys(lost, 0)
         if not accept_gap:

@@ -14,6 +14,10 @@ from streams.log.interface import LogUnavailableError
 
 FileKey = tuple[int, int]
 
+#: SQLite's types of columns that have no bytes (NULL, which stands for the key, 0 and 1), and the bytes of the others.
+_CONSTANTS: Final = {0: 0, 8: 0, 9: 1}
+_WIDTHS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
+_LEAF: Final = 13
 _RESTORE: Final = "stop this process, put the log back, and start again"
 
 
@@ -63,18 +67,22 @@ class Presence:
         self._key, self._descriptor = _descriptors.take(path)
         self._wal_key: FileKey | None = None
         self._page: tuple[int, bytes] | None = None
+        #: Where the file keeps the row of table ``log``, and the row as it was seen there.
+        self._log_page: tuple[int, int] | None = None
+        self._log_row: tuple[int, ...] = ()
         self._bytes_max = 0
         self._damaged: str | None = None
         self._closed = False
 
     def learn(self, connection: sqlite3.Connection) -> None:
-        """Note the write-ahead file, and the page that holds the log's id, which never changes.
+        """Note the write-ahead file, the page with the log's id, which never changes, and the page of table ``log``.
 
         Raises:
             sqlite3.Error: SQLite cannot read the log.
         """
         ((identity,),) = connection.execute("SELECT id FROM identity")
         ((root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'identity'")
+        ((log_root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'log'")
         ((page_bytes,),) = connection.execute("PRAGMA page_size")
         if self._wal.exists():
             self._wal_key = _key(os.stat(self._wal))
@@ -82,6 +90,7 @@ class Presence:
         page = os.pread(self._descriptor, page_bytes, place)
         if identity.encode() in page:  # else it is still in the write-ahead file
             self._page = (place, page)
+        self._log_page = ((log_root - 1) * page_bytes, page_bytes)
 
     def check(self) -> None:
         """Look whether the files are the same; costs a few microseconds.
@@ -118,13 +127,62 @@ class Presence:
             place, page = self._page
             if os.pread(self._descriptor, len(page), place) != page:
                 self._damaged = self._damaged or f"the file was overwritten; {_RESTORE}"
+        if self._damaged is None and self._went_back() and self._went_back():  # a page that is being written: again
+            self._damaged = f"the file was overwritten by an older copy; {_RESTORE}"
         return self._damaged
+
+    def _went_back(self) -> bool:
+        """Whether the file is at an earlier state than before: SQLite only ever brings newer pages into it."""
+        if self._log_page is None:
+            return False
+        place, page_bytes = self._log_page
+        before, row = self._log_row, only_row(os.pread(self._descriptor, page_bytes, place))
+        if any(now < then for now, then in zip(row, before, strict=False)):
+            return True
+        self._log_row = row or before
+        return False
 
     def close(self) -> None:
         """Release the file; idempotent."""
         if not self._closed:
             self._closed = True
             _descriptors.give_back(self._key)
+
+
+def only_row(page: bytes) -> tuple[int, ...]:
+    """The integers of the row of a table with one row, whose page this is; empty if the page is not of that form.
+
+    https://www.sqlite.org/fileformat2.html: a leaf page of a table holds for each row the size of its record, its key,
+    and the record, which begins with its header (a size, and the type of each column).
+    """
+    try:
+        if page[0] != _LEAF or int.from_bytes(page[3:5], "big") != 1:
+            return ()
+        at = int.from_bytes(page[8:10], "big")
+        for _ in range(2):
+            _, at = _varint(page, at)
+        size, types_at = _varint(page, at)
+        value_at, row = at + size, []
+        while types_at < at + size:
+            kind, types_at = _varint(page, types_at)
+            if kind in _CONSTANTS:
+                row.append(_CONSTANTS[kind])
+                continue
+            width = _WIDTHS[kind]
+            row.append(int.from_bytes(page[value_at : value_at + width], "big", signed=True))
+            value_at += width
+    except (IndexError, KeyError):
+        return ()
+    return tuple(row)
+
+
+def _varint(page: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits per byte, highest first, of at most three bytes here; and where it ends."""
+    value = 0
+    while page[at] > 127:
+        value = (value | page[at] & 127) << 7
+        at += 1
+    return value | page[at], at + 1
 
 
 def _key(status: os.stat_result) -> FileKey:

@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from config.jobs import JobsConfig, ReputationJobConfig
@@ -93,6 +94,32 @@ async def test_without_a_folder_the_log_is_replayed_or_its_gap_is_named(settings
         assert engine.state.gap_records > 0
         accepted = engine.version, engine.state.digest(), engine.state.events
     assert await state_now(settings) == accepted
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+async def test_without_a_snapshot_and_with_a_pruned_journal_the_gap_can_be_accepted(settings, harm):
+    durable = msgspec.structs.replace(settings.durable, snapshots_keep=1, journal_segment_bytes=200)
+    settings = msgspec.structs.replace(settings, durable=durable)
+    await lived(settings)
+    async with running_engine(settings) as (engine, event_log):
+        await event_log.apply_retention("tweets", before_ms=int(time.time() * 1000) + 1)
+        await publish(event_log, 7)
+        await wait_applied(engine, event_log, timeout_s=120)
+        await engine.keeper.snapshot()
+    assert not list(durable_folder(settings).glob(f"*/journal-{0:020}"))  # pruned
+    for path in durable_folder(settings).glob("*/snapshot-*"):
+        if harm == "gone":
+            path.unlink()
+        else:
+            whole = path.read_bytes()
+            path.write_bytes(bytes(len(whole) - 2000) + whole[-2000:])
+    with pytest.raises(LogGapError, match=r"no whole snapshot.*tweets/\d from 0 to \d+.*--accept-gap"):
+        await state_now(settings)
+    accepted = await state_now(settings, accept_gap=True)
+    assert accepted[2] > 0
+    assert await state_now(settings) == accepted
+    async with running_engine(settings) as (engine, _):
+        assert engine.state.gap_records > 0
 
 
 async def test_a_snapshot_that_the_disk_cannot_read_is_passed_over(settings, monkeypatch):

@@ -15,6 +15,7 @@ from streams.log.interface import LogUnavailableError, TopicPartition
 from streams.log.sqlite import file as sqlite_file
 from streams.log.sqlite import log as sqlite_log_module
 from streams.log.sqlite import writer as sqlite_writer
+from streams.log.sqlite.presence import only_row
 
 PATIENCE_S = 60.0
 
@@ -81,6 +82,80 @@ async def test_a_file_that_is_not_the_log_any_more(sqlite_config: LogConfig, hel
                     await call()
             assert words in str(log.append_problem())
             assert set(os.listdir(path.parent)) == listed  # SQLite made no new file
+
+
+@pytest.mark.parametrize("cut_short", [True, False])
+async def test_an_older_copy_in_its_place_byte_for_byte_as_large(sqlite_config: LogConfig, helpers, cut_short):
+    """The log's id, name and size are what they were; without the check everything would go on, and be lost."""
+    path = path_of(sqlite_config)
+    async with open_log(sqlite_config) as log, await opened_copy(log, path, helpers) as tail:
+        older = path.read_bytes()
+        await log.append("a", helpers.json(["newer"]))
+        await helpers.drain(tail, 1)
+        checkpoint(path)
+        assert len(path.read_bytes()) == len(older)
+        await log.end_offsets("a")
+        path.write_bytes(older) if cut_short else overwrite(path, older)
+        for call in (
+            lambda: log.append("a", helpers.json(["lost"])),
+            lambda: tail.poll(records_max=1, timeout_s=0.0),
+            lambda: log.end_offsets("a"),
+        ):
+            with pytest.raises(LogUnavailableError, match="overwritten by an older copy"):
+                await call()
+        assert "overwritten by an older copy" in str(log.append_problem())
+
+
+async def opened_copy(log, path: Path, helpers):
+    """A tail of a log whose records are all in the file itself."""
+    await log.ensure_topics({"a": 1})
+    await log.append("a", helpers.json(["before"]))
+    checkpoint(path)
+    tail = await log.tail({TopicPartition("a", 0): 0})
+    await helpers.drain(tail, 1)
+    return tail
+
+
+def checkpoint(path: Path) -> None:
+    """Bring everything from the write-ahead file into the log's file."""
+    beside = sqlite3.connect(path)
+    beside.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    beside.close()
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.write(data)
+
+
+async def test_the_row_that_tells_an_older_copy_is_read_as_sqlite_reads_it(tmp_path):
+    path = tmp_path / "rows.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, a INTEGER, b INTEGER, c INTEGER)")
+    connection.execute("INSERT INTO log VALUES (1, 0, 0, 0)")
+    for value in (0, 1, 2, 127, 128, 32767, 32768, 1 << 23, 1 << 31, 1 << 40, 1 << 47, 1 << 62):
+        connection.execute("UPDATE log SET a = ?, b = 0, c = ?", (value, value + 1))
+        assert only_row(path.read_bytes()[4096:8192]) == (0, value, 0, value + 1)
+    connection.execute("INSERT INTO log VALUES (2, 0, 0, 0)")
+    assert only_row(path.read_bytes()[4096:8192]) == ()
+    assert only_row(b"") == ()
+    connection.close()
+
+
+async def test_a_log_that_goes_on_never_seems_to_go_back(sqlite_config: LogConfig, helpers):
+    """Two processes' worth of connections append, look and bring pages into the file, all at once."""
+    path = path_of(sqlite_config)
+    async with open_log(sqlite_config) as log, open_log(sqlite_config) as other:
+        await log.ensure_topics({"a": 1})
+        for round_ in range(20):
+            await asyncio.gather(
+                *(each.append("a", helpers.json(range(50))) for each in (log, other)),
+                *(each.end_offsets("a") for each in (log, other)),
+                asyncio.to_thread(checkpoint, path),
+            )
+            if round_ % 5 == 0:
+                await log.apply_retention("a", before_ms=int(time.time() * 1000))
+        assert await log.end_offsets("a") == {0: 2000}
 
 
 async def test_a_file_that_comes_back_is_gone_on_with(sqlite_config: LogConfig, helpers):
