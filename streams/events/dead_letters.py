@@ -59,16 +59,21 @@ def encode_dead_letter(letter: DeadLetter, *, record_bytes_max: int) -> NewRecor
     return NewRecord(value=_encoded(letter, 0, ""))
 
 
-def _encoded(letter: DeadLetter, value_bytes_max: int, detail: str) -> bytes:
-    """The letter as JSON, with so many bytes of the value."""
-    cut = len(letter.value) > value_bytes_max
+def letter_id(letter: DeadLetter) -> int:
+    """The id of the letter's record: a hash of the refused record's or row's place (and of its topic's id)."""
     place = f"{letter.topic}\0{letter.partition}\0{letter.offset}\0{'' if letter.row is None else letter.row}"
     if letter.topic_id:
         place += f"\0{letter.topic_id}"
+    return hash64(place.encode())
+
+
+def _encoded(letter: DeadLetter, value_bytes_max: int, detail: str) -> bytes:
+    """The letter as JSON, with so many bytes of the value."""
+    cut = len(letter.value) > value_bytes_max
     event = DeadLetterEvent(
         v=1,
         type="dead_letter",
-        id=hash64(place.encode()),
+        id=letter_id(letter),
         timestamp_ms=max(letter.append_ms, 1),
         topic=letter.topic,
         partition=letter.partition,

@@ -1,12 +1,14 @@
 """Which refused records already have a dead letter in the log: a replay must not write a second one."""
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
 import structlog
 
-from streams.events.dead_letters import TOPIC, DeadLetter, decode_dead_letter, encode_dead_letter
+from streams.events.dead_letters import TOPIC, DeadLetter, decode_dead_letter, encode_dead_letter, letter_id
 from streams.log.interface import EventLog, RecordTooLargeError, TopicPartition
 
 _POLL_RECORDS_MAX = 1024
@@ -18,21 +20,22 @@ log = structlog.get_logger("murmuration.dead_letters")
 
 
 class WrittenLetters:
-    """The greatest offset that has a dead letter, by partition.
+    """The letters that were in the log when it was asked, by their ids (8 bytes a letter).
 
-    The writer appends dead letters in the order in which it reads, so every refused record up to the greatest offset
-    has its letter. ``topic_ids``: the ids of topics that have one. Letters of a topic that was deleted and made again
-    since, which has another id, do not count: its offsets began anew.
+    A start applies records again, and not always with the same outcome: where versions were lost, or a gap was passed
+    over, the order of the records may be another, and with it what is refused. So each letter is looked for by itself.
+    ``topic_ids``: the ids of topics that have one. Letters of a topic that was deleted and made again since, which has
+    another id, do not count: its offsets began anew.
     """
 
-    def __init__(self, topic_ids: Mapping[str, str]) -> None:
+    def __init__(self, topic_ids: Mapping[str, str], ids: Iterable[int]) -> None:
         self._topic_ids = topic_ids
-        self._until: dict[TopicPartition, int] = {}
+        self._ids = np.unique(np.fromiter(ids, np.uint64))
 
     @classmethod
     async def recalled(cls, event_log: EventLog) -> "WrittenLetters":
         """Read the topic of dead letters; raises ``LogError``."""
-        written = cls((await event_log.identity()).topics)
+        topic_ids, ids = (await event_log.identity()).topics, array("Q")
         starts = await event_log.start_offsets(TOPIC)
         ends = await event_log.end_offsets(TOPIC)
         async with await event_log.tail({TopicPartition(TOPIC, p): offset for p, offset in starts.items()}) as tail:
@@ -40,24 +43,16 @@ class WrittenLetters:
                 for run in await tail.poll(records_max=_POLL_RECORDS_MAX, timeout_s=_POLL_TIMEOUT_S):
                     for value in run.values:
                         try:
-                            written.note(decode_dead_letter(value))
+                            ids.append(letter_id(decode_dead_letter(value)))
                         except msgspec.MsgspecError:
                             continue
-        return written
-
-    def note(self, letter: DeadLetter) -> None:
-        """Note that the letter is in the log."""
-        if letter.topic_id == self._topic_ids.get(letter.topic, ""):
-            where = TopicPartition(letter.topic, letter.partition)
-            self._until[where] = max(self._until.get(where, -1), letter.offset)
+        return cls(topic_ids, ids)
 
     def fresh(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-        """The letters that are not in the log yet, each with the id of its topic."""
-        return [
-            msgspec.structs.replace(letter, topic_id=self._topic_ids.get(letter.topic, ""))
-            for letter in letters
-            if letter.offset > self._until.get(TopicPartition(letter.topic, letter.partition), -1)
-        ]
+        """The letters that were not in the log, each with the id of its topic."""
+        named = [msgspec.structs.replace(letter, topic_id=self._topic_ids.get(letter.topic, "")) for letter in letters]
+        written = np.isin(np.array([letter_id(letter) for letter in named], np.uint64), self._ids, kind="sort")
+        return [letter for letter, there in zip(named, written.tolist(), strict=True) if not there]
 
 
 class LetterBox:

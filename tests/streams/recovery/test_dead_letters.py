@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given, settings
 from structlog.testing import capture_logs
 
-from streams.events.dead_letters import DeadLetter, decode_dead_letter
+from streams.events.dead_letters import DeadLetter, decode_dead_letter, letter_id
 from streams.log.interface import LogUnavailableError, NewRecord, RecordTooLargeError
 from streams.recovery.dead_letters import LetterBox, WrittenLetters
+
+places = st.tuples(
+    st.sampled_from(["tweets", "users"]), st.integers(0, 2), st.integers(0, 5), st.none() | st.integers(0, 3)
+)
 
 
 class NarrowLog:
@@ -43,8 +47,10 @@ async def test_every_letter_is_written_as_long_as_it_may_be(sizes: list[int], by
         assert len(found.value) == size or len(found.value) >= bytes_max // 4 - 600
     await box.write([letter(98, 500_000)])
     refused = log.refused
-    await box.write([letter(99, 500_000)])  # the limit is known now
-    assert log.refused == refused
+    for offset in range(99, 120):
+        await box.write([letter(offset, 500_000)])
+    # The limit is known now, but for the few bytes by which letters of one size differ; each is refused twice at most.
+    assert log.refused <= refused + 2
 
 
 async def test_a_topic_that_takes_no_letter_stops_nothing() -> None:
@@ -68,13 +74,19 @@ async def test_a_log_that_is_away_is_the_callers_matter() -> None:
 
 
 def test_letters_of_the_topic_that_was_there_before_do_not_count() -> None:
-    written = WrittenLetters({"tweets": "new"})
-    written.note(letter(7, topic_id="old"))
-    written.note(letter(8))
+    old = [letter_id(letter(7, topic_id="old")), letter_id(letter(8))]
+    written = WrittenLetters({"tweets": "new"}, old)
     assert [found.offset for found in written.fresh([letter(0), letter(7)])] == [0, 7]
     assert {found.topic_id for found in written.fresh([letter(0)])} == {"new"}
-    written.note(letter(5, topic_id="new"))
+    written = WrittenLetters({"tweets": "new"}, [*old, letter_id(letter(5, topic_id="new"))])
     assert [found.offset for found in written.fresh([letter(5), letter(6)])] == [6]
-    other = WrittenLetters({})  # a log without such ids
-    other.note(letter(5))
+    other = WrittenLetters({}, [letter_id(letter(5))])  # a log without such ids
     assert [found.offset for found in other.fresh([letter(5), letter(6)])] == [6]
+
+
+@given(st.sets(places), st.lists(places))
+def test_a_letter_is_fresh_unless_it_was_there_whatever_was_refused_after_it(there, asked) -> None:
+    """Records that are applied again may be refused where they were not before."""
+    of = [DeadLetter(*place, "reserved_id", "0", 1, b"x") for place in asked]
+    fresh = WrittenLetters({}, [letter_id(DeadLetter(*place, "", "", 2, b"")) for place in there]).fresh(of)
+    assert fresh == [one for one, place in zip(of, asked, strict=True) if place not in there]
