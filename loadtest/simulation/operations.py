@@ -16,7 +16,8 @@ class Operator:
     """Changes the log while the engine follows it.
 
     Careful retention removes only records that the newest snapshot covers. Careless retention removes any records; a
-    start may then have to pass over a gap.
+    start may then have to pass over a gap. Retention that overtakes removes records as they come, before anybody can
+    have read them: an engine that follows has to say so, and waits for a start that passes over the gap.
     """
 
     def __init__(self, broker: Broker, platter: Platter, chance: Chance) -> None:
@@ -24,7 +25,9 @@ class Operator:
 
     async def work(self, seconds: float) -> None:
         """Do the operator's work of a run, at drawn times."""
-        acts = self._chance.choice([[], [], ["add"], ["careful"], ["careful", "careful", "add"], ["careless", "add"]])
+        acts = self._chance.choice(
+            [[], [], ["add"], ["careful"], ["careful", "careful", "add"], ["careless", "add"], ["overtakes"]]
+        )
         times = sorted(self._chance.seconds(0.0, seconds) for _ in acts)
         for time_s, act in zip(times, acts, strict=True):
             await asyncio.sleep(max(0.0, time_s - asyncio.get_running_loop().time()))
@@ -32,6 +35,8 @@ class Operator:
                 topic = self._chance.choice(_ADDED_TO)
                 self._chance.note(f"adds a partition to {topic}")
                 self._broker.add_partition(topic)
+            elif act == "overtakes":
+                await self._overtake(seconds)
             else:
                 self._remove(careful=act == "careful")
 
@@ -45,6 +50,24 @@ class Operator:
             if count and self._chance.happens(0.5):
                 partition.remove(count)
                 self._chance.note(f"removes {count} records of {topic}/{number}, which starts at {partition.start}")
+
+    async def _overtake(self, seconds: float) -> None:
+        topic, number, partition = self._chance.choice(self._broker.applied_partitions())
+        end = partition.end
+        came = asyncio.Event()
+        self._broker.bells.append(came)
+        try:
+            async with asyncio.timeout(seconds):
+                while partition.end == end:
+                    came.clear()
+                    await came.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._broker.bells.remove(came)
+        self._broker.careless = True
+        self._chance.note(f"removes {len(partition.records)} records of {topic}/{number} as they come")
+        partition.remove(len(partition.records))
 
     def _covered(self) -> dict[TopicPartition, int]:
         """The positions of the newest snapshot."""

@@ -29,7 +29,7 @@ from streams.live.applier import Applier
 from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
 from streams.live.wiring import following_engine
-from streams.log.interface import LogUnavailableError, OffsetOutOfRangeError
+from streams.log.interface import LogUnavailableError
 from streams.recovery.replay import LogGapError
 from streams.server.metrics import ServingMetrics
 from streams.server.served_log import ServedLog
@@ -184,11 +184,19 @@ class Process:
         running = asyncio.create_task(served.run())
         try:
             self.engine, self.served = engine, served
-            await told.wait()
+            watching = asyncio.create_task(_until_at_a_loss(engine), name="the operator watches")
+            await _first(watching, told)
+            watching.cancel()
             self.engine = None
             await served.drain(60.0)
         finally:
             running.cancel()
+
+
+async def _until_at_a_loss(engine: LiveEngine) -> None:
+    """The operator restarts a process that says that it can read no further."""
+    while engine.ingest is None or not engine.ingest.at_a_loss:  # noqa: ASYNC110 - the operator looks now and then
+        await asyncio.sleep(1.0)
 
 
 async def _first(living: asyncio.Task[None], event: asyncio.Event, timeout_s: float | None = None) -> None:
@@ -200,7 +208,7 @@ async def _first(living: asyncio.Task[None], event: asyncio.Event, timeout_s: fl
 
 def _may_end(cause: BaseException, *, stormy: bool, careless: bool) -> bool:
     """True if the exception is an injected fault, so that the process may end by it. Anything else is a bug."""
-    if isinstance(cause, OffsetOutOfRangeError | LogGapError):
+    if isinstance(cause, LogGapError):
         return careless
     return stormy and isinstance(cause, FolderError | JournalError | LogUnavailableError | OSError)
 

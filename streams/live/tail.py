@@ -19,6 +19,7 @@ from streams.log.interface import (
     LogError,
     LogForbiddenError,
     LogUnavailableError,
+    OffsetOutOfRangeError,
     TopicMadeAgainError,
     TopicPartition,
 )
@@ -36,6 +37,11 @@ LAG_INTERVAL_S = 0.25
 CLOSE_TIMEOUT_S = 5.0
 #: The lag counts as unknown when the log has not answered for this long.
 LAG_TIMEOUT_S = 5.0
+#: What follows the name of the record that is gone.
+_OVERTAKEN = (
+    "; records were removed before they were read, and nothing more is read: start with serve --accept-gap, which goes "
+    "on without them"
+)
 
 
 class Ingest:
@@ -50,6 +56,8 @@ class Ingest:
         self._log, self._config, self._metrics = event_log, config, metrics
         #: Why nothing is read, why dead letters are not written (nothing is read meanwhile), and what the lag says.
         self._read_problem: str | None = None
+        #: Whether nothing more can be read until the operator has decided, at a new start, what to go on without.
+        self.at_a_loss = False
         self._letters_problem: str | None = None
         self._lag_problem: str | None = "the log was not read yet"
         self._state_thread: StateThread | None = None
@@ -64,7 +72,7 @@ class Ingest:
         self._reads = Retries("the log cannot be read, waiting", log=log)
         self._appends = Retries("dead letters wait for the log", log=log)
         self._dead: list[DeadLetter] = []
-        self._written = WrittenLetters({})
+        self._written = WrittenLetters({}, ())
         self._box = LetterBox(event_log, log_config.record_bytes_max)
 
     @property
@@ -85,19 +93,23 @@ class Ingest:
     async def run(self, state_thread: StateThread, source: PieceSource) -> None:
         """Read the log for ever. While the log cannot be read this waits, and resumes where it stopped.
 
-        After a topic was made again it waits for the operator: reading on would apply other records than those that
-        follow. A new start finds the same, and says what to do.
+        After a topic was made again, or when retention has removed records before they were read, it waits for the
+        operator (``at_a_loss``): reading on would apply other records than those that follow. Feeds go on from what is
+        known. A new start finds the same, and says what to do.
         """
         self._source = source
         while True:
             try:
                 pieces = await source.next()
-            except (LogUnavailableError, TopicMadeAgainError) as error:
+            except (LogUnavailableError, TopicMadeAgainError, OffsetOutOfRangeError) as error:
                 self._metrics.log_failures.labels("read").inc()
+                self.at_a_loss = not isinstance(error, LogUnavailableError)
                 self._read_problem = str(error)
-                await self._reads.wait(error)
+                if isinstance(error, OffsetOutOfRangeError):
+                    self._read_problem += _OVERTAKEN
+                await self._reads.wait(self._read_problem)
                 continue
-            self._read_problem = None
+            self._read_problem, self.at_a_loss = None, False
             self._reads.succeeded()
             if pieces.pieces:
                 for piece in pieces.pieces:
@@ -125,7 +137,6 @@ class Ingest:
             self._letters_problem = None
             self._appends.succeeded()
             for letter in fresh:
-                self._written.note(letter)
                 self._metrics.dead_letters.labels(letter.reason).inc()
             del self._dead[: len(letters)]
             self.dead_letters_written += len(letters)

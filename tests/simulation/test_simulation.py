@@ -54,6 +54,7 @@ MARKS = (
     "log: info job done",
     "log: error a job has no result",
     "a flood of",
+    "as they come",
 )
 
 

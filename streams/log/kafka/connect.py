@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import aiokafka.client
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from engine.errors import ConfigError
 from streams.log.interface import LogUnavailableError
@@ -23,6 +25,21 @@ _RETRY_S_MAX = 0.3
 _STOP_TIMEOUT_S = 3.0
 #: A server that has not answered so long after another one is left out.
 _SILENT_S = 0.25
+
+
+class _MetadataQuestion(MetadataRequest):  # type: ignore[misc]
+    """Asks about topics, and makes none.
+
+    aiokafka allows the broker to make a topic that it is asked about (``auto.create.topics.enable``): a reader would
+    make a topic again that its operator has just deleted.
+    """
+
+    def __init__(self, topics: list[str] | None = None) -> None:
+        super().__init__(topics, allow_auto_topic_creation=False)
+
+
+# No option of aiokafka's clients says so.
+aiokafka.client.MetadataRequest = _MetadataQuestion
 
 
 async def start(make: Callable[[dict[str, Any]], Any], options: KafkaOptions, *, timeout_s: float) -> Any:

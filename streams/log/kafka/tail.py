@@ -164,13 +164,13 @@ class KafkaTail(Tail):
             if not self._merge.all_empty:
                 # The id is asked for after the fetch: records of another topic of the same name are not returned.
                 await self._check_topics(age_s_max=_ID_AGE_S_MAX)
+            await self._raise_if_lost()
             runs = self._merge.release(records_max, behind)
             if runs:
                 for run in runs:
                     self._positions[TopicPartition(run.topic, run.partition)] = run.offsets[-1] + 1
                 self._silent_since = None
                 return runs
-            await self._raise_if_lost()
             left_s = deadline - loop.time()
             if left_s <= 0:
                 await self._raise_if_silent(loop.time())
@@ -250,6 +250,7 @@ class KafkaTail(Tail):
         return behind, hold_s
 
     async def _raise_if_lost(self) -> None:
+        """Once the next record of a partition is gone, no partition is read on: the gap is said at once."""
         for partition in self._lost:
             if self._merge.empty(partition):
                 await self._check_topics(age_s_max=0.0)

@@ -30,6 +30,7 @@ from streams.log.interface import (
 from streams.log.kafka import log as kafka
 from streams.log.kafka import tail as kafka_tail
 from streams.log.kafka.identity import TopicIdsRequest
+from tests.support.kafka_operator import Operator
 
 pytestmark = pytest.mark.kafka
 
@@ -374,6 +375,23 @@ async def test_a_cluster_is_known_at_every_address_and_a_topic_made_again_is_ano
     assert again.log == identity.log
     assert again.topics["a"] != identity.topics["a"]
     assert again.topics["b"] == identity.topics["b"]
+
+
+async def test_a_deleted_topic_is_not_made_again_by_those_who_read_it(config):
+    """The broker makes topics that it is asked about, unless the question forbids it (auto.create.topics.enable)."""
+    port = config.url.rpartition(":")[2]
+    operator = Operator(f"127.0.0.1:{port}")
+    stored = f"{config.topic_prefix}a"
+    async with open_log(config) as log:
+        await log.ensure_topics({"a": 1})
+        await log.append("a", [NewRecord(b"1")])
+        async with await log.tail({TopicPartition("a", 0): 0}) as tail:
+            await asyncio.to_thread(operator.delete, stored)
+            for client in (tail._consumer._client, log._client._offsets._client):
+                client.add_topic(stored)
+                for _ in range(3):
+                    await client.force_metadata_update()
+            assert stored not in await asyncio.to_thread(operator.topics)
 
 
 async def test_a_broker_that_tells_no_topic_ids_is_known_by_its_cluster(config, monkeypatch):
