@@ -14,7 +14,7 @@ from engine.blend_learner import BlendLearner
 from engine.engagement_aggregates.arrays import Label, PairLabel
 from engine.engagement_aggregates.state import EngagementAggregates
 from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
-from engine.home_mixer import kernels
+from engine.home_mixer import hydrate_kernels, kernels
 from engine.home_mixer.hydrators import Columns, Safety
 from engine.home_mixer.sources import PUBLIC_ACTS
 from engine.interaction_graph.queries import social_proof
@@ -38,7 +38,7 @@ FAMILY_COLUMNS = tuple(family.replace(" ", "_") for family in FAMILIES)
 
 
 class TweetContent(Safety):
-    """Age, form and text of the tweet; the counters of its original, for which acts on a retweet count."""
+    """Age and form of the tweet; the counters of its original, for which acts on a retweet count."""
 
     name = "tweet_content"
     features: tuple[Feature, ...] = (
@@ -62,12 +62,10 @@ class TweetContent(Safety):
 
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
-        rows, columns = candidates.rows, candidates.columns
-        slots = columns["slot"][rows]
-        flags, totals = self.tweet_store.show(slots, columns["original_slot"][rows])
-        kernels.tweet_features(rows, columns["created_ms"], query.ranked_ms, flags, totals, matrix, at)
-        query.text, text_start, text_bytes = self.tweet_store.texts(slots)
-        return {"totals": totals, "text_start": text_start, "text_bytes": text_bytes}
+        names = ("slot", "original_slot", "created_ms")
+        columns = tuple(candidates.columns[name] for name in names)
+        hydrate_kernels.tweet_features(self.tweet_store.tweets, columns, candidates.rows, query.ranked_ms, matrix, at)
+        return {}
 
 
 class Plain:
@@ -150,7 +148,7 @@ class TimeAware(Plain):
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
         request, scratch = query.request, query.scratch
-        ids = candidates.columns["original_id"][candidates.rows]
+        ids = candidates.of_kept("original_id")
         parts = scratch.of(Buffers).take("time_aware", np.float64, len(ids), len(FAMILIES) * len(HALF_LIVES_MS))
         asked = BlendRequest(request.viewer_id, query.ranked_ms, self.walks, request.seed, groups=1)
         components(self.graph, ids, asked, scratch.of(BlendScratch), parts)
@@ -197,7 +195,7 @@ class SocialProof:
 
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
-        ids = candidates.columns["original_id"][candidates.rows]
+        ids = candidates.of_kept("original_id")
         proof = social_proof(self.graph, ids, query.nameable, self.per_tweet_max, PUBLIC_ACTS)
         kernels.proof_features(proof.counts, proof.user_ids, matrix, at)
         return {"proof_users": proof.user_ids, "proof_types": proof.types}

@@ -1,4 +1,4 @@
-"""Kernels of the hydrators: what a viewer did with candidates, and which of them answer strangers.
+"""Kernels that read rooms: what a viewer did with candidates, which of them answer strangers, tweets' features.
 
 n is the number of candidates. Rooms are passed whole.
 """
@@ -9,11 +9,16 @@ import numpy as np
 
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel, quick
+from engine.kernels.prefetch import prefetch
 from engine.pipeline.kernels import TABLE_MIN, place_of
 from engine.signals import read_kernels as signal_kernels
 from engine.social_graph.arrays import FOLLOW, edge_flags
 from engine.tweet_store import read_kernels as tweet_kernels
+from engine.tweet_store.arrays import COUNTERS, FLAGS, ROW
 
+MS_PER_HOUR = 3_600_000.0
+#: Flags of a tweet that are features, from bit 0 on.
+FLAG_COLUMNS = 6
 _ZERO = np.uint64(0)
 
 
@@ -32,6 +37,27 @@ def answers_strangers(graph: Any, viewer_id: Any, answered: Any, authors: Any, o
         other = np.int64(find(graph.ids, answered[i]))
         if viewer < 0 or other < 0 or edge_flags(graph, viewer, other) & FOLLOW == 0:
             out[i] = 1
+
+
+@quick
+def tweet_features(store: Any, columns: Any, rows: Any, now_ms: Any, out: Any, at: Any) -> None:
+    """Age in hours (not below 0) and the six flags of each kept tweet, and the totals of its original, into the columns
+    ``at`` … of ``out`` (float32, (m, F)).
+
+    ``columns``: slots and originals' slots (int32, n; -1 gives zeros), creation times (int64, n); ``rows`` int32 (m).
+    """
+    slots, counted, created_ms = columns
+    for i in range(rows.shape[0]):
+        if counted[rows[i]] >= 0:
+            prefetch(store.row, np.int64(counted[rows[i]]) * ROW)
+    for i in range(rows.shape[0]):
+        slot, original = np.int64(slots[rows[i]]), np.int64(counted[rows[i]])
+        out[i, at] = np.float32(np.float64(max(now_ms - created_ms[rows[i]], 0)) / MS_PER_HOUR)
+        flags = np.int64(store.row[slot, FLAGS]) if slot >= 0 else np.int64(0)
+        for bit in range(FLAG_COLUMNS):
+            out[i, at + 1 + bit] = np.float32((flags >> bit) & 1)
+        for c in range(COUNTERS):
+            out[i, at + 1 + FLAG_COLUMNS + c] = np.float32(store.row[original, c]) if original >= 0 else np.float32(0.0)
 
 
 @inlined

@@ -181,4 +181,7 @@ def warm() -> None:
     names = ("original_id", "author_id", "original_author_id", "answered_author_id")
     candidates.add({name: one.copy() for name in names})
     Replies(rooms.social_graph).hydrate(query, candidates)
+    columns = (np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.int64))
+    matrix = np.empty((1, 15), np.float32)
+    hydrate_kernels.tweet_features(rooms.tweet_store.tweets, columns, candidates.rows, 1, matrix, 0)
     ViewerFlags(rooms.signals, rooms.tweet_store, SignalAges()).hydrate(query, candidates)

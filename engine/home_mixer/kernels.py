@@ -11,7 +11,6 @@ from engine.exact_math import exp2
 from engine.kernels.jit import inlined, quick
 from engine.pipeline.kernels import TABLE_MIN, before, place_of
 
-MS_PER_HOUR = 3_600_000.0
 #: How often chosen answers without a chosen root are replaced.
 ROOT_ROUNDS = 3
 #: Smallest positive normal float64: a divisor where there is nothing to divide.
@@ -27,19 +26,6 @@ def first_rank(ranks: Any, rows: Any, out: Any) -> None:
         for s in range(ranks.shape[0]):
             best = min(best, np.uint32(ranks[s, rows[i]]))
         out[rows[i]] = -np.float64(best)
-
-
-@quick
-def tweet_features(rows: Any, created_ms: Any, now_ms: Any, flags: Any, totals: Any, out: Any, at: Any) -> None:
-    """Age in hours (not below 0), six flags from bit 0 of ``flags`` (uint16, m) on, and the ``totals`` (int32, (m, c)),
-    into the columns ``at`` … of ``out``; ``created_ms`` int64 (n,)."""
-    for i in range(rows.shape[0]):
-        age_ms = np.float64(max(now_ms - created_ms[rows[i]], 0))
-        out[i, at] = np.float32(age_ms / MS_PER_HOUR)
-        for bit in range(6):
-            out[i, at + 1 + bit] = np.float32((np.int64(flags[i]) >> bit) & 1)
-        for c in range(totals.shape[1]):
-            out[i, at + 7 + c] = np.float32(totals[i, c])
 
 
 @quick
@@ -259,7 +245,9 @@ def choose_with_roots(
     chosen. ``cut``: scratch for m + shown: ids uint64 (5, …), places int32 (3, …), marks bool (2, …), table int32.
     """
     is_answer, tweet_ids, author_ids, root_ids, original_ids = columns
-    (ids, authors, roots, originals, held), (places, heap, waiting), (answers, left), table = cut
+    many_ids, many_places, marks, table = cut
+    ids, authors, roots, originals, held = many_ids[0], many_ids[1], many_ids[2], many_ids[3], many_ids[4]
+    places, heap, waiting, answers, left = many_places[0], many_places[1], many_places[2], marks[0], marks[1]
     m = rows.shape[0]
     for i in range(m):
         row = rows[i]
@@ -293,7 +281,6 @@ def warm() -> None:
     rows, ids, total = np.arange(2, dtype=np.int32), np.arange(1, 3, dtype=np.uint64), np.ones(2)
     matrix = np.ones((2, 20), np.float32)
     first_rank(np.zeros((1, 2), np.int32), rows, total.copy())
-    tweet_features(rows, np.ones(2, np.int64), 5, np.ones(2, np.uint16), np.ones((2, 8), np.int32), matrix, 0)
     for dtype in (np.uint8, np.uint16):
         bit_feature(rows, np.ones(2, dtype), 1, matrix, 0)
     family_features(np.ones((2, 2)), np.ones(2), 2, matrix, 0)
@@ -302,7 +289,7 @@ def warm() -> None:
     cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32))
     author_diversity(total, ids, ids.copy(), 0.5, 0.25, cut, total.copy())
     choose_spaced(total, ids, ids.copy(), rows, 2, (rows.copy(), rows.copy()), rows.copy())
-    spare = (tuple(np.zeros((5, 2), np.uint64)), tuple(np.zeros((3, 2), np.int32)), tuple(np.zeros((2, 2), np.bool_)))
+    spare = (np.zeros((5, 2), np.uint64), np.zeros((3, 2), np.int32), np.zeros((2, 2), np.bool_))
     columns = (np.zeros(2, np.uint16), ids, ids.copy(), ids.copy(), ids.copy())
     table = np.zeros(TABLE_MIN, np.int32)
     choose_with_roots(total, columns, rows, ids[:0].copy(), 2, (*spare, table), rows.copy(), rows.copy())

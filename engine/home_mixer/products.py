@@ -11,31 +11,23 @@ from engine.feed import Entry, Feed, Product, Why
 from engine.home_mixer import cursor as cursors
 from engine.home_mixer import features, filters, hydrators, scorers, sources
 from engine.home_mixer.config import HomeMixerConfig
+from engine.home_mixer.contents import TweetContents
 from engine.home_mixer.light_ranker import FirstRank
 from engine.home_mixer.selector import BestSpaced, StillSafe, WithRoots
 from engine.interaction_graph.state import EdgeType
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query, Watcher
 from engine.pipeline.execute import Pipeline
-from engine.pipeline.late_stages import Scoring, Selection, Verification
+from engine.pipeline.late_stages import Contents, Scoring, Selection, Verification
 from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, QueryHydration, Sourcing
 from engine.social_graph.state import Relation
 from engine.state import EngineState
-from engine.tweet_store.state import Counter
 from engine.visibility.judge import Visibility
 
 MODEL_VERSION = "blend-7"
 
-#: Counters that an entry carries.
-SHOWN_COUNTS = {
-    "favorite": Counter.FAVORITE,
-    "retweet": Counter.RETWEET,
-    "reply": Counter.REPLY,
-    "quote": Counter.QUOTE,
-}
 #: The most originals of retweets that a cursor of Following names.
 _RETWEETS_SHOWN_MAX = 400
-_SHOWN = [int(counter) for counter in SHOWN_COUNTS.values()]
 
 
 class _Presenter:
@@ -52,31 +44,27 @@ class _Presenter:
         whys: Sequence[Why | None],
     ) -> tuple[Entry, ...]:
         """See ``Presenter``."""
-        rows, columns, kept = candidates.rows[places], candidates.columns, candidates.kept_columns
-        starts, totals = kept["text_start"][places], kept["totals"][places][:, _SHOWN]
+        rows, columns = candidates.rows[places], candidates.columns
         follows = columns["relation"][rows] & np.uint8(Relation.FOLLOWS) != 0
         return tuple(
             Entry(
                 tweet_id=tweet_id,
                 author_id=author_id,
                 created_ms=created_ms,
-                text=query.text[start:end].tobytes().decode("utf-8", "replace"),
+                text=query.contents[tweet_id].text,
                 position=position,
                 score=score,
                 in_network=in_network,
-                counts=dict(zip(SHOWN_COUNTS, counts, strict=True)),
+                counts=query.contents[tweet_id].counts,
                 why=why,
             )
-            for position, tweet_id, author_id, created_ms, start, end, score, in_network, counts, why in zip(
+            for position, tweet_id, author_id, created_ms, score, in_network, why in zip(
                 range(query.offset, query.offset + len(places)),
                 candidates.tweet_id[rows].tolist(),
                 columns["author_id"][rows].tolist(),
                 columns["created_ms"][rows].tolist(),
-                starts.tolist(),
-                (starts + kept["text_bytes"][places]).tolist(),
                 scores,
                 follows.tolist(),
-                totals.tolist(),
                 whys,
                 strict=True,
             )
@@ -220,13 +208,12 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
             ),
             Narrowing(FirstRank(), caps, caps.pop("total")),
             enrichment,
-        ),
-        after_lock=(
             Scoring("score", scorers.Blend(own.blend, enrichment.schema)),
             Scoring("heuristics", scorers.AuthorDiversity(own.blend)),
             Selection(WithRoots(own.author_gap)),
-            Verification(StillSafe()),
+            Contents(TweetContents(state.tweet_store)),
         ),
+        after_lock=(Verification(StillSafe()),),
         presenter=_ForYouPages(own.pages_tweets_max),
         side_effects=(ServedSources(),),
         config_hash=config_hash,
@@ -270,12 +257,11 @@ def build_following(state: EngineState, config: HomeMixerConfig, config_hash: st
                 features.TweetContent(state.tweet_store),
                 features.SocialProof(state.interaction_graph, config.for_you.social_proof_per_tweet),
             ),
-        ),
-        after_lock=(
             Scoring("score", scorers.Chronological()),
             Selection(BestSpaced(0)),
-            Verification(StillSafe()),
+            Contents(TweetContents(state.tweet_store)),
         ),
+        after_lock=(Verification(StillSafe()),),
         presenter=_FollowingPages(),
         side_effects=(ServedSources(),),
         config_hash=config_hash,

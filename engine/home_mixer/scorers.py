@@ -9,6 +9,7 @@ import numpy as np
 from engine.home_mixer import kernels
 from engine.home_mixer.config import BlendConfig
 from engine.home_mixer.features import FAMILY_COLUMNS
+from engine.home_mixer.hydrate_kernels import MS_PER_HOUR
 from engine.home_mixer.sources import SEEDED_WALKS, RelatedToFavorites
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query, Scores
@@ -38,7 +39,7 @@ class Blend:
         self._weights = np.array(
             [
                 config.recency,
-                config.recency_half_life_ms / kernels.MS_PER_HOUR,
+                config.recency_half_life_ms / MS_PER_HOUR,
                 config.time_aware,
                 config.seeded_walk,
                 config.related,
@@ -69,12 +70,11 @@ class AuthorDiversity:
 
     def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
         """See ``Scorer``."""
-        rows = candidates.rows
-        m = len(rows)
+        m = len(candidates.rows)
         table = query.scratch.of(Buffers).take("author_diversity", np.int32, table_size(m))
         cut = (np.empty(m, np.int32), np.empty(m, np.int32), table)
         out = np.empty((1, m))
-        ids, authors = candidates.tweet_id[rows], candidates.columns["author_id"][rows]
+        ids, authors = candidates.of_kept("tweet_id"), candidates.of_kept("author_id")
         kernels.author_diversity(scores.total, ids, authors, self.decay, self.floor, cut, out[0])
         scores.add(factors=(self.name,), factor_values=out)
 
@@ -86,4 +86,4 @@ class Chronological:
 
     def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
         """See ``Scorer``."""
-        scores.add(("created_ms",), candidates.columns["created_ms"][candidates.rows].astype(np.float64)[None])
+        scores.add(("created_ms",), candidates.of_kept("created_ms").astype(np.float64)[None])

@@ -24,9 +24,8 @@ class BestSpaced:
 
     def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
         """See ``Selector``."""
-        rows = candidates.rows
-        m = len(rows)
-        ids, authors = candidates.tweet_id[rows], candidates.columns["author_id"][rows]
+        m = len(candidates.rows)
+        ids, authors = candidates.of_kept("tweet_id"), candidates.of_kept("author_id")
         places, spare = np.arange(m, dtype=np.int32), (np.empty(m, np.int32), np.empty(m, np.int32))
         chosen = np.empty(min(query.request.limit, m), np.int32)
         kernels.choose_spaced(scores.total, ids, authors, places, self.gap, spare, chosen)
@@ -46,16 +45,18 @@ class WithRoots(BestSpaced):
         m, size = len(rows), len(rows) + len(shown)
         buffers = query.scratch.of(Buffers)
         cut = (
-            tuple(buffers.take("with_roots.ids", np.uint64, 5, size)),
-            tuple(buffers.take("with_roots.places", np.int32, 3, size)),
-            tuple(buffers.take("with_roots.marks", np.bool_, 2, size)),
+            buffers.take("with_roots.ids", np.uint64, 5, size),
+            buffers.take("with_roots.places", np.int32, 3, size),
+            buffers.take("with_roots.marks", np.bool_, 2, size),
             buffers.take("with_roots.table", np.int32, table_size(size)),
         )
         names = ("author_id", "root_id", "original_id")
         about = (columns["answers_stranger"], candidates.tweet_id, *(columns[name] for name in names))
         lost, chosen = np.empty(m, np.int32), np.empty(min(query.request.limit, m), np.int32)
         count, gone = kernels.choose_with_roots(scores.total, about, rows, shown, self.gap, cut, lost, chosen)
-        candidates.drop_kept(lost[:gone], candidates.code(self.reason))
+        code = candidates.code(self.reason)
+        if gone:
+            candidates.drop_kept(lost[:gone], code)
         return chosen[:count]
 
 
@@ -72,11 +73,8 @@ class StillSafe:
     def safe(self, query: Query, candidates: Candidates, rows: Sequence[int]) -> list[bool]:
         """See ``Verifier``."""
         columns, dropped_by = candidates.columns, candidates.dropped_by
-        slot, hidden, relation = columns["slot"], columns["hidden"], columns["related_relation"]
+        seen = [columns[name][rows].tolist() for name in ("slot", "hidden", "related_relation")]
         return [
-            int(slot[row]) >= 0
-            and not int(hidden[row])
-            and dropped_by[row] == 0
-            and not int(relation[row]) & self._FORBIDDEN
-            for row in rows
+            slot >= 0 and not hidden and dropped == 0 and not relation & self._FORBIDDEN
+            for slot, hidden, relation, dropped in zip(*seen, dropped_by[rows].tolist(), strict=True)
         ]

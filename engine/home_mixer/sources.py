@@ -1,6 +1,7 @@
 """Candidate sources of the products (docs/feeds.md): followees' tweets, walks, what is popular now."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,15 +9,9 @@ from numpy.typing import NDArray
 from engine.batch import Kind
 from engine.feed import Product
 from engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, RelatedConfig, WalkConfig
-from engine.interaction_graph.related import RelatedTweetsRequest, related_to_tweets
-from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
-from engine.interaction_graph.second_degree import (
-    EDGES_MAX,
-    SecondDegreeRequest,
-    count_and_rank,
-    needs_of,
-    validate,
-)
+from engine.interaction_graph.related import RelatedTweets, RelatedTweetsRequest
+from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, Walks
+from engine.interaction_graph.second_degree import EDGES_MAX, SecondDegree, SecondDegreeRequest
 from engine.interaction_graph.similarity_kernels import CountScratch
 from engine.interaction_graph.state import EdgeType, InteractionGraph
 from engine.pipeline.components import Query
@@ -84,33 +79,24 @@ class LikedByFollowees:
         self.config = config
         # A request's budget of edges holds for every viewer, so it is kept here and not looked at again.
         self._seeds_max = min(config.seeds_max, EDGES_MAX // config.edges_per_seed_max)
-        probe = self._request(np.zeros(1, np.uint64), 0, 0)
-        validate(probe)
-        self._needs = needs_of(probe)
-
-    def enabled(self, query: Query, found: int) -> bool:
-        return len(query.nameable) > 0
-
-    def fetch(self, query: Query) -> Found:
-        seeds = query.nameable[: self._seeds_max]
-        request = self._request(seeds, query.request.viewer_id, query.request.time_ms)
-        result = count_and_rank(self.graph, request, query.scratch.of(SalsaScratch), self._needs)
-        return result.tweet_ids, result.scores
-
-    def _request(self, seeds: Ids, viewer_id: int, time_ms: int) -> SecondDegreeRequest:
-        config = self.config
-        return SecondDegreeRequest(
-            seed_user_ids=seeds,
-            seed_weights=np.ones(len(seeds)),
-            query_user_id=viewer_id,
+        terms = SecondDegreeRequest(
+            seed_user_ids=np.zeros(1, np.uint64),
+            seed_weights=np.ones(1),
             edge_types=PUBLIC_ACTS,
             results_max=config.candidates_max,
             edges_per_seed_max=config.edges_per_seed_max,
             proofs_max=0,
             users_min=config.people_min,
-            time_ms=time_ms,
             engagement_age_ms_max=config.engagement_age_ms_max,
         )
+        self._count = SecondDegree(graph, terms)
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return len(query.nameable) > 0
+
+    def fetch(self, query: Query) -> Found:
+        request, seeds = query.request, query.nameable[: self._seeds_max]
+        return self._count.best(seeds, request.viewer_id, request.time_ms, query.scratch.of(SalsaScratch))
 
 
 #: What a viewer's favorites are, for related tweets.
@@ -127,21 +113,18 @@ class RelatedToFavorites:
         self.signals = signals
         self.config = config
 
+    @cached_property
+    def _related(self) -> RelatedTweets:
+        return RelatedTweets(self.graph, self.config.counting)
+
     def enabled(self, query: Query, found: int) -> bool:
         return query.facts["own_edges"] > 0
 
     def fetch(self, query: Query) -> Found:
-        acts = self.signals.recent_engagements(query.request.viewer_id, 4 * self.config.favorites_max)
-        # Each tweet once, in the order of the newest act on it.
-        liked = dict.fromkeys(
-            tweet for tweet, kind in zip(acts.tweet_ids.tolist(), acts.kinds.tolist(), strict=True) if kind in _LIKED
-        )
-        favorites = np.array(list(liked)[: self.config.favorites_max], np.uint64)
-        request = RelatedTweetsRequest(
-            time_ms=query.request.time_ms, seed=query.request.seed, results_max=self.config.candidates_max
-        )
-        counting, counts = self.config.counting, query.scratch.of(CountScratch)
-        return related_to_tweets(self.graph, favorites, request, counting, counts)
+        asked, most = query.request, self.config.favorites_max
+        favorites = self.signals.recently_engaged(asked.viewer_id, _LIKED, 4 * most, most)
+        request = RelatedTweetsRequest(time_ms=asked.time_ms, seed=asked.seed, results_max=self.config.candidates_max)
+        return self._related.of(favorites, request, query.scratch.of(CountScratch))
 
 
 class Walk(ABC):
@@ -151,36 +134,34 @@ class Walk(ABC):
         self.name = name
         self.graph = graph
         self.config = config
+        one = np.ones(1)
+        self._walks = Walks(
+            graph,
+            SalsaRequest(
+                query_user_id=0,
+                seed_user_ids=one.astype(np.uint64),
+                seed_weights=one,
+                walks=config.walks,
+                length=config.length,
+                reset=config.reset,
+                query_weight_fraction=config.query_weight_fraction,
+                results_max=config.results_max,
+            ),
+        )
 
     @abstractmethod
     def enabled(self, query: Query, found: int) -> bool:
         """Whether the viewer is one whose walk starts here."""
 
     @abstractmethod
-    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
-        """User ids to start from, and their weights."""
+    def seeds(self, query: Query) -> Ids:
+        """User ids to start from, all with the same weight."""
 
     def fetch(self, query: Query) -> Found:
-        users, weights = self.seeds(query)
+        users, request = self.seeds(query), query.request
         if not len(users):
             return np.empty(0, np.uint64), np.empty(0)
-        config = self.config
-        result = salsa(
-            self.graph,
-            SalsaRequest(
-                query_user_id=query.request.viewer_id,
-                seed_user_ids=users,
-                seed_weights=weights,
-                walks=config.walks,
-                length=config.length,
-                reset=config.reset,
-                query_weight_fraction=config.query_weight_fraction,
-                results_max=config.results_max,
-                seed=query.request.seed,
-            ),
-            query.scratch.of(SalsaScratch),
-        )
-        return result.tweet_ids, result.scores
+        return self._walks.best(request.viewer_id, users, request.seed, query.scratch.of(SalsaScratch))
 
 
 class OwnWalk(Walk):
@@ -192,8 +173,8 @@ class OwnWalk(Walk):
     def enabled(self, query: Query, found: int) -> bool:
         return query.facts["own_edges"] >= self.config.own_edges_min
 
-    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
-        return np.array([query.request.viewer_id], np.uint64), np.ones(1)
+    def seeds(self, query: Query) -> Ids:
+        return np.array([query.request.viewer_id], np.uint64)
 
 
 class FolloweesWalk(Walk):
@@ -205,9 +186,8 @@ class FolloweesWalk(Walk):
     def enabled(self, query: Query, found: int) -> bool:
         return query.facts["own_edges"] < self.config.own_edges_min and len(query.nameable) > 0
 
-    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
-        seeds = query.nameable[: self.config.followee_seeds_max]
-        return seeds, np.ones(len(seeds))
+    def seeds(self, query: Query) -> Ids:
+        return query.nameable[: self.config.followee_seeds_max]
 
 
 class PopularWalk(Walk):
@@ -221,12 +201,12 @@ class PopularWalk(Walk):
     def enabled(self, query: Query, found: int) -> bool:
         return query.facts["own_edges"] < self.config.own_edges_min and len(query.nameable) == 0
 
-    def seeds(self, query: Query) -> tuple[Ids, NDArray[np.float64]]:
+    def seeds(self, query: Query) -> Ids:
         tweets, _ = self.popular.top(query, self.config.popular_tweets)
         people = [self.graph.neighbors_of_tweet(int(t), self.config.people_per_popular_tweet)[0] for t in tweets]
         users = np.unique(np.concatenate(people)) if people else np.empty(0, np.uint64)
-        users = users[self.visibility.may_name(query.request.viewer_id, users)]
-        return users, np.ones(len(users))
+        named: Ids = users[self.visibility.may_name(query.request.viewer_id, users)]
+        return named
 
 
 class Popular:

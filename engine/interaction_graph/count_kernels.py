@@ -443,3 +443,18 @@ def second_degree(
     ranking = ranking_of(ints, floats, sizes)
     count(g, tally, ints[ints.shape[0] - seeds.shape[0] :], seeds, weights, lists, rules, limits)
     rank_best(g.tweet_keys, tally, ranking, sizes.per_result, seeds, weights, needs)
+
+
+@kernel
+def best_second_degree(g: Any, buffers: Any, sizes: Any, seeds: Any, weights: Any, terms: Any, out: Any) -> Any:
+    """``second_degree`` for callers that want no more than the results' ids (uint64) and scores (float64), which go
+    into ``out``; returns how many there are. ``buffers``: ints and floats; ``terms``: lists, rules, limits, needs."""
+    ints, floats = buffers
+    ids, scores = out
+    second_degree(g, ints, floats, sizes, seeds, weights, *terms)
+    tally, ranking = tally_of(ints, sizes), ranking_of(ints, floats, sizes)
+    of_rows = tally.rows.view(np.float64)
+    for k in range(tally.stats[RESULTS]):
+        ids[k] = np.uint64(ranking.ids[k])
+        scores[k] = of_rows[ROW * np.int64(ranking.best[k]) + SCORE]
+    return tally.stats[RESULTS]

@@ -7,9 +7,13 @@ import numpy as np
 from engine.interaction_graph.arrays import NODE_BITS, NODE_MASK
 from engine.kernels.id_map import find_in
 from engine.kernels.jit import inlined, kernel
+from engine.kernels.prefetch import prefetch
 from engine.kernels.ring_slices import degree, slot_of, time_of
+from engine.kernels.rng import mix64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+#: Entries in a cache line; of a list how many are prefetched, and how many lists ahead.
+_PER_LINE, _PREFETCHED, _AHEAD = 8, 64, 4
 
 
 @inlined
@@ -63,37 +67,54 @@ def _offer(out: Any, row: Any, user_id: Any, kind: Any, time_ms: Any) -> None:
     counts[row] = size
 
 
+@inlined
+def _look_up(ids: Any, slots: Any, records: Any, nodes: Any) -> Any:
+    """Write the nodes of ids (uint64, n) into ``nodes`` (int64, n; -1 unknown); returns how many edges they have."""
+    mask = np.uint64(slots.shape[0] // 2 - 1)
+    for i in range(ids.shape[0]):
+        prefetch(slots, np.int64((mix64(ids[i]) & mask) << np.uint64(1)))
+    for i in range(ids.shape[0]):
+        nodes[i] = np.int64(find_in(slots, ids[i]))
+        if nodes[i] >= 0:
+            prefetch(records, nodes[i])
+    total = np.int64(0)
+    for i in range(ids.shape[0]):
+        if nodes[i] >= 0:
+            total += degree(records[nodes[i]])
+    return total
+
+
+@inlined
+def _prefetch_list(entries: Any, record: Any) -> None:
+    """Prefetch a list's newest entries."""
+    for j in range(0, min(degree(record), _PREFETCHED), _PER_LINE):
+        prefetch(entries, slot_of(record, degree(record) - 1 - j))
+
+
 @kernel
-def prove(g: Any, tweet_ids: Any, user_ids: Any, mask: Any, table: Any, out: Any) -> Any:
+def prove(g: Any, tweet_ids: Any, user_ids: Any, mask: Any, table: Any, nodes: Any, out: Any) -> Any:
     """Fill ``out`` (counts int32 (n,), users uint64, types uint8, times int64 (n, k), zeroed); returns entries read.
 
     ``table``: int64, zeroed, 2 · a power of two ≥ 2 · max(n, users) long; it maps the nodes of the side that is not
-    read. The side with fewer entries in all is read: the tweets' lists, in search of the people, or the people's lists,
-    in search of the tweets.
+    read. ``nodes``: int64 (n + users), scratch. The side with fewer entries in all is read: the tweets' lists, in
+    search of the people, or the people's lists, in search of the tweets.
     """
     shift = np.uint64(64)
     while np.int64(1) << np.int64(np.uint64(64) - shift) < table.shape[0] // 2:
         shift -= np.uint64(1)
-    tweet_total = np.int64(0)
-    for i in range(tweet_ids.shape[0]):
-        node = np.int64(find_in(g.tweet_slots, tweet_ids[i]))
-        if node >= 0:
-            tweet_total += degree(g.tweet_records[node])
-    user_total = np.int64(0)
-    for i in range(user_ids.shape[0]):
-        node = np.int64(find_in(g.user_slots, user_ids[i]))
-        if node >= 0:
-            user_total += degree(g.user_records[node])
+    tweets, users = nodes[: tweet_ids.shape[0]], nodes[tweet_ids.shape[0] :]
+    tweet_total = _look_up(tweet_ids, g.tweet_slots, g.tweet_records, tweets)
+    user_total = _look_up(user_ids, g.user_slots, g.user_records, users)
     if tweet_total <= user_total:
-        for i in range(user_ids.shape[0]):
-            node = np.int64(find_in(g.user_slots, user_ids[i]))
-            if node >= 0:
-                table[2 * _slot_of_key(table, shift, node + 1)] = node + 1
-        for i in range(tweet_ids.shape[0]):
-            node = np.int64(find_in(g.tweet_slots, tweet_ids[i]))
-            if node < 0:
+        for i in range(users.shape[0]):
+            if users[i] >= 0:
+                table[2 * _slot_of_key(table, shift, users[i] + 1)] = users[i] + 1
+        for i in range(tweets.shape[0]):
+            if i + _AHEAD < tweets.shape[0] and tweets[i + _AHEAD] >= 0:
+                _prefetch_list(g.entries, g.tweet_records[tweets[i + _AHEAD]])
+            if tweets[i] < 0:
                 continue
-            record = g.tweet_records[node]
+            record = g.tweet_records[tweets[i]]
             for j in range(degree(record) - 1, -1, -1):
                 entry = g.entries[slot_of(record, j)]
                 kind = (entry >> NODE_BITS) & 15
@@ -101,17 +122,17 @@ def prove(g: Any, tweet_ids: Any, user_ids: Any, mask: Any, table: Any, out: Any
                 if (mask >> kind) & 1 and table[2 * _slot_of_key(table, shift, user + 1)] != 0:
                     _offer(out, i, g.user_keys[user], kind, time_of(entry) * 1000)
         return tweet_total
-    for i in range(tweet_ids.shape[0]):
-        node = np.int64(find_in(g.tweet_slots, tweet_ids[i]))
-        if node >= 0:
-            at = _slot_of_key(table, shift, node + 1)
-            table[2 * at] = node + 1
+    for i in range(tweets.shape[0]):
+        if tweets[i] >= 0:
+            at = _slot_of_key(table, shift, tweets[i] + 1)
+            table[2 * at] = tweets[i] + 1
             table[2 * at + 1] = i
-    for i in range(user_ids.shape[0]):
-        node = np.int64(find_in(g.user_slots, user_ids[i]))
-        if node < 0:
+    for i in range(users.shape[0]):
+        if i + _AHEAD < users.shape[0] and users[i + _AHEAD] >= 0:
+            _prefetch_list(g.entries, g.user_records[users[i + _AHEAD]])
+        if users[i] < 0:
             continue
-        record = g.user_records[node]
+        record = g.user_records[users[i]]
         for j in range(degree(record) - 1, -1, -1):
             entry = g.entries[slot_of(record, j)]
             kind = (entry >> NODE_BITS) & 15

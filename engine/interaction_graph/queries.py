@@ -62,6 +62,7 @@ def social_proof(
             np.array(user_ids, np.uint64),
             np.int64(edge_types & ALL_TYPES),
             table,
+            np.empty(n + len(user_ids), np.int64),
             tuple(proof),
         )
     return proof

@@ -5,7 +5,6 @@ as defaults: all tweets two hops away are counted exactly, scores are divided by
 not dominate, and very active people are left out. docs/similar_tweets.md has the formulas.
 """
 
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -32,9 +31,9 @@ from engine.interaction_graph.similarity import (
     options_of,
     shared_tweets,
 )
-from engine.interaction_graph.similarity_kernels import Layout, Options
 from engine.interaction_graph.state import EdgeKind, InteractionGraph, InteractionGraphConfig
 
+_NO_IDS: Ids = np.empty(0, np.uint64)
 _AGES = {"snowflake": AgeOf.SNOWFLAKE, "first_edge": AgeOf.FIRST_EDGE, "last_edge": AgeOf.LAST_EDGE}
 _TYPE_NAMES = {"create": "tweet", "mention": "is_mentioned", "media_tag": "is_media_tagged"}
 
@@ -130,57 +129,56 @@ def related_to_tweet(
     return shared_tweets(graph, plain, scratch, ids_of([]), config.tweet_score_above)
 
 
-@lru_cache(maxsize=16)
-def _plan(config: RelatedTweetsConfig, tweets_max: int) -> tuple[Options, Layout]:
-    """What of ``related_to_tweets`` the configuration decides, since it takes longer to make than a few lists to count.
-    The options lack the time.
+class RelatedTweets:
+    """``related_to_tweet`` of several tweets in one call, scores added up by tweet.
 
-    Raises:
-        RequestError: named by its ``code``: bad_similarity_option, too_much_work.
+    What the configuration decides is made once: it takes longer to make than a few lists to count.
     """
-    plain = _plain(config, RelatedTweetsRequest(), 1, 1, config.tweet_cooccurrence_min)
-    layout = layout_for(tweets_max, plain, config.sampled_users_max, config.results_max)
-    return options_of(plain, 0, config.tweet_score_above), layout
 
+    def __init__(self, graph: InteractionGraph, config: RelatedTweetsConfig) -> None:
+        """Check the limits.
 
-def related_to_tweets(
-    graph: InteractionGraph,
-    tweet_ids: Ids,
-    request: RelatedTweetsRequest,
-    config: RelatedTweetsConfig,
-    scratch: CountScratch,
-) -> tuple[Ids, NDArray[np.float64]]:
-    """``related_to_tweet`` of several tweets (uint64, distinct, none 0) in one call, scores added up by tweet.
+        Raises:
+            RequestError: named by its ``code``: bad_similarity_option, too_much_work.
+        """
+        plain = _plain(config, RelatedTweetsRequest(), 1, 1, config.tweet_cooccurrence_min)
+        self._graph = graph
+        self._each = config.results_max
+        self._layout = layout_for(graph.config.tweets_max, plain, config.sampled_users_max, config.results_max)
+        self._room = (self._layout.ints, self._layout.floats)
+        self._options = options_of(plain, 0, config.tweet_score_above)
 
-    Returns ids (uint64) and sums (float64), the greatest first, then by id; at most ``results_max`` of the request.
+    def of(
+        self, tweet_ids: Ids, request: RelatedTweetsRequest, scratch: CountScratch
+    ) -> tuple[Ids, NDArray[np.float64]]:
+        """The tweets related to ``tweet_ids`` (uint64, distinct, none 0): ids (uint64) and sums (float64), the greatest
+        first, then by id; at most ``results_max`` of the request.
 
-    Raises:
-        RequestError: named by its ``code``: bad_similarity_option, too_much_work.
-    """
-    options, layout = _plan(config, graph.config.tweets_max)
-    time_ms = bound("time_ms", request.time_ms, 0, 1 << 53) or graph.watermark_ms
-    each = config.results_max
-    rows = max(1, len(tweet_ids) * each)
-    kept = bound("results_max", request.results_max or each, 1, RESULTS_MAX)
-    table = table_of(rows)
-    scratch.fit(layout.ints + table + 2 * rows + kept, layout.floats + rows)
-    size = int(
-        count_shared_each(
+        Raises:
+            RequestError: named by its ``code``: bad_similarity_option, too_much_work.
+        """
+        graph = self._graph
+        time_ms = bound("time_ms", request.time_ms, 0, 1 << 53) or graph.watermark_ms
+        kept = bound("results_max", request.results_max or self._each, 1, RESULTS_MAX)
+        rows = max(1, len(tweet_ids) * self._each)
+        table, (ints, floats) = table_of(rows), self._room
+        scratch.fit(ints + table + rows + kept, floats + rows)
+        excluded = ids_of(request.excluded_tweet_ids) if len(request.excluded_tweet_ids) else _NO_IDS
+        ids, sums = np.empty(kept, np.uint64), np.empty(kept)
+        size = count_shared_each(
             graph.read_arrays,
             scratch.ints,
             scratch.floats,
-            tuple(layout),
-            (table, rows, kept),
+            tuple(self._layout),
+            (table, rows),
             tweet_ids,
-            ids_of(request.excluded_tweet_ids),
+            excluded,
             np.uint64(request.seed),
-            options._replace(now_ms=time_ms),
+            self._options._replace(now_ms=time_ms),
+            ids,
+            sums,
         )
-    )
-    at = layout.ints + table
-    best = scratch.ints[at + 2 * rows : at + 2 * rows + kept].view(np.int32)[:size]
-    ids = scratch.ints[at : at + rows].view(np.uint64)
-    return ids[best], scratch.floats[layout.floats : layout.floats + rows][best]
+        return ids[:size], sums[:size]
 
 
 def related_to_author(
@@ -224,4 +222,4 @@ def warm() -> None:
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
     request, config, scratch = RelatedTweetsRequest(), RelatedTweetsConfig(), CountScratch()
     related_to_users(graph, np.ones(1, np.uint64), request, config, scratch)
-    related_to_tweets(graph, np.ones(1, np.uint64), request, config, scratch)
+    RelatedTweets(graph, config).of(np.ones(1, np.uint64), request, scratch)

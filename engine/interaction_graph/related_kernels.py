@@ -17,16 +17,19 @@ def table_of(rows: int) -> int:
 
 @kernel
 def count_shared_each(
-    g: Any, ints: Any, floats: Any, sizes: Any, sums_sizes: Any, tweet_ids: Any, excluded: Any, seed: Any, o: Any
-) -> Any:
-    """``count_shared`` from each of ``tweet_ids`` (uint64, distinct), all with one seed; returns the number of results.
+    g: Any, ints: Any, floats: Any, sizes: Any, sums_sizes: Any, tweet_ids: Any, excluded: Any, seed: Any, o: Any,
+    best_ids: Any, best_sums: Any,
+) -> Any:  # fmt: skip
+    """``count_shared`` from each of ``tweet_ids`` (uint64, distinct), all with one seed; writes the results' ids and
+    sums into ``best_ids`` (uint64, k) and ``best_sums`` (float64, k), and returns how many there are.
 
-    ``sums_sizes``: hash slots, tweets that can be found in all, results wanted. After the part of ``count_shared``,
-    ``ints`` holds the hash table, the found tweets' ids, their candidates' places, and the results' rows (int32) among
-    the found tweets; ``floats`` holds the found tweets' sums.
+    ``sums_sizes``: hash slots, tweets that can be found in all. After the part of ``count_shared``, ``ints`` holds the
+    hash table, the found tweets' ids, and the results' rows (int32) among the found tweets; ``floats`` holds the found
+    tweets' sums.
     """
     people_max, tweets_max, list_max, slots, results = sizes
-    table_slots, rows, kept = sums_sizes
+    table_slots, rows = sums_sizes
+    kept = best_ids.shape[0]
     # The layout of count_shared: candidates' ids, rows of the results, candidates' scores.
     at = STATS + 3 * people_max + list_max + 3 * tweets_max
     candidate_ids = ints[at : at + tweets_max].view(np.uint64)
@@ -36,7 +39,7 @@ def count_shared_each(
     at += results
     table = ints[at : at + table_slots]
     ids = ints[at + table_slots : at + table_slots + rows].view(np.uint64)
-    out = ints[at + table_slots + 2 * rows : at + table_slots + 2 * rows + kept].view(np.int32)
+    out = ints[at + table_slots + rows : at + table_slots + rows + kept].view(np.int32)
     sums = floats[2 * tweets_max : 2 * tweets_max + rows]
     table[:] = 0
     mask = table_slots - 1
@@ -55,4 +58,7 @@ def count_shared_each(
                 found += 1
                 table[slot] = found
             sums[table[slot] - 1] += scores[candidate]
-    return top_k(sums, ids, found, np.int64(kept), out)
+    size = np.int64(top_k(sums, ids, found, np.int64(kept), out))
+    for k in range(size):
+        best_ids[k], best_sums[k] = ids[out[k]], sums[out[k]]
+    return size

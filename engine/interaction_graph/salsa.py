@@ -190,8 +190,9 @@ def _validate_times(request: SalsaRequest) -> None:
         raise WalkOptionError("blend has a part for each half-life, none negative, not all 0")
 
 
-def _layout(request: SalsaRequest, tweets_max: int) -> Layout:
-    walkers = request.walks + len(request.seed_user_ids) + 1
+def _layout(request: SalsaRequest, tweets_max: int, seeds: int = 0) -> Layout:
+    """The sizes for a request, or for the same with so many seeds."""
+    walkers = request.walks + (seeds or len(request.seed_user_ids)) + 1
     reached = min(walkers * (request.length + 1) // 2, tweets_max)
     table = 1 << (2 * reached - 1).bit_length()
     half_lives = len(request.half_lives_ms)
@@ -243,6 +244,48 @@ def salsa(graph: InteractionGraph, request: SalsaRequest, scratch: SalsaScratch)
     return _collect(scratch, layout)
 
 
+class Walks:
+    """Walks whose terms are checked and prepared once, for many requests that differ in person, seeds and draws.
+
+    ``terms``: a request, of which person, seeds and draws do not matter. Its walk is not time-aware, follows edges of
+    all types, and proves nothing.
+    """
+
+    def __init__(self, graph: InteractionGraph, terms: SalsaRequest) -> None:
+        _validate(terms)
+        self._graph = graph
+        self._terms = terms
+        self._shares = (float(terms.reset), float(terms.query_weight_fraction))
+        self._lengths = (np.uint64(terms.walks), np.uint64(terms.length), np.uint64(ALL_TYPES), np.uint64(ALL_TYPES))
+        self._untimed = (0, *SalsaScratch().ages((), 0), _blend(terms))
+
+    def best(
+        self, query_user_id: int, seeds: NDArray[np.uint64], seed: int, scratch: SalsaScratch
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+        """The results' ids and scores, for seeds (uint64) that weigh the same.
+
+        Raises:
+            WalkCountError: too many seeds.
+        """
+        terms = self._terms
+        layout = _layout(terms, self._graph.config.tweets_max, len(seeds))
+        if layout.walkers * terms.length > STEPS_MAX:
+            raise WalkCountError(f"{len(seeds)} seeds: the walks are not within 1 … {STEPS_MAX} steps")
+        scratch.reserve(layout.ints, layout.floats)
+        out = (np.empty(terms.results_max, np.uint64), np.empty(terms.results_max))
+        count = walk_kernels.best_of_walk(
+            self._graph.read_arrays,
+            (scratch.ints, scratch.floats),
+            tuple(layout),
+            (seeds, np.ones(len(seeds))),
+            (np.uint64(query_user_id), np.uint64(seed), *self._lengths),
+            self._shares,
+            self._untimed,
+            out,
+        )
+        return out[0][:count], out[1][:count]
+
+
 def _collect(scratch: SalsaScratch, layout: Layout) -> SalsaResult:
     """Copy the results out of the buffers."""
     ints, floats = scratch.ints, scratch.floats
@@ -281,3 +324,4 @@ def warm() -> None:
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
     request = SalsaRequest(query_user_id=1, seed_user_ids=np.ones(1, np.uint64), seed_weights=np.ones(1))
     salsa(graph, request, SalsaScratch())
+    Walks(graph, request).best(1, np.ones(1, np.uint64), 1, SalsaScratch())

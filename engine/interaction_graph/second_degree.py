@@ -146,10 +146,10 @@ def needs_of(request: SecondDegreeRequest, who: int = BUT_AUTHORS) -> tuple[Any,
     return minimum, unions, least, exact, who, plain
 
 
-def sizes_of(graph: InteractionGraph, request: SecondDegreeRequest) -> Sizes:
-    """Buffers that are long enough for a checked request."""
+def sizes_of(graph: InteractionGraph, request: SecondDegreeRequest, seeds: int = 0) -> Sizes:
+    """Buffers that are long enough for a checked request, or for the same with so many seeds."""
     cap = request.edges_per_seed_max
-    edges = len(request.seed_user_ids) * min(cap, graph.config.user_degree_max)
+    edges = (seeds or len(request.seed_user_ids)) * min(cap, graph.config.user_degree_max)
     authors = len(request.exclude_author_ids) + len(request.author_ids)
     marks = len(request.exclude_tweet_ids) + authors * cap + graph.config.user_degree_max
     slots = 1 << max(4, (2 * min(edges + marks, graph.config.tweets_max) - 1).bit_length())
@@ -159,7 +159,7 @@ def sizes_of(graph: InteractionGraph, request: SecondDegreeRequest) -> Sizes:
 def count_terms(graph: InteractionGraph, request: SecondDegreeRequest) -> tuple[Any, ...]:
     """Seeds, weights, lists, rules and limits of a request, as ``count_kernels.count`` takes them."""
     now_ms = request.time_ms or graph.watermark_ms
-    engaged_s = max(0, -(-(now_ms - request.engagement_age_ms_max) // 1000)) if request.engagement_age_ms_max else 0
+    engaged_s = _oldest_s(now_ms, request.engagement_age_ms_max)
     created_ms = max(0, now_ms - request.tweet_age_ms_max) if request.tweet_age_ms_max else 0
     lists = (request.exclude_tweet_ids, request.exclude_author_ids, request.author_ids)
     return (
@@ -169,6 +169,48 @@ def count_terms(graph: InteractionGraph, request: SecondDegreeRequest) -> tuple[
         (request.edge_types & ALL_TYPES, request.edges_per_seed_max, engaged_s),
         (created_ms, 0, request.degree_min),
     )
+
+
+def _oldest_s(now_ms: int, age_ms_max: int) -> int:
+    """The first second (rounded up) of engagements that are not too old; 0: of any age."""
+    return max(0, -(-(now_ms - age_ms_max) // 1000)) if age_ms_max else 0
+
+
+class SecondDegree:
+    """A count whose terms are checked and prepared once, for many requests that differ in seeds, person and time.
+
+    ``terms``: a request, of which the seeds do not matter; it excludes nothing and names no authors.
+    """
+
+    def __init__(self, graph: InteractionGraph, terms: SecondDegreeRequest) -> None:
+        validate(terms)
+        self._graph = graph
+        self._terms = terms
+        self._needs = needs_of(terms)
+
+    def best(
+        self, seeds: Ids, query_user_id: int, time_ms: int, scratch: SalsaScratch
+    ) -> tuple[Ids, NDArray[np.float64]]:
+        """The results' ids and scores, for seeds (uint64, distinct, at least one) that weigh the same.
+
+        ``time_ms``: 0 is the newest event's.
+        """
+        terms, n, now_ms = self._terms, len(seeds), time_ms or self._graph.watermark_ms
+        sizes = sizes_of(self._graph, terms, n)
+        scratch.reserve(tally_size(sizes) + ranking_size(sizes) + n, sizes.rows)
+        rules = (terms.edge_types, terms.edges_per_seed_max, _oldest_s(now_ms, terms.engagement_age_ms_max))
+        lists = (np.uint64(query_user_id), NO_IDS, NO_IDS, NO_IDS)
+        out = (np.empty(terms.results_max, np.uint64), np.empty(terms.results_max))
+        count = count_kernels.best_second_degree(
+            self._graph.read_arrays,
+            (scratch.ints, scratch.floats),
+            sizes,
+            seeds,
+            np.ones(n),
+            (lists, rules, (0, 0, terms.degree_min), self._needs),
+            out,
+        )
+        return out[0][:count], out[1][:count]
 
 
 def second_degree(graph: InteractionGraph, request: SecondDegreeRequest, scratch: SalsaScratch) -> SecondDegreeResult:
@@ -233,3 +275,4 @@ def warm() -> None:
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
     request = SecondDegreeRequest(seed_user_ids=np.ones(1, np.uint64), seed_weights=np.ones(1))
     second_degree(graph, request, SalsaScratch())
+    SecondDegree(graph, request).best(np.ones(1, np.uint64), 1, 1, SalsaScratch())

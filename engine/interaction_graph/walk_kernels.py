@@ -459,3 +459,19 @@ def salsa(
         ints[at : at + 3 * each] = 0
         lists = (ints[at : at + each], ints[at + each : at + 2 * each], ints[at + 2 * each : at + 3 * each])
         prove(g, (movers, found, ranks, places), moved, query, np.int64(proof_types), proofs, proof_sizes, lists)
+
+
+@kernel
+def best_of_walk(g: Any, buffers: Any, sizes: Any, start: Any, numbers: Any, shares: Any, timed: Any, out: Any) -> Any:
+    """``salsa`` for callers that want no more than the results' ids (uint64) and scores (float64), which go into
+    ``out``; returns how many there are. ``buffers``: ints and floats; ``start``: seeds and weights, which are not
+    checked; edges of all types are followed."""
+    ints, floats = buffers
+    seeds, weights = start
+    ids, scores = out
+    salsa(g, ints, floats, sizes, seeds, weights, numbers, shares, timed)
+    walkers, reached, table, _, _, _ = sizes
+    at = STATS + 5 * walkers + 5 * reached + 1 + BINS + table
+    for k in range(ints[RESULTS]):
+        ids[k], scores[k] = np.uint64(ints[at + k]), floats[3 * reached + k]
+    return ints[RESULTS]

@@ -24,7 +24,7 @@ class Candidates:
 
     Attributes:
         tweet_id: uint64 (n,), in the order in which sources first brought them.
-        sources: names of the sources, in the order in which they ran (s).
+        sources: names of the sources, in the order in which they ran (s); ``found``: how many tweets each gave.
         source_score: float64 (s, n), NaN where a source did not bring the candidate.
         source_rank: int32 (s, n), 0 for a source's best, −1 where it did not bring the candidate.
         columns: further arrays of length n by name, added by hydrators.
@@ -36,9 +36,11 @@ class Candidates:
     """
 
     __slots__ = (
+        "_of_kept",
         "columns",
         "dropped_by",
         "features",
+        "found",
         "kept_columns",
         "reasons",
         "rows",
@@ -54,16 +56,19 @@ class Candidates:
         sources: tuple[str, ...],
         source_score: NDArray[np.float64],
         source_rank: NDArray[np.int32],
+        found: tuple[int, ...],
     ) -> None:
         self.tweet_id = tweet_id
         self.sources = sources
         self.source_score = source_score
         self.source_rank = source_rank
+        self.found = found
         self.columns: dict[str, NDArray[Any]] = {}
         self.dropped_by = np.zeros(len(tweet_id), np.int16)
         self.reasons: list[str] = []
         self.rows = np.arange(len(tweet_id), dtype=np.int32)
         self.kept_columns: dict[str, NDArray[Any]] = {}
+        self._of_kept: dict[str, NDArray[Any]] = {}
         self.features: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def __len__(self) -> int:
@@ -77,6 +82,7 @@ class Candidates:
         of the first source (the order of sources is their precedence).
         """
         names = tuple(name for name, _, _ in found)
+        counts = tuple(len(ids) for _, ids, _ in found)
         total = sum(len(ids) for _, ids, _ in found)
         tweet_id = buffers.take("candidates.tweet_id", np.uint64, total)
         score = buffers.take("candidates.source_score", np.float64, len(found), total)
@@ -86,14 +92,23 @@ class Candidates:
         count = 0
         for source, (_, ids, scores) in enumerate(found):
             count = kernels.merge_source(ids, scores, source, count, table, tweet_id, score, rank)
-        return cls(tweet_id[:count], names, score[:, :count], rank[:, :count])
+        return cls(tweet_id[:count], names, score[:, :count], rank[:, :count], counts)
 
     def add(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Add hydrated columns; each must have one row a candidate and a new name."""
+        n = len(self)
         for name, column in columns.items():
-            assert len(column) == len(self), f"column {name}: {len(column)} rows for {len(self)} candidates"
+            assert len(column) == n, f"column {name}: {len(column)} rows for {n} candidates"
             assert name not in self.columns, f"column {name} is already there"
             self.columns[name] = column
+
+    def of_kept(self, name: str) -> NDArray[Any]:
+        """``tweet_id`` or a hydrated column of the kept rows only (m); made once after each ``settle``."""
+        found = self._of_kept.get(name)
+        if found is None:
+            column = self.tweet_id if name == "tweet_id" else self.columns[name]
+            found = self._of_kept[name] = column.take(self.rows)
+        return found
 
     def add_kept(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Add columns of the kept rows; each must have one row a kept candidate and a new name."""
@@ -120,12 +135,17 @@ class Candidates:
         assert not self.kept_columns, "enriched rows are dropped one by one, by drop_kept"
         rows, counts = np.empty(len(self) + 1, np.int32), np.zeros(len(self.reasons) + 1, np.int64)
         self.rows = rows[: int(kernels.settle(self.dropped_by, rows, counts))]
+        self._of_kept = {}
         return counts
 
     def drop_kept(self, places: NDArray[Any], code: int) -> None:
         """Drop kept rows, given by their places in ``rows`` (indices or a mask), that nothing has dropped so far."""
         rows = self.rows[places]
         self.dropped_by[rows[self.dropped_by[rows] == 0]] = code
+
+    def drop_others(self, places: NDArray[np.int32], code: int) -> int:
+        """Drop all kept rows but those at these places, as ``drop_kept``; returns how many were dropped."""
+        return int(kernels.drop_others(self.rows, places, self.dropped_by, code))
 
     def hits(self, row: int) -> tuple[SourceHit, ...]:
         """The sources that brought a row, with their score and rank."""

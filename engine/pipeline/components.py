@@ -1,8 +1,8 @@
 """The kinds of component. A component's ``name`` is its metric label and its name in explanations.
 
-Query hydrators, sources, hydrators, filters, light rankers and enrichers run while the read lock is held; scorers,
-the selector, verifiers and side effects see only what was gathered, and run after it was released
-(docs/architecture.md, invariant 2).
+Query hydrators, sources, hydrators, filters, light rankers, enrichers and the reader of contents read state, while the
+read lock is held. Scorers, the selector, verifiers and side effects see only what was gathered (docs/architecture.md,
+invariant 2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,13 @@ from engine.pipeline import kernels
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.features import Feature
 from engine.pipeline.scratch import Scratch
+
+
+class Content(NamedTuple):
+    """What an entry shows of its tweet. ``counts``: totals by kind of engagement."""
+
+    text: str
+    counts: dict[str, int]
 
 
 class Query:
@@ -34,11 +41,12 @@ class Query:
         offset: entries shown on earlier pages; ``shown``: their originals where the cursor carries them (uint64).
         first: (created_ms, tweet_id) of the first page's first entry, where the cursor says so.
         before: only what is older than this (created_ms, tweet_id), where the cursor says so.
-        text: uint8, kept candidates' texts end to end; their columns ``text_start`` and ``text_bytes`` point into it.
+        contents: what entries show of the selected tweets, by tweet.
     """
 
     __slots__ = (
         "before",
+        "contents",
         "excluded",
         "facts",
         "first",
@@ -51,7 +59,6 @@ class Query:
         "request",
         "scratch",
         "shown",
-        "text",
     )
 
     def __init__(self, request: Request, scratch: Scratch) -> None:
@@ -68,7 +75,7 @@ class Query:
         self.shown: NDArray[np.uint64] = np.empty(0, np.uint64)
         self.first: tuple[int, int] | None = None
         self.before: tuple[int, int] | None = None
-        self.text: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.contents: Mapping[int, Content] = {}
 
 
 class QueryHydrator(Protocol):
@@ -209,6 +216,15 @@ class Selector(Protocol):
 
     def select(self, query: Query, candidates: Candidates, scores: Scores) -> NDArray[np.int32]:
         """Places (in ``candidates.rows``) of the chosen candidates, in feed order; at most ``request.limit``."""
+
+
+class ContentReader(Protocol):
+    """Reads what entries show of the selected tweets. Its failure fails the request."""
+
+    name: str
+
+    def read(self, candidates: Candidates, rows: NDArray[np.int32]) -> Mapping[int, Content]:
+        """The contents of these rows, by tweet."""
 
 
 class Verifier(Protocol):

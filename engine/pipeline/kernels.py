@@ -164,6 +164,28 @@ def settle(dropped_by: Any, rows: Any, counts: Any) -> Any:
     return kept
 
 
+@quick
+def drop_others(rows: Any, places: Any, dropped_by: Any, code: Any) -> Any:
+    """Drop the ``rows`` (int32, m) that nothing has dropped, but those at ``places`` (int32, k, distinct); returns how
+    many."""
+    held = np.int64(0)
+    for i in range(places.shape[0]):
+        row = rows[places[i]]
+        if dropped_by[row] == 0:
+            dropped_by[row] = -1
+            held += 1
+    dropped = np.int64(0)
+    for i in range(rows.shape[0]):
+        if dropped_by[rows[i]] == 0:
+            dropped_by[rows[i]] = code
+            dropped += 1
+    for i in range(places.shape[0]):
+        row = rows[places[i]]
+        if dropped_by[row] == -1:
+            dropped_by[row] = 0
+    return dropped
+
+
 @inlined
 def before(scores: Any, ids: Any, a: Any, b: Any) -> Any:
     """Whether row a comes before row b: the greater score, among equals the greater (newer) id."""
@@ -272,6 +294,7 @@ def warm() -> None:
     drop_repeated(ids, ids.copy(), table, dropped, 1)
     drop_repeated_of_page(ids, np.zeros(2, np.int64), ids, 1, np.uint64(1), table, dropped, 1)
     settle(dropped, order.copy(), np.zeros(2, np.int64))
+    drop_others(order, order.copy(), dropped, 1)
     narrow(
         scores,
         ids,

@@ -1,11 +1,12 @@
-"""The stages after the read lock was released: from the features to the entries of a feed.
+"""The late stages: from the features to the entries of a feed.
 
-They see only what was gathered under the lock. Scorers and the selector must not fail; verifiers fail closed.
+But for the contents of the selected tweets they see only what was gathered before. Scorers and the selector must not
+fail; the reader of contents and verifiers fail closed.
 """
 
 import numpy as np
 
-from engine.pipeline.components import Scorer, Selector, Verifier
+from engine.pipeline.components import ContentReader, Scorer, Selector, Verifier
 from engine.pipeline.stages import Work
 
 
@@ -34,10 +35,24 @@ class Selection:
         """See ``Stage``."""
         candidates = work.candidates
         work.chosen = self.selector.select(work.query, candidates, work.scores)
-        left = np.ones(len(candidates.rows), bool)
-        left[work.chosen] = False
-        work.left = int(np.count_nonzero(candidates.dropped_by[candidates.rows[left]] == 0))
-        candidates.drop_kept(left, candidates.code(self.selector.name))
+        work.left = candidates.drop_others(work.chosen, candidates.code(self.selector.name))
+
+
+class Contents:
+    """What entries show of the selected tweets. Of all candidates together it would be thirty times as much."""
+
+    name = "contents"
+
+    def __init__(self, reader: ContentReader) -> None:
+        self.reader = reader
+
+    def run(self, work: Work) -> None:
+        """See ``Stage``."""
+        candidates = work.candidates
+        try:
+            work.query.contents = self.reader.read(candidates, candidates.rows[work.chosen])
+        except Exception as error:
+            raise work.unsafe(self.reader.name, error) from error
 
 
 class Verification:

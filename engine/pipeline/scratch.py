@@ -40,6 +40,6 @@ class Buffers:
         for length in shape:
             size *= length
         held = self._held.get(name)
-        if held is None or held.size < size:
+        if held is None or len(held) < size:
             held = self._held[name] = np.empty(1 << max(8, (size - 1).bit_length()), dtype)
-        return held[:size].reshape(shape)
+        return held[:size] if len(shape) == 1 else held[:size].reshape(shape)

@@ -4,8 +4,8 @@ A stage is a list of components of one kind and the rule by which they run and f
 plain hydrators and enrichers fail open and are named in ``degraded``; safety ones and filters fail closed.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,28 +164,39 @@ class Filtering:
 
     def __init__(self, *filters: Filter) -> None:
         self.filters = filters
-        self._groups = _grouped(filters)
+        #: By which filters apply; only a few depend on the request.
+        self._plans: dict[tuple[bool, ...], _Plan] = {}
 
     def run(self, work: Work) -> None:
         """See ``Stage``."""
         query, candidates = work.query, work.candidates
-        passed: list[str] = []
-        for group in self._groups:
-            rules = [rule for rule in group if rule.enabled(query)]
-            names = [rule.name for rule in rules]
+        applies = tuple([rule.enabled(query) for rule in self.filters])
+        plan = self._plans.get(applies)
+        if plan is None:
+            plan = self._plans[applies] = _plan([rule for rule, on in zip(self.filters, applies, strict=True) if on])
+        code = candidates.codes(plan.names)
+        for rules, drop in plan.groups:
             try:
-                _drop(query, candidates, rules, names)
+                drop(query, candidates, code)
             except Exception as error:
-                raise work.unsafe(f"filter {', '.join(names)}", error) from error
-            passed += names
-        work.passed = tuple(passed)
-        for name, dropped in zip(passed, candidates.settle()[1:].tolist(), strict=True):
+                names = ", ".join(rule.name for rule in rules)
+                raise work.unsafe(f"filter {names}", error) from error
+            code += len(rules)
+        work.passed = plan.names
+        for name, dropped in zip(plan.names, candidates.settle()[1:].tolist(), strict=True):
             if dropped:
                 work.watcher.count("filter", name, "dropped", dropped)
 
 
-def _grouped(filters: Sequence[Filter]) -> list[list[Filter]]:
-    """The filters in order; neighbors that test bits of one column are in one list, every other is alone."""
+class _Plan(NamedTuple):
+    """The filters that apply to a request: their names in order, and groups of them that drop in one pass."""
+
+    names: tuple[str, ...]
+    groups: tuple[tuple[tuple[Filter, ...], Callable[[Query, Candidates, int], None]], ...]
+
+
+def _plan(filters: Sequence[Filter]) -> _Plan:
+    """Neighbors that test bits of one column are in one group, every other filter is alone."""
     groups: list[list[Filter]] = []
     for rule in filters:
         before = groups[-1][0].test if groups else None
@@ -193,18 +204,20 @@ def _grouped(filters: Sequence[Filter]) -> list[list[Filter]]:
             groups[-1].append(rule)
         else:
             groups.append([rule])
-    return groups
+    return _Plan(tuple(rule.name for rule in filters), tuple((tuple(group), _drop_of(group)) for group in groups))
 
 
-def _drop(query: Query, candidates: Candidates, rules: Sequence[Filter], names: Sequence[str]) -> None:
-    """Drop what these filters (and their names) of one group drop, in one pass."""
-    code = candidates.codes(names)
-    if len(rules) == 1:
-        rules[0].drop(query, candidates, code)
-    elif rules:
-        tests = [rule.test for rule in rules if rule.test is not None]
-        bits = np.array([test.bits for test in tests], np.uint16)
-        kernels.drop_by_bits(candidates.columns[tests[0].column], bits, candidates.dropped_by, code)
+def _drop_of(group: Sequence[Filter]) -> Callable[[Query, Candidates, int], None]:
+    """A function that drops what the filters of one group drop."""
+    if len(group) == 1:
+        return group[0].drop
+    tests = [rule.test for rule in group if rule.test is not None]
+    column, bits = tests[0].column, np.array([test.bits for test in tests], np.uint16)
+
+    def drop(query: Query, candidates: Candidates, code: int) -> None:
+        kernels.drop_by_bits(candidates.columns[column], bits, candidates.dropped_by, code)
+
+    return drop
 
 
 class Narrowing:
@@ -227,8 +240,13 @@ class Narrowing:
         """See ``Stage``."""
         query, candidates = work.query, work.candidates
         n, m = len(candidates), len(candidates.rows)
+        skipped = work.skips("light_ranker", self.ranker.name)
+        limits = [self.caps[name] for name in candidates.sources]
+        if m <= self.total_max and all(count <= cap for count, cap in zip(candidates.found, limits, strict=True)):
+            candidates.code(self.reason)
+            return  # every candidate stays, whatever its rank
         scores = np.empty(n)
-        if work.skips("light_ranker", self.ranker.name):
+        if skipped:
             scores[:] = np.arange(0, -n, -1)
         else:
             try:
@@ -236,7 +254,7 @@ class Narrowing:
             except Exception as error:
                 work.failed("light_ranker", self.ranker.name, error)
                 scores[:] = np.arange(0, -n, -1)
-        caps = np.array([self.caps[name] for name in candidates.sources], np.int64)
+        caps = np.array(limits, np.int64)
         cut = (np.empty(m, np.int32), np.empty(m, np.int32), np.empty(len(caps), np.int64))
         code = candidates.code(self.reason)
         ids, ranks = candidates.tweet_id, candidates.source_rank

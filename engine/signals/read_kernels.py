@@ -150,6 +150,44 @@ def acted_on(s: Any, user_id: Any, out: Any) -> Any:
 
 
 @kernel
+def newest_tweets(s: Any, user_id: Any, which: Any, kinds: Any, counts: Any, cut: Any, out: Any) -> Any:
+    """Write the tweets of a viewer's newest acts of some kinds in a list of acts, each tweet once, newest act first,
+    into ``out`` (uint64); returns how many. Among equal times, the later act in the log comes first.
+
+    ``kinds``: bit mask. ``counts``: how many of the newest acts, of whatever kind, are looked at (at least 1), and how
+    many tweets are wanted. ``cut``: scratch (tweets uint64, kinds uint8, times int64, authors uint64, each as long as
+    the list can be; order int32 of the acts that are looked at).
+    """
+    v = np.int64(find(s.ids, user_id))
+    if v < 0:
+        return 0
+    acts_max, wanted = counts
+    tweets, of_kinds, times, authors, order = cut
+    n = span(s, v, which)[0]
+    entries(s, v, which, tweets[:n], of_kinds[:n], times[:n], authors[:n])
+    held = np.int64(0)
+    for i in range(n - 1, -1, -1):
+        # The log is nearly in order of time, so an act hardly ever passes another.
+        at = held
+        while at > 0 and times[order[at - 1]] < times[i]:
+            at -= 1
+        if at < acts_max:
+            held = min(held + 1, acts_max)
+            for j in range(held - 1, at, -1):
+                order[j] = order[j - 1]
+            order[at] = i
+    found = np.int64(0)
+    for k in range(held):
+        tweet, known = tweets[order[k]], (kinds >> np.int64(of_kinds[order[k]])) & 1 == 0
+        for j in range(found):
+            known = known or out[j] == tweet
+        if not known and found < wanted:
+            out[found] = tweet
+            found += 1
+    return found
+
+
+@kernel
 def entries(s: Any, v: Any, which: Any, tweet_ids: Any, kinds: Any, times_ms: Any, author_ids: Any) -> None:
     """Copy a viewer's list of acts, in the order of the log, into arrays of the list's length.
 

@@ -4,7 +4,7 @@ A room of state (docs/signals.md), the role of a user signal service. ``apply`` 
 write side of the state lock, everything else by readers under the read side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import IntFlag
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -152,6 +152,22 @@ class Signals(Room):
         At most ``limit``; among equal times, the later act in the log comes first.
         """
         return self._newest(user_id, arrays.ENGAGEMENTS, limit)
+
+    def recently_engaged(self, user_id: int, kinds: Collection[Kind], acts_max: int, tweets_max: int) -> Ids:
+        """The tweets (uint64, distinct) of those of the newest ``acts_max`` of ``recent_engagements`` that are of these
+        kinds, newest act first; at most ``tweets_max``."""
+        n, out = self.config.engagements_per_user, np.empty(tweets_max, np.uint64)
+        cut = (np.empty(n, np.uint64), np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.uint64))
+        count = read_kernels.newest_tweets(
+            self._store,
+            np.uint64(user_id),
+            arrays.ENGAGEMENTS,
+            sum(1 << kind for kind in kinds),
+            (acts_max, tweets_max),
+            (*cut, np.empty(acts_max, np.int32)),
+            out,
+        )
+        return out[:count]
 
     def recent_implicit(self, user_id: int, limit: int) -> Acts:
         """Clicks, photo expansions, half-watched videos, profile clicks, long dwells; as ``recent_engagements``."""

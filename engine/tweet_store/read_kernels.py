@@ -220,34 +220,79 @@ def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, keys: Any, ties: Any, s
     return size
 
 
-@kernel
-def recent(s: Any, author_ids: Any, since_ms: Any, per_author_max: Any, keys: Any, ties: Any, slots: Any) -> Any:
-    """Write the authors' newest listed tweets, newest first, into the three arrays (k); returns how many.
+@inlined
+def _prefetch_listed(s: Any, slot: Any) -> None:
+    """Prefetch what ``recent`` reads of a tweet; slot -1 is no tweet."""
+    if slot >= 0:
+        prefetch(s.created_ms, slot)
+        prefetch(s.ids.keys, slot)
+        prefetch(s.row, slot * ROW)
 
-    Keys are creation times (exact in float64), ties are complements of ids, so that the greater id comes first. The
-    walk along a chain stops at the first tweet that is too old or would not be kept.
+
+@inlined
+def _sink(heap_of: Any, at: Any, size: Any) -> None:
+    """Restore a heap of people, the one with the newest next tweet first, after its row ``at`` was replaced."""
+    created_ms, ids, slots, taken = heap_of
+    time, tweet_id, slot, count = created_ms[at], ids[at], slots[at], taken[at]
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        right = child + 1
+        if right < size and (
+            created_ms[right] > created_ms[child]
+            or (created_ms[right] == created_ms[child] and ids[right] > ids[child])
+        ):
+            child = right
+        if created_ms[child] < time or (created_ms[child] == time and ids[child] < tweet_id):
+            break
+        created_ms[at], ids[at], slots[at], taken[at] = created_ms[child], ids[child], slots[child], taken[child]
+        at = child
+    created_ms[at], ids[at], slots[at], taken[at] = time, tweet_id, slot, count
+
+
+@kernel
+def recent(s: Any, author_ids: Any, since_ms: Any, per_author_max: Any, people: Any, out: Any) -> Any:
+    """Write the authors' newest listed tweets, newest first, then by greater id, into ``out``: ids (uint64, k),
+    creation times (float64, exact), slots (int32); returns how many.
+
+    A merge: each author's tweets stand in a chain from the newest on, and the chains' next tweets in a heap. ``people``
+    is its scratch, for n authors: creation times (int64), ids (uint64), slots (int32), how many were taken (int32).
     """
-    size, k = np.int64(0), keys.shape[0]
+    created_ms, ids, slots, taken = people
+    out_ids, out_ms, out_slots = out
     for i in range(author_ids.shape[0]):
         prefetch(s.heads, head_home(s, author_ids[i]))
     for i in range(author_ids.shape[0]):
-        head = s.heads[head_home(s, author_ids[i])] - 1
+        head = np.int64(s.heads[head_home(s, author_ids[i])]) - 1
         if head >= 0:
-            prefetch(s.author_id, np.int64(head))
-            prefetch(s.created_ms, np.int64(head))
-            prefetch(s.row, np.int64(head) * ROW)
+            prefetch(s.author_id, head)
+            _prefetch_listed(s, head)
+    size = np.int64(0)
     for i in range(author_ids.shape[0]):
         slot = np.int64(s.heads[find_head(s, author_ids[i])]) - 1
-        taken = 0
-        while slot >= 0 and taken < per_author_max:
-            created_ms = s.created_ms[slot]
-            if created_ms < since_ms or (size == k and created_ms < keys[0]):
-                break
-            size = heap.offer(keys, ties, slots, size, np.float64(created_ms), ~s.ids.keys[slot], np.int32(slot))
-            taken += 1
-            slot = np.int64(s.row[slot, OLDER])
-    heap.sort(keys, ties, slots, size)
-    return size
+        if slot >= 0 and s.created_ms[slot] >= since_ms and per_author_max > 0:
+            created_ms[size], ids[size], slots[size], taken[size] = s.created_ms[slot], s.ids.keys[slot], slot, 1
+            _prefetch_listed(s, np.int64(s.row[slot, OLDER]))
+            size += 1
+    for at in range(size // 2 - 1, -1, -1):
+        _sink(people, np.int64(at), size)
+    count = np.int64(0)
+    while count < out_ids.shape[0] and size > 0:
+        out_ids[count], out_ms[count], out_slots[count] = ids[0], created_ms[0], slots[0]
+        count += 1
+        slot = np.int64(s.row[slots[0], OLDER])
+        if slot >= 0 and taken[0] < per_author_max and s.created_ms[slot] >= since_ms:
+            created_ms[0], ids[0], slots[0] = s.created_ms[slot], s.ids.keys[slot], slot
+            taken[0] += 1
+            # By the time this tweet is the newest, the one after it is there.
+            _prefetch_listed(s, np.int64(s.row[slot, OLDER]))
+        else:
+            size -= 1
+            created_ms[0], ids[0], slots[0], taken[0] = created_ms[size], ids[size], slots[size], taken[size]
+        if size > 0:
+            _sink(people, np.int64(0), size)
+    return count
 
 
 @kernel
@@ -296,7 +341,8 @@ def warm_on(s: Any) -> None:
     decayed(s, one, zero, np.empty((1, COUNTERS, HALF_LIVES)))
     popularity(s, one, zero, h, np.empty(1))
     popular(s, zero, h, zero, keys, ties, one.copy())
-    recent(s, np.ones(1, np.uint64), zero, zero, keys, ties, one.copy())
+    people = (np.empty(1, np.int64), np.empty(1, np.uint64), np.empty(1, np.int32), np.empty(1, np.int32))
+    recent(s, np.ones(1, np.uint64), zero, zero, people, (ties, keys, one.copy()))
     starts, sizes = np.empty(1, np.int64), np.empty(1, np.int32)
     text_sizes(s, one, starts, sizes)
     copy_texts(s, one, starts, sizes, np.empty(1, np.uint8))

@@ -292,12 +292,14 @@ class TweetStore(Room):
         Returns:
             Tweet ids (uint64), creation times (float64, exact, ms), slots (int32).
         """
-        keys, ties, slots = self._heap(total_max)
-        ids = np.ascontiguousarray(author_ids, np.uint64)
-        size = len(keys) and int(
-            read_kernels.recent(self._tweets, ids, np.int64(since_ms), np.int64(per_author_max), keys, ties, slots)
+        n, authors = len(author_ids), np.ascontiguousarray(author_ids, np.uint64)
+        people = (np.empty(n, np.int64), np.empty(n, np.uint64), np.empty(n, np.int32), np.empty(n, np.int32))
+        created_ms, ids, slots = self._heap(total_max)
+        out = (ids, created_ms, slots)
+        size = int(
+            read_kernels.recent(self._tweets, authors, np.int64(since_ms), np.int64(per_author_max), people, out)
         )
-        return ~ties[:size], keys[:size], slots[:size]
+        return ids[:size], created_ms[:size], slots[:size]
 
     def text(self, slot: int) -> str:
         """The tweet's text; empty when the tweet has none or was deleted, or newer text has overwritten it."""

@@ -68,6 +68,8 @@ class Facts(NamedTuple):
 
 
 ORIGINAL, ORIGINAL_AUTHOR, ANSWERED_AUTHOR, ROOT = range(4)
+#: Columns of ``Tweets.refs``.
+REFERENCES = 4
 
 
 @inlined
@@ -155,6 +157,24 @@ def _place_reply(s: Any, facts: Any, row: Any, own: Any) -> None:
     facts.ids[ROOT, row] = root
 
 
+@inlined
+def _prefetch_references(s: Any, slots: Any) -> None:
+    """Prefetch the tweets that those of the slots (int32, n; -1 for none) refer to, first their places, then these."""
+    for i in range(slots.shape[0]):
+        if slots[i] >= 0:
+            for reference in range(REFERENCES):
+                if s.refs[slots[i], reference] != ZERO:
+                    prefetch_id(s, s.refs[slots[i], reference])
+    for i in range(slots.shape[0]):
+        if slots[i] >= 0:
+            for reference in range(REFERENCES):
+                other = np.int64(find(s.ids, s.refs[slots[i], reference]))
+                if other >= 0:
+                    prefetch(s.row, other * ROW)
+                    prefetch(s.refs, other * REFERENCES)
+                    prefetch(s.author_id, other)
+
+
 @kernel
 def relate(s: Any, tweet_ids: Any, related: Any, facts: Any) -> Any:
     """Write what tweets (uint64, n) stand for into ``related``, whose arrays have n · (1 + RELATED_MAX) entries, and
@@ -174,9 +194,10 @@ def relate(s: Any, tweet_ids: Any, related: Any, facts: Any) -> Any:
         related.slot[i] = slot
         if slot >= 0:
             prefetch(s.row, slot * ROW)
-            prefetch(s.refs, slot * 4)
+            prefetch(s.refs, slot * REFERENCES)
             prefetch(s.author_id, slot)
             prefetch(s.created_ms, slot)
+    _prefetch_references(s, related.slot[:n])
     end = np.int64(n)
     for i in range(n):
         slot = np.int64(related.slot[i])

@@ -8,7 +8,7 @@ import pytest
 from engine.feed import Product
 from engine.home_mixer.config import HomeMixerConfig, NarrowConfig
 from engine.home_mixer.products import build_products
-from engine.pipeline.late_stages import Scoring, Selection, Verification
+from engine.pipeline.late_stages import Contents, Scoring, Selection, Verification
 from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, Sourcing
 from engine.rooms import small_rooms
 from engine.state import EngineState
@@ -82,6 +82,8 @@ def test_every_other_component_and_reason_is_named(products):
                     named += [scorer.name for scorer in stage.scorers]
                 case Selection():
                     named.append(stage.selector.name)
+                case Contents():
+                    named.append(stage.reader.name)
                 case Verification():
                     named += [verifier.name for verifier in stage.verifiers]
                 case Sourcing():

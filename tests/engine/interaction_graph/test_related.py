@@ -12,11 +12,11 @@ from engine.batch import snowflake_id
 from engine.errors import RequestError
 from engine.interaction_graph import related
 from engine.interaction_graph.related import (
+    RelatedTweets,
     RelatedTweetsConfig,
     RelatedTweetsRequest,
     related_to_author,
     related_to_tweet,
-    related_to_tweets,
     related_to_users,
 )
 from engine.interaction_graph.similarity import CountScratch, SharedTweets
@@ -107,7 +107,7 @@ def test_several_tweets_are_the_sum_of_each(ops: list[Op], tweets: list[int], ex
         for other, score in zip(found.tweet_ids.tolist(), found.scores.tolist(), strict=True):
             sums[other] = sums.get(other, 0.0) + score
     expected = sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))[: most or config.results_max]
-    ids, scores = related_to_tweets(graph, np.array(tweets, np.uint64), request, config, SCRATCH)
+    ids, scores = RelatedTweets(graph, config).of(np.array(tweets, np.uint64), request, SCRATCH)
     assert list(zip(ids.tolist(), scores.tolist(), strict=True)) == expected
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine.errors import RequestError
-from engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, salsa
+from engine.interaction_graph.salsa import SalsaRequest, SalsaResult, SalsaScratch, Walks, salsa
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 from engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 
@@ -235,6 +235,19 @@ def test_same_request_same_bytes_and_other_seed_other_walk(small_graph: Interact
     for a, b in zip(first, again, strict=True):
         assert np.array_equal(a, b)
     assert not np.array_equal(first.visits, ask(small_graph, query, [query], [1.0], seed=8).visits)
+
+
+def test_prepared_walks_give_the_same_results(small_graph: InteractionGraph) -> None:
+    users = small_graph.top_users(50)[0]
+    walks = Walks(
+        small_graph, SalsaRequest(query_user_id=0, seed_user_ids=users[:1], seed_weights=np.ones(1), walks=80)
+    )
+    for seeds in (users[-1:], users[3:40]):
+        asked = ask(small_graph, int(users[-1]), seeds, np.ones(len(seeds)), seed=9, walks=80)
+        ids, scores = walks.best(int(users[-1]), seeds, 9, SCRATCH)
+        assert (ids.tolist(), scores.tolist()) == (asked.tweet_ids.tolist(), asked.scores.tolist())
+    with pytest.raises(RequestError):
+        walks.best(1, np.ones(500_000, np.uint64), 9, SCRATCH)
 
 
 def test_order_is_by_visits_then_id(small_graph: InteractionGraph) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.batch import snowflake_id, snowflake_time_ms
 from engine.errors import RequestError
 from engine.interaction_graph.salsa import SalsaScratch
-from engine.interaction_graph.second_degree import SecondDegreeRequest, SecondDegreeResult, second_degree
+from engine.interaction_graph.second_degree import SecondDegree, SecondDegreeRequest, SecondDegreeResult, second_degree
 from engine.interaction_graph.state import InteractionGraph
 
 from .conftest import graphjet
@@ -193,6 +193,22 @@ def test_same_bytes_again_after_another_request(small_graph: InteractionGraph) -
     second_degree(small_graph, other, SCRATCH)
     for a, b in zip(before, second_degree(small_graph, first, SCRATCH), strict=True):
         assert np.array_equal(a, b)
+
+
+def test_a_prepared_count_gives_the_same_results(small_graph: InteractionGraph) -> None:
+    users = small_graph.top_users(300)[0]
+    time_ms = small_graph.watermark_ms
+    for options in ({}, {"engagement_age_ms_max": 60_000, "users_min": 2, "proofs_max": 0}):
+        asked = SecondDegreeRequest(
+            seed_user_ids=users[:100], seed_weights=np.ones(100), query_user_id=7, time_ms=time_ms, **options
+        )
+        whole = second_degree(small_graph, asked, SCRATCH)
+        count = SecondDegree(
+            small_graph, SecondDegreeRequest(seed_user_ids=users[:1], seed_weights=np.ones(1), **options)
+        )
+        for time in (time_ms, 0):
+            ids, scores = count.best(users[:100], 7, time, SCRATCH)
+            assert (ids.tolist(), scores.tolist()) == (whole.tweet_ids.tolist(), whole.scores.tolist())
 
 
 @pytest.mark.parametrize(

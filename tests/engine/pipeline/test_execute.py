@@ -8,9 +8,10 @@ import pytest
 
 from engine.errors import RequestError, SafetyError
 from engine.feed import Entry, Explain, Request
+from engine.pipeline.components import Content
 from engine.pipeline.execute import Pipeline, Unwatched, execute
 from engine.pipeline.features import Feature, FeatureKind
-from engine.pipeline.late_stages import Scoring, Selection, Verification
+from engine.pipeline.late_stages import Contents, Scoring, Selection, Verification
 from engine.pipeline.scratch import Scratch
 from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, QueryHydration, Sourcing
 
@@ -122,6 +123,19 @@ class FakeEffect:
             raise self.error
 
 
+class FakeReader:
+    name = "texts"
+
+    def __init__(self, held, error=None):
+        self.held, self.error = held, error
+
+    def read(self, candidates, rows):
+        assert self.held, "contents are read under the lock"
+        if self.error:
+            raise self.error
+        return {tweet_id: Content(f"text {tweet_id}", {}) for tweet_id in candidates.tweet_id[rows].tolist()}
+
+
 class ById:
     name = "by_id"
 
@@ -147,7 +161,7 @@ class Plain:
         ids = candidates.tweet_id[candidates.rows[places]].tolist()
         return tuple(
             Entry(
-                tweet_id=tweet_id, author_id=9, created_ms=0, text="", position=position,
+                tweet_id=tweet_id, author_id=9, created_ms=0, text=query.contents[tweet_id].text, position=position,
                 score=score, in_network=False, counts={}, why=why,
             )
             for position, (tweet_id, score, why) in enumerate(zip(ids, scores, whys, strict=True))
@@ -197,6 +211,7 @@ def run(
     enrichers=(),
     verifiers=(),
     effects=(),
+    unreadable=None,
 ):
     held = []
 
@@ -216,8 +231,11 @@ def run(
                 ranker or FakeRanker(), dict.fromkeys("ab", 100) | {"good": 100, "bad": 100} | (caps or {}), total_max
             ),
             Enrichment("test", 1, *enrichers),
+            Scoring("score", ById()),
+            Selection(Best()),
+            Contents(FakeReader(held, unreadable)),
         ),
-        after_lock=(Scoring("score", ById()), Selection(Best()), Verification(*verifiers)),
+        after_lock=(Verification(*verifiers),),
         presenter=Plain(),
         side_effects=tuple(effects),
         config_hash="hash",
@@ -236,7 +254,7 @@ def test_every_candidate_is_served_or_dropped_by_one_name():
         filters=[FakeFilter("odd", [1]), FakeFilter("off", [2], enabled=False), FakeFilter("also_odd", [1, 5])],
         request=Request(viewer_id=1, request_id=2, time_ms=3, seed=4, explain=Explain.ALL, limit=2),
     )
-    assert [e.tweet_id for e in feed.entries] == [4, 3]
+    assert [(e.tweet_id, e.text) for e in feed.entries] == [(4, "text 4"), (3, "text 3")]
     assert {d.tweet_id: (d.filter, d.sources) for d in feed.dropped} == {
         1: ("odd", ("a",)), 5: ("also_odd", ("b",)), 2: ("best", ("a",)),
     }  # fmt: skip
@@ -289,10 +307,11 @@ def test_a_plain_hydrator_that_failed_is_skipped_when_asked_again_and_safety_nev
         {"filters": [FakeFilter("blocks", error=ValueError("x"))]},
         {"enrichers": [FakeEnricher("blocks", True, ValueError("x"))]},
         {"verifiers": [FakeVerifier("blocks", error=ValueError("x"))]},
+        {"unreadable": ValueError("x")},
     ],
 )
 def test_safety_fails_closed(broken):
-    with pytest.raises(SafetyError, match="blocks"):
+    with pytest.raises(SafetyError, match=r"blocks|texts"):
         run([FakeSource("a", [1])], **broken)
 
 
@@ -349,6 +368,14 @@ def test_each_source_is_narrowed_to_its_best():
     assert [e.tweet_id for e in run([FakeSource("a", [1, 2, 3])], total_max=1).entries] == [3]
 
 
+def test_the_light_ranker_is_not_asked_where_every_candidate_stays():
+    failing, sources = FakeRanker(ValueError("x")), [FakeSource("a", [1, 2]), FakeSource("b", [3])]
+    feed = run(sources, ranker=failing, caps={"a": 2, "b": 1}, total_max=3)
+    assert [e.tweet_id for e in feed.entries] == [3, 2, 1]
+    assert feed.degraded == ()
+    assert run(sources, ranker=failing, caps={"a": 1, "b": 1}, total_max=3).degraded == ("by_id",)
+
+
 def test_without_the_light_ranker_the_order_of_arrival_decides():
     watch = Watch()
     failing = FakeRanker(ValueError("x"))
@@ -396,6 +423,7 @@ def test_models_are_named_and_every_stage_is_timed_by_both_clocks():
         "features",
         "score",
         "select",
+        "contents",
         "verify",
         "present",
     ]

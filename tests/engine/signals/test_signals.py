@@ -186,6 +186,8 @@ def assert_same(room, model):
     for user in map(id_of, USERS):
         for name in ACTS:
             assert newest_of(room, user, name) == model.newest(user, name), (user, name)
+        acts = [tweet for tweet, kind, *_ in model.newest(user, "engagements")[:5] if kind == Kind.FAVORITE]
+        assert room.recently_engaged(user, [Kind.FAVORITE], 5, 3).tolist() == list(dict.fromkeys(acts))[:3]
         for time_ms in (0, 30, 60, 101):
             expected = [model.flags(user, tweet, author, time_ms) for tweet, author in pairs]
             assert room.flags(user, tweets, authors, time_ms, AGES).tolist() == expected
