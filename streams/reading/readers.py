@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ from engine.pipeline.scratch import Scratch
 from engine.state import EngineState
 from streams.reading.feed_meter import FeedMeter
 from streams.reading.metrics import EngineMetrics
+from streams.reading.reader_pool import ReaderPool
 from streams.reading.state_lock import PhaseFairLock
 
 log = structlog.get_logger("murmuration.readers")
@@ -68,7 +68,7 @@ class Readers:
         self._waiting = 0
         metrics.requests_waiting.set_function(lambda: self._waiting)
         self._local = threading.local()
-        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="murmuration-reader", initializer=self.prepare)
+        self._pool = ReaderPool(readers, self.prepare, name="murmuration-reader")
 
     def prepare(self) -> None:
         """Make the calling thread's buffers. The pool's threads call this when they start."""
@@ -108,7 +108,7 @@ class Readers:
 
     async def read_unbounded(self, look: Callable[[], T]) -> T:
         """``read`` for background tasks of the engine: a full queue does not refuse it, and it takes no place there."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, look)
+        return await self._pool.run(look)
 
     @contextmanager
     def reading(self) -> Iterator[int]:
@@ -147,4 +147,4 @@ class Readers:
 
     async def close(self) -> None:
         """Finish what runs and end the threads."""
-        await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._pool.close)

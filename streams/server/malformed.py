@@ -110,6 +110,8 @@ class MaskedFrames:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """As ``FrameParser.feed_data``."""
+        if not (self._refused or self._held or self._head or self._payload_left) and _is_whole(data):
+            return self._parser.feed_data(data)
         if self._refused:
             return True, b""
         data = self._held + data
@@ -147,6 +149,15 @@ class MaskedFrames:
                 self._payload_left = _payload_bytes(head)
                 head.clear()
         return None
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether data is one whole masked frame of less than 64 KiB, as nearly always."""
+    if len(data) < 2 + _KEY_BYTES or not data[1] & _MASK:
+        return False
+    more = 2 if data[1] & _LENGTH == 126 else 0
+    length = int.from_bytes(data[2:4], "big") if more else data[1] & _LENGTH
+    return length != 127 and len(data) == 2 + more + _KEY_BYTES + length
 
 
 def _head_bytes(head: bytearray) -> int:
