@@ -39,6 +39,11 @@ class Kind(IntEnum):
     NOT_INTERESTED = 15
     SEE_FEWER = 16
     REPORT = 17
+    UNDO_NOT_INTERESTED = 18
+    UNREPLY = 19
+    UNQUOTE = 20
+    UNBOOKMARK = 21
+    UNDO_SEE_FEWER = 22
 
     CREATE = 64
     EDIT = 65
@@ -79,6 +84,11 @@ class Kind(IntEnum):
 UNDOES = {
     Kind.UNFAVORITE: Kind.FAVORITE,
     Kind.UNRETWEET: Kind.RETWEET,
+    Kind.UNREPLY: Kind.REPLY,
+    Kind.UNQUOTE: Kind.QUOTE,
+    Kind.UNBOOKMARK: Kind.BOOKMARK,
+    Kind.UNDO_NOT_INTERESTED: Kind.NOT_INTERESTED,
+    Kind.UNDO_SEE_FEWER: Kind.SEE_FEWER,
     Kind.UNFOLLOW: Kind.FOLLOW,
     Kind.UNBLOCK: Kind.BLOCK,
     Kind.UNMUTE: Kind.MUTE,

@@ -76,7 +76,7 @@ AUTHOR_LABEL_OF, PAIR_LABEL_OF = _make_labels()
 #: By kind: acts that say "more of this", and what takes them back.
 POSITIVE = np.zeros(256, np.bool_)
 POSITIVE[[Kind[label.name] for label in Label if label < Label.IMPRESSION]] = True
-POSITIVE[[Kind.UNFAVORITE, Kind.UNRETWEET]] = True
+POSITIVE[[undo for undo, kind in UNDOES.items() if POSITIVE[kind]]] = True
 
 
 @inlined

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from engine.feed import Feed, Request
+from engine.home_mixer.sources import NamedTweets
 from engine.pipeline.scratch import Buffers
 from engine.social_graph.state import Relation
 from engine.state import EngineState
@@ -28,28 +29,34 @@ class SameFeed:
         self._visibility = Visibility(state)
         self._followees_max = followees_max
 
-    def feeds(self, requests: Sequence[Request], compute: Callable[[Request], Feed]) -> list[Feed]:
+    def feeds(
+        self, requests: Sequence[Request], compute: Callable[[Request], Feed], count: Callable[[str, int], None]
+    ) -> list[Feed]:
         """The feeds of requests that differ only in viewer, request id and seed, in order; without explanations.
 
-        ``compute`` is ``execute`` at this version. The caller holds the read side of the state lock.
+        ``compute`` is ``execute`` at this version; ``count(source, n)`` counts the entries of the feeds that are not
+        computed, as ``ServedSources`` counts those of the others. The caller holds the read side of the state lock.
 
         Raises:
             SafetyError: something that safety rests on failed.
         """
         only, buffers = np.array(requests[0].only, np.uint64), Buffers()
         model: Feed | None = None
-        feeds = []
+        copied, feeds = 0, []
         for request in requests:
             same = self._shows_all(request.viewer_id, only, buffers)
             if model is not None and same:
                 feed = msgspec.structs.replace(
                     model, viewer_id=request.viewer_id, request_id=request.request_id, seed=request.seed
                 )
+                copied += len(only)
             else:
                 feed = compute(request)
                 if same and len(feed.entries) == len(only):
                     model = feed
             feeds.append(feed)
+        if copied:
+            count(NamedTweets.name, copied)
         return feeds
 
     def _shows_all(self, viewer_id: int, only: np.ndarray, buffers: Buffers) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from engine.batch import Change, EventBatch, Kind, make_batch
+from engine.batch import UNDOES, Change, EventBatch, Kind, make_batch
 from engine.interaction_graph import act_kernels, growth, read_kernels, write_kernels
 from engine.interaction_graph.arrays import (
     ACT,
@@ -71,7 +71,7 @@ _TYPE_OF_KIND = {
 }
 #: What others make for a user may take one of so many of the user's places.
 _NAMED_SHARE = 32
-_UNDO_OF_KIND = {Kind.FAVORITE: Kind.UNFAVORITE, Kind.RETWEET: Kind.UNRETWEET}
+_UNDO_OF_KIND = {kind: undo for undo, kind in UNDOES.items()}
 
 
 class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -323,17 +323,17 @@ def renew(s: Any, v: Any, which: Any, tweet: Any, author: Any, stamp: Any) -> An
 
 
 @kernel
-def take_back(s: Any, v: Any, tweet: Any, kind: Any, until_ms: Any) -> Any:
-    """Remove every engagement of this kind with this tweet that is not later than ``until_ms``; returns how many.
-    O(engagements of the viewer).
+def take_back(s: Any, v: Any, which: Any, tweet: Any, kind: Any, until_ms: Any) -> Any:
+    """Remove from a viewer's list of acts every act of this kind on this tweet that is not later than ``until_ms``;
+    returns how many. O(length of the list).
 
     Later entries move up and keep their order; blocks that become empty are freed, except the first.
     """
-    count, _, head = span(s, v, ENGAGEMENTS)
+    count, _, head = span(s, v, which)
     if count == 0:
         return 0
     blocks = s.blocks
-    from_block = first_block(s, v, ENGAGEMENTS)
+    from_block = first_block(s, v, which)
     from_place = head
     to_block, to_place, kept = from_block, from_place, np.int64(0)
     for _ in range(count):
@@ -353,8 +353,8 @@ def take_back(s: Any, v: Any, tweet: Any, kind: Any, until_ms: Any) -> Any:
         kept += 1
     before, after = _blocks_for(head, count, ACTS_PER_BLOCK), _blocks_for(head, kept, ACTS_PER_BLOCK)
     if after < before:
-        _free_chain(s, blocks[to_block - 1, 0], last_block(s, v, ENGAGEMENTS), before - after)
+        _free_chain(s, blocks[to_block - 1, 0], last_block(s, v, which), before - after)
         blocks[to_block - 1, 0] = 0
-        s.viewers[v, ENGAGEMENTS * LIST_COLUMNS + LAST] = to_block
-    _set_span(s, v, ENGAGEMENTS, kept, to_place, head)
+        s.viewers[v, which * LIST_COLUMNS + LAST] = to_block
+    _set_span(s, v, which, kept, to_place, head)
     return count - kept

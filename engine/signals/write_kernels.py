@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import Change, Kind
+from engine.batch import ENGAGEMENT_KINDS, UNDOES, Change, Kind
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -70,8 +70,9 @@ def _make_rules() -> NDArray[np.uint8]:
         SERVED: (Kind.SERVED,),
     }.items():
         rules[list(kinds)] = which + 1
-    rules[Kind.UNFAVORITE] = 128 + Kind.FAVORITE
-    rules[Kind.UNRETWEET] = 128 + Kind.RETWEET
+    for undo, kind in UNDOES.items():
+        if kind in ENGAGEMENT_KINDS:
+            rules[undo] = 128 + kind
     return rules
 
 
@@ -97,7 +98,7 @@ def _prefetch(s: Any, kind: Any, user_id: Any, start: Any, end: Any) -> None:
         if rule:
             v = np.int64(find(s.ids, user_id[row]))
             if v >= 0:
-                which = ENGAGEMENTS if rule >= 128 else rule - 1
+                which = np.int64(RULES[rule - 128]) - 1 if rule >= 128 else rule - 1
                 last = last_block(s, v, which)
                 if last:
                     _, tail, _ = span(s, v, which)
@@ -117,19 +118,19 @@ def _original(batch: Any, row: Any) -> Any:
 
 @kernel
 def _take_back(s: Any, batch: Any, row: Any, kind: Any) -> None:
-    """UNFAVORITE or UNRETWEET. It counts as activity of a known viewer even if there is nothing to take back.
+    """An undo. It counts as activity of a known viewer even if there is nothing to take back.
 
     The act may have come before it was known that its tweet stands for another, so both are looked for.
     """
     v = np.int64(find(s.ids, batch.user_id[row]))
     tweet, named, until_ms = _original(batch, row), np.int64(batch.subject_id[row]), batch.timestamp_ms[row]
-    taken = 0
+    which, taken = np.int64(RULES[kind]) - 1, 0
     if v >= 0:
         touch(s, v)
         if batch.change[row] != NOTHING:
-            taken = take_back(s, v, tweet, kind, until_ms)
+            taken = take_back(s, v, which, tweet, kind, until_ms)
         if named != tweet:
-            taken += take_back(s, v, named, kind, until_ms)
+            taken += take_back(s, v, which, named, kind, until_ms)
     if taken:
         s.header[TAKEN_BACK] += taken
     else:

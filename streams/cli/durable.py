@@ -31,6 +31,10 @@ def inspect(
     if not folder.is_dir():
         raise typer.BadParameter(f"{folder} is not a folder", param_hint="FOLDER")
     report = look(Store.open(RealDisk(folder), writable=False))
+    if not (report.histories or report.problems):
+        raise typer.BadParameter(
+            f"{folder} holds no history of an engine; durable.folder names one", param_hint="FOLDER"
+        )
     if json:
         typer.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
     else:
@@ -88,8 +92,6 @@ def recover(
 
 def _render(report: "FolderReport") -> list["RenderableType"]:
     parts: list[RenderableType] = [part for history in report.histories for part in _render_history(history)]
-    if not report.histories:
-        parts.append("no history yet")
     parts.append(f"configurations: {', '.join(report.configs) or 'none'}")
     if report.unfinished:
         parts.append(f"being written, or left by a crash: {', '.join(report.unfinished)}")

@@ -9,9 +9,11 @@ import typer
 from rich.console import Console
 
 from engine.errors import ConfigError, EventError
+from engine.feed import Product
 from streams.cli.common import parse_urls
-from streams.cli.render_feed import render_feed
-from streams.client.client import FeedClient, Frame
+from streams.cli.render_feed import render_entries, render_feed
+from streams.client.client import FeedClient, FeedClientError, Frame, UnreachableError
+from streams.client.entry_list import EntryList
 from streams.events.ids import parse_id
 
 
@@ -53,9 +55,35 @@ async def show_feed(options: FeedOptions) -> int:
         if not options.follow:
             show(await client.feed(product=options.product, limit=options.limit, explain=explain_once))
             return 0
-        async for frame in client.subscribe(product=options.product, limit=options.limit, explain=explain):
-            show(frame)
+        by_entry = {"pushes": "entries"} if options.product == Product.FOLLOWING and not options.explain else {}
+        shown = _Shown(client, options)
+        async for push in client.subscribe(product=options.product, limit=options.limit, explain=explain, **by_entry):
+            show(push) if options.json else await shown.take(push)
     return 0
+
+
+class _Shown:
+    """What ``--follow`` prints for people: a whole feed with what was left out of it, then single entries."""
+
+    def __init__(self, client: FeedClient, options: FeedOptions) -> None:
+        self._client = client
+        self._options = options
+        self._list = EntryList(options.limit)
+        self._console = Console()
+
+    async def take(self, push: Frame) -> None:
+        """Print a push."""
+        self._list.take(push)
+        if push["type"] == "new_entries":
+            self._console.print(render_entries(push, self._list))
+            return
+        # A push does not say what was left out, so the feed is asked for again; it may be newer than the push.
+        try:
+            feed = await self._client.feed(product=self._options.product, limit=self._options.limit, explain="all")
+        except (FeedClientError, UnreachableError):
+            feed = push
+        feed["new"] = push["new"]
+        self._console.print(render_feed(feed, explain=self._options.explain))
 
 
 def _say_where(client: FeedClient) -> Callable[[Frame], Awaitable[None]]:

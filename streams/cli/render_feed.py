@@ -1,12 +1,15 @@
 """A feed for the terminal. Text that people wrote is shown without markup and control characters."""
 
 import unicodedata
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
+
+from streams.client.entry_list import EntryList
 
 #: Reasons that say nothing about a tweet but that others were better: only an explanation has them.
 _RANKED_LOWER = ("narrowed", "not_selected")
@@ -15,25 +18,9 @@ _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
 def render_feed(feed: dict[str, Any], explain: bool = False) -> RenderableType:
     """A ``feed`` frame, or a ``new_tweets`` frame with the new entries marked, as an object that rich can print."""
-    table = Table(box=None, show_header=True, header_style="dim", pad_edge=False, expand=True)
-    table.add_column("", justify="right", style="dim", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("author", no_wrap=True)
-    table.add_column("age", justify="right", no_wrap=True)
-    table.add_column("tweet", ratio=1)
     now_ms = feed.get("time_ms") or max((entry["created_ms"] for entry in feed["entries"]), default=0)
-    new = set(feed.get("new", ()))
-    for entry in feed["entries"]:
-        lines = [Text(plain(entry["text"])), Text(_counts(entry), style="dim")]
-        if explain and "why" in entry:
-            lines += _why(entry["why"])
-        table.add_row(
-            Text(str(entry["position"] + 1), style="bold green" if entry["tweet_id"] in new else ""),
-            f"{entry['score']:.3f}",
-            Text(entry["author_id"], style="cyan" if entry["in_network"] else "magenta"),
-            age(now_ms - entry["created_ms"]),
-            Group(*lines),
-        )
+    numbered = [(entry["position"] + 1, entry) for entry in feed["entries"]]
+    table = _table(numbered, now_ms, set(feed.get("new", ())), explain)
     parts: list[RenderableType] = [table if feed["entries"] else Text("nothing to show yet", style="dim")]
     left_out = feed.get("dropped_in_words", [])
     if left_out and (explain or not feed["entries"]):
@@ -42,6 +29,44 @@ def render_feed(feed: dict[str, Any], explain: bool = False) -> RenderableType:
         parts.append(Text(f"left out: {'; '.join(said)}", style="dim"))
     parts.append(Text(_footer(feed), style="dim"))
     return Group(*parts)
+
+
+def render_entries(push: dict[str, Any], shown: EntryList) -> Group:
+    """A ``new_entries`` frame: its entries at their places in the list, and what left the list."""
+    pushed = {entry["tweet_id"] for entry in push["entries"]}
+    numbered = [(place, entry) for place, entry in enumerate(shown.entries, 1) if entry["tweet_id"] in pushed]
+    now_ms = max((entry["created_ms"] for entry in shown.entries), default=0)
+    parts: list[RenderableType] = []
+    if numbered:
+        parts.append(_table(numbered, now_ms, set(push["new"]), explain=False))
+    if edited := push.get("edited"):
+        parts.append(Text(f"edited: {', '.join(edited)}", style="dim"))
+    if gone := push.get("gone"):
+        parts.append(Text(f"gone (deleted, or not to be shown any more): {', '.join(gone)}", style="yellow"))
+    parts.append(Text(_footer(push), style="dim"))
+    return Group(*parts)
+
+
+def _table(numbered: Sequence[tuple[int, dict[str, Any]]], now_ms: int, new: Collection[str], explain: bool) -> Table:
+    """Entries with their numbers."""
+    table = Table(box=None, show_header=True, header_style="dim", pad_edge=False, expand=True)
+    table.add_column("", justify="right", style="dim", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("author", no_wrap=True)
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("tweet", ratio=1)
+    for number, entry in numbered:
+        lines = [Text(plain(entry["text"])), Text(_counts(entry), style="dim")]
+        if explain and "why" in entry:
+            lines += _why(entry["why"])
+        table.add_row(
+            Text(str(number), style="bold green" if entry["tweet_id"] in new else ""),
+            f"{entry['score']:.3f}",
+            Text(entry["author_id"], style="cyan" if entry["in_network"] else "magenta"),
+            age(now_ms - entry["created_ms"]),
+            Group(*lines),
+        )
+    return table
 
 
 def plain(text: str) -> str:

@@ -20,12 +20,15 @@ import orjson
 import structlog
 
 from engine.errors import MurmurationError
+from streams.client.entry_list import EntryList, joined
 from streams.process.ending import end_tasks
 from streams.process.retry import Retries
 
 SUBPROTOCOL: Final = "murmuration.v1.json"
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
+#: The entries of a subscription that names no limit.
+LIMIT_DEFAULT: Final = 20
 HELLO_TIMEOUT_S: Final = 10.0
 RESUBSCRIBE_S: Final = 0.5
 #: Interval at which a silent server is pinged; shorter where another server can take its place.
@@ -98,6 +101,7 @@ class FeedClient:
         self._pending: dict[str, asyncio.Future[Frame]] = {}
         self._subscription: Frame | None = None
         self._push: Frame | None = None
+        self._list = EntryList(LIMIT_DEFAULT)
         self._pushed = asyncio.Event()
         self._refusal: FeedClientError | None = None
         #: (Time, tweet) of tweets that were reported as seen; kept only where there are several servers.
@@ -186,9 +190,11 @@ class FeedClient:
         return await self._ask({"type": "engage", "request_id": str(_new_id()), "event": complete}, timeout_s)
 
     async def subscribe(self, **fields: Any) -> AsyncIterator[Frame]:
-        """``new_tweets`` frames while the feed changes, across reconnects; ``fields`` as in the protocol.
+        """``new_tweets`` (and ``new_entries``) frames while the feed changes, across reconnects; ``fields`` as in the
+        protocol.
 
-        For a slow consumer only the newest frame is kept; its ``new`` includes the new tweets of the skipped frames.
+        For a slow consumer frames are joined to one of the whole list (``entry_list.joined``), whose ``request_id`` is
+        that of the newest.
 
         Raises:
             FeedClientError: the server refuses the subscription.
@@ -197,6 +203,7 @@ class FeedClient:
         self._push = self._refusal = None
         self._pushed.clear()
         self._subscription = {"type": "subscribe", **fields}
+        self._list = EntryList(fields.get("limit", LIMIT_DEFAULT))
         await self._send(self._subscription)
         try:
             while True:
@@ -328,13 +335,13 @@ class FeedClient:
         return hint_s
 
     def _receive(self, frame: Frame) -> float:
-        if frame["type"] in ("feed", "ack", "new_tweets"):
+        if frame["type"] in ("feed", "ack", "new_tweets", "new_entries"):
             # Only an answer shows that the server is back: one that takes connections may refuse every request.
             self._retries.succeeded()
         answer = self._pending.get(frame.get("request_id", ""))
         if answer is not None and not answer.done():
             answer.set_result(frame)
-        elif frame["type"] == "new_tweets":
+        elif frame["type"] in ("new_tweets", "new_entries"):
             self._take_push(frame)
         elif frame["type"] == "error" and "request_id" not in frame:
             _log.info("server error", url=self.url, error=frame["error"], message=frame["message"])
@@ -364,11 +371,8 @@ class FeedClient:
             await self._send(self._subscription)
 
     def _take_push(self, frame: Frame) -> None:
-        if self._push is not None:
-            there = {entry["tweet_id"] for entry in frame["entries"]}
-            skipped = [tweet for tweet in self._push["new"] if tweet in there and tweet not in frame["new"]]
-            frame["new"] = [*frame["new"], *skipped]
-        self._push = frame
+        self._list.take(frame)
+        self._push = frame if self._push is None else joined(self._push, frame, self._list.entries)
         self._pushed.set()
 
     def _fail(self, error: MurmurationError) -> None:

@@ -63,6 +63,11 @@ EngagementType = Literal[
     "not_interested",
     "see_fewer",
     "report",
+    "undo_not_interested",
+    "unreply",
+    "unquote",
+    "unbookmark",
+    "undo_see_fewer",
 ]
 RelationshipType = Literal[
     "follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "contact", "mute_word", "unmute_word"

@@ -244,7 +244,11 @@ class LiveEngine:
     ) -> tuple[Sequence[T], bool]:
         only = np.array(requests[0].only, np.uint64)
         with self.readers.reading() as version:
-            feeds = self._same_feed.feeds(requests, lambda request: self.readers.feed(request, nullcontext(version)))
+            feeds = self._same_feed.feeds(
+                requests,
+                lambda request: self.readers.feed(request, nullcontext(version)),
+                self.readers.count_served,
+            )
             retweets = bool((self.state.tweet_store.originals(only) != only).any())
         return finish(feeds), retweets
 

@@ -42,12 +42,13 @@ _SILENT: Final = _table(Kind.SERVED, Kind.MODEL_PART)
 _WRITTEN: Final = _table(Kind.CREATE, Kind.EDIT)
 #: Whose followers a row concerns in For You: what people do in public (``home_mixer.sources.PUBLIC_ACTS``).
 _BY_ACTOR: Final = _table(
-    Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.QUOTE
+    Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.UNREPLY, Kind.QUOTE, Kind.UNQUOTE
 )  # fmt: skip
 #: Acts that change the actor's own For You at once. What was only seen or clicked does so, too, but that can wait.
 _OWN: Final = _table(
-    Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.QUOTE, Kind.SHARE, Kind.BOOKMARK,
-    Kind.NOT_INTERESTED, Kind.SEE_FEWER, Kind.REPORT,
+    Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.UNREPLY, Kind.QUOTE, Kind.UNQUOTE,
+    Kind.SHARE, Kind.BOOKMARK, Kind.UNBOOKMARK, Kind.NOT_INTERESTED, Kind.UNDO_NOT_INTERESTED, Kind.SEE_FEWER,
+    Kind.UNDO_SEE_FEWER, Kind.REPORT,
 )  # fmt: skip
 #: What changes who may see what: for the person, and where it is about another person for that one as well.
 _BOUND: Final = _table(
@@ -64,7 +65,7 @@ _PEOPLE: Final = _table(Kind.USER, Kind.ERASE)
 class Concern(NamedTuple):
     """What applied pieces may change in feeds, up to ``version``.
 
-    ``news``: whether anything happened that can change a feed. ``everybody``: too much happened to be named. Distinct
+    ``news``: how many events happened that can change a feed. ``everybody``: too much happened to be named. Distinct
     ids, uint64: ``authors`` (who wrote: their followers are concerned), ``actors`` (their followers' For You is),
     ``own`` (who acted: their For You is), ``bound`` (who sees other tweets now), and ``tweets`` and ``people``: whoever
     is shown these tweets, or tweets of these people, may no longer see them, or not as they are; followers of these
@@ -72,7 +73,7 @@ class Concern(NamedTuple):
     """
 
     version: int
-    news: bool = True
+    news: int = 1
     everybody: bool = False
     authors: Ids = _NONE
     actors: Ids = _NONE
@@ -104,7 +105,7 @@ def concern_of(version: int, batch: EventBatch, keep: NDArray[np.bool_]) -> Conc
     both, written = _BOUND_BOTH[kind], _WRITTEN[kind]
     return Concern(
         version,
-        bool((~_SILENT[kind]).any()),
+        int(np.count_nonzero(~_SILENT[kind])),
         False,
         np.unique(user[written]),
         np.unique(user[_BY_ACTOR[kind]]),
@@ -120,7 +121,7 @@ def joined(concerns: Sequence[Concern]) -> Concern:
     """One concern for all of these, at least one; in order of version."""
     if len(concerns) == 1:
         return concerns[0]
-    everybody, news = any(c.everybody for c in concerns), any(c.news for c in concerns)
+    everybody, news = any(c.everybody for c in concerns), sum(c.news for c in concerns)
     authors, actors, own, bound, tweets, people = (
         np.unique(np.concatenate(column)) for column in zip(*(c.columns for c in concerns), strict=True)
     )

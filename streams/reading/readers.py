@@ -145,6 +145,11 @@ class Readers:
                 meter.cpu_s[stage] += ms / 1000.0
         return feed
 
+    def count_served(self, source: str, entries: int) -> None:
+        """Count entries that a source brought into feeds which a thread of the pool made without ``feed``."""
+        meter: FeedMeter = self._local.meter
+        meter.candidates["source", source, "served"] += entries
+
     async def close(self) -> None:
         """Finish what runs and end the threads."""
         await asyncio.to_thread(self._pool.close)

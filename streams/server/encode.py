@@ -106,6 +106,7 @@ def _push_fields(kind: str, encoded: EncodedFeed, seq: int, changes: Changes) ->
     feed = encoded.feed
     fields: dict[str, Any] = {
         "type": kind,
+        "request_id": str(feed.request_id),
         "product": str(feed.product),
         "version": int(feed.version),
         "seq": seq,

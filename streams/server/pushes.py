@@ -40,6 +40,10 @@ COST_WEIGHT: Final = 0.05
 #: How many subscriptions are looked at for the one to be refreshed next, and the shortest pause between two.
 LOOKED_AT_MAX: Final = 256
 REFRESH_PAUSE_S_MIN: Final = 0.005
+#: Of feeds that nothing concerns, so many are refreshed at full share for each event; the others at this part of it. So
+#: a few events do not cost thousands of feeds at once, and yet every feed is refreshed after the last event.
+REFRESHED_PER_EVENT: Final = 4
+SLOWLY: Final = 1 / 8
 #: When all that are to be refreshed wait for their intervals, they are looked at again after this long.
 REFRESH_WAIT_S: Final = 0.1
 
@@ -85,6 +89,8 @@ class Pushes:
         self._arrived = asyncio.Semaphore(0)
         #: The newest versions at which anything happened, and at which tweets may have had to leave feeds.
         self._news_version = -1
+        #: How many feeds are still to be refreshed at full share.
+        self._refresh_soon = 0
         self._touched_version = -1
         self._news = asyncio.Event()
         self._entry_pushes = EntryPushes(
@@ -145,6 +151,8 @@ class Pushes:
             if concern.news:
                 # Only now: whom it concerns must not be refreshed as if it did not.
                 self._news_version = concern.version
+                soon = self._refresh_soon + REFRESHED_PER_EVENT * concern.news
+                self._refresh_soon = len(self._in_turn) if concern.everybody else min(soon, len(self._in_turn))
                 self._news.set()
             if self._in_turn:
                 # A pause of at least the same length: in a flood of pieces, more of them are looked up together.
@@ -226,15 +234,26 @@ class Pushes:
                 continue
             began_s = _now()
             await self._compute(subscription, "refresh")
-            took_s = _now() - began_s
-            await asyncio.sleep(max(REFRESH_PAUSE_S_MIN, took_s / self._refresh_share - took_s))
+            took_s, share = _now() - began_s, self._refresh_share * (1 if self._refresh_soon else SLOWLY)
+            self._refresh_soon = max(0, self._refresh_soon - 1)
+            await self._rest(max(REFRESH_PAUSE_S_MIN, took_s / share - took_s))
+
+    async def _rest(self, pause_s: float) -> None:
+        """Pause between two refreshed feeds. News end a pause that was for slow refreshing."""
+        if self._refresh_soon:
+            await asyncio.sleep(pause_s)
+            return
+        self._news.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._news.wait()
 
     def _next_in_turn(self) -> Subscription | None:
         """The next whose feed is older than the news, and which is not computed anyway; its interval has passed."""
         now_s = _now()
         for _ in range(min(LOOKED_AT_MAX, len(self._in_turn))):
             subscription = next(iter(self._in_turn))
-            if self._is_stale(subscription) and now_s >= subscription.computed_s + subscription.interval_s:
+            if self._is_stale(subscription) and now_s >= subscription.refreshable_s:
                 return subscription
             self._in_turn.move_to_end(subscription)
         return None

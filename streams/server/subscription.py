@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from streams.server.answers import PushedFeed
 from streams.server.connections import Connection
 from streams.server.encode import Changes, new_entries_frame, new_tweets_frame
 from streams.server.feeds import Terms
+
+#: Shortest time between whole feeds of a subscription to single entries that nothing concerns.
+ENTRIES_REFRESH_S: Final = 10.0
 
 #: What a client sees of a feed: of each tweet, in order, its time (ms) and a hash of what it says.
 Shown = dict[int, tuple[int, int]]
@@ -71,6 +75,13 @@ class Subscription:
         self._sent_ids: NDArray[np.uint64] = np.empty(0, np.uint64)
         #: The tweets (uint64) that the client has, or will have when it has read what waits for it.
         self.shown_ids = self._sent_ids
+
+    @property
+    def refreshable_s(self) -> float:
+        """When its whole feed may be computed again though nothing concerns it. Where single entries are pushed, the list
+        is nearly always right without that, so it waits longer."""
+        interval_s = max(self.interval_s, ENTRIES_REFRESH_S) if self.terms.entries else self.interval_s
+        return max(self.computed_s + interval_s, self.named_s + self.interval_s)
 
     def begin(self) -> None:
         """Its feed begins to be computed, for all that concerned it so far."""

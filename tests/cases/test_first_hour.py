@@ -127,6 +127,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (["publish", "--csv", "nowhere"], 1, "no engagements.csv.gz"),
         (["publish", "nowhere.ndjson"], 1, "No such file"),
         (["inspect", "var/murmuration.state"], 2, "is not a folder"),
+        (["inspect", "."], 2, "holds no history of an engine"),
         (["config", "show"], 0, '"log"'),
         (["config", "check"], 0, "ok"),
         (["config", "reference"], 0, "# Configuration"),

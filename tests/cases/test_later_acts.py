@@ -93,7 +93,13 @@ def test_of_the_same_millisecond_the_one_that_arrives_later_holds(w: World, act:
 # Engagements
 
 
-UNDOABLE = [("favorite", "unfavorite"), ("retweet", "unretweet")]
+UNDOABLE = [("favorite", "unfavorite"), ("retweet", "unretweet"), ("reply", "unreply"), ("quote", "unquote")]
+#: Acts that no entry counts: by act, its undo and the filter that drops the tweet while the act holds.
+UNCOUNTED = {
+    "bookmark": ("unbookmark", "engaged"),
+    "not_interested": ("undo_not_interested", "rejected"),
+    "see_fewer": ("undo_see_fewer", "rejected"),
+}
 
 
 @pytest.mark.parametrize("gap", [-HOUR, -1])
@@ -124,6 +130,35 @@ def test_an_undoing_that_arrives_before_its_act(w: World, act: str, undo: str):
     assert w.entry(1, 600)["counts"][act] == 0
     assert w.sees(1, 600)
     assert 1 not in w.named(w.query("proof", tweets=[600], users=[1]))
+
+
+@pytest.mark.parametrize("act", UNCOUNTED)
+def test_an_act_that_is_taken_back_drops_nothing(w: World, act: str):
+    undo, filter_ = UNCOUNTED[act]
+    w.follow(1, 9)
+    w.create(600, by=9, at=-HOUR)
+    w.create(601, by=9, at=-HOUR)
+    w.create(650, by=4, at=-2, retweets=601)
+    w.act(act, 1, 600)
+    w.act(act, 1, 650)  # of a retweet: of its original
+    w.publish()
+    assert w.why_not(1, 600) == w.why_not(1, 601) == filter_
+    w.act(undo, 1, 600, at=-1)  # older than the act
+    w.publish()
+    assert w.why_not(1, 600) == filter_
+    w.act(undo, 1, 600, at=2)
+    w.act(undo, 1, 601, at=2)
+    w.publish()
+    assert w.sees(1, 600)
+    assert w.sees(1, 601)
+    factors = [factor["name"] for factor in w.entry(1, 600)["why"]["factors"]]
+    assert "author_not_interested" not in factors  # nor is its author held back any more
+    w.act(act, 1, 600, at=1)  # comes late
+    w.publish()
+    assert w.sees(1, 600)
+    w.act(act, 1, 600, at=3)
+    w.publish()
+    assert w.why_not(1, 600) == filter_
 
 
 def test_a_person_counts_once(w: World):

@@ -4,6 +4,7 @@ One server and one browser serve all tests; what they did to the engine is forgo
 for seconds (before a card leaves, between two changes of the list), the browser's clock is put forward instead.
 """
 
+import asyncio
 import json
 import re
 import shutil
@@ -18,7 +19,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
 from engine.errors import SafetyError
-from engine.feed import Explain, Request
+from engine.feed import Explain, Product, Request
 from loadtest.society.society import Society, SocietyConfig
 from tests.support.page_site import FILTERS, Site, SmallEngine
 
@@ -113,6 +114,15 @@ class Reader:
         if not await button.is_visible():
             await card.get_by_role("button", name="More").click()
         await button.click()
+
+    async def subscribed(self, entries: int) -> None:
+        """Wait for a push of the whole feed with at least so many entries."""
+        for _ in range(600):
+            pushes = [json.loads(frame) for frame in self.received if frame.startswith('{"type":"new_tweets"')]
+            if any(len(push["entries"]) >= entries for push in pushes):
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError("no such push came")
 
     async def version(self) -> int:
         return int((await self.page.locator(".version strong").inner_text()).replace(",", ""))
@@ -336,6 +346,10 @@ async def test_not_interested_leaves_and_goes_away(site: Site, reader: Reader):
     await expect(card).to_have_count(0)
     assert [e["tweet_id"] for e in site.written("not_interested")] == [tweet]
     await expect(reader.cards).to_have_count(20)
+    await reader.page.locator("#acts").get_by_role("button", name="Undo").click()
+    await reader.later(8)
+    await expect(card).to_be_visible()
+    assert [e["tweet_id"] for e in site.written("undo_not_interested")] == [tweet]
 
 
 async def test_replies_and_quotes_have_a_text(site: Site, reader: Reader):
@@ -357,8 +371,130 @@ async def test_replies_and_quotes_have_a_text(site: Site, reader: Reader):
         await card.get_by_role("button", name="Undo").click()
         await expect(card.locator(".own-words")).to_be_hidden()
         await expect(card.locator(".note")).to_contain_text("deleted")
-        delete = site.written("delete")[-1]
+        delete, (undo,) = site.written("delete")[-1], site.written(f"un{button.lower()}")
         assert (delete["tweet_id"], delete["author_id"]) == (create["tweet_id"], viewer)
+        assert (undo["user_id"], undo["tweet_id"]) == (viewer, tweet)
+
+
+async def test_a_reply_that_is_taken_back_is_not_counted_any_more(site: Site, reader: Reader):
+    await reader.open("#product=following")
+    card = await reader.card(1)
+    number = card.locator(".act.reply .number")
+    assert await number.inner_text() == ""
+    await reader.press(card, "Reply")
+    await card.get_by_role("textbox").fill("Quite so")
+    await card.get_by_role("textbox").press("Control+Enter")
+    await expect(card.locator(".note")).to_contain_text("The tweet now counts 1")
+    await expect(number).to_have_text("1")
+    await card.get_by_role("button", name="Undo").click()
+    await expect(card.locator(".note")).to_contain_text("The tweet now counts 0")
+    await expect(number).to_have_text("")
+
+
+# ---- single entries of Following -----------------------------------------------------------------------------
+
+
+def followed(site: Site) -> str:
+    """Somebody whom the viewer follows."""
+    viewer = site.engine.society.viewer_ids(1)[0]
+    return next(str(author) for author in site.engine.society.viewer_ids(300) if site.engine._follows(viewer, author))
+
+
+def feeds_in(reader: Reader) -> int:
+    return sum(frame.startswith('{"type":"feed"') for frame in reader.received)
+
+
+async def test_an_entry_comes_by_itself(site: Site, reader: Reader):
+    await reader.open("#product=following")
+    before, ids = feeds_in(reader), await reader.ids()
+    await newcomer(site, "9007199254740995", author=followed(site))
+    card = reader.page.locator('[data-tweet="9007199254740995"]')
+    await expect(card).to_be_visible()
+    assert await reader.ids() == ["9007199254740995", *ids]
+    assert feeds_in(reader) == before, "no feed was asked for"
+    (push,) = [json.loads(frame) for frame in reader.received if frame.startswith('{"type":"new_entries"')]
+    assert [entry["tweet_id"] for entry in push["entries"]] == ["9007199254740995"]
+    await expect(card.locator(".reason")).to_have_text("Written by someone you follow")
+    await expect(card.locator(".badge")).to_be_visible()
+    async with reader.page.context.expect_page() as opened:
+        await reader.page.get_by_role("link", name="Push of 1 entry at version").click()
+    assert await (await opened.value).locator("pre").inner_text() in reader.received, "the bytes that came"
+    await (await opened.value).close()
+    await reader.press(card, "Why")
+    await expect(card.locator(".why-body")).to_contain_text("Checked, and not dropped by")
+    assert feeds_in(reader) == before + 1, "the explanation comes with a whole feed"
+    await reader.press(card, "Like")
+    await expect(card.locator(".note")).to_contain_text("The tweet now counts 201")
+
+
+async def test_an_act_on_an_entry_names_the_push_that_brought_it(site: Site, reader: Reader):
+    await reader.open("#product=following")
+    await newcomer(site, "881", author=followed(site))
+    card = reader.page.locator('[data-tweet="881"]')
+    await reader.press(card, "Like")
+    await expect(card.locator(".note")).to_contain_text("The tweet now counts 201")
+    (push,) = [json.loads(frame) for frame in reader.received if frame.startswith('{"type":"new_entries"')]
+    assert [event["request_id"] for event in site.written("favorite")] == [push["request_id"]]
+
+
+async def test_entries_leave_and_change_at_once_on_every_page(site: Site, reader: Reader):
+    now_ms, author = site.engine.now_ms(), followed(site)
+    await site.engine.apply(
+        [
+            {
+                "type": "create",
+                "author_id": author,
+                "tweet_id": f"{n}",
+                "timestamp_ms": now_ms - 1000 * n,
+                "text": f"{n}",
+            }
+            for n in range(1, 90)
+        ]
+    )
+    await reader.open("#product=following&live=off")
+    await reader.page.get_by_role("button", name="Show more").click()
+    await expect(reader.cards).to_have_count(40)
+    ids, before = await reader.ids(), feeds_in(reader)
+    deleted, edited = reader.page.locator(f'[data-tweet="{ids[30]}"]'), reader.page.locator(f'[data-tweet="{ids[33]}"]')
+    authors = {tweet["tweet_id"]: tweet["author_id"] for tweet in site.engine.tweets}
+    await edited.hover()
+    # The page has subscribed again, for all that it shows: its answer is a push of 60 entries at most.
+    await reader.subscribed(40)
+    for event in ({"type": "delete", "tweet_id": ids[30]}, {"type": "edit", "tweet_id": ids[33], "text": "Edited"}):
+        await site.engine.apply([{**event, "author_id": authors[event["tweet_id"]]}])
+    await expect(deleted).to_contain_text("This tweet was taken out: it was deleted")
+    await expect(edited.locator(".text")).to_have_text("Edited")
+    await newcomer(site, "881", author=author)
+    await expect(reader.page.locator("#pill")).to_have_text("1 new")
+    assert await reader.ids() == ids, "nothing moves"
+    assert feeds_in(reader) == before
+    await reader.page.locator("#pill").click()
+    await expect(reader.cards).to_have_count(40)
+    await reader.page.get_by_role("button", name="Show more").click()
+    await expect(reader.cards).to_have_count(60)
+    everything = site.engine.feed(
+        Request(
+            viewer_id=site.engine.society.viewer_ids(1)[0],
+            request_id=1,
+            product=Product.FOLLOWING,
+            limit=60,
+            time_ms=now_ms,
+            seed=1,
+        )
+    )
+    assert await reader.ids() == [str(entry.tweet_id) for entry in everything.entries], "no gap, nothing twice"
+
+
+async def test_a_block_brings_the_whole_feed(site: Site, reader: Reader):
+    author = followed(site)
+    await newcomer(site, "881", author=author)
+    await newcomer(site, "882", author=followed(site))
+    await reader.open("#product=following&live=off")
+    await reader.page.locator('[data-tweet="881"]').hover()
+    event = {"type": "block", "user_id": str(site.engine.society.viewer_ids(1)[0]), "target_id": author}
+    await site.engine.apply([event])
+    for tweet in ("881", "882"):
+        await expect(reader.page.locator(f'[data-tweet="{tweet}"]')).to_contain_text("the filter “blocked” drops it")
 
 
 # ---- reading in peace ------------------------------------------------------------------------------------------

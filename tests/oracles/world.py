@@ -12,6 +12,8 @@ REFERENCES = ("retweeted_id", "quoted_id", "reply_to_id", "conversation_id")
 #: Acts by which they are undone.
 UNDO = {
     "unfollow": "follow", "unblock": "block", "unmute": "mute", "unfavorite": "favorite", "unretweet": "retweet",
+    "undo_not_interested": "not_interested", "undo_see_fewer": "see_fewer", "unreply": "reply",
+    "unquote": "quote", "unbookmark": "bookmark",
     "unmute_word": "mute_word", "unlabel": "label",
 }  # fmt: skip
 #: Labels that hide a tweet from everybody but its author.

@@ -9,10 +9,11 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Count
 
@@ -24,10 +25,11 @@ from streams.durable.origin import Origin
 from streams.events.publish import classify
 from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
 from streams.log import open_log
-from streams.reading.concerns import Concern
+from streams.reading.concerns import NOBODY, Audience, Concern, Concerned
 from streams.reading.reputation import AccountReputation
 from streams.server.application import RunningServer, build_app, start_server
 
+ENGAGING = ("favorite", "retweet", "reply", "quote")
 FILTERS = ("blocked", "own", "duplicate", "too_old", "seen", "engaged", "rejected")
 
 
@@ -62,11 +64,14 @@ class SmallEngine:
         self.past: list[dict] = []
         self._changed = asyncio.Event()
         self._told = self.version
+        #: Events that no concern has told of.
+        self._untold: list[dict] = []
         self.reset()
 
     def reset(self) -> None:
         """Forget what happened after the society's past."""
         self.tweets = list(self.past)
+        self._untold.clear()
         #: Acts by kind and tweet ("favorite 77").
         self.counts: Counter[str] = Counter()
         #: Pairs of viewer and tweet.
@@ -117,32 +122,65 @@ class SmallEngine:
                     await self._changed.wait()
         if self.version <= self._told:
             return None
-        self._told = self.version
-        return Concern(self.version, everybody=True)
+        self._told, events, self._untold = self.version, self._untold, []
+        if not events or {event["type"] for event in events} - {"create", "delete", "edit"}:
+            return Concern(self.version, everybody=True)
+        pairs = {(int(event["tweet_id"]), int(event["author_id"])) for event in events if event["type"] != "delete"}
+        written = np.array(sorted(pairs), np.uint64).reshape(-1, 2).T
+        touched = sorted({int(event["tweet_id"]) for event in events if event["type"] != "create"})
+        return Concern(
+            self.version, authors=np.unique(written[1]), tweets=np.array(touched, np.uint64), written=written
+        )
+
+    async def concerned(self, concern: Concern, audience: Audience, shown: np.ndarray) -> Concerned:
+        """As ``find_concerned`` says it."""
+        nobody = np.full(audience.size, NOBODY, np.int32)
+        viewers = audience.people.keys[: audience.size].tolist()
+        readers = {
+            tweet: np.array(
+                [at for at, who in enumerate(viewers) if author == who or self._follows(who, author)], np.int32
+            )
+            for tweet, author in concern.written.T.tolist()
+        }
+        written = nobody.copy()
+        for places in readers.values():
+            written[places] = 1
+        bound = np.zeros(audience.size, np.bool_)
+        return Concerned(nobody, written, nobody, bound, np.isin(shown, concern.tweets), readers)
+
+    async def answer_named(self, requests: Sequence[Request], finish: Callable[[list[Feed]], Any]) -> Any:
+        """Following of the tweets that the requests name."""
+        return finish([self.feed(request) for request in requests]), False
 
     async def apply(self, bodies: list[dict]) -> None:
         """What the engine would do with events, as far as this page shows it."""
         for body in bodies:
             self._apply(body["type"], body)
         self.version += 1
+        self._untold += bodies
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     def _apply(self, kind: str, body: dict) -> None:
         if kind == "create" and "reply_to_id" not in body:
             self.tweets = [*self.tweets[-399:], body]
+        elif kind == "edit":
+            own = {"text": body["text"]}
+            self.tweets = [{**t, **own} if t["tweet_id"] == body["tweet_id"] else t for t in self.tweets]
         elif kind == "delete":
             self.tweets = [tweet for tweet in self.tweets if tweet["tweet_id"] != body["tweet_id"]]
-        if kind in ("favorite", "unfavorite", "retweet", "unretweet", "reply", "quote"):
+        if kind.removeprefix("un") in ENGAGING:
             self.counts[f"{kind.removeprefix('un')} {body['tweet_id']}"] += -1 if kind.startswith("un") else 1
         if "tweet_id" in body and "user_id" in body:
             pair = (int(body["user_id"]), int(body["tweet_id"]))
-            if kind in ("favorite", "retweet", "reply", "quote"):
+            if kind in ENGAGING:
                 self.engaged.add(pair)
-            elif kind in ("unfavorite", "unretweet"):
+            elif kind.removeprefix("un") in ENGAGING:
                 self.engaged.discard(pair)
             elif kind == "not_interested":
                 self.rejected.add(pair)
+            elif kind == "undo_not_interested":
+                self.rejected.discard(pair)
         pairs = {"block": self.blocked, "mute": self.muted}.get(kind.removeprefix("un"))
         if "target_id" in body:
             pair = (int(body["user_id"]), int(body["target_id"]))
@@ -154,7 +192,7 @@ class SmallEngine:
             word = (int(body["user_id"]), body["word"].lower())
             self.words.discard(word) if kind.startswith("un") else self.words.add(word)
 
-    def _drop(self, viewer: int, tweet: dict) -> str | None:
+    def _drop(self, viewer: int, tweet: dict, product: Product) -> str | None:
         pair, tie = (viewer, int(tweet["tweet_id"])), (viewer, int(tweet["author_id"]))
         if tie in self.blocked:
             return "blocked"
@@ -164,6 +202,8 @@ class SmallEngine:
             return "muted_word"
         if int(tweet["author_id"]) == viewer:
             return "own"
+        if product is Product.FOLLOWING:
+            return None
         if pair in self.engaged:
             return "engaged"
         return "rejected" if pair in self.rejected else None
@@ -186,13 +226,15 @@ class SmallEngine:
             if request.product is Product.FOLLOWING and not tie:
                 continue
             sources = (("followees", float(tweet["timestamp_ms"])),) if tie else (("popular", 2.0),)
-            reason = self._drop(viewer, tweet)
+            if request.only and int(tweet["tweet_id"]) not in request.only:
+                continue
+            reason = self._drop(viewer, tweet, request.product)
             if reason:
                 dropped.append(Dropped(int(tweet["tweet_id"]), reason, tuple(name for name, _ in sources)))
                 continue
             entries.append(self._entry(request, tweet, tie, sources))
         by_time = request.product is Product.FOLLOWING
-        entries.sort(key=lambda e: (-e.created_ms if by_time else -e.score, e.tweet_id))
+        entries.sort(key=lambda e: (-e.created_ms, -e.tweet_id) if by_time else (-e.score, e.tweet_id))
         start = int(request.cursor or 0)
         chosen = entries[start : start + request.limit]
         dropped += [Dropped(e.tweet_id, "not_selected", ("popular",)) for e in entries[start + request.limit :]]

@@ -17,19 +17,19 @@ const aboutWord = (type) => ({ word }) => ({ type, word });
 /**
  * By name: `event` and `undo` make the events; `did` and `undid` say it; `of` is what it is about (tweet, author, word),
  * so that doing it to one tweet of an author shows on all; `counter` is the entry's count that grows. Acts with text also
- * write a tweet whose field `reference` names the entry.
+ * write a tweet whose field `reference` names the entry; to take them back deletes it, too.
  */
 export const ACTS = {
   like: { of: "tweet_id", event: aboutTweet("favorite"), undo: aboutTweet("unfavorite"), did: "Liked", undid: "Not liked any more", counter: "favorite" },
   retweet: { of: "tweet_id", event: aboutTweet("retweet"), undo: aboutTweet("unretweet"), did: "Retweeted", undid: "Retweet taken back", counter: "retweet" },
-  reply: { of: "tweet_id", event: aboutTweet("reply"), reference: "reply_to_id", did: "Replied", undid: "Reply deleted", counter: "reply" },
-  quote: { of: "tweet_id", event: aboutTweet("quote"), reference: "quoted_id", did: "Quoted", undid: "Quote deleted", counter: "quote" },
+  reply: { of: "tweet_id", event: aboutTweet("reply"), undo: aboutTweet("unreply"), reference: "reply_to_id", did: "Replied", undid: "Reply deleted", counter: "reply" },
+  quote: { of: "tweet_id", event: aboutTweet("quote"), undo: aboutTweet("unquote"), reference: "quoted_id", did: "Quoted", undid: "Quote deleted", counter: "quote" },
   follow: { of: "author_id", event: aboutAuthor("follow"), undo: aboutAuthor("unfollow"), did: "Followed", undid: "Not followed any more" },
   unfollow: { of: "author_id", event: aboutAuthor("unfollow"), undo: aboutAuthor("follow"), did: "Not followed any more", undid: "Followed again" },
   mute: { of: "author_id", event: aboutAuthor("mute"), undo: aboutAuthor("unmute"), did: "Muted", undid: "Not muted any more" },
   block: { of: "author_id", event: aboutAuthor("block"), undo: aboutAuthor("unblock"), did: "Blocked", undid: "Not blocked any more" },
   mute_word: { of: "word", event: aboutWord("mute_word"), undo: aboutWord("unmute_word"), did: "Muted", undid: "Not muted any more" },
-  not_interested: { of: "tweet_id", event: aboutTweet("not_interested"), did: "Not interested" },
+  not_interested: { of: "tweet_id", event: aboutTweet("not_interested"), undo: aboutTweet("undo_not_interested"), did: "Not interested", undid: "“Not interested” taken back" },
 };
 
 /** What an act was about, in words. */
@@ -65,8 +65,8 @@ export class Acts {
 
   /** Do it. `extra` has `text` (reply, quote) or `word` (mute_word). Resolves to whether the log has it. */
   async act(card, kind, { text, word } = {}) {
-    const { tweet_id, author_id } = card.entry;
-    const record = { kind, target: { tweet_id, author_id, request_id: card.feed.request_id, word }, text, card };
+    const { tweet_id, author_id, request_id = card.feed.request_id } = card.entry;
+    const record = { kind, target: { tweet_id, author_id, request_id, word }, text, card };
     if (text !== undefined) record.ownId = tweetIdAt(this.view.serverNow);
     return this.#carryOut(record, false);
   }
@@ -82,17 +82,18 @@ export class Acts {
     if (card?.busy) return false;
     const { generation } = this.view;
     const started = performance.now();
-    const before = card?.entry;
+    const before = card && { counts: card.entry.counts, isInFeed: this.view.has(card.id) };
     if (card) card.busy = true;
+    const turn = card && ++card.turn; // a later act on the card has the last word
     this.#mark(record, undo);
-    const say = (words, withUndo) => card && generation === this.view.generation && card.say(words, withUndo);
+    const say = (words, withUndo) => card && turn === card.turn && generation === this.view.generation && card.say(words, withUndo);
     try {
       say("Sending…");
       const place = await (undo ? this.#sendUndo(record) : this.#send(record));
       if (generation !== this.view.generation) return true;
       const did = `${undo ? ACTS[record.kind].undid : ACTS[record.kind].did}.`;
-      const takeBack = undo || !this.canUndo(record) ? null : () => this.undo(record);
-      if (card) card.stays = true;
+      const takeBack = undo ? null : () => this.undo(record);
+      if (card) [card.stays, card.busy] = [true, false];
       say(did, takeBack);
       if (!card) byId("spoken").textContent = `${did} ${object(record)}`; // a card speaks for itself
       const answer = await this.#watch(record, undo, before, started).catch((error) => {
@@ -108,15 +109,11 @@ export class Acts {
       if (!card) this.view.onRefused(error, false);
       return false;
     } finally {
-      if (card) {
+      if (card && turn === card.turn) {
         card.busy = false;
         this.#settle(card);
       }
     }
-  }
-
-  canUndo({ kind, ownId }) {
-    return ACTS[kind].undo !== undefined || ownId !== undefined;
   }
 
   /** Note that an act was done, or taken back, and show it on all cards that it is about. */
@@ -146,7 +143,7 @@ export class Acts {
   }
 
   async #sendUndo({ kind, target, ownId }) {
-    if (ownId) return where(await this.#publish({ type: "delete", tweet_id: ownId, author_id: this.view.viewer }));
+    if (ownId) await this.#publish({ type: "delete", tweet_id: ownId, author_id: this.view.viewer });
     return where(await this.#engage(ACTS[kind].undo(target)));
   }
 
@@ -189,10 +186,11 @@ export class Acts {
 
   /** Remove a card that left the feed, once it has been read. */
   #settle(card) {
+    const { turn } = card;
     const leaves = () => !this.view.has(card.id);
     card.element.classList.toggle("leaving", leaves());
     setTimeout(async function go() {
-      if (!card.element.isConnected || card.busy) return;
+      if (!card.element.isConnected || turn !== card.turn) return;
       if (card.isAttended) {
         setTimeout(go, 1000);
         return;
@@ -215,7 +213,7 @@ export class Acts {
           {},
           h("span", { text: `${ACTS[record.kind].did}: ${object(record)}` }),
           record.text ? h("q", { dir: "auto", text: record.text }) : null,
-          this.canUndo(record) ? h("button", { type: "button", class: "quiet", text: "Undo", onclick: () => this.undo(record) }) : null,
+          h("button", { type: "button", class: "quiet", text: "Undo", onclick: () => this.undo(record) }),
         ),
       ),
     );
@@ -230,7 +228,6 @@ function answerIn(feed, { kind, target }, undo, before, list) {
   const entry = feed.entries.find(({ tweet_id }) => tweet_id === target.tweet_id);
   const filter = feed.dropped.find(({ tweet_id }) => tweet_id === target.tweet_id)?.filter;
   const act = ACTS[kind];
-  if (act.reference && undo) return "The like, reply and quote counts of a tweet stay";
   if (kind === "follow" || kind === "unfollow") {
     const follows = (kind === "follow") !== undo;
     const counts = `The feed counts ${person(target.author_id)} as ${follows ? "followed" : "not followed"}`;
@@ -238,21 +235,24 @@ function answerIn(feed, { kind, target }, undo, before, list) {
     return filter || !before ? null : "The tweet left the feed";
   }
   if (undo) {
-    if (entry) return "It is back in the feed";
-    const still = { like: "engaged", retweet: "engaged", mute: "muted", block: "blocked", mute_word: "muted_word" }[kind];
+    if (entry) return act.counter && before?.isInFeed ? counted(entry, before, act) : "It is back in the feed";
+    const still = { like: "engaged", retweet: "engaged", reply: "engaged", quote: "engaged", not_interested: "rejected", mute: "muted", block: "blocked", mute_word: "muted_word" }[kind];
     return filter === still ? null : "The feed may show it again";
   }
   if (kind === "mute_word") {
     const gone = feed.dropped.filter(({ tweet_id, filter }) => filter === "muted_word" && list.cards.has(tweet_id)).length;
     return gone ? `${plural(gone, "tweet with it has", "tweets with it have")} left the feed` : null;
   }
-  if (entry) {
-    const count = act.counter ? entry.counts[act.counter] : undefined;
-    return before && count !== undefined && count !== before.counts[act.counter] ? `The tweet now counts ${count}` : null;
-  }
+  if (entry) return counted(entry, before, act);
   const gone = [...list.cards.values()].filter((card) => {
     const same = act.of === "author_id" && card.entry.author_id === target.author_id;
     return same && card.id !== target.tweet_id && !feed.entries.some(({ tweet_id }) => tweet_id === card.id);
   }).length;
   return `The tweet left the feed${gone ? `, and ${plural(gone, "other", "others")} with it` : ""}`;
+}
+
+/** What an entry says about an act that it counts, or null while it counts as before. */
+function counted(entry, before, { counter }) {
+  const count = counter ? entry.counts[counter] : undefined;
+  return before && count !== undefined && count !== before.counts[counter] ? `The tweet now counts ${count}` : null;
 }

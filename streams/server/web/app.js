@@ -141,7 +141,7 @@ function onShow({ feed, pages }, fresh) {
   byId("left-out-list").replaceChildren(...left);
   if (!list.cards.size) tellEmpty(nothing());
   tellMade(feed);
-  showJson(byId("json"), [feed, ...pages]);
+  showJson(byId("json"), feed, pages);
   if (!fresh) return;
   byId("spoken").textContent = `${plural(fresh, "new entry", "new entries")}.`;
   turnFlock(feed.entries[0].tweet_id);
@@ -207,11 +207,12 @@ connection.addEventListener("state", ({ detail }) => {
 });
 connection.addEventListener("hello", ({ detail }) => {
   name(detail.viewer_id);
+  view.limitMax = detail.limits.limit;
   if (token) byId("token-form").hidden = true;
   else people.load().catch(() => {});
   view.follow({ atOnce: true });
 });
-connection.addEventListener("new_tweets", ({ detail }) => detail.product === view.product && view.refresh());
+for (const type of ["new_tweets", "new_entries"]) connection.addEventListener(type, ({ detail }) => view.pushed(detail));
 connection.addEventListener("refused", ({ detail }) => view.refused(new Refusal(detail.error, detail.message)));
 
 askWith(() => connection.headers);

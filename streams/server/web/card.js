@@ -20,9 +20,10 @@ function icon(name) {
 }
 
 export class Card {
-  /** Whether the list may drop the card, and whether an act on it is under way. */
+  /** Whether the list must keep the card, whether an act on it is being sent, and how many acts there were. */
   stays = false;
   busy = false;
+  turn = 0;
   isOpen = false;
   isWithdrawn = false;
   feed = null;
@@ -112,8 +113,8 @@ export class Card {
       return;
     }
     const record = this.acts.of(kind, this.entry);
-    if (!record) this.acts.act(this, kind);
-    else if (this.acts.canUndo(record)) this.acts.undo(record);
+    if (record) this.acts.undo(record);
+    else this.acts.act(this, kind);
   }
 
   #compose(kind) {
@@ -136,15 +137,20 @@ export class Card {
     this.text.replaceChildren(...(text ? tagged(text) : ["A tweet without text."]));
   }
 
-  /** Show the tweet's text as a newer feed has it; the rest waits until that feed is shown. */
-  amend({ text }) {
+  /** Show the tweet's text as a newer feed has it, and an explanation that was missing; the rest waits. */
+  amend({ text, why }, feed) {
     if (text !== this.entry.text) this.#write(text);
-    this.entry = { ...this.entry, text };
+    const isExplained = !this.entry.why && why;
+    this.entry = { ...this.entry, text, why: this.entry.why ?? why };
+    if (isExplained && this.isOpen) {
+      this.feed = feed;
+      this.#renderWhy();
+    }
   }
 
   /** Show the entry as a feed has it now. `feed` null: the entry is no longer in the shown feed. */
   update(entry, feed, position = entry.position) {
-    this.amend(entry);
+    if (entry.text !== this.entry.text) this.#write(entry.text);
     this.entry = entry;
     this.feed = feed ?? this.feed;
     this.reason.textContent = reason(entry);
@@ -187,7 +193,9 @@ export class Card {
     this.isOpen = open;
     this.why.setAttribute("aria-expanded", String(open));
     this.whyPlace.hidden = !open;
-    if (open) this.#renderWhy();
+    if (!open) return;
+    this.#renderWhy();
+    if (!this.entry.why) this.acts.view.refresh(); // a whole feed has its explanation
   }
 
   toggleMore() {

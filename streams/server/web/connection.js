@@ -19,7 +19,8 @@ export class Refusal extends Error {
 
 /**
  * Events: `state` {state: connecting | open | waiting | closed, in_ms?, reason?, message?, wasOpen?}, and `hello`,
- * `new_tweets`, `heartbeat` and `refused` (an error that answers no request) with the frame as `detail`.
+ * `new_tweets`, `new_entries`, `heartbeat` and `refused` (an error that answers no request) with the frame as `detail`.
+ * Every frame has the property `raw`, the text as it was received.
  */
 export class Connection extends EventTarget {
   #socket = null;
@@ -72,8 +73,7 @@ export class Connection extends EventTarget {
   }
 
   /**
-   * Send a frame and wait for its answer (a `feed` or an `ack`), whose property `raw` is the text as it was received.
-   * Rejects with a Refusal.
+   * Send a frame and wait for its answer (a `feed` or an `ack`). Rejects with a Refusal.
    */
   request(frame) {
     if (!this.isOpen) return Promise.reject(new Refusal("disconnected", "There is no connection to the server now."));
@@ -113,12 +113,13 @@ export class Connection extends EventTarget {
   #receive(raw) {
     this.#listen();
     const frame = JSON.parse(raw);
+    Object.defineProperty(frame, "raw", { value: raw });
     const waiting = this.#waiting.get(frame.request_id);
     if (waiting) {
       this.#waiting.delete(frame.request_id);
       clearTimeout(waiting.timer);
       if (frame.type === "error") waiting.reject(new Refusal(frame.error, frame.message));
-      else waiting.resolve(Object.defineProperty(frame, "raw", { value: raw }));
+      else waiting.resolve(frame);
       return;
     }
     if (frame.type === "hello") {

@@ -11,6 +11,7 @@ export function madePanel(feed, { open }) {
   return [
     h("p", { class: "version" }, h("strong", { text: integer(feed.version) }), h("span", { text: " state version" })),
     latency(feed),
+    pushedSince(feed),
     ...warnings(feed),
     dropped(feed, open),
     timings(feed.timings_ms ?? {}),
@@ -38,6 +39,14 @@ function latency(feed) {
   const old = feed.time_ms - newest;
   if (newest) parts.push(old < 2000 ? "newest entry just now" : `newest entry ${age(old)} old`);
   return h("p", { class: "small", text: parts.join(" · ") });
+}
+
+/** Entries that were pushed by themselves after the feed had been made. */
+function pushedSince({ entries, pushed = [] }) {
+  const count = entries.filter(({ request_id }) => request_id).length;
+  if (!count) return null;
+  const version = integer(Math.max(...pushed.map((push) => push.version)));
+  return h("p", { class: "small", text: `and ${plural(count, "entry", "entries")} pushed since, up to version ${version}` });
 }
 
 function timings(timingsMs) {
@@ -134,15 +143,23 @@ function facts(feed) {
   );
 }
 
-/** Links that open the shown answers as they came: the same bytes, no second request. `answers`: first page first. */
-export function showJson(place, answers) {
+/**
+ * Links that open what is shown as it came: the same bytes, no second request. The feed, its later pages, then the
+ * pushes of single entries since.
+ */
+export function showJson(place, feed, pages) {
+  const there = new Set(feed.entries.concat(...pages.map((page) => page.entries)).map(({ request_id }) => request_id));
+  const pushed = (feed.pushed ?? []).filter(({ request_id }) => there.has(request_id));
+  const answers = [feed, ...pages, ...pushed];
   answers.forEach((answer, i) => {
     const link = place.children[i] ?? place.appendChild(h("a", { target: "_blank", rel: "noopener" }));
     if (link.dataset.request === answer.request_id) return;
     if (link.href) URL.revokeObjectURL(link.href);
     link.dataset.request = answer.request_id;
     link.href = URL.createObjectURL(new Blob([answer.raw], { type: "application/json" }));
-    link.textContent = i ? `Page ${i + 1} as JSON` : "This feed as JSON";
+    if (i === 0) link.textContent = "This feed as JSON";
+    else if (i <= pages.length) link.textContent = `Page ${i + 1} as JSON`;
+    else link.textContent = `Push of ${plural(answer.entries.length, "entry", "entries")} at version ${integer(answer.version)} as JSON`;
   });
   for (const link of [...place.children].slice(answers.length)) {
     URL.revokeObjectURL(link.href);

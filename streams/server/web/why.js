@@ -8,6 +8,7 @@ const DID = { favorite: "liked", retweet: "shared", reply: "replied to", quote: 
 /** What each source means (docs/feeds.md), most personal first. */
 const SOURCES = {
   own_tweets: "your own",
+  named: "written by someone you follow",
   followees: "written by someone you follow",
   liked_by_followees: "people you follow engaged with it",
   related_to_favorites: "people who like what you like engaged with it",
@@ -28,7 +29,7 @@ export function reason(entry) {
     return `${capital(DID[kind])} by ${named}${rest}`;
   }
   if (entry.in_network) return capital(SOURCES.followees);
-  const names = why?.sources.map(({ name }) => name) ?? [];
+  const names = why?.sources.map(({ name }) => name) ?? [entry.source].filter(Boolean);
   const first = Object.keys(SOURCES).find((name) => names.includes(name)) ?? names[0];
   return first ? capital(SOURCES[first] ?? `brought by ${words(first)}`) : "The server did not say why";
 }
@@ -38,7 +39,7 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 /** The whole explanation of an entry. `feed` gives the scale of each source: its best score in the feed. */
 export function whyPanel(entry, feed) {
   const why = entry.why;
-  if (!why) return h("p", { class: "hint", text: "This feed came without explanations." });
+  if (!why) return h("p", { class: "hint", text: "This entry came by itself, without an explanation. The page asks for it." });
   return h(
     "div",
     { class: "why-body" },

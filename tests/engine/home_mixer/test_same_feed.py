@@ -1,6 +1,7 @@
 """Feeds of named tweets, many at once: each is what the pipeline gives alone, and shows what Following shows."""
 
 import json
+from collections import Counter
 from contextlib import nullcontext
 
 import msgspec
@@ -50,7 +51,9 @@ def test_each_feed_is_the_one_that_the_pipeline_gives(made, only):
         return compute(request)
 
     requests = [request_of(viewer, only=tuple(only), limit=len(only)) for viewer in range(1, PEOPLE + 1)]
-    feeds = SameFeed(state, 1000).feeds(requests, compute_alone)
+    served = Counter()
+    feeds = SameFeed(state, 1000).feeds(requests, compute_alone, lambda source, n: served.update({source: n}))
+    assert served.total() == (len(feeds) - len(alone)) * len(only)
     for request, feed in zip(requests, feeds, strict=True):
         right = compute(request)
         assert feed_digest(feed) == feed_digest(right)
@@ -80,7 +83,10 @@ def test_one_tweet_for_many_is_computed_once():
         alone.append(request.viewer_id)
         return compute(request)
 
-    feeds = SameFeed(state, 1000).feeds([request_of(viewer, only=(900,), limit=1) for viewer in viewers], compute_alone)
+    served = Counter()
+    requests = [request_of(viewer, only=(900,), limit=1) for viewer in viewers]
+    feeds = SameFeed(state, 1000).feeds(requests, compute_alone, lambda source, n: served.update({source: n}))
+    assert served == {"named": len(viewers) - len(alone)}
     assert alone == [1, 7]
     assert [len(feed.entries) for feed in feeds] == [viewer != 7 for viewer in viewers]
 

@@ -12,7 +12,16 @@ from engine.interaction_graph.state import EdgeType, InteractionGraph, Interacti
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
 
 T0 = 1_760_000_000_000
-KINDS = (Kind.FAVORITE, Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.BOOKMARK)
+KINDS = (
+    Kind.FAVORITE,
+    Kind.FAVORITE,
+    Kind.UNFAVORITE,
+    Kind.RETWEET,
+    Kind.UNRETWEET,
+    Kind.REPLY,
+    Kind.UNREPLY,
+    Kind.BOOKMARK,
+)
 AUTHOR = 9
 
 

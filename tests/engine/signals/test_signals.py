@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import batch
 from engine.batch import Change, Kind, make_batch
 from engine.errors import ConfigError, InvariantError
 from engine.room import restore
@@ -21,13 +22,16 @@ LISTS = {
     "served": {Kind.SERVED},
 }
 ACTS = ("engagements", "implicit", "negatives")
-UNDOES = {Kind.UNFAVORITE: Kind.FAVORITE, Kind.UNRETWEET: Kind.RETWEET}
+UNDOES = {undo: kind for undo, kind in batch.UNDOES.items() if kind < Kind.CREATE}
 
 #: Ids use all 64 bits; index 0 is id 0, "none".
 TOP = 1 << 64
 USERS, TWEETS, AUTHORS = range(7), range(16), range(5)
 #: Looks and favorites prevail, so that lists fill and are taken back from; all kinds occur, others' too.
-KINDS = [Kind.IMPRESSION] * 8 + [Kind.FAVORITE] * 8 + [Kind.UNFAVORITE] * 3 + [Kind.SERVED] * 3 + list(Kind)
+KINDS = [
+    *[Kind.IMPRESSION] * 8, *[Kind.FAVORITE] * 8, *[Kind.UNFAVORITE] * 3, *[Kind.NOT_INTERESTED] * 3,
+    *[Kind.UNDO_NOT_INTERESTED] * 2, *[Kind.SERVED] * 3, *Kind,
+]  # fmt: skip
 AGES = SignalAges(seen_age_ms_max=20, served_age_ms_max=5, rejection_age_ms_max=40)
 caps = st.fixed_dictionaries({f"{name}_per_user": st.integers(1, 16) for name in LISTS})
 
@@ -105,13 +109,14 @@ class Model:
         if user == 0 or subject == 0:
             self.counters["without_subject" if user else "without_user"] += 1
         elif kind in UNDOES:
-            engaged = self.active(user)["engagements"] if user in self.viewers else []
-            kept = [act for act in engaged if act[:2] != (subject, UNDOES[kind]) or act[2] > time_ms]
+            of_acts = next(name for name, kinds in LISTS.items() if UNDOES[kind] in kinds)
+            acts = self.active(user)[of_acts] if user in self.viewers else []
+            kept = [act for act in acts if act[:2] != (subject, UNDOES[kind]) or act[2] > time_ms]
             if change == Change.NOTHING:
-                kept = list(engaged)
-            self.counters["taken_back"] += len(engaged) - len(kept)
-            self.counters["nothing_to_take_back"] += len(engaged) == len(kept)
-            engaged[:] = kept
+                kept = list(acts)
+            self.counters["taken_back"] += len(acts) - len(kept)
+            self.counters["nothing_to_take_back"] += len(acts) == len(kept)
+            acts[:] = kept
         elif kind == Kind.DWELL and value < self.config.dwell_s_min:
             self.counters["short_dwells"] += 1
         else:

@@ -13,7 +13,7 @@ from tests.oracles.acts import Ledger
 
 T0 = 1_760_000_000_000
 HOUR = 3_600_000
-KINDS = (Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.CLICK, Kind.DWELL)
+KINDS = (Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.UNREPLY, Kind.CLICK, Kind.DWELL)
 RELATIONS = (Kind.FOLLOW, Kind.UNFOLLOW, Kind.BLOCK, Kind.MUTE, Kind.REPORT_USER)
 ROWS = st.lists(
     st.tuples(

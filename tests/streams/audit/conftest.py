@@ -32,6 +32,8 @@ class World:
         #: Request ids of the feeds that were answered; pushes have ids of the server's.
         self.requests: list[int] = []
         self.pushes = 0
+        #: Request ids of pushes of single entries.
+        self.entries: list[int] = []
 
     async def live(self, instance: Running, ticks: int = 10) -> None:
         """Events while viewers look."""
@@ -41,15 +43,18 @@ class World:
                 await publish_events(instance.event_log, events)
         await wait_applied(instance.engine, instance.event_log, timeout_s=60)
         async with asyncio.TaskGroup() as group:
-            follower = group.create_task(self._follow(instance.url, 6))
-            group.create_task(self._publish(instance, ticks, follower))
+            followers = [
+                group.create_task(self._follow(instance.url, 6)),
+                group.create_task(self._follow_entries(instance.url, 7)),
+            ]
+            group.create_task(self._publish(instance, ticks, followers))
             for viewer in (3, 4, 5):
                 group.create_task(self._look(instance.url, viewer))
         await wait_applied(instance.engine, instance.event_log, timeout_s=60)
 
-    async def _publish(self, instance: Running, ticks: int, follower: asyncio.Task[None]) -> None:
-        """At least so many ticks, and on until the follower has seen something new as often as it wants."""
-        while ticks > 0 or not follower.done():
+    async def _publish(self, instance: Running, ticks: int, followers: list[asyncio.Task[None]]) -> None:
+        """At least so many ticks, and on until the followers have seen something new as often as they want."""
+        while ticks > 0 or not all(follower.done() for follower in followers):
             ticks -= 1
             await publish_events(instance.event_log, self.society.tick(self.now_ms, self.now_ms + 50))
             self.now_ms += 50
@@ -79,6 +84,16 @@ class World:
             async for _ in client.subscribe(interval_ms=10, limit=5, explain="entries"):
                 seen += 1
                 self.pushes += 1
+                if seen == 3:
+                    break
+
+    async def _follow_entries(self, url: str, viewer: int) -> None:
+        async with FeedClient(url, viewer_id=viewer) as client:
+            seen = 0
+            async for push in client.subscribe(interval_ms=10, product="following", pushes="entries"):
+                if push["type"] == "new_entries":
+                    seen += 1
+                    self.entries.append(int(push["request_id"]))
                 if seen == 3:
                     break
 

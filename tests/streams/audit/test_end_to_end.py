@@ -40,6 +40,19 @@ async def test_everything_served_audits_as_identical(settings, world):
     assert (await audited(settings))[Outcome.IDENTICAL] >= served > 100
 
 
+async def test_pushed_entries_audit_as_identical(settings, world):
+    """A push of single entries names a request that can be audited: Following of nothing but these tweets."""
+    async with running(settings) as instance:
+        await world.live(instance, ticks=2)
+    assert len(world.entries) == 3
+    with opened_store(settings, writable=False) as store:
+        async with running_log(settings.log) as event_log:
+            found = [await find_served(event_log, request_id) for request_id in world.entries]
+            feeds = await Auditor(settings, store, event_log).audit([served for (served,) in found])
+    assert [feed.outcome for feed in feeds] == [Outcome.IDENTICAL] * 3
+    assert all(served.request.only for (served,) in found)
+
+
 async def test_what_failed_open_audits_as_identical(settings, world, monkeypatch):
     """Asked again, a source or enricher that failed is skipped."""
 

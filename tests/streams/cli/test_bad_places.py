@@ -65,9 +65,9 @@ def test_what_is_not_the_file_or_folder_that_a_command_needs(refused, what):
         refused("publish", what)
     refused("publish", "--csv", what)
     refused("evaluate", what)
+    refused("inspect", what)
     if what not in ("folder", "missing/deep"):
         refused("schemas", "--write", what)
-        refused("inspect", what)
         refused("bench", "make-edges", what, "--edges", "10") if what not in (
             "file",
             "bytes",

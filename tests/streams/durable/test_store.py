@@ -178,7 +178,10 @@ def run_inspect(folder, *options):
 
 def test_inspect_says_what_is_there_and_what_is_damaged(tmp_path):
     store = Store.open(RealDisk(tmp_path))
-    assert run_inspect(tmp_path)[0] == 0
+    for options in ((), ("--json",)):
+        code, output = run_inspect(tmp_path, *options)
+        assert code == 2
+        assert "holds no history of an engine" in " ".join(output.split())
     store.save_config("abc", {"rooms": {}})
     begin(store, "1" * 16)
     info = begin(store, "2" * 16, created_ms=2000)

@@ -126,7 +126,7 @@ def test_what_happens_to_others_concerns_nobody():
     )  # fmt: skip
     concern = concern_of(1, batch, np.ones(6, np.bool_))
     found = find_concerned(state, concern, Audience(np.array([1, 2], np.uint64)), np.array([20], np.uint64))
-    assert concern.news
+    assert concern.news == 5
     assert (found.fewest == NOBODY).all()
     assert (found.fewest_written == NOBODY).all()
     assert (found.fewest_for_you == NOBODY).all()
@@ -141,9 +141,9 @@ def test_a_followees_like_concerns_for_you_alone_and_the_engines_own_records_are
     found = find_concerned(state, like, Audience(np.array([1, 3], np.uint64)), NONE)
     assert (found.fewest.tolist(), found.fewest_for_you.tolist()) == ([NOBODY] * 2, [1, NOBODY])
     served = concern_of(1, make_batch(kind=[Kind.SERVED], user_id=[2], subject_id=[70]), np.ones(1, np.bool_))
-    assert (served.news, served.size) == (False, 0)
+    assert (served.news, served.size) == (0, 0)
     repeated = concern_of(1, make_batch(kind=[Kind.CREATE], user_id=[2], subject_id=[70]), np.zeros(1, np.bool_))
-    assert (repeated.news, repeated.size) == (False, 0)
+    assert (repeated.news, repeated.size) == (0, 0)
 
 
 def test_what_waits_is_joined_and_bounded(monkeypatch):
