@@ -37,13 +37,14 @@ LEAVING_FACTOR: Final = 4
 #: How long a feed takes: the first estimate, and the weight of each measurement.
 COST_S: Final = 0.002
 COST_WEIGHT: Final = 0.05
-#: How many subscriptions are looked at for the one to be refreshed next, and the shortest pause between two.
+#: How many subscriptions are looked at for the one to be refreshed next, and the pause between two.
 LOOKED_AT_MAX: Final = 256
 REFRESH_PAUSE_S_MIN: Final = 0.005
+REFRESH_PAUSE_S_MAX: Final = 1.0
 #: Of feeds that nothing concerns, so many are refreshed at full share for each event; the others at this part of it. So
 #: a few events do not cost thousands of feeds at once, and yet every feed is refreshed after the last event.
 REFRESHED_PER_EVENT: Final = 4
-SLOWLY: Final = 1 / 8
+SLOWLY: Final = 1 / 4
 #: When all that are to be refreshed wait for their intervals, they are looked at again after this long.
 REFRESH_WAIT_S: Final = 0.1
 
@@ -236,7 +237,7 @@ class Pushes:
             await self._compute(subscription, "refresh")
             took_s, share = _now() - began_s, self._refresh_share * (1 if self._refresh_soon else SLOWLY)
             self._refresh_soon = max(0, self._refresh_soon - 1)
-            await self._rest(max(REFRESH_PAUSE_S_MIN, took_s / share - took_s))
+            await self._rest(min(REFRESH_PAUSE_S_MAX, max(REFRESH_PAUSE_S_MIN, took_s / share - took_s)))
 
     async def _rest(self, pause_s: float) -> None:
         """Pause between two refreshed feeds. News end a pause that was for slow refreshing."""

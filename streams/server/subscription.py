@@ -78,8 +78,8 @@ class Subscription:
 
     @property
     def refreshable_s(self) -> float:
-        """When its whole feed may be computed again though nothing concerns it. Where single entries are pushed, the list
-        is nearly always right without that, so it waits longer."""
+        """When its whole feed may be computed again though nothing concerns it. Where single entries are pushed, the
+        list is nearly always right without that, so it waits longer."""
         interval_s = max(self.interval_s, ENTRIES_REFRESH_S) if self.terms.entries else self.interval_s
         return max(self.computed_s + interval_s, self.named_s + self.interval_s)
 

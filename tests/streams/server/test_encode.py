@@ -98,7 +98,7 @@ def test_the_digest_covers_all_but_timings_and_request_id(feed_of):
 
 def test_a_push_names_what_is_new(feed_of):
     frame = orjson.loads(new_tweets_frame(EncodedFeed(feed_of(REQUEST, 5, [7, 8])), seq=3, changes=Changes([8], [7])))
-    assert list(frame) == ["type", "product", "version", "seq", "entries", "new", "edited"]
+    assert list(frame) == ["type", "request_id", "product", "version", "seq", "entries", "new", "edited"]
     assert (frame["type"], frame["version"], frame["seq"]) == ("new_tweets", 5, 3)
     assert (frame["new"], frame["edited"]) == (["8"], ["7"])
 

@@ -185,7 +185,7 @@ async def test_an_edit_is_pushed_and_named(site):
 
 
 async def test_those_whom_it_concerns_come_first_and_the_others_in_turn(start):
-    site = await start(push_refresh_share=0.02)
+    site = await start(push_refresh_share=0.1)
     follow(site, (1, 90), (2, 90), (3, 80))
     async with contextmany(site, range(1, 21)) as sockets:
         for socket in sockets:
