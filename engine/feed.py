@@ -127,6 +127,9 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     through the log, as of ``version``. ``degraded`` names sources that failed or were skipped; ``gap_records``
     counts log records that were lost before the state could apply them (0 unless a gap was accepted); ``late_rooms``
     names the rooms that do not know the whole history, each with the event time from which on it knows everything.
+    ``tier`` says how much is known of the viewer (engine/home_mixer/cold_start.py), ``tier_reason`` why; empty where
+    the product does not ask. ``followees_left_out`` counts the people whom the viewer follows and whose tweets were not
+    looked at.
     ``timings_ms`` (wall clock) and ``cpu_ms`` (the thread's CPU time) are by stage, and need not be reproducible.
     ``cursor`` is None at the end of the feed.
     """
@@ -145,6 +148,9 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[str, ...] = ()
     gap_records: int = 0
     late_rooms: dict[str, int] = {}
+    tier: str = ""
+    tier_reason: str = ""
+    followees_left_out: int = 0
     cursor: str | None = None
     timings_ms: dict[str, float] = {}
     cpu_ms: dict[str, float] = {}

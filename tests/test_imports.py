@@ -55,6 +55,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.pipeline": (*BASE, "engine.feed", "engine.pipeline"),
     # Judges what a viewer may see, from the rooms; products, queries and pushes ask it.
     "engine.visibility": (*BASE, "engine.visibility", "engine.pipeline.scratch", "engine.rooms", *STATE_ROOMS),
+    "engine.in_network": (*BASE, "engine.in_network", "engine.social_graph"),
     "engine.home_mixer": ("engine",),
     "config": ("config", "engine"),
     "streams": ("streams", "config", "engine"),

@@ -60,7 +60,9 @@ class NarrowConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     walk_own: Count = 400
     walk_followees: Count = 400
     walk_popular: Count = 400
+    popular_in_language: Count = 200
     popular: Count = 200
+    newest: Count = 512
     #: Of all sources together.
     total: Count = 1500
 
@@ -84,11 +86,23 @@ class BlendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     author_diversity_floor: Share = 0.25
 
 
+class ColdStartConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a feed is made of where little is known of the viewer (docs/feeds.md)."""
+
+    #: Before a feed is empty, at most so many of the newest tweets are judged.
+    last_resort_max: Annotated[int, Meta(ge=0, le=1 << 20)] = 8192
+    #: Who engaged with so many tweets within so long is no light user: followees' tweets of a shorter time suffice.
+    heavy_acts_min: Annotated[int, Meta(ge=1, le=1000)] = 20
+    heavy_span_ms: Ms = 7 * 24 * 3_600_000
+
+
 class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The For You feed."""
 
     age_ms_max: Ms = 48 * 3_600_000
     in_network_max: Count = 600
+    #: Followees' tweets of so long are looked at for viewers who engage much (``cold_start.heavy_acts_min``).
+    heavy_age_ms_max: Ms = 24 * 3_600_000
     per_author_max: Count = 20
     popular_max: Count = 200
     #: What is popular is asked only when the sources before found fewer candidates than this.
@@ -100,6 +114,7 @@ class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     pages_tweets_max: Annotated[int, Meta(ge=1, le=2000)] = 400
     #: Walkers of each of the two time-aware walks: from the viewer, and from the viewer's recent company.
     time_aware_walks: Annotated[int, Meta(ge=1, le=10_000)] = 2000
+    cold_start: ColdStartConfig = ColdStartConfig()
     liked_by: LikedByConfig = LikedByConfig()
     related: RelatedConfig = RelatedConfig()
     walk: WalkConfig = WalkConfig()
@@ -119,7 +134,7 @@ class FollowingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class HomeMixerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Both products. ``followees_max``: how many of the newest followees count (docs/feeds.md)."""
+    """Both products. ``followees_max``: how many followees count, strongest ties first (docs/feeds.md)."""
 
     followees_max: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     signals: SignalAges = SignalAges()

@@ -32,7 +32,7 @@ Matrix = NDArray[np.float32]
 FLAG, COUNT, NUMBER, SHARE = FeatureKind.FLAG, FeatureKind.COUNT, FeatureKind.NUMBER, FeatureKind.SHARE
 
 #: Raised when a feature comes to mean something else under the same name.
-FEATURES_VERSION = 3
+FEATURES_VERSION = 4
 #: Features of ``TimeAware``, which are names of score parts too.
 FAMILY_COLUMNS = tuple(family.replace(" ", "_") for family in FAMILIES)
 

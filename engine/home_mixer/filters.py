@@ -207,6 +207,12 @@ REPLY_TO_STRANGER = BitRule(
     "answers_stranger",
     1,
 )
+REPLY_WITHIN_CONVERSATION = BitRule(
+    "reply_within_conversation",
+    "a followee's answer to a stranger, where what is answered is itself an answer or a retweet",
+    "answers_stranger",
+    2,
+)
 EXCLUDED = Rule(
     "excluded",
     "named in `exclude`, or in this request's `seen`: the tweet, its original, or another retweet of that",

@@ -14,7 +14,7 @@ from engine.pipeline.kernels import TABLE_MIN, place_of
 from engine.signals import read_kernels as signal_kernels
 from engine.social_graph.arrays import FOLLOW, edge_flags
 from engine.tweet_store import read_kernels as tweet_kernels
-from engine.tweet_store.arrays import COUNTERS, FLAGS, ROW
+from engine.tweet_store.arrays import COUNTERS, FLAGS, REPLY_TO, ROW, is_retweet
 
 MS_PER_HOUR = 3_600_000.0
 #: Flags of a tweet that are features, from bit 0 on.
@@ -23,11 +23,15 @@ _ZERO = np.uint64(0)
 
 
 @quick
-def answers_strangers(graph: Any, viewer_id: Any, answered: Any, authors: Any, out: Any) -> None:
+def answers_strangers(
+    graph: Any, tweets: Any, viewer_id: Any, answered: Any, authors: Any, slots: Any, out: Any
+) -> None:
     """1 into ``out`` (uint16, n) where a candidate answers somebody whom the viewer does not follow, other than the
-    viewer and the candidate's author; 0 for the viewer's own.
+    viewer and the candidate's author; 0 for the viewer's own. 3 where the viewer follows the candidate's author, and
+    what is answered is itself an answer or a retweet.
 
-    ``graph``: the social graph. ``answered``, ``authors``: uint64 (n), 0 where nobody is answered.
+    ``graph``, ``tweets``: the social graph, the tweet store. ``answered``, ``authors``: uint64 (n), 0 where nobody is
+    answered. ``slots``: int32 (n), the candidates' places in the tweet store.
     """
     viewer = np.int64(find(graph.ids, viewer_id))
     for i in range(out.shape[0]):
@@ -37,6 +41,12 @@ def answers_strangers(graph: Any, viewer_id: Any, answered: Any, authors: Any, o
         other = np.int64(find(graph.ids, answered[i]))
         if viewer < 0 or other < 0 or edge_flags(graph, viewer, other) & FOLLOW == 0:
             out[i] = 1
+            author = np.int64(find(graph.ids, authors[i]))
+            if viewer < 0 or author < 0 or edge_flags(graph, viewer, author) & FOLLOW == 0:
+                continue
+            parent = np.int64(find(tweets.ids, tweets.refs[slots[i], REPLY_TO]))
+            if parent >= 0 and (tweets.refs[parent, REPLY_TO] != _ZERO or is_retweet(tweets, parent)):
+                out[i] = 3
 
 
 @quick

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from engine.batch import Kind, make_batch
 from engine.feed import Request
 from engine.home_mixer import hydrate_kernels
+from engine.in_network.followees import Strengths, followees_of
 from engine.interaction_graph.state import InteractionGraph
 from engine.models.state import Models
 from engine.pipeline.candidates import Candidates
@@ -72,9 +73,11 @@ class ViewerGraph:
         social_graph: SocialGraph,
         interaction_graph: InteractionGraph,
         visibility: Visibility,
+        strengths: Strengths,
         followees_max: int,
     ) -> None:
         self.social_graph = social_graph
+        self.strengths = strengths
         self.interaction_graph = interaction_graph
         self.visibility = visibility
         self.followees_max = followees_max
@@ -82,8 +85,9 @@ class ViewerGraph:
     def hydrate(self, query: Query) -> None:
         """See ``QueryHydrator``."""
         viewer = query.request.viewer_id
-        query.followees, relation = self.social_graph.followees_with_relation(viewer, self.followees_max)
-        query.nameable = query.followees[self.visibility.may_name(viewer, query.followees, relation)]
+        found = followees_of(self.social_graph, self.strengths, viewer, query.ranked_ms, self.followees_max)
+        query.followees, query.facts["followees_left_out"] = found.ids, found.left_out
+        query.nameable = found.ids[self.visibility.may_name(viewer, found.ids, found.relation)]
         query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
 
 
@@ -119,19 +123,21 @@ class Visible(Safety):
 
 class Replies(Safety):
     """Which candidates answer a stranger: somebody whom the viewer does not follow, other than the viewer and the
-    candidate's own author. Column ``answers_stranger``, uint16; 0 for the viewer's own tweets."""
+    candidate's own author. Column ``answers_stranger``, uint16: bit 1; 0 for the viewer's own tweets. Bit 2: a followee
+    does, and what is answered is itself an answer or a retweet."""
 
     name = "replies"
 
-    def __init__(self, social_graph: SocialGraph) -> None:
+    def __init__(self, social_graph: SocialGraph, tweet_store: TweetStore) -> None:
         self.social_graph = social_graph
+        self.tweet_store = tweet_store
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
         """See ``Hydrator``."""
         columns, out = candidates.columns, np.empty(len(candidates), np.uint16)
         hydrate_kernels.answers_strangers(
-            self.social_graph.graph, np.uint64(query.request.viewer_id), columns["answered_author_id"],
-            columns["author_id"], out,
+            self.social_graph.graph, self.tweet_store.tweets, np.uint64(query.request.viewer_id),
+            columns["answered_author_id"], columns["author_id"], columns["slot"], out,
         )  # fmt: skip
         return {"answers_stranger": out}
 
@@ -179,8 +185,8 @@ def warm() -> None:
     one = np.ones(1, np.uint64)
     candidates = Candidates.merge([("popular", one, np.ones(1))], query.scratch.of(Buffers))
     names = ("original_id", "author_id", "original_author_id", "answered_author_id")
-    candidates.add({name: one.copy() for name in names})
-    Replies(rooms.social_graph).hydrate(query, candidates)
+    candidates.add({name: one.copy() for name in names} | {"slot": np.zeros(1, np.int32)})
+    Replies(rooms.social_graph, rooms.tweet_store).hydrate(query, candidates)
     columns = (np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.int64))
     matrix = np.empty((1, 15), np.float32)
     hydrate_kernels.tweet_features(rooms.tweet_store.tweets, columns, candidates.rows, 1, matrix, 0)

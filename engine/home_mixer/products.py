@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from engine.errors import BadCursorError
 from engine.feed import Entry, Feed, Product, Why
 from engine.home_mixer import cursor as cursors
-from engine.home_mixer import features, filters, hydrators, scorers, sources
-from engine.home_mixer.config import HomeMixerConfig
+from engine.home_mixer import features, filters, hydrators, scorers, selector, sources
+from engine.home_mixer.cold_start import ViewerTier
+from engine.home_mixer.config import ForYouConfig, HomeMixerConfig
 from engine.home_mixer.contents import TweetContents
 from engine.home_mixer.light_ranker import FirstRank
 from engine.home_mixer.selector import BestSpaced, StillSafe, WithRoots
@@ -18,6 +19,7 @@ from engine.interaction_graph.state import EdgeType
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query, Watcher
 from engine.pipeline.execute import Pipeline
+from engine.pipeline.last_resort import LastResort
 from engine.pipeline.late_stages import Contents, Scoring, Selection, Verification
 from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, QueryHydration, Sourcing
 from engine.social_graph.state import Relation
@@ -28,6 +30,8 @@ MODEL_VERSION = "blend-7"
 
 #: The most originals of retweets that a cursor of Following names.
 _RETWEETS_SHOWN_MAX = 400
+#: How many tweets the last resort judges at a time.
+_LAST_RESORT_PART = 512
 
 
 class _Presenter:
@@ -150,10 +154,21 @@ class ServedSources:
                 watcher.count("source", name, "served", count)
 
 
+def _viewer_graph(state: EngineState, visibility: Visibility, config: HomeMixerConfig) -> hydrators.ViewerGraph:
+    rooms, strengths = (state.social_graph, state.interaction_graph), state.engagement_aggregates.ties
+    return hydrators.ViewerGraph(*rooms, visibility, strengths, config.followees_max)
+
+
+def _viewer_tier(state: EngineState, config: ForYouConfig) -> ViewerTier:
+    rooms = (state.social_graph, state.signals, state.profiles)
+    return ViewerTier(*rooms, config.cold_start, config.walk.own_edges_min)
+
+
 def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str) -> Pipeline:
     """The For You pipeline over the rooms of ``state``."""
     own, graph, visibility = config.for_you, state.interaction_graph, Visibility(state)
     popular = sources.Popular(state.tweet_store, own)
+    newest = sources.Newest(state.tweet_store, state.social_graph, own)
     sourcing = Sourcing(
         sources.Followees(state.tweet_store, own),
         sources.LikedByFollowees(graph, own.liked_by),
@@ -161,7 +176,32 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         sources.OwnWalk(graph, own.walk),
         sources.FolloweesWalk(graph, own.walk),
         sources.PopularWalk(graph, own.walk, popular, visibility),
+        sources.PopularInLanguage(state.tweet_store, own),
         popular,
+    )
+    hydration = Hydration(
+        hydrators.Visible(visibility),
+        hydrators.Replies(state.social_graph, state.tweet_store),
+        hydrators.ViewerFlags(state.signals, state.tweet_store, config.signals),
+    )
+    filtering = Filtering(
+        filters.UNHYDRATED,
+        filters.BLOCKED,
+        filters.MUTED,
+        *filters.STANDING,
+        filters.CONTEXT_MISSING,
+        *filters.LABELS,
+        filters.OWN,
+        filters.REPLY_WITHIN_CONVERSATION,
+        filters.too_old(own.age_ms_max),
+        filters.EXCLUDED,
+        filters.ALREADY_SHOWN,
+        filters.SEEN,
+        filters.SERVED,
+        filters.ENGAGED,
+        filters.REJECTED,
+        filters.AUTHOR_REJECTED,
+        filters.DUPLICATE,
     )
     caps = msgspec.structs.asdict(own.narrow)
     enrichment = Enrichment(
@@ -169,7 +209,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         features.FEATURES_VERSION,
         features.TweetContent(state.tweet_store),
         features.Relationship(),
-        features.SourceRanks(tuple(source.name for source in sourcing.sources)),
+        features.SourceRanks((*(source.name for source in sourcing.sources), newest.name)),
         features.TimeAware(graph, state.blend_learner, own.time_aware_walks),
         features.SocialProof(graph, own.social_proof_per_tweet),
         features.Engagement(state.engagement_aggregates),
@@ -179,32 +219,20 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
             QueryHydration(
                 hydrators.LogGap(state),
                 hydrators.ModelVersions(state.models),
-                hydrators.ViewerGraph(state.social_graph, graph, visibility, config.followees_max),
+                _viewer_graph(state, visibility, config),
+                _viewer_tier(state, own),
                 hydrators.Exclusions(state.tweet_store),
             ),
             sourcing,
-            Hydration(
-                hydrators.Visible(visibility),
-                hydrators.Replies(state.social_graph),
-                hydrators.ViewerFlags(state.signals, state.tweet_store, config.signals),
-            ),
-            Filtering(
-                filters.UNHYDRATED,
-                filters.BLOCKED,
-                filters.MUTED,
-                *filters.STANDING,
-                filters.CONTEXT_MISSING,
-                *filters.LABELS,
-                filters.OWN,
-                filters.too_old(own.age_ms_max),
-                filters.EXCLUDED,
-                filters.ALREADY_SHOWN,
-                filters.SEEN,
-                filters.SERVED,
-                filters.ENGAGED,
-                filters.REJECTED,
-                filters.AUTHOR_REJECTED,
-                filters.DUPLICATE,
+            hydration,
+            filtering,
+            LastResort(
+                newest,
+                hydration,
+                filtering,
+                selector.stands_alone,
+                part=_LAST_RESORT_PART,
+                judged_max=own.cold_start.last_resort_max,
             ),
             Narrowing(FirstRank(), caps, caps.pop("total")),
             enrichment,
@@ -229,7 +257,8 @@ def build_following(state: EngineState, config: HomeMixerConfig, config_hash: st
             QueryHydration(
                 hydrators.LogGap(state),
                 hydrators.ModelVersions(state.models),
-                hydrators.ViewerGraph(state.social_graph, state.interaction_graph, visibility, config.followees_max),
+                _viewer_graph(state, visibility, config),
+                _viewer_tier(state, config.for_you),
                 hydrators.Exclusions(state.tweet_store),
             ),
             Sourcing(
@@ -237,7 +266,7 @@ def build_following(state: EngineState, config: HomeMixerConfig, config_hash: st
                 sources.OwnTweets(state.tweet_store, config.following),
                 sources.NamedTweets(state.tweet_store),
             ),
-            Hydration(hydrators.Visible(visibility), hydrators.Replies(state.social_graph)),
+            Hydration(hydrators.Visible(visibility), hydrators.Replies(state.social_graph, state.tweet_store)),
             Filtering(
                 filters.UNHYDRATED,
                 filters.BLOCKED,

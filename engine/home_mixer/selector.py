@@ -32,6 +32,12 @@ class BestSpaced:
         return chosen
 
 
+def stands_alone(candidates: Candidates) -> bool:
+    """Whether any kept candidate can be chosen without another one: all but answers to strangers can."""
+    rows = candidates.rows
+    return bool((candidates.columns["answers_stranger"][rows] == 0).any())
+
+
 class WithRoots(BestSpaced):
     """As ``BestSpaced``; but an answer to a stranger is chosen only if the root of its conversation is chosen too, or
     was on an earlier page: without the root, nobody could tell what the answer is about."""

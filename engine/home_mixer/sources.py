@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from engine.batch import Kind
 from engine.feed import Product
+from engine.home_mixer import newest_kernels
+from engine.home_mixer.cold_start import Tier
 from engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, RelatedConfig, WalkConfig
 from engine.interaction_graph.related import RelatedTweets, RelatedTweetsRequest
 from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, Walks
@@ -16,6 +18,7 @@ from engine.interaction_graph.similarity_kernels import CountScratch
 from engine.interaction_graph.state import EdgeType, InteractionGraph
 from engine.pipeline.components import Query
 from engine.signals.state import Signals
+from engine.social_graph.state import SocialGraph
 from engine.tweet_store.state import TweetStore
 from engine.visibility.judge import Visibility
 
@@ -31,7 +34,8 @@ _OF_ANY_AGE = 10
 
 
 class Followees:
-    """In-network retrieval: the newest tweets of followees; raw score = creation time.
+    """In-network retrieval: the newest tweets of followees, of a longer time for light users; raw score = creation
+    time.
 
     Where fewer than ``_OF_ANY_AGE`` are young enough for For You, the newest of any age are candidates too: the filter
     drops them by name, so a feed that is short or empty says why.
@@ -42,14 +46,16 @@ class Followees:
     def __init__(self, tweet_store: TweetStore, config: ForYouConfig | FollowingConfig) -> None:
         self.tweet_store = tweet_store
         self.per_author_max = config.per_author_max
-        self.age_ms_max = config.age_ms_max if isinstance(config, ForYouConfig) else None
+        self.ages_ms_max = (config.heavy_age_ms_max, config.age_ms_max) if isinstance(config, ForYouConfig) else None
         self.total_max = config.in_network_max if isinstance(config, ForYouConfig) else config.tweets_max
 
     def enabled(self, query: Query, found: int) -> bool:
         return len(query.followees) > 0 and not query.request.only
 
     def fetch(self, query: Query) -> Found:
-        since_ms = 0 if self.age_ms_max is None else query.request.time_ms - self.age_ms_max
+        since_ms = 0
+        if self.ages_ms_max is not None:
+            since_ms = query.request.time_ms - self.ages_ms_max[query.facts["is_light"]]
         ids, created_ms = self._newest(query, since_ms, self.total_max)
         if len(ids) < _OF_ANY_AGE and since_ms > 0:
             ids, created_ms = self._newest(query, 0, min(_OF_ANY_AGE, self.total_max))
@@ -228,6 +234,44 @@ class Popular:
         """The most popular tweets young enough to be shown, with their decayed weight."""
         since_ms = query.request.time_ms - self.config.age_ms_max
         return self.tweet_store.popular(query.ranked_ms, 0, count, since_ms)
+
+
+class PopularInLanguage:
+    """For a viewer of whom only the language is known: what is popular now in that language."""
+
+    name = "popular_in_language"
+
+    def __init__(self, tweet_store: TweetStore, config: ForYouConfig) -> None:
+        self.tweet_store = tweet_store
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return query.tier == Tier.INTERESTS_OR_LANGUAGE and query.facts["language"] > 0
+
+    def fetch(self, query: Query) -> Found:
+        config, since_ms = self.config, query.request.time_ms - self.config.age_ms_max
+        return self.tweet_store.popular(query.ranked_ms, 0, config.popular_max, since_ms, query.facts["language"])
+
+
+class Newest:
+    """What arrived last, whoever wrote it: the last resort's search; raw score = creation time."""
+
+    name = "newest"
+
+    def __init__(self, tweet_store: TweetStore, social_graph: SocialGraph, config: ForYouConfig) -> None:
+        self.tweet_store = tweet_store
+        self.social_graph = social_graph
+        self.config = config
+
+    def more(self, query: Query, passed: int, most: int) -> tuple[Ids, NDArray[np.float64], int]:
+        """See ``Search``."""
+        ids, created_ms = np.empty(most, np.uint64), np.empty(most)
+        count, passed = newest_kernels.newest(
+            self.tweet_store.tweets, self.social_graph.graph, np.uint64(query.request.viewer_id),
+            np.int64(query.request.time_ms - self.config.age_ms_max), np.int64(passed), ids, created_ms,
+        )  # fmt: skip
+        best = np.lexsort((ids[:count], created_ms[:count]))[::-1]
+        return ids[best], created_ms[best], int(passed)
 
 
 class OwnTweets:

@@ -36,6 +36,7 @@ class Query:
         followees: uint64, newest first; ``nameable``: those of them who may be named to the viewer.
         excluded: uint64, tweets that the request excludes, and their originals.
         facts: further facts about the viewer by name.
+        tier, tier_reason: how much is known of the viewer, and why it is that tier; empty where nobody asked.
         late_rooms: rooms that do not know the whole history, and since which event time they know.
         models: versions in force of the models that came through the log, by name.
         offset: entries shown on earlier pages; ``shown``: their originals where the cursor carries them (uint64).
@@ -59,6 +60,8 @@ class Query:
         "request",
         "scratch",
         "shown",
+        "tier",
+        "tier_reason",
     )
 
     def __init__(self, request: Request, scratch: Scratch) -> None:
@@ -69,6 +72,7 @@ class Query:
         self.nameable: NDArray[np.uint64] = self.followees
         self.excluded: NDArray[np.uint64] = self.followees
         self.facts: dict[str, int] = {}
+        self.tier = self.tier_reason = ""
         self.late_rooms: dict[str, int] = {}
         self.models: dict[str, str] = {}
         self.offset = 0

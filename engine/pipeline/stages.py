@@ -33,7 +33,7 @@ class Work:
 
     Attributes:
         query, watcher: of the request.
-        candidates: from the sources on.
+        candidates: from the sources on; ``found``: what each source found.
         passed: names of the filters that applied to the request, in order.
         scores: of the kept candidates, from their enrichment on.
         chosen: int32, places of the selected among the kept candidates, in feed order; from the selection on.
@@ -41,12 +41,13 @@ class Work:
         degraded: names of components that failed or were skipped.
     """
 
-    __slots__ = ("candidates", "chosen", "degraded", "left", "passed", "query", "scores", "watcher")
+    __slots__ = ("candidates", "chosen", "degraded", "found", "left", "passed", "query", "scores", "watcher")
 
     def __init__(self, query: Query, watcher: Watcher) -> None:
         self.query = query
         self.watcher = watcher
         self.candidates: Candidates
+        self.found: list[Found] = []
         self.passed: tuple[str, ...] = ()
         self.scores: Scores
         self.chosen: NDArray[np.int32]
@@ -111,8 +112,7 @@ class Sourcing:
     def run(self, work: Work) -> None:
         """See ``Stage``."""
         query, watcher = work.query, work.watcher
-        found: list[Found] = []
-        count = 0
+        found, count = work.found, 0
         for source in self.sources:
             if work.skips("source", source.name):
                 continue

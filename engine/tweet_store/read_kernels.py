@@ -194,9 +194,9 @@ def popularity(s: Any, slots: Any, time_ms: Any, h: Any, out: Any) -> Any:
 
 
 @kernel
-def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, keys: Any, ties: Any, slots: Any) -> Any:
-    """Write the most popular servable tweets created since a time, best first, into the three arrays (k); returns how
-    many.
+def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, lang: Any, keys: Any, ties: Any, slots: Any) -> Any:
+    """Write the most popular servable tweets created since a time, in a language (0: any), best first, into the three
+    arrays (k); returns how many.
 
     One pass over the weights. No tweet's score exceeds its weight times the newest landmark's factor; that bound alone
     refuses nearly all tweets, so their other columns are not read.
@@ -209,6 +209,8 @@ def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, keys: Any, ties: Any, s
         if weight <= 0.0 or (size == k and weight * most < keys[0]):
             continue
         if s.created_ms[slot] < since_ms or not is_servable(s, slot):
+            continue
+        if lang != 0 and s.row[slot, LANG] != lang:
             continue
         if s.row[slot, EPOCH] != held:
             held = np.int64(s.row[slot, EPOCH])
@@ -340,7 +342,7 @@ def warm_on(s: Any) -> None:
     show(s, one, one, np.empty(1, np.uint16), np.empty((1, COUNTERS), np.int32))
     decayed(s, one, zero, np.empty((1, COUNTERS, HALF_LIVES)))
     popularity(s, one, zero, h, np.empty(1))
-    popular(s, zero, h, zero, keys, ties, one.copy())
+    popular(s, zero, h, zero, zero, keys, ties, one.copy())
     people = (np.empty(1, np.int64), np.empty(1, np.uint64), np.empty(1, np.int32), np.empty(1, np.int32))
     recent(s, np.ones(1, np.uint64), zero, zero, people, (ties, keys, one.copy()))
     starts, sizes = np.empty(1, np.int64), np.empty(1, np.int32)

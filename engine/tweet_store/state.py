@@ -265,17 +265,17 @@ class TweetStore(Room):
         read_kernels.popularity(self._tweets, slots, np.int64(time_ms), np.int64(half_life), out)
         return out
 
-    def popular(self, time_ms: int, half_life: int, count: int, since_ms: int) -> tuple[Ids, NDArray[np.float64]]:
-        """The ``count`` most popular servable tweets created at or after ``since_ms``: ids and scores, best first.
+    def popular(
+        self, time_ms: int, half_life: int, count: int, since_ms: int, language: int = 0
+    ) -> tuple[Ids, NDArray[np.float64]]:
+        """The ``count`` most popular servable tweets created at or after ``since_ms``, in a language (its code; 0:
+        any): ids and scores, best first.
 
         Exact over all tweets, in one scan. Scores are ``popularity``, and positive; equal scores by smaller id.
         """
         keys, ties, slots = self._heap(count)
-        size = len(keys) and int(
-            read_kernels.popular(
-                self._tweets, np.int64(time_ms), np.int64(half_life), np.int64(since_ms), keys, ties, slots
-            )
-        )
+        times = (np.int64(time_ms), np.int64(half_life), np.int64(since_ms))
+        size = len(keys) and int(read_kernels.popular(self._tweets, *times, np.int64(language), keys, ties, slots))
         return ties[:size], keys[:size]
 
     def recent_of_authors(

@@ -68,6 +68,10 @@ def _fields(feed: Feed, entries: Any, *, with_dropped: bool) -> dict[str, Any]:
         fields["gap_records"] = int(feed.gap_records)
     if feed.late_rooms:
         fields["late_rooms"] = {name: int(feed.late_rooms[name]) for name in sorted(feed.late_rooms)}
+    if feed.tier:
+        fields["tier"] = {"name": feed.tier, "reason": feed.tier_reason}
+    if feed.followees_left_out:
+        fields["followees_left_out"] = int(feed.followees_left_out)
     if feed.cursor is not None:
         fields["cursor"] = feed.cursor
     return fields

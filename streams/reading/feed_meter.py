@@ -35,6 +35,8 @@ class FeedMeter:
         self.candidates: Counter[tuple[str, str, str]] = Counter()
         #: CPU seconds by stage.
         self.cpu_s: defaultdict[str, float] = defaultdict(float)
+        #: Feeds by product and tier of the viewer.
+        self.tiers: Counter[tuple[str, str]] = Counter()
         #: By product and stage.
         self.stages: dict[tuple[str, str], _Stage] = {}
 
@@ -73,6 +75,14 @@ class FeedMeters(Collector):
         for labels, count in sorted(sum((meter.candidates.copy() for meter in meters), Counter()).items()):
             candidates.add_metric(labels, count)
         yield candidates
+        tiers = CounterMetricFamily(
+            "murmuration_feeds_by_tier",
+            "Feeds by product and by how much is known of the viewer",
+            labels=("product", "tier"),
+        )
+        for pair, count in sorted(sum((meter.tiers.copy() for meter in meters), Counter()).items()):
+            tiers.add_metric(pair, count)
+        yield tiers
         cpu = CounterMetricFamily(
             "murmuration_feed_cpu_seconds",
             "CPU time of reader threads for feeds, by stage; finish: encoding the answer and the record",

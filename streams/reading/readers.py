@@ -138,6 +138,8 @@ class Readers:
         except SafetyError:
             self._metrics.component_failures.labels("safety").inc()
             raise
+        if feed.tier:
+            meter.tiers[request.product, feed.tier] += 1
         for stage, ms in feed.timings_ms.items():
             meter.stage(request.product, stage, ms / 1000.0)
         for stage, ms in feed.cpu_ms.items():

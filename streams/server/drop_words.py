@@ -66,6 +66,10 @@ WORDS: Final[Mapping[str, Words]] = {
     "reply_to_stranger": Words(
         "answers somebody whom the viewer does not follow", "answer people whom the viewer does not follow"
     ),
+    "reply_within_conversation": Words(
+        "answers an answer of somebody whom the viewer does not follow",
+        "answer answers of people whom the viewer does not follow",
+    ),
     "excluded": Words("is excluded by the request", "are excluded by the request"),
     "already_shown": Words("was on an earlier page", "were on an earlier page"),
     "earlier_page": Words("belongs on an earlier page", "belong on an earlier page"),

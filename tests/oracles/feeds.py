@@ -55,14 +55,10 @@ def expected(state: EngineState, pipeline: Pipeline, config: HomeMixerConfig, re
     offset, numbers = _page(request)
     shown = numbers if for_you else []
     tweets = _candidates(state, pipeline, request)
-    for tweet in tweets:
-        _hydrate(state, config, request, tweet)
-    dropped: dict[int, str] = {}
-    left = tweets
-    for reason, drops in _filters(state, request, config, numbers):
-        bad = {t["id"] for t in drops(left)}
-        dropped |= dict.fromkeys(bad, reason)
-        left = [t for t in left if t["id"] not in bad]
+    dropped, left = _filtered(state, config, request, tweets, numbers)
+    if for_you and request.cursor is None and all(t["stranger"] for t in left):
+        tweets = _with_all_tweets(state, config, request, tweets)
+        dropped, left = _filtered(state, config, request, tweets, numbers)
     if for_you:
         kept = _narrow(left, config)
         dropped |= {t["id"]: "narrowed" for t in left if t["id"] not in kept}
@@ -99,6 +95,43 @@ def expected(state: EngineState, pipeline: Pipeline, config: HomeMixerConfig, re
     )
 
 
+def _filtered(
+    state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet], numbers: list[int]
+) -> tuple[dict[int, str], list[Tweet]]:
+    """The reasons of those that are dropped, and the tweets that are left."""
+    for tweet in tweets:
+        _hydrate(state, config, request, tweet)
+    dropped: dict[int, str] = {}
+    left = tweets
+    for reason, drops in _filters(state, request, config, numbers):
+        bad = {t["id"] for t in drops(left)}
+        dropped |= dict.fromkeys(bad, reason)
+        left = [t for t in left if t["id"] not in bad]
+    return dropped, left
+
+
+def _with_all_tweets(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> list[Tweet]:
+    """The candidates of the last resort: those of the other sources, and every tweet."""
+    since_ms = request.time_ms - config.for_you.age_ms_max
+    columns = state.tweet_store.columns(state.tweet_store.lookup(np.array([*_tweets(state)], np.uint64)))
+    between = state.social_graph.relation(request.viewer_id, columns.author_id)
+    rows = zip(
+        columns.created_ms.tolist(), columns.tweet_id.tolist(), columns.author_id.tolist(), between.tolist(),
+        strict=True,
+    )  # fmt: skip
+    young = sorted(
+        (created_ms, tweet)
+        for created_ms, tweet, author, bits in rows
+        if created_ms >= since_ms and author != request.viewer_id and not bits & (BLOCK | MUTE)
+    )
+    if not young:
+        return tweets
+    found = {t["id"]: {"id": t["id"], "hits": t["hits"]} for t in tweets}
+    for rank, (created_ms, tweet_id) in enumerate(reversed(young)):
+        found.setdefault(tweet_id, {"id": tweet_id, "hits": []})["hits"].append(("newest", float(created_ms), rank))
+    return list(found.values())
+
+
 def _page(request: Request) -> tuple[int, list[int]]:
     if request.cursor is None:
         return 0, []
@@ -122,14 +155,18 @@ def _next(
 def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> list[Tweet]:
     """Each tweet once, in the order in which sources first name it, with the sources that do."""
     query = Query(request, Scratch())
-    query.followees = state.social_graph.followees(request.viewer_id, 1000)
+    query.followees = _followees(state, request, 1000)
     query.nameable = _nameable(state, request.viewer_id, query.followees)
-    query.facts["own_edges"] = state.interaction_graph.user_degree(request.viewer_id)
+    own_edges = state.interaction_graph.user_degree(request.viewer_id)
+    acts = state.signals.recent_engagements(request.viewer_id, 1000).times_ms.tolist()
+    heavy = sum(ms >= request.time_ms - 7 * 24 * 3_600_000 for ms in acts) >= 20
+    query.facts |= {"own_edges": own_edges, "language": 0, "is_light": int(not heavy)}
+    query.tier = _tier(own_edges, len(query.followees))
     tweets: dict[int, Tweet] = {}
     found = 0
     (sourcing,) = (stage for stage in pipeline.under_lock if isinstance(stage, Sourcing))
     for source in sourcing.sources:
-        if not source.enabled(query, found):
+        if source.name in request.sources_skipped or not source.enabled(query, found):
             continue
         ids, scores = source.fetch(query)
         found += len(ids)
@@ -138,6 +175,23 @@ def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> lis
             if source.name not in [name for name, _, _ in tweet["hits"]]:
                 tweet["hits"].append((source.name, score, rank))
     return list(tweets.values())
+
+
+def _tier(own_edges: int, followees: int) -> str:
+    """The tier of a viewer whose language is not known."""
+    if own_edges:
+        return "active" if own_edges >= 5 else "few_likes"
+    return "follows_only" if followees else "nothing_known"
+
+
+def _followees(state: EngineState, request: Request, most: int) -> NDArray[np.uint64]:
+    """The viewer's followees, the strongest tie first, of equal ones the newest follow; no more than ``most``."""
+    newest = state.social_graph.followees(request.viewer_id, most + 1)
+    assert len(newest) <= most, "the oracle knows no viewer of more followees"
+    ranked_ms = viewer_hour(request.viewer_id, request.time_ms)[1]
+    strength = state.engagement_aggregates.ties(request.viewer_id, newest, ranked_ms).tolist()
+    order = sorted(range(len(newest)), key=lambda i: -strength[i])
+    return newest[order]
 
 
 def _nameable(state: EngineState, viewer: int, people: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -173,13 +227,15 @@ def _hydrate(state: EngineState, config: HomeMixerConfig, request: Request, twee
 
 def _place_answer(state: EngineState, viewer: int, tweets: dict[int, VisibleTweet], tweet: Tweet) -> None:
     """Whether the tweet answers a stranger, and the root of its conversation."""
-    tweet["stranger"] = False
+    tweet["stranger"] = tweet["within"] = False
     if tweet["missing"] or not tweets[tweet["id"]].reply_to:
         return
     own = tweets[tweet["id"]]
     answered = tweets[own.reply_to].author
     follows = state.social_graph.relation(viewer, np.array([answered], np.uint64))[0] & Relation.FOLLOWS
     tweet["stranger"] = not follows and answered not in (viewer, own.author) and own.author != viewer
+    parent, followed = tweets[own.reply_to], bool(tweet["relations"][0] & Relation.FOLLOWS)
+    tweet["within"] = tweet["stranger"] and followed and bool(parent.reply_to or parent.retweeted)
     tweet["root"] = own.conversation or own.reply_to
     for _ in range(8):
         if own.conversation or not tweets[tweet["root"]].reply_to:
@@ -254,6 +310,7 @@ def _filters(
     return [
         *safety,
         ("own", each(lambda t: request.viewer_id in (t["author"], t["original_author"]))),
+        ("reply_within_conversation", each(lambda t: t["within"])),
         ("too_old", each(lambda t: t["created_ms"] < request.time_ms - config.for_you.age_ms_max)),
         excluded,
         ("already_shown", each(lambda t: t["original"] in numbers)),
@@ -277,7 +334,7 @@ def _narrow(tweets: list[Tweet], config: HomeMixerConfig) -> set[int]:
 
 
 def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> None:
-    followees = state.social_graph.followees(request.viewer_id, config.followees_max)
+    followees = _followees(state, request, config.followees_max)
     followees = _nameable(state, request.viewer_id, followees)
     for tweet in tweets:
         ids = np.array([tweet["original"]], np.uint64)

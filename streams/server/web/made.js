@@ -24,6 +24,7 @@ function warnings(feed) {
   const late = Object.entries(feed.late_rooms ?? {});
   return [
     feed.degraded?.length ? `Made without ${feed.degraded.map(words).join(", ")}: they failed or were skipped.` : null,
+    feed.followees_left_out ? `${plural(feed.followees_left_out, "followee")} with weaker ties left out.` : null,
     feed.gap_records ? `The log has lost ${plural(feed.gap_records, "record")} of this state.` : null,
     ...late.map(([room, ms]) => `The room ${words(room)} knows everything only since ${new Date(ms).toLocaleString()}.`),
   ]
@@ -125,6 +126,7 @@ function facts(feed) {
   const models = Object.entries(feed.models ?? {}).map(([name, version]) => [words(name), version]);
   const rows = [
     ["Viewer", feed.viewer_id],
+    ...(feed.tier ? [["Known by", feed.tier.reason]] : []),
     ["Seed", feed.seed],
     ["Configuration", feed.config_hash],
     ["Model", feed.model_version],

@@ -8,6 +8,7 @@ import pytest
 from engine.feed import Product
 from engine.home_mixer.config import HomeMixerConfig, NarrowConfig
 from engine.home_mixer.products import build_products
+from engine.pipeline.last_resort import LastResort
 from engine.pipeline.late_stages import Contents, Scoring, Selection, Verification
 from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, Sourcing
 from engine.rooms import small_rooms
@@ -45,7 +46,8 @@ def test_the_stages(products):
 def test_the_sources(products):
     names = [re.match(r"\| `(\w+)`", row)[1] for row in rows_between("**Sources**", "**Hydrators**")]
     sources = stage_of(products[Product.FOR_YOU], Sourcing).sources
-    assert names == [source.name for source in sources]
+    last = stage_of(products[Product.FOR_YOU], LastResort).search
+    assert names == [*(source.name for source in sources), last.name]
     assert {*NarrowConfig.__struct_fields__} == {*names, "total"}, "every source has a cap"
 
 
@@ -86,6 +88,8 @@ def test_every_other_component_and_reason_is_named(products):
                     named.append(stage.reader.name)
                 case Verification():
                     named += [verifier.name for verifier in stage.verifiers]
+                case LastResort():
+                    named += [stage.search.name]
                 case Sourcing():
                     named += [source.name for source in stage.sources]
                 case Enrichment():

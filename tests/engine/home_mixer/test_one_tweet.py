@@ -181,7 +181,10 @@ def test_answers_to_strangers_leave_following_unless_it_is_configured_otherwise(
 def test_for_you_shows_an_answer_to_a_stranger_only_with_its_root(w):
     w.create(ORIGINAL, STRANGER)
     w.create(401, FRIEND, answers=ORIGINAL)
+    w.create(402, FRIEND)
     assert w.why_not(401) == "reply_without_root"
+    w.act(Kind.IMPRESSION, VIEWER, 402)
+    assert sorted(w.shown()) == [ORIGINAL, 401], "the last resort brings the root"
     w.create(CARRIER, OTHER, retweets=ORIGINAL)
     assert sorted(w.shown()) == [CARRIER, 401]
     for limit in (1, 2):

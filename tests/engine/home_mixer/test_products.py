@@ -182,6 +182,19 @@ def test_pages_of_feeds_are_what_their_rules_say(seed, terms):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 23), requests)
+def test_a_feed_without_candidates_of_sources_has_those_of_all_tweets(seed, terms):
+    state = world(seed)
+    skipped = tuple(NarrowConfig.__struct_fields__)
+    request = Request(**terms | {"product": Product.FOR_YOU}, request_id=1, time_ms=NOW, explain=Explain.ALL,
+                      sources_skipped=skipped)  # fmt: skip
+    feed = ask(state, request)
+    agree(feed, expected(state, build_products(state, CONFIG, "hash")[Product.FOR_YOU], CONFIG, request), request)
+    assert {s.name for e in feed.entries for s in e.why.sources} <= {"newest"}
+    assert feed.entries
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 23), requests)
 def test_explaining_changes_nothing_but_the_explanation(seed, terms):
     state = world(seed)
     feeds = [ask(state, Request(**terms, request_id=1, time_ms=NOW, explain=explain)) for explain in Explain]
@@ -214,7 +227,7 @@ def test_the_worlds_meet_every_rule():
     assert reasons == {
         "unhydrated", "blocked", "muted", "context_missing", "muted_word", "own", "too_old", "duplicate", "excluded",
         "already_shown", "earlier_page",
-        "reply_to_stranger", "reply_without_root",
+        "reply_to_stranger", "reply_without_root", "reply_within_conversation",
         "seen", "served", "engaged", "rejected", "author_rejected", "narrowed", "not_selected",
     }  # fmt: skip
     assert sources == {

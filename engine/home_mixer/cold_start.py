@@ -1,0 +1,88 @@
+"""How much is known of a viewer, decided anew for every feed: the tier says which sources know what to bring."""
+
+from enum import StrEnum
+
+import numpy as np
+
+from engine.home_mixer.config import ColdStartConfig
+from engine.pipeline.components import Query
+from engine.profiles.bits import ProfileBit
+from engine.profiles.state import ProfileRoom
+from engine.signals.state import Signals
+from engine.social_graph.state import SocialGraph
+
+_LANGUAGE_MASK = 0xFFFF
+
+
+class Tier(StrEnum):
+    """From the least known to the most."""
+
+    NOTHING_KNOWN = "nothing_known"
+    INTERESTS_OR_LANGUAGE = "interests_or_language"
+    FOLLOWS_ONLY = "follows_only"
+    FEW_LIKES = "few_likes"
+    ACTIVE = "active"
+
+
+def tier_of(own_edges: int, own_edges_min: int, followees: int, language: int) -> tuple[Tier, str]:
+    """The tier, and the reason in words.
+
+    Args:
+        own_edges: acts of the viewer in the interaction graph.
+        own_edges_min: with as many, walks start from the viewer.
+        followees: whom the viewer follows.
+        language: the code of the viewer's first language, 0 if not known.
+    """
+    if own_edges >= own_edges_min:
+        return Tier.ACTIVE, f"{_many(own_edges, 'act')} on tweets"
+    if own_edges > 0:
+        return Tier.FEW_LIKES, f"{_many(own_edges, 'act')} on tweets, fewer than {own_edges_min}"
+    if followees > 0:
+        return Tier.FOLLOWS_ONLY, f"no act on a tweet, {_many(followees, 'followee')}"
+    if language:
+        return Tier.INTERESTS_OR_LANGUAGE, "no act on a tweet, no followees; the language is known"
+    return Tier.NOTHING_KNOWN, "no act on a tweet, no followees, no language"
+
+
+def _many(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+
+
+class ViewerTier:
+    """Query hydrator: the viewer's tier, whether the viewer is a light user, and the viewer's language. Runs after
+    ``ViewerGraph``. Pushes of named tweets have no tier: they are one feed for many viewers."""
+
+    name = "viewer_tier"
+
+    def __init__(
+        self,
+        social_graph: SocialGraph,
+        signals: Signals,
+        profiles: ProfileRoom,
+        config: ColdStartConfig,
+        own_edges_min: int,
+    ) -> None:
+        self.social_graph = social_graph
+        self.signals = signals
+        self.profiles = profiles
+        self.config = config
+        self.own_edges_min = own_edges_min
+
+    def hydrate(self, query: Query) -> None:
+        """See ``QueryHydrator``."""
+        request, facts = query.request, query.facts
+        if request.only:
+            return
+        known = self.profiles.known(np.array([request.viewer_id], np.uint64))
+        facts["language"] = int(known.bits[0]) >> ProfileBit.LANGUAGE_SHIFT & _LANGUAGE_MASK
+        facts["is_light"] = int(self._is_light(request.viewer_id, request.time_ms))
+        followees = self.social_graph.followee_count(request.viewer_id)
+        tier, query.tier_reason = tier_of(facts["own_edges"], self.own_edges_min, followees, facts["language"])
+        query.tier = tier.value
+
+    def _is_light(self, viewer_id: int, time_ms: int) -> bool:
+        """Whether the viewer engaged with fewer than so many tweets lately."""
+        config = self.config
+        acts = self.signals.recent_engagements(viewer_id, config.heavy_acts_min)
+        since_ms = time_ms - config.heavy_span_ms
+        return len(acts.times_ms) < config.heavy_acts_min or int(acts.times_ms[-1]) < since_ms
