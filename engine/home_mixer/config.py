@@ -108,6 +108,8 @@ class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     #: What is popular is asked only when the sources before found fewer candidates than this.
     popular_below: Annotated[int, Meta(ge=0)] = 60
     social_proof_per_tweet: Annotated[int, Meta(ge=1, le=64)] = 10
+    #: So many followees who follow the author are named where the viewer does not.
+    followed_by_per_tweet: Annotated[int, Meta(ge=1, le=64)] = 3
     #: No two tweets of one author within so many positions, while others are left.
     author_gap: Annotated[int, Meta(ge=0, le=20)] = 2
     #: Paging ends after so many tweets: the cursor carries their ids.

@@ -13,6 +13,7 @@ from engine.batch import TweetFlag
 from engine.blend_learner import BlendLearner
 from engine.engagement_aggregates.arrays import Label, PairLabel
 from engine.engagement_aggregates.state import EngagementAggregates
+from engine.feed import Explain
 from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
 from engine.home_mixer import hydrate_kernels, kernels
 from engine.home_mixer.hydrators import Columns, Safety
@@ -25,7 +26,7 @@ from engine.pipeline.features import Feature, FeatureKind
 from engine.pipeline.kernels import source_features
 from engine.pipeline.scratch import Buffers
 from engine.signals.state import ViewerFlag
-from engine.social_graph.state import Relation
+from engine.social_graph.state import Relation, SocialGraph
 from engine.tweet_store.state import Counter, TweetStore
 
 Matrix = NDArray[np.float32]
@@ -177,6 +178,32 @@ class Engagement(Plain):
         rows, labels = candidates.rows, self._LABELS
         self.aggregates.features(request.viewer_id, authors, rows, request.time_ms, labels, matrix, at)
         return {}
+
+
+class FollowedBy(Plain):
+    """Which followees follow the author whom the viewer does not follow (of a retweet the original's), strongest ties
+    first: only where the feed explains its entries. Fails open."""
+
+    name = "followed_by"
+    features: tuple[Feature, ...] = ()
+
+    def __init__(self, social_graph: SocialGraph, per_tweet_max: int) -> None:
+        self.social_graph = social_graph
+        self.per_tweet_max = per_tweet_max
+
+    def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
+        """See ``Enricher``."""
+        if query.request.explain is Explain.NONE:
+            return self.defaults(len(candidates.rows))
+        rows, columns = candidates.rows, candidates.columns
+        strangers = columns["relation"][rows] & np.uint8(Relation.FOLLOWS) == 0
+        authors = np.where(strangers, columns["original_author_id"][rows], np.uint64(0))
+        named, _ = self.social_graph.followed_by(query.nameable, authors, self.per_tweet_max)
+        return {"followed_by": named}
+
+    def defaults(self, count: int) -> Columns:
+        """See ``Enricher``."""
+        return {"followed_by": np.zeros((count, self.per_tweet_max), np.uint64)}
 
 
 class SocialProof:

@@ -82,6 +82,8 @@ class _Presenter:
         for user, code in zip(users, types, strict=True):
             if user:
                 by_kind.setdefault(EdgeType(code).name.lower(), []).append(user)
+        if "followed_by" in kept and (known := [user for user in kept["followed_by"][place].tolist() if user]):
+            by_kind["followed_by"] = known
         return {kind: tuple(users) for kind, users in sorted(by_kind.items())}
 
 
@@ -213,6 +215,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         features.TimeAware(graph, state.blend_learner, own.time_aware_walks),
         features.SocialProof(graph, own.social_proof_per_tweet),
         features.Engagement(state.engagement_aggregates),
+        features.FollowedBy(state.social_graph, own.followed_by_per_tweet),
     )
     return Pipeline(
         under_lock=(

@@ -18,7 +18,7 @@ from engine.kernels.handle import handle
 from engine.kernels.id_map import IdMap
 from engine.kernels.id_sets import id_map_of
 from engine.room import Room, only_grew
-from engine.social_graph import arrays, audience_kernels, growth, read_kernels, sizes, write_kernels
+from engine.social_graph import arrays, audience_kernels, circle_kernels, growth, read_kernels, sizes, write_kernels
 from engine.social_graph.check import check
 
 Ids = NDArray[np.uint64]
@@ -247,6 +247,25 @@ class SocialGraph(Room):
         authors (uint64): to how many of the audience follow that author, the least of them."""
         audience_kernels.followers_among(self._graph, author_ids, audience, np.empty(len(fewest), np.int32), fewest)
 
+    def followed_by(self, people_ids: Ids, author_ids: Ids, most: int) -> tuple[Ids, NDArray[np.int32]]:
+        """Who of some people follows each author, and how many of them do.
+
+        Args:
+            people_ids: uint64 (k), without repeats, in the order in which they are to be named.
+            author_ids: uint64 (n), C-contiguous and writable; 0 and unknown authors have no followers.
+            most: how many are named.
+
+        Returns:
+            uint64 (n, most), 0 where there are fewer; int32 (n). Of authors with more than 512 followers it is only
+            known which of the first 128 people follow them.
+        """
+        slots = 1 << max(1, (2 * len(people_ids) - 1).bit_length())
+        named, counts = np.zeros((len(author_ids), most), np.uint64), np.empty(len(author_ids), np.int32)
+        table = (np.empty(slots, np.int64), np.empty(slots, np.int32), np.empty(most, np.int64))
+        ids = np.ascontiguousarray(people_ids, np.uint64)
+        circle_kernels.followed_by(self._graph, ids, author_ids, table, named, counts)
+        return named, counts
+
     def _newest(self, user_id: int, at: np.int64, limit: int) -> Ids:
         count = int(read_kernels.live_count(self._graph, np.uint64(user_id), at))
         out = np.empty(max(0, min(limit, count)), np.uint64)
@@ -292,5 +311,6 @@ def warm() -> None:
     ids = np.array([1, 2], np.uint64)
     graph.relation(1, ids)
     graph.relations(1, ids, ids)
+    circle_kernels.warm_on(graph.graph)
     graph.followers_among(ids, id_map_of(ids), np.zeros(2, np.int32))
     graph.refusals(np.zeros(2, np.uint8), ids, ids, np.zeros(2, np.int64), np.zeros(1, np.int64))

@@ -344,6 +344,11 @@ def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets
         tweet["people"] = len({user for user, _ in acts})
         kinds = sorted({EdgeType(code).name.lower() for _, code in acts})
         tweet["proof"] = {k: tuple(u for u, code in acts if EdgeType(code).name.lower() == k) for k in kinds}
+        if request.product is Product.FOR_YOU and not tweet["relations"][0] & Relation.FOLLOWS:
+            followers = state.social_graph.followers(tweet["original_author"], 1000).tolist()
+            known = [person for person in followees.tolist() if person in followers]
+            if known:
+                tweet["proof"]["followed_by"] = tuple(known[: config.for_you.followed_by_per_tweet])
 
 
 def _blend(state: EngineState, config: HomeMixerConfig, request: Request, tweets: list[Tweet]) -> None:

@@ -15,7 +15,9 @@ const SOURCES = {
   walk_own: "near what you engaged with",
   walk_followees: "near what the people you follow engaged with",
   walk_popular: "near what is popular",
+  popular_in_language: "popular now in your language",
   popular: "popular now",
+  newest: "new",
 };
 
 /** The reason in one line, most personal first. Every entry has one. */
@@ -29,6 +31,8 @@ export function reason(entry) {
     return `${capital(DID[kind])} by ${named}${rest}`;
   }
   if (entry.in_network) return capital(SOURCES.followees);
+  const known = why?.social_proof?.followed_by ?? [];
+  if (known.length) return `Followed by ${known.slice(0, 2).map(person).join(" and ")}`;
   const names = why?.sources.map(({ name }) => name) ?? [entry.source].filter(Boolean);
   const first = Object.keys(SOURCES).find((name) => names.includes(name)) ?? names[0];
   return first ? capital(SOURCES[first] ?? `brought by ${words(first)}`) : "The server did not say why";
