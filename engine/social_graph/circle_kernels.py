@@ -61,8 +61,8 @@ def followed_by(g: Any, people_ids: Any, author_ids: Any, table: Any, out: Any, 
 
     ``people_ids``: uint64 (k), in the order in which they are to be named. ``author_ids``: uint64 (n), 0 is nobody.
     ``table``: scratch, indices int64 (t) and places int32 (t), with t a power of two at least 2 · k, and int64 (m).
-    ``out``: uint64 (n, m), the first m of those found. ``counts``: int32 (n), how many of them there are. Of authors with more than
-    ``FOLLOWERS_SCANNED`` followers, only the first ``EDGES_ASKED`` people are looked for.
+    ``out``: uint64 (n, m), the first m of those found. ``counts``: int32 (n), how many of them there are. Of authors
+    with more than ``FOLLOWERS_SCANNED`` followers, only the first ``EDGES_ASKED`` people are looked for.
     """
     indices, places, found = table
     mask = places.shape[0] - 1
