@@ -166,6 +166,36 @@ def _viewer_tier(state: EngineState, config: ForYouConfig) -> ViewerTier:
     return ViewerTier(*rooms, config.cold_start, config.walk.own_edges_min)
 
 
+def _hydration_for_you(state: EngineState, visibility: Visibility, config: HomeMixerConfig) -> Hydration:
+    return Hydration(
+        hydrators.Visible(visibility),
+        hydrators.Replies(state.social_graph, state.tweet_store),
+        hydrators.ViewerFlags(state.signals, state.tweet_store, config.signals),
+    )
+
+
+def _filtering_for_you(config: ForYouConfig) -> Filtering:
+    return Filtering(
+        filters.UNHYDRATED,
+        filters.BLOCKED,
+        filters.MUTED,
+        *filters.STANDING,
+        filters.CONTEXT_MISSING,
+        *filters.LABELS,
+        filters.OWN,
+        filters.REPLY_WITHIN_CONVERSATION,
+        filters.too_old(config.age_ms_max),
+        filters.EXCLUDED,
+        filters.ALREADY_SHOWN,
+        filters.SEEN,
+        filters.SERVED,
+        filters.ENGAGED,
+        filters.REJECTED,
+        filters.AUTHOR_REJECTED,
+        filters.DUPLICATE,
+    )
+
+
 def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str) -> Pipeline:
     """The For You pipeline over the rooms of ``state``."""
     own, graph, visibility = config.for_you, state.interaction_graph, Visibility(state)
@@ -181,30 +211,7 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         sources.PopularInLanguage(state.tweet_store, own),
         popular,
     )
-    hydration = Hydration(
-        hydrators.Visible(visibility),
-        hydrators.Replies(state.social_graph, state.tweet_store),
-        hydrators.ViewerFlags(state.signals, state.tweet_store, config.signals),
-    )
-    filtering = Filtering(
-        filters.UNHYDRATED,
-        filters.BLOCKED,
-        filters.MUTED,
-        *filters.STANDING,
-        filters.CONTEXT_MISSING,
-        *filters.LABELS,
-        filters.OWN,
-        filters.REPLY_WITHIN_CONVERSATION,
-        filters.too_old(own.age_ms_max),
-        filters.EXCLUDED,
-        filters.ALREADY_SHOWN,
-        filters.SEEN,
-        filters.SERVED,
-        filters.ENGAGED,
-        filters.REJECTED,
-        filters.AUTHOR_REJECTED,
-        filters.DUPLICATE,
-    )
+    hydration, filtering = _hydration_for_you(state, visibility, config), _filtering_for_you(own)
     caps = msgspec.structs.asdict(own.narrow)
     enrichment = Enrichment(
         Product.FOR_YOU,
