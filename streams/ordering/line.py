@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from engine.errors import MurmurationError
-from streams.log.interface import EventLog, Tail, TopicPartition
+from streams.log.interface import EventLog, Tail, TopicMadeAgainError, TopicPartition
 from streams.ordering.proposals import ORDER, Genesis, Proposal, decode, encode, line_id, of_rooms
 
 _RECORDS_MAX: Final = 4096
@@ -22,10 +22,11 @@ class LineLostError(MurmurationError):
 
 
 class Line(NamedTuple):
-    """A line: its id, and the next offsets at its version 0, including that of ``ORDER``."""
+    """A line: its id, the next offsets at its version 0 (including that of ``ORDER``), and the topics' ids then."""
 
     id: str
     start: dict[TopicPartition, int]
+    topics: Mapping[str, str]
 
 
 class _Search:
@@ -46,7 +47,8 @@ class _Search:
             return
         if isinstance(record, Genesis):
             if record.replaces == self.id:
-                self.id, self.found = record.line, Line(record.line, record.start_positions | {ORDER: offset + 1})
+                self.id = record.line
+                self.found = Line(record.line, record.start_positions | {ORDER: offset + 1}, record.topics)
         elif not self.id:
             self.id = record.line
 
@@ -61,10 +63,12 @@ async def find_line(
 ) -> Line:
     """The current line for the rooms; if no line exists, this node begins one at ``start``, with ``number`` in its id.
 
-    ``replace``: begin a new line if the log no longer has everything from the current line's beginning on.
+    ``replace``: begin a new line if the log no longer has everything from the current line's beginning on, or has other
+    topics of the same names.
 
     Raises:
         LineLostError: topic ``order`` no longer has the line's beginning, and ``replace`` is False.
+        TopicMadeAgainError: a topic that the line orders was deleted and made again, and ``replace`` is False.
         LogError: the log cannot be read or written.
     """
     await event_log.ensure_topics({ORDER.topic: 1})
@@ -73,17 +77,25 @@ async def find_line(
     search = _Search(rooms_hash)
     async with await event_log.tail({ORDER: first}) as tail:
         await _read(tail, search, end)
-        if search.found is not None and not (replace and await _lost(event_log, search.found)):
-            return search.found
+        identity = await event_log.identity()
+        if search.found is not None:
+            known = search.found.topics
+            again = sorted(topic for topic, id in known.items() if identity.topics.get(topic, id) != id)
+            if again and not replace:
+                raise TopicMadeAgainError(again[0], identity.log)
+            if not again and not (replace and await _lost(event_log, search.found)):
+                return search.found
         if search.id and not replace:
             raise LineLostError(
                 f"the shared order does not reach back to the beginning of {search.id}: copy the durable folder of "
                 "another node, or let --accept-gap begin a new order"
             )
+        positions = await start()
         genesis = Genesis(
             line_id(rooms_hash, number),
-            tuple((*where, offset) for where, offset in (await start()).items()),
+            tuple((*where, offset) for where, offset in positions.items()),
             replaces=search.id,
+            topics={topic: identity.topics[topic] for topic, _ in positions if topic in identity.topics},
         )
         ((_, offset),) = await event_log.append(ORDER.topic, [encode(genesis)])
         await _read(tail, search, offset + 1)

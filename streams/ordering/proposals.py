@@ -34,12 +34,17 @@ class ProposedRun(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return TopicPartition(self.topic, self.partition)
 
 
-class Genesis(msgspec.Struct, tag="genesis", forbid_unknown_fields=True, frozen=True):
-    """Begins a line: the line's id (which is the history's), its first offsets, and the line it replaces ("": none)."""
+class Genesis(msgspec.Struct, tag="genesis", forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """Begins a line: the line's id (which is the history's), its first offsets, and the line it replaces ("": none).
+
+    ``topics``: the ids of the topics that it orders, as far as they have one. If one of them has been made again, the
+    line's proposals are about records that are gone.
+    """
 
     line: str
     start: tuple[tuple[str, int, int], ...]
     replaces: str = ""
+    topics: dict[str, str] = {}
 
     @property
     def start_positions(self) -> dict[TopicPartition, int]:

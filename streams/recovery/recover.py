@@ -164,7 +164,7 @@ class _Start(NamedTuple):
         """Id and first offsets of a new history: this start's own, or the nodes' common line."""
         config, event_log = self.config, self.event_log
         if config.log.order == "own":
-            return Line(f"{self.incarnation:016x}", await first_positions(config, event_log, self.now_ms))
+            return Line(f"{self.incarnation:016x}", await first_positions(config, event_log, self.now_ms), {})
         line = await find_line(
             event_log,
             rooms_hash(config),

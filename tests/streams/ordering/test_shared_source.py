@@ -12,7 +12,14 @@ from loadtest.simulation.clock import VirtualLoop
 from loadtest.simulation.memory_log import Broker, MemoryLog, NoFaults
 from streams.durable.journal import Entry, Run
 from streams.events.json_types import APPLIED_TOPICS
-from streams.log.interface import EventLog, LogUnavailableError, NewRecord, TopicPartition
+from streams.log.interface import (
+    EventLog,
+    LogIdentity,
+    LogUnavailableError,
+    NewRecord,
+    TopicMadeAgainError,
+    TopicPartition,
+)
 from streams.ordering import shared_source
 from streams.ordering.line import LineLostError, find_line
 from streams.ordering.metrics import OrderMetrics
@@ -248,6 +255,28 @@ async def test_the_first_genesis_of_the_rooms_makes_the_line():
             await log.ensure_topics({ORDER.topic: 1})
             await log.append(ORDER.topic, [NewRecord(value=b"noise"), encode(two), encode(one)])
             assert (await fresh.find(3)).id == two.line
+
+
+async def test_a_line_of_a_topic_that_was_made_again_is_followed_by_nobody(monkeypatch: pytest.MonkeyPatch):
+    place, ids = Place(), {"tweets": "a", "users": "b", "another": "c"}
+
+    async def identity() -> LogIdentity:
+        return LogIdentity("memory", dict(ids))
+
+    monkeypatch.setattr(place.log, "identity", identity)
+    async with place.log:
+        line = await place.find(1)
+        assert line.topics == {"tweets": "a", "users": "b"}
+        ids["another"] = "d"
+        del ids["users"]  # not told at present
+        assert await place.find(2, replace=True) == await place.find(2) == line
+        ids["tweets"] = "e"
+        with pytest.raises(TopicMadeAgainError, match="tweets"):
+            await place.find(3)
+        new = await place.find(4, replace=True)
+        assert new.id != line.id
+        assert new.topics["tweets"] == "e"
+        assert await place.find(5) == await place.find(6, replace=True) == new
 
 
 async def test_a_line_whose_beginning_is_gone_is_followed_by_nobody_new():
