@@ -75,7 +75,7 @@ class EngineState(Rooms):
     @property
     def late_rooms(self) -> dict[str, int]:
         """The rooms that do not know the whole history: name → event time (ms) from which on the room is complete."""
-        if not self._since_rows.any():
+        if not np.count_nonzero(self._since_rows):
             return {}  # as a rule: every feed asks
         return {name: since.time_ms for name in self._since if (since := self.since(name)).version}
 

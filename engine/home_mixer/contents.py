@@ -10,12 +10,9 @@ from engine.pipeline.components import Content
 from engine.tweet_store.state import Counter, TweetStore
 
 #: Counters that an entry carries.
-SHOWN_COUNTS = {
-    "favorite": Counter.FAVORITE,
-    "retweet": Counter.RETWEET,
-    "reply": Counter.REPLY,
-    "quote": Counter.QUOTE,
-}
+_SHOWN = np.array([Counter.FAVORITE, Counter.RETWEET, Counter.REPLY, Counter.QUOTE], np.int64)
+#: Bytes that the texts of most feeds fit in.
+_TEXT_BYTES = 16_384
 
 
 class TweetContents:
@@ -28,17 +25,13 @@ class TweetContents:
 
     def read(self, candidates: Candidates, rows: NDArray[np.int32]) -> Mapping[int, Content]:
         """See ``ContentReader``."""
-        columns = candidates.columns
-        slots = columns["slot"][rows]
-        _, totals = self.tweet_store.show(slots, columns["original_slot"][rows])
-        texts, starts, sizes = self.tweet_store.texts(slots)
-        whole, ends = texts.tobytes(), (starts + sizes).tolist()
-        return {
-            tweet_id: Content(
-                whole[start:end].decode("utf-8", "replace"),
-                {kind: counts[counter] for kind, counter in SHOWN_COUNTS.items()},
-            )
-            for tweet_id, start, end, counts in zip(
-                candidates.tweet_id[rows].tolist(), starts.tolist(), ends, totals.tolist(), strict=True
-            )
-        }
+        slots, counted = (candidates.columns[name].take(rows) for name in ("slot", "original_slot"))
+        text, ends, totals = self.tweet_store.show(slots, counted, _SHOWN, _TEXT_BYTES)
+        contents, start = {}, 0
+        for tweet_id, end, (favorites, retweets, replies, quotes) in zip(
+            candidates.tweet_id.take(rows).tolist(), ends.tolist(), totals.tolist(), strict=True
+        ):
+            counts = {"favorite": favorites, "retweet": retweets, "reply": replies, "quote": quotes}
+            contents[tweet_id] = Content(text[start:end].decode("utf-8", "replace"), counts)
+            start = end
+        return contents

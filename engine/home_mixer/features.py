@@ -122,9 +122,8 @@ class SourceRanks(Plain):
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
         where = np.array([self._pair[name] for name in candidates.sources], np.int64)
-        if len(where) < len(self._pair):
-            matrix[:, at : at + len(self.features)] = 0.0
-        source_features(candidates.source_score, candidates.source_rank, candidates.rows, where, matrix, at)
+        ranks, pairs = candidates.source_rank, len(self._pair)
+        source_features(candidates.source_score, ranks, candidates.rows, where, pairs, matrix, at)
         return {}
 
 

@@ -104,12 +104,13 @@ def viewer_flags(
 
     ``tweets``: candidates and their originals, ``authors``: of both, uint64 (n) each; ``since_ms`` as in
     ``signals.read_kernels.flags``. The viewer may have acted on a tweet before it was known that it stands for another:
-    such acts count for the original. ``cut``: scratch for c ≥ 2 n + the most acts of a viewer: three arrays uint64
-    (c,), flags uint16 (2, c), numbers int32 (c,), table int32 (a power of two ≥ 2 c).
+    such acts count for the original. ``cut``: scratch for c ≥ 2 n + the most acts of a viewer: ids uint64 (3, c), flags
+    uint16 (2, c), numbers int32 (c,), table int32 (a power of two ≥ 2 c).
     """
     ids, originals = tweets
     author_ids, original_author_ids = authors
-    (asked, asked_authors, stood_for), flags, numbers, table = cut
+    many_ids, flags, numbers, table = cut
+    asked, asked_authors, stood_for = many_ids[0], many_ids[1], many_ids[2]
     n = ids.shape[0]
     out[:] = 0
     viewer = np.int64(find(signals.ids, viewer_id))

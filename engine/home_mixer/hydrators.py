@@ -20,7 +20,7 @@ from engine.signals.state import SignalAges, Signals
 from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
 from engine.tweet_store.state import TweetStore
-from engine.visibility.judge import Visibility
+from engine.visibility.judge import Judged, Visibility
 
 Columns = dict[str, NDArray[Any]]
 
@@ -117,8 +117,8 @@ class Visible(Safety):
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
         """See ``Hydrator``."""
         buffers = query.scratch.of(Buffers)
-        judged = self.visibility.judge(query.request.viewer_id, candidates.tweet_id, buffers)
-        return {name: column for name, column in judged._asdict().items() if name != "related"}
+        judged: tuple[Any, ...] = self.visibility.judge(query.request.viewer_id, candidates.tweet_id, buffers)
+        return dict(zip(Judged._fields[1:], judged[1:], strict=True))
 
 
 class Replies(Safety):
@@ -159,7 +159,7 @@ class ViewerFlags(Safety):
         out, buffers = np.empty(n, np.uint16), query.scratch.of(Buffers)
         asked_max = 2 * n + self.signals.acted_on_max
         cut = (
-            tuple(buffers.take("viewer_flags.ids", np.uint64, 3, asked_max)),
+            buffers.take("viewer_flags.ids", np.uint64, 3, asked_max),
             buffers.take("viewer_flags.flags", np.uint16, 2, asked_max),
             buffers.take("viewer_flags.numbers", np.int32, asked_max),
             buffers.take("viewer_flags.table", np.int32, table_size(asked_max)),

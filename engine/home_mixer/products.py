@@ -49,29 +49,31 @@ class _Presenter:
     ) -> tuple[Entry, ...]:
         """See ``Presenter``."""
         rows, columns = candidates.rows[places], candidates.columns
-        follows = columns["relation"][rows] & np.uint8(Relation.FOLLOWS) != 0
+        follows = columns["relation"].take(rows) & np.uint8(Relation.FOLLOWS) != 0
         return tuple(
-            Entry(
-                tweet_id=tweet_id,
-                author_id=author_id,
-                created_ms=created_ms,
-                text=query.contents[tweet_id].text,
-                position=position,
-                score=score,
-                in_network=in_network,
-                counts=query.contents[tweet_id].counts,
-                why=why,
-            )
-            for position, tweet_id, author_id, created_ms, score, in_network, why in zip(
-                range(query.offset, query.offset + len(places)),
-                candidates.tweet_id[rows].tolist(),
-                columns["author_id"][rows].tolist(),
-                columns["created_ms"][rows].tolist(),
-                scores,
-                follows.tolist(),
-                whys,
-                strict=True,
-            )
+            [
+                Entry(
+                    tweet_id=tweet_id,
+                    author_id=author_id,
+                    created_ms=created_ms,
+                    text=query.contents[tweet_id].text,
+                    position=position,
+                    score=score,
+                    in_network=in_network,
+                    counts=query.contents[tweet_id].counts,
+                    why=why,
+                )
+                for position, tweet_id, author_id, created_ms, score, in_network, why in zip(
+                    range(query.offset, query.offset + len(places)),
+                    candidates.tweet_id.take(rows).tolist(),
+                    columns["author_id"].take(rows).tolist(),
+                    columns["created_ms"].take(rows).tolist(),
+                    scores,
+                    follows.tolist(),
+                    whys,
+                    strict=True,
+                )
+            ]
         )
 
     def social_proof(self, candidates: Candidates, place: int) -> dict[str, tuple[int, ...]]:
@@ -103,9 +105,11 @@ class _ForYouPages(_Presenter):
     def cursor(
         self, query: Query, candidates: Candidates, rows: NDArray[np.int32], entries: Sequence[Entry], left: int
     ) -> str | None:
-        shown = np.concatenate([query.shown, candidates.columns["original_id"][rows]])
-        if not left or not entries or len(shown) > self.tweets_max:
+        if not left or not entries or len(query.shown) + len(rows) > self.tweets_max:
             return None
+        shown = candidates.columns["original_id"].take(rows)
+        if len(query.shown):
+            shown = np.concatenate([query.shown, shown])
         return cursors.encode(self.product, query.request.viewer_id, query.offset + len(entries), shown)
 
 

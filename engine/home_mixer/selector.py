@@ -1,7 +1,5 @@
 """Choosing and ordering the entries, and the last look at what was chosen."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,11 +74,11 @@ class StillSafe:
     name = "unsafe"
     _FORBIDDEN = int(Relation.BLOCKS | Relation.BLOCKED_BY | Relation.MUTES | Relation.MUTED_BY)
 
-    def safe(self, query: Query, candidates: Candidates, rows: Sequence[int]) -> list[bool]:
+    def safe(self, query: Query, candidates: Candidates, rows: NDArray[np.int32]) -> list[bool]:
         """See ``Verifier``."""
         columns, dropped_by = candidates.columns, candidates.dropped_by
-        seen = [columns[name][rows].tolist() for name in ("slot", "hidden", "related_relation")]
+        seen = [columns[name].take(rows).tolist() for name in ("slot", "hidden", "related_relation")]
         return [
             slot >= 0 and not hidden and dropped == 0 and not relation & self._FORBIDDEN
-            for slot, hidden, relation, dropped in zip(*seen, dropped_by[rows].tolist(), strict=True)
+            for slot, hidden, relation, dropped in zip(*seen, dropped_by.take(rows).tolist(), strict=True)
         ]

@@ -52,7 +52,7 @@ def social_proof(
         np.zeros(n, np.int32),
         np.zeros((n, per_tweet_max), np.uint64),
         np.zeros((n, per_tweet_max), np.uint8),
-        np.zeros((n, per_tweet_max), np.int64),
+        np.empty((n, per_tweet_max), np.int64),
     )
     if n and len(user_ids):
         table = np.zeros(2 << (2 * max(n, len(user_ids)) - 1).bit_length(), np.int64)

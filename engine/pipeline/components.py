@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from engine.feed import Entry, Feed, Request, Why, viewer_hour
@@ -18,7 +19,7 @@ from engine.pipeline.features import Feature
 from engine.pipeline.scratch import Scratch
 
 
-class Content(NamedTuple):
+class Content(Struct, frozen=True):
     """What an entry shows of its tweet. ``counts``: totals by kind of engagement."""
 
     text: str
@@ -239,7 +240,7 @@ class Verifier(Protocol):
 
     name: str
 
-    def safe(self, query: Query, candidates: Candidates, rows: Sequence[int]) -> list[bool]:
+    def safe(self, query: Query, candidates: Candidates, rows: NDArray[np.int32]) -> list[bool]:
         """Whether each of these rows may be shown."""
 
 

@@ -269,10 +269,12 @@ def combine(parts: Any, factors: Any, base: Any, multiplier: Any, total: Any) ->
 
 
 @quick
-def source_features(scores: Any, ranks: Any, rows: Any, where: Any, out: Any, at: Any) -> None:
+def source_features(scores: Any, ranks: Any, rows: Any, where: Any, pairs: Any, out: Any, at: Any) -> None:
     """Score and 1 / (1 + rank) of each source into columns ``at`` … of ``out`` float32 (m, F), 0 where it did not bring
-    the row. ``where``: int64 (s,), which of the pairs of columns source s fills."""
+    the row. ``where``: int64 (s,), which of the ``pairs`` of columns source s fills; the others get 0."""
     for i in range(rows.shape[0]):
+        for column in range(at, at + 2 * pairs):
+            out[i, column] = np.float32(0.0)
         for s in range(where.shape[0]):
             rank = ranks[s, rows[i]]
             column = at + 2 * where[s]
@@ -307,4 +309,4 @@ def warm() -> None:
         1,
     )
     combine(np.ones((1, 2)), np.ones((1, 2)), scores, scores.copy(), scores.copy())
-    source_features(score, rank, order, np.zeros(1, np.int64), np.empty((2, 2), np.float32), 0)
+    source_features(score, rank, order, np.zeros(1, np.int64), 1, np.empty((2, 2), np.float32), 0)

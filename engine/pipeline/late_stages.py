@@ -68,7 +68,7 @@ class Verification:
         candidates = work.candidates
         for verifier in self.verifiers:
             try:
-                safe = verifier.safe(work.query, candidates, candidates.rows[work.chosen].tolist())
+                safe = verifier.safe(work.query, candidates, candidates.rows[work.chosen])
                 if len(safe) != len(work.chosen):
                     raise ValueError(f"{len(safe)} verdicts about {len(work.chosen)} entries")
             except Exception as error:

@@ -36,10 +36,14 @@ class Buffers:
 
     def take(self, name: str, dtype: DTypeLike, *shape: int) -> NDArray[Any]:
         """A C-contiguous array of this shape, uninitialized; it is good until the same name is taken again."""
+        if len(shape) == 1:  # as a rule
+            held, size = self._held.get(name), shape[0]
+            if held is not None and len(held) >= size:
+                return held[:size]
         size = 1
         for length in shape:
             size *= length
         held = self._held.get(name)
         if held is None or len(held) < size:
             held = self._held[name] = np.empty(1 << max(8, (size - 1).bit_length()), dtype)
-        return held[:size] if len(shape) == 1 else held[:size].reshape(shape)
+        return held[:size].reshape(shape)

@@ -158,16 +158,6 @@ def carriers(s: Any, tweet_ids: Any, slots: Any, carrier_ids: Any, original_ids:
     return count
 
 
-@kernel
-def show(s: Any, slots: Any, counted: Any, flags: Any, totals: Any) -> None:
-    """Write ``flags`` (uint16, n) of ``slots`` and ``totals`` (int32, (n, 8)) of ``counted``; slot -1 gives zeros."""
-    for i in range(slots.shape[0]):
-        slot = np.int64(slots[i])
-        flags[i] = s.row[slot, FLAGS] if slot >= 0 else 0
-        for c in range(COUNTERS):
-            totals[i, c] = s.row[counted[i], c] if counted[i] >= 0 else 0
-
-
 @inlined
 def _factor(s: Any, epoch: Any, time_ms: Any, h: Any) -> Any:
     """The factor that turns sums relative to a landmark into values at ``time_ms``."""
@@ -298,36 +288,32 @@ def recent(s: Any, author_ids: Any, since_ms: Any, per_author_max: Any, people: 
 
 
 @kernel
-def text_sizes(s: Any, slots: Any, starts: Any, sizes: Any) -> Any:
-    """Write each text's start (int64, n) if all texts are put end to end, and its bytes (int32, n); returns the sum."""
+def show(s: Any, slots: Any, counted: Any, counters: Any, ends: Any, totals: Any, out: Any) -> Any:
+    """Write the ``totals`` (int32, (n, c)) of some ``counters`` (int64, c) of ``counted``, where each text of ``slots``
+    ends (int64, n) if all are put end to end, and if they fit, the texts into ``out`` (uint8); returns their bytes.
+    Slot -1 gives zeros and no text."""
+    text, ring = s.text, s.text.shape[0]
     total = np.int64(0)
     for i in range(slots.shape[0]):
-        slot = np.int64(slots[i])
-        size = np.int64(s.row[slot, TEXT_BYTES] if slot >= 0 and has_text(s, slot) else 0)
-        starts[i], sizes[i] = total, size
-        total += size
-    return total
-
-
-@kernel
-def copy_texts(s: Any, slots: Any, starts: Any, sizes: Any, out: Any) -> Any:
-    """Copy the texts to their places in ``out`` (uint8). Texts are scattered over the ring, so they are prefetched."""
-    text, ring = s.text, s.text.shape[0]
-    for i in range(slots.shape[0]):
-        if sizes[i] > 0:
-            prefetch(s.text_start, np.int64(slots[i]))
-    for i in range(slots.shape[0]):
-        if sizes[i] > 0:
-            at = s.text_start[slots[i]] % ring
-            for line in range(0, sizes[i], CACHE_LINE):
+        slot, original = np.int64(slots[i]), np.int64(counted[i])
+        for c in range(counters.shape[0]):
+            totals[i, c] = s.row[original, counters[c]] if original >= 0 else 0
+        if slot >= 0 and has_text(s, slot):
+            size, at = np.int64(s.row[slot, TEXT_BYTES]), s.text_start[slot] % ring
+            total += size
+            for line in range(0, size, CACHE_LINE):
                 prefetch(text, min(at + line, ring - 1))
+        ends[i] = total
+    start = np.int64(0)
     for i in range(slots.shape[0]):
-        if sizes[i] > 0:
-            at, start, size = s.text_start[slots[i]] % ring, starts[i], np.int64(sizes[i])
+        if total <= out.shape[0] and ends[i] > start:
+            at, size = s.text_start[slots[i]] % ring, ends[i] - start
             # A text that wraps around the ring's end has two parts.
             first = min(size, ring - at)
             copy_bytes(out, start, text, at, first)
             copy_bytes(out, start + first, text, np.int64(0), size - first)
+        start = ends[i]
+    return total
 
 
 def warm_on(s: Any) -> None:
@@ -339,12 +325,10 @@ def warm_on(s: Any) -> None:
     gather(s, one, make_columns(1))
     originals(s, np.ones(1, np.uint64), np.empty(1, np.uint64))
     carriers(s, np.ones(1, np.uint64), one.copy(), np.empty(1, np.uint64), np.empty(1, np.uint64))
-    show(s, one, one, np.empty(1, np.uint16), np.empty((1, COUNTERS), np.int32))
+    ends, totals = np.empty(1, np.int64), np.empty((1, 1), np.int32)
+    show(s, one, one, np.zeros(1, np.int64), ends, totals, np.empty(1, np.uint8))
     decayed(s, one, zero, np.empty((1, COUNTERS, HALF_LIVES)))
     popularity(s, one, zero, h, np.empty(1))
     popular(s, zero, h, zero, zero, keys, ties, one.copy())
     people = (np.empty(1, np.int64), np.empty(1, np.uint64), np.empty(1, np.int32), np.empty(1, np.int32))
     recent(s, np.ones(1, np.uint64), zero, zero, people, (ties, keys, one.copy()))
-    starts, sizes = np.empty(1, np.int64), np.empty(1, np.int32)
-    text_sizes(s, one, starts, sizes)
-    copy_texts(s, one, starts, sizes, np.empty(1, np.uint8))

@@ -246,12 +246,20 @@ class TweetStore(Room):
         count = int(read_kernels.carriers(self._tweets, tweet_ids, np.empty(n, np.int32), found[0], found[1]))
         return found[0, :count], found[1, :count]
 
-    def show(self, slots: Slots, counted: Slots) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-        """Flags (uint16, k, by ``TweetFlag``) of slots (int32, k), and totals (int32, (k, 8), by ``Counter``) of the
-        slots where their acts are counted (int32, k): those of their originals."""
-        out = (np.empty(len(slots), np.uint16), np.empty((len(slots), arrays.COUNTERS), np.int32))
-        read_kernels.show(self._tweets, slots, counted, *out)
-        return out
+    def show(
+        self, slots: Slots, counted: Slots, counters: NDArray[np.int64], text_bytes: int
+    ) -> tuple[bytes, NDArray[np.int64], NDArray[np.int32]]:
+        """Texts of slots (int32, k), UTF-8 end to end, and where each ends (int64, k); and the totals of some counters
+        (int64, c, by ``Counter``) of the slots where their acts are counted (int32, k): int32 (k, c).
+
+        ``text_bytes``: how much room for the texts is tried first.
+        """
+        n = len(slots)
+        ends, totals = np.empty(n, np.int64), np.empty((n, len(counters)), np.int32)
+        text = np.empty(text_bytes, np.uint8)
+        while (size := int(read_kernels.show(self._tweets, slots, counted, counters, ends, totals, text))) > len(text):
+            text = np.empty(size, np.uint8)
+        return text[:size].tobytes(), ends, totals
 
     def decayed(self, slots: Slots, time_ms: int) -> NDArray[np.float64]:
         """Decayed counters at ``time_ms``: float64 (k, 8, 2) by slot, ``Counter``, half-life (short, long)."""
@@ -303,14 +311,8 @@ class TweetStore(Room):
 
     def text(self, slot: int) -> str:
         """The tweet's text; empty when the tweet has none or was deleted, or newer text has overwritten it."""
-        return self.texts(np.array([slot], np.int32))[0].tobytes().decode("utf-8", "replace")
-
-    def texts(self, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]]:
-        """Texts of slots (int32, k): UTF-8 end to end, and each text's start (int64) and bytes (int32)."""
-        starts, sizes = np.empty(len(slots), np.int64), np.empty(len(slots), np.int32)
-        text = np.empty(int(read_kernels.text_sizes(self._tweets, slots, starts, sizes)), np.uint8)
-        read_kernels.copy_texts(self._tweets, slots, starts, sizes, text)
-        return text, starts, sizes
+        slots = np.array([slot], np.int32)
+        return self.show(slots, slots, np.empty(0, np.int64), 1024)[0].decode("utf-8", "replace")
 
     def _heap(self, count: int) -> tuple[NDArray[np.float64], Ids, Slots]:
         k = max(0, min(count, self.config.tweets_max))

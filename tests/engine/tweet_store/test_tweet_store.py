@@ -1,6 +1,6 @@
 """The tweet store against the plain model, closed forms and brute force, and at its bounds."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import msgspec
 import numpy as np
@@ -76,9 +76,10 @@ def assert_same(store, model, time_ms):
     assert store.originals(ids).tolist() == originals
     carriers = [(tweet, original) for tweet, original in enumerate(originals) if original != tweet]
     assert list(zip(*(found.tolist() for found in store.carriers(ids)), strict=True)) == carriers
-    flags, totals = store.show(slots, slots)
-    assert flags.tolist() == columns.flags.tolist()
-    assert totals.tolist() == columns.totals.tolist()
+    text, ends, totals = store.show(slots, slots, np.array([4, 0, 7]), 3)
+    assert totals.tolist() == columns.totals[:, [4, 0, 7]].tolist()
+    texts = [text[a:b].decode("utf-8", "replace") for a, b in pairwise([0, *ends.tolist()])]
+    assert texts == [model.text_of(model.tweets[tweet]) if tweet in known else "" for tweet in range(14)]
     for at in known:
         tweet = model.tweets[at]
         row = [column[at].tolist() for column in columns]
@@ -317,7 +318,7 @@ def test_only_the_author_changes_a_tweet_and_strangers_are_refused_by_name(row_o
     assert effects.row.tolist() == [0, 1, 2]
     assert effects.text_of(1).startswith("not_the_author\n")
     assert batch.kind.tolist() == [Kind.REFUSED] * 4 + [Kind.HASHTAG]
-    assert store.texts(store.lookup(tweet))[0].tobytes() == b"mine"
+    assert store.text(int(store.lookup(tweet)[0])) == "mine"
     assert store.apply(batch_of([row_of(Kind.EDIT, 7, 3, T0, "new"), row_of(Kind.DELETE, 7, 3, T0)])) is None
     assert store.columns(store.lookup(tweet)).servable.tolist() == [False]
     assert store.counters()["not_the_author"] == 3
@@ -369,9 +370,9 @@ def test_texts_come_end_to_end_with_their_places(row_of, batch_of):
     )
     store.apply(batch_of([row_of(Kind.EDIT, 3, 1, T0, "edited")]))
     slots = store.lookup(np.array([3, 9, 2, 1], np.uint64))
-    text, starts, sizes = store.texts(slots)
-    assert [text[a : a + n].tobytes().decode() for a, n in zip(starts, sizes, strict=True)] == ["edited", "", "", ""]
-    assert text.dtype == np.uint8
+    for room in (1, 6, 100):
+        text, ends, totals = store.show(slots, slots, np.zeros(1, np.int64), room)
+        assert (text, ends.tolist(), totals.tolist()) == (b"edited", [6] * 4, [[0]] * 4)
     store.apply(batch_of([row_of(Kind.CREATE, 5, 1, T0, "x" * 21)]))
     assert store.counters()["text_too_large"] == 1
     assert store.text(-1) == ""
