@@ -3,11 +3,13 @@
 A real server process with a society of 20,000 people and a day of history (``feed_world``), and all subscribers as real
 websockets in a second process. The load is open: tweets and other events are sent when they are due, whatever was
 received of those before. A push's time begins before the event is sent to the server, and ends when the client has read
-a frame with the tweet in it.
+a frame with the tweet in it. A push is lost if the tweet did not come though the viewer's feed shows it; For You need
+not show everybody every tweet.
 """
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -84,7 +86,9 @@ async def _measure(
             progress(f"{name}: unrelated events, one a second")
             figures |= {f"{name}_idle_core_share": await _idle(server, events, bench.idle_s)}
             progress(f"{name}: tweets to everybody")
-            figures |= {f"{name}_{key}": value for key, value in (await _push(load, events, bench, server.pid)).items()}
+            product = json.loads(terms)["product"]
+            found = await _push(load, events, bench, server.pid, product)
+            figures |= {f"{name}_{key}": value for key, value in found.items()}
     finally:
         await asyncio.to_thread(load.close)
     return {"subscribers": bench.subscribers, "idle_core_share": figures["push_idle_core_share"]} | figures
@@ -102,9 +106,9 @@ async def _idle(server: ServerProcess, events: "_Events", idle_s: float) -> floa
     return round((cpu_s(server.pid) - cpu_began_s) / (time.perf_counter() - began_s), 3)
 
 
-async def _push(load: PushLoad, events: "_Events", bench: PushBench, pid: int) -> dict[str, float]:
+async def _push(load: PushLoad, events: "_Events", bench: PushBench, pid: int, product: str) -> dict[str, float]:
     """Tweets to everybody, one every ``pause_s``, and the time (s) from each one's append to each arrival."""
-    due_s, latency_s, lost, size, cpu = time.perf_counter() + 0.5, [], 0, 0.0, 0.0
+    due_s, latency_s, lost, missing, size, cpu = time.perf_counter() + 0.5, [], 0, 0, 0.0, 0.0
     for _ in range(bench.tweets):
         tweet_id = events.next_tweet()
         await asyncio.to_thread(load.watch, tweet_id)
@@ -115,8 +119,9 @@ async def _push(load: PushLoad, events: "_Events", bench: PushBench, pid: int) -
         )
         received = await asyncio.to_thread(load.wait, Wait(tweet_id, PATIENCE_S))
         latency_s.append(received.at_s - began_s)
-        lost += bench.subscribers - len(received.at_s)
         size, cpu = received.bytes_mean, cpu + cpu_s(pid) - cpu_began_s
+        missing += len(received.missing)
+        lost += [await events.shows(viewer, product, tweet_id) for viewer in received.missing].count(True)
         due_s = max(due_s + bench.pause_s, time.perf_counter())
     seconds = np.concatenate([*latency_s, np.full(lost, np.inf)])
     return {
@@ -124,6 +129,7 @@ async def _push(load: PushLoad, events: "_Events", bench: PushBench, pid: int) -
         "p99_s": round(float(np.percentile(seconds, 99, method="higher")), 3),
         "max_s": round(float(seconds.max()), 3),
         "lost": lost,
+        "not_shown": missing - lost,
         "bytes_mean": round(size),
         "server_cpu_ms": round(cpu / (bench.tweets * bench.subscribers) * 1000, 3),
     }
@@ -146,6 +152,13 @@ class _Events:
         """An event of now."""
         number = next(self._ids)
         return {"v": 1, "id": str(10**15 + number), "type": kind, "timestamp_ms": int(time.time() * 1000), **fields}
+
+    async def shows(self, viewer_id: int, product: str, tweet_id: int) -> bool:
+        """Whether a viewer's feed has a tweet."""
+        address = f"{self._url}/v1/users/{viewer_id}/feed"
+        async with self._session.get(address, params={"product": product}) as answer:
+            answer.raise_for_status()
+            return any(int(entry["tweet_id"]) == tweet_id for entry in (await answer.json())["entries"])
 
     async def send(self, events: list[dict[str, Any]]) -> None:
         """Append events through the server."""

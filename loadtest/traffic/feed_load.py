@@ -66,7 +66,7 @@ class _Client:
         """Connect everybody."""
         self.viewers = await open_sockets(host, port, viewer_ids, self.received)
 
-    def received(self, payload: bytes) -> None:
+    def received(self, _viewer_id: int, payload: bytes) -> None:
         """Count an answer."""
         now_s = time.perf_counter()
         if not payload.startswith(_FEED):

@@ -25,9 +25,11 @@ class Wait(NamedTuple):
 
 
 class Received(NamedTuple):
-    """``at_s``: float64, the clock (``time.perf_counter``, which all processes share) at each arrival."""
+    """``at_s``: float64, the clock (``time.perf_counter``, which all processes share) at each arrival; ``missing``: to
+    whom the tweet did not come."""
 
     at_s: NDArray[np.float64]
+    missing: list[int]
     bytes_mean: float
     errors: int
 
@@ -35,12 +37,15 @@ class Received(NamedTuple):
 class _Subscribers:
     def __init__(self) -> None:
         self.sockets: list[RawSocket] = []
-        self.watched: dict[bytes, list[float]] = {}
+        self.viewer_ids: list[int] = []
+        #: By entry: when each viewer first received it.
+        self.watched: dict[bytes, dict[int, float]] = {}
         self.pushes = self.bytes = self.errors = 0
         self.newest_s = 0.0
 
     async def open(self, host: str, port: int, viewer_ids: Sequence[int]) -> None:
         """Connect everybody."""
+        self.viewer_ids = list(viewer_ids)
         self.sockets = await open_sockets(host, port, viewer_ids, self.received)
 
     async def answer(self, work: bytes | int | Wait) -> int | Received | None:
@@ -49,10 +54,10 @@ class _Subscribers:
             return await self.subscribe(work)
         if isinstance(work, Wait):
             return await self.wait(work)
-        self.watched[_entry(work)] = []
+        self.watched[_entry(work)] = {}
         return None
 
-    def received(self, payload: bytes) -> None:
+    def received(self, viewer_id: int, payload: bytes) -> None:
         """Note a push: of a tweet that somebody waits for, the time."""
         if not payload.startswith(_PUSHES):
             self.errors += payload.startswith(b'{"type":"error"')
@@ -62,7 +67,7 @@ class _Subscribers:
         self.bytes += len(payload)
         for entry, arrivals in self.watched.items():
             if entry in payload:
-                arrivals.append(self.newest_s)
+                arrivals.setdefault(viewer_id, self.newest_s)
 
     async def subscribe(self, frame: bytes) -> int:
         """Subscribe everybody, wait until the pushes have ended; how many there were."""
@@ -80,12 +85,13 @@ class _Subscribers:
 
     async def wait(self, wait: Wait) -> Received:
         """Wait until everybody has the tweet."""
-        arrivals = self.watched[_entry(wait.tweet_id)]
+        arrivals = self.watched[_entry(wait.tweet_id)]  # grows while this waits
         deadline_s = time.perf_counter() + wait.timeout_s
         while len(arrivals) < len(self.sockets) and time.perf_counter() < deadline_s:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         del self.watched[_entry(wait.tweet_id)]
-        received = Received(np.array(arrivals[: len(self.sockets)]), self.bytes / max(1, self.pushes), self.errors)
+        missing = [viewer for viewer in self.viewer_ids if viewer not in arrivals]
+        received = Received(np.array(list(arrivals.values())), missing, self.bytes / max(1, self.pushes), self.errors)
         self.pushes = self.bytes = self.errors = 0
         return received
 

@@ -15,9 +15,9 @@ _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
 
 
 class RawSocket(asyncio.Protocol):
-    """One viewer's websocket, upgraded by hand. ``on_text`` gets every text frame after ``hello``."""
+    """One viewer's websocket, upgraded by hand. ``on_text`` gets the viewer and every text frame after ``hello``."""
 
-    def __init__(self, viewer_id: int, on_text: Callable[[bytes], None]) -> None:
+    def __init__(self, viewer_id: int, on_text: Callable[[int, bytes], None]) -> None:
         self._on_text = on_text
         self._viewer_id = viewer_id
         self._buffer = bytearray()
@@ -74,7 +74,7 @@ class RawSocket(asyncio.Protocol):
             if not self.ready.done():
                 self.ready.set_result(None)  # the hello
             else:
-                self._on_text(payload)
+                self._on_text(self._viewer_id, payload)
         elif opcode == _PING:
             self.send(_PONG, payload)
         elif opcode == _CLOSE:
@@ -88,7 +88,7 @@ class RawSocket(asyncio.Protocol):
 
 
 async def open_sockets(
-    host: str, port: int, viewer_ids: Sequence[int], on_text: Callable[[bytes], None]
+    host: str, port: int, viewer_ids: Sequence[int], on_text: Callable[[int, bytes], None]
 ) -> list[RawSocket]:
     """Connect all viewers, some at a time.
 

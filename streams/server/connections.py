@@ -38,7 +38,7 @@ class FeedSocket(web.WebSocketResponse):
     def __init__(self, config: ServingConfig) -> None:
         super().__init__(
             protocols=(SUBPROTOCOL,),
-            heartbeat=config.heartbeat_s,
+            heartbeat=None,  # the connection pings together with its own heartbeat: one write, and no task for it
             autoping=False,  # the outbox answers pings: its writes are bounded
             compress=False,
             max_msg_size=config.frame_bytes_max + 1,
@@ -87,6 +87,8 @@ class Connection:
             send_timeout_s=config.send_timeout_s,
         )
         self.ending = False
+        #: Whether anything came from the client since the last ping.
+        self.heard = False
         self._transport = transport
         self._config = config
         self._metrics = metrics
@@ -121,15 +123,27 @@ class Connection:
         """End the connection after ``delay_s``."""
         self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self.end_soon, name, message)
 
-    def every(self, interval_s: float, call: Callable[[], None]) -> None:
-        """Call ``call`` at every interval until the connection ends."""
+    def keep_alive(self, interval_s: float, heartbeat: Callable[[], None]) -> None:
+        """Send a heartbeat and a ping at every interval. A client that then sends nothing for half of it is cut."""
+        loop = asyncio.get_running_loop()
 
         def beat() -> None:
             if not self.ending:
-                call()
-                self.every(interval_s, call)
+                self.heard = False
+                self.outbox.ping()
+                heartbeat()
+                self._timers["beat"] = loop.call_later(interval_s / 2, check)
 
-        self._timers["every"] = asyncio.get_running_loop().call_later(interval_s, beat)
+        def check() -> None:
+            if self.ending:
+                return
+            if self.heard:
+                self._timers["beat"] = loop.call_later(interval_s / 2, beat)
+            else:
+                _log.info("silent client cut", session=self.session)
+                self.abort()
+
+        self._timers["beat"] = loop.call_later(interval_s, beat)
 
     def end_soon(self, name: str, message: str) -> None:
         """End the connection from a callback."""

@@ -55,6 +55,7 @@ class Outbox:
         self._answers: deque[bytes] = deque()
         self._answers_bytes = 0
         self._pong: bytes | None = None
+        self._ping = False
         self._heartbeat: bytes | None = None
         self._push: Push | None = None
         self._arrived = asyncio.Event()
@@ -79,6 +80,11 @@ class Outbox:
     def pong(self, payload: bytes) -> None:
         """Replace the waiting pong (RFC 6455 §5.5.3: answering only the newest ping is enough)."""
         self._pong = payload
+        self._arrived.set()
+
+    def ping(self) -> None:
+        """Queue a ping."""
+        self._ping = True
         self._arrived.set()
 
     def push(self, push: Push | None) -> None:
@@ -124,6 +130,9 @@ class Outbox:
             if self._pong is not None:
                 payload, self._pong = self._pong, None
                 await self._send(payload, WSMsgType.PONG)
+            elif self._ping:
+                self._ping = False
+                await self._send(b"", WSMsgType.PING)
             elif self._answers:
                 frame = self._answers.popleft()
                 self._answers_bytes -= len(frame)

@@ -44,7 +44,7 @@ REFRESH_PAUSE_S_MAX: Final = 1.0
 #: Of feeds that nothing concerns, so many are refreshed at full share for each event; the others at this part of it. So
 #: a few events do not cost thousands of feeds at once, and yet every feed is refreshed after the last event.
 REFRESHED_PER_EVENT: Final = 4
-SLOWLY: Final = 1 / 4
+SLOWLY: Final = 1 / 8
 #: When all that are to be refreshed wait for their intervals, they are looked at again after this long.
 REFRESH_WAIT_S: Final = 0.1
 

@@ -161,7 +161,7 @@ class Conversation:
             },
         )
         connection.outbox.answer(encode(hello))
-        connection.every(config.heartbeat_s, self._heartbeat)
+        connection.keep_alive(config.heartbeat_s, self._heartbeat)
         try:
             await self._read()
         finally:
@@ -171,6 +171,7 @@ class Conversation:
         connection = self._connection
         while True:
             message = await connection.socket.receive()
+            connection.heard = True
             if message.type is WSMsgType.TEXT:
                 if not connection.ending and not connection.outbox.backlogged:
                     self._receive(message.data)

@@ -391,6 +391,17 @@ async def test_a_reply_that_is_taken_back_is_not_counted_any_more(site: Site, re
     await expect(number).to_have_text("")
 
 
+async def test_a_long_text_is_folded(site: Site, reader: Reader):
+    await newcomer(site, "775", "far too long " * 300)
+    await reader.open()
+    text = reader.page.locator('[data-tweet="775"] .text')
+    height = "text => text.clientHeight"
+    folded = await text.evaluate(height)
+    await reader.page.locator('[data-tweet="775"]').get_by_role("button", name="Show all").click()
+    assert await text.evaluate(height) > 3 * folded
+    await expect(reader.page.get_by_role("button", name="Show all")).to_have_count(0)
+
+
 # ---- single entries of Following -----------------------------------------------------------------------------
 
 

@@ -6,6 +6,9 @@ import { mark } from "./flock.js";
 import { reason, whyPanel } from "./why.js";
 
 const FOLD_MS = 320;
+/** A text with more characters or lines is folded. */
+const LONG_CHARS = 700;
+const LONG_LINES = 12;
 
 const ICONS = {
   like: "M12 20s-7-4.400-7-9.600A3.900 3.900 0 0 1 12 8a3.900 3.900 0 0 1 7 2.400C19 15.600 12 20 12 20z",
@@ -58,6 +61,7 @@ export class Card {
     this.time = h("time", {});
     this.following = h("span", { class: "badge", text: "Following" });
     this.text = h("p", { dir: "auto" });
+    this.unfold = h("button", { type: "button", class: "quiet unfold", text: "Show all", onclick: () => this.#foldText(false) });
     this.#write(entry.text);
     this.reason = h("p", { class: "reason" });
     this.own = h("div", { class: "own-words", hidden: true });
@@ -71,6 +75,7 @@ export class Card {
       "div",
       { class: "card-main" },
       this.text,
+      this.unfold,
       this.reason,
       acts,
       this.morePlace,
@@ -135,6 +140,15 @@ export class Card {
   #write(text) {
     this.text.className = text ? "text" : "hint";
     this.text.replaceChildren(...(text ? tagged(text) : ["A tweet without text."]));
+    this.#foldText(text.length > LONG_CHARS || text.split("\n").length > LONG_LINES);
+  }
+
+  /** Show a long text whole, or its beginning only. */
+  #foldText(isFolded) {
+    const hadFocus = document.activeElement === this.unfold;
+    this.text.classList.toggle("folded", isFolded);
+    this.unfold.hidden = !isFolded;
+    if (hadFocus) this.element.focus({ preventScroll: true });
   }
 
   /** Show the tweet's text as a newer feed has it, and an explanation that was missing; the rest waits. */
