@@ -155,7 +155,7 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     #: The connection of a client that reads nothing for this long is cut.
     send_timeout_s: Seconds = 5.0
     #: Feeds served within this time are recorded together. Until then they are not known as served.
-    served_linger_s: Annotated[float, Meta(ge=0)] = 0.05
+    served_linger_s: Annotated[float, Meta(ge=0)] = 0.2
     #: How long a drain waits for requests in flight.
     drain_timeout_s: Seconds = 10.0
     #: With more records behind the log, ``/readyz`` fails.

@@ -26,7 +26,10 @@ class ServingMetrics:
             buckets=FEED_SECONDS,
             registry=registry,
         )
+        # Looking a metric up by its labels costs more than counting.
         self._feeds_by_labels: dict[tuple[str, str, str], Counter] = {}
+        self._seconds_by_product: dict[str, Histogram] = {}
+        self._frames_by_type: dict[str, Counter] = {}
         self.frames = Counter(
             "murmuration_frames_received_total",
             "Client frames, by type (bad: not a frame)",
@@ -96,8 +99,18 @@ class ServingMetrics:
         """Count a requested feed, and its time if it was answered."""
         labels = (product, way, result)
         counter = self._feeds_by_labels.get(labels)
-        if counter is None:  # looking a metric up by its labels costs more than counting
+        if counter is None:
             counter = self._feeds_by_labels[labels] = self.feed_requests.labels(*map(str, labels))
         counter.inc()
         if result == "ok":
-            self.feed_seconds.labels(str(product)).observe(seconds)
+            timer = self._seconds_by_product.get(product)
+            if timer is None:
+                timer = self._seconds_by_product[product] = self.feed_seconds.labels(str(product))
+            timer.observe(seconds)
+
+    def count_frame(self, kind: str) -> None:
+        """Count a client's frame of a known type."""
+        counter = self._frames_by_type.get(kind)
+        if counter is None:
+            counter = self._frames_by_type[kind] = self.frames.labels(kind)
+        counter.inc()

@@ -197,7 +197,7 @@ class Conversation:
             metrics.frames.labels("bad").inc()
             self._refuse(error, text)
             return
-        metrics.frames.labels(type(frame).__struct_config__.tag).inc()
+        metrics.count_frame(str(type(frame).__struct_config__.tag))
         try:
             self._handle(frame)
         except Exception as error:
