@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from engine.batch import Kind, make_batch
 from engine.feed import Request
-from engine.home_mixer import hydrate_kernels
+from engine.home_mixer import hydrate_kernels, newest_kernels
 from engine.in_network.followees import Strengths, followees_of
 from engine.interaction_graph.state import InteractionGraph
 from engine.models.state import Models
@@ -191,3 +191,6 @@ def warm() -> None:
     matrix = np.empty((1, 15), np.float32)
     hydrate_kernels.tweet_features(rooms.tweet_store.tweets, columns, candidates.rows, 1, matrix, 0)
     ViewerFlags(rooms.signals, rooms.tweet_store, SignalAges()).hydrate(query, candidates)
+    newest_kernels.newest(
+        rooms.tweet_store.tweets, rooms.social_graph.graph, np.uint64(1), np.int64(0), np.int64(0), one, np.ones(1)
+    )
