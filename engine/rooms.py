@@ -21,6 +21,7 @@ from engine.models.specs import ModelsConfig
 from engine.models.state import Models
 from engine.muted_words.state import MutedWords, MutedWordsConfig
 from engine.profiles.state import ProfileRoom, ProfilesConfig
+from engine.real_graph.state import RealGraph, RealGraphConfig
 from engine.room import Bounded, DerivedRoom, Observer
 from engine.signals.state import Signals, SignalsConfig
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
@@ -40,6 +41,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     muted_words: MutedWordsConfig = MutedWordsConfig()
     profiles: ProfilesConfig = ProfilesConfig()
     signals: SignalsConfig = SignalsConfig()
+    real_graph: RealGraphConfig = RealGraphConfig()
     models: ModelsConfig = ModelsConfig()
     blend_learner: BlendLearnerConfig = BlendLearnerConfig()
     lessons: LessonsConfig = LessonsConfig()
@@ -62,6 +64,7 @@ class Rooms:
     muted_words: MutedWords
     profiles: ProfileRoom
     signals: Signals
+    real_graph: RealGraph
     models: Models
     blend_learner: BlendLearner
     lessons: Lessons
@@ -124,6 +127,7 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         muted_words=MutedWordsConfig(people_max=size, words_max=4 * size, words_per_person_max=16),
         profiles=ProfilesConfig(users_max=size),
         signals=SignalsConfig(users_max=size, blocks_max=max(4 * size, 1 << 10)),
+        real_graph=RealGraphConfig(people_max=size, pairs_max=4 * size, features_max=8 * size),
         models=ModelsConfig(reputation_users_max=size),
         engagement_aggregates=EngagementAggregatesConfig(authors_max=size, viewers_max=size, pairs_per_viewer=4),
     )

@@ -30,6 +30,7 @@ from engine.interaction_graph.user_graph import UserGraphConfig
 from engine.lessons import LessonsConfig
 from engine.pipeline.execute import Unwatched, execute
 from engine.pipeline.scratch import Scratch
+from engine.real_graph.state import RealGraphConfig
 from engine.rooms import room_classes
 from engine.signals.state import SignalsConfig
 from engine.social_graph.state import SocialGraphConfig
@@ -55,6 +56,7 @@ ROOMS = RoomsConfig(
     social_graph=SocialGraphConfig(users_max=1 << 10, edges_max=1 << 12, list_entries_max=1 << 14),
     tweet_store=TweetStoreConfig(tweets_max=1 << 10, text_bytes_max=1 << 18),
     signals=SignalsConfig(users_max=1 << 10, blocks_max=1 << 12),
+    real_graph=RealGraphConfig(people_max=1 << 10, pairs_max=1 << 12, features_max=1 << 13),
     lessons=LessonsConfig(interval_ms=10_000),
     engagement_aggregates=EngagementAggregatesConfig(authors_max=1 << 6, viewers_max=1 << 6, pairs_per_viewer=4),
 )
