@@ -148,7 +148,7 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     push_interval_ms_min: Positive = 250
     #: Interval of a subscription that asks for none.
     push_interval_ms_default: Positive = 1000
-    #: Share of a processor for feeds of subscribers whom nothing concerns, computed in turn after anything happened.
+    #: Share of a processor for feeds of subscribers whom nothing concerns, computed in turn; less after few events.
     push_refresh_share: Annotated[float, Meta(gt=0, le=1)] = 0.08
     #: Bytes of answers that may wait for a client; with more its connection is cut as ``consumer_too_slow``.
     send_buffer_bytes_max: Positive = 1_048_576

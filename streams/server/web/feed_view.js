@@ -101,6 +101,7 @@ export class FeedView {
   /** Subscribe to changes, and fetch the feed. */
   follow({ atOnce = false } = {}) {
     if (atOnce) this.#shownMs = -Infinity;
+    this.#pushes = []; // they may be another server's; the feed that is asked for has what they said
     this.#subscribe();
     this.refresh();
   }
