@@ -47,21 +47,6 @@ def of_pairs(s: Any, viewer_id: Any, author_ids: Any, time_ms: Any, out: Any) ->
 
 
 @kernel
-def ties(s: Any, viewer_id: Any, author_ids: Any, labels: Any, time_ms: Any, out: Any) -> None:
-    """The sum of some of a viewer's counts with authors (uint64, n), by ``labels`` (int64), of the long half-life and
-    at ``time_ms``, into ``out`` float32 (n); 0 where unknown."""
-    v = np.int64(find(s.viewers, viewer_id))
-    for i in range(author_ids.shape[0]):
-        p = find_pair(s, v, author_ids[i]) if v >= 0 and author_ids[i] != np.uint64(0) else -1
-        total = 0.0
-        if p >= 0:
-            for k in range(labels.shape[0]):
-                total += np.float64(s.pair_counts[v, p, labels[k], LONG])
-            total *= factor(max(np.int64(0), time_ms - s.pair_ms[v, p]), s.half_lives_ms[LONG])
-        out[i] = np.float32(total)
-
-
-@kernel
 def features(
     s: Any, viewer_id: Any, author_ids: Any, rows: Any, time_ms: Any, labels: Any, found: Any, out: Any, at: Any
 ) -> None:

@@ -60,20 +60,6 @@ COUNTERS = {
 }
 
 
-#: What counts as a tie between a viewer and an author.
-_TIES = np.array(
-    [
-        PairLabel.FAVORITE,
-        PairLabel.RETWEET,
-        PairLabel.REPLY,
-        PairLabel.QUOTE,
-        PairLabel.SHARE,
-        PairLabel.BOOKMARK,
-    ],
-    np.int64,
-)
-
-
 def engagement_aggregates_bytes(config: EngagementAggregatesConfig) -> int:
     """Bytes of all arrays: 177 an author, 136 a pair, 1 a viewer, and two id maps."""
     vector = 4 * arrays.HALF_LIVES
@@ -155,14 +141,6 @@ class EngagementAggregates(DerivedRoom):
         viewer, found = np.uint64(viewer_id), np.empty(len(rows), np.int32)
         read_kernels.features(self._aggregates, viewer, author_ids, rows, np.int64(time_ms), labels, found, out, at)
 
-    def ties(self, viewer_id: int, author_ids: Ids, time_ms: int) -> NDArray[np.float32]:
-        """How much a viewer did in public or kept of authors' (uint64, n) tweets, decayed by the long half-life to
-        ``time_ms``: favorites, retweets, replies, quotes, shares and bookmarks, float32 (n)."""
-        out = np.empty(len(author_ids), np.float32)
-        ids = _one_signature(author_ids)
-        read_kernels.ties(self._aggregates, np.uint64(viewer_id), ids, _TIES, np.int64(time_ms), out)
-        return out
-
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Authors, viewers and pairs."""
         config = self.config
@@ -210,5 +188,4 @@ def warm() -> None:
     room.apply(make_batch(kind=kinds, user_id=ids, original_author_id=[1, 1]))
     room.of_authors(ids, 0)
     room.of_pairs(2, ids, 0)
-    room.ties(2, ids, 0)
     room.features(2, ids, np.zeros(1, np.int32), 0, np.zeros(2, np.int64), np.empty((1, 2), np.float32), 0)

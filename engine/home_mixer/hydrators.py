@@ -15,6 +15,7 @@ from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
 from engine.pipeline.kernels import table_size
 from engine.pipeline.scratch import Buffers, Scratch
+from engine.real_graph.state import tie_weights
 from engine.rooms import Rooms, small_rooms
 from engine.signals.state import SignalAges, Signals
 from engine.social_graph.state import SocialGraph
@@ -87,7 +88,8 @@ class ViewerGraph:
         viewer = query.request.viewer_id
         found = followees_of(self.social_graph, self.strengths, viewer, query.ranked_ms, self.followees_max)
         query.followees, query.facts["followees_left_out"] = found.ids, found.left_out
-        query.nameable = found.ids[self.visibility.may_name(viewer, found.ids, found.relation)]
+        named = self.visibility.may_name(viewer, found.ids, found.relation)
+        query.nameable, query.tie_weights = found.ids[named], tie_weights(found.strength[named])
         query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
 
 

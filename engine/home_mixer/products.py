@@ -161,7 +161,7 @@ class ServedSources:
 
 
 def _viewer_graph(state: EngineState, visibility: Visibility, config: HomeMixerConfig) -> hydrators.ViewerGraph:
-    rooms, strengths = (state.social_graph, state.interaction_graph), state.engagement_aggregates.ties
+    rooms, strengths = (state.social_graph, state.interaction_graph), state.real_graph.strength
     return hydrators.ViewerGraph(*rooms, visibility, strengths, config.followees_max)
 
 

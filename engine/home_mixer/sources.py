@@ -75,7 +75,7 @@ PUBLIC_ACTS = sum(1 << t for t in (EdgeType.FAVORITE, EdgeType.RETWEET, EdgeType
 class LikedByFollowees:
     """Out-of-network retrieval: what followees publicly engaged with; raw score = how many acts of how many people.
 
-    Each followee weighs 1 until there is a measure of tie strength.
+    A followee weighs as much as the viewer's tie with the followee (``Query.tie_weights``).
     """
 
     name = "liked_by_followees"
@@ -102,7 +102,8 @@ class LikedByFollowees:
 
     def fetch(self, query: Query) -> Found:
         request, seeds = query.request, query.nameable[: self._seeds_max]
-        return self._count.best(seeds, request.viewer_id, request.time_ms, query.scratch.of(SalsaScratch))
+        weights = query.tie_weights[: self._seeds_max]
+        return self._count.best(seeds, weights, request.viewer_id, request.time_ms, query.scratch.of(SalsaScratch))
 
 
 #: What a viewer's favorites are, for related tweets.
@@ -161,13 +162,18 @@ class Walk(ABC):
 
     @abstractmethod
     def seeds(self, query: Query) -> Ids:
-        """User ids to start from, all with the same weight."""
+        """User ids to start from."""
+
+    def weights(self, query: Query, seeds: Ids) -> NDArray[np.float64]:
+        """What the seeds weigh: all the same."""
+        return np.ones(len(seeds))
 
     def fetch(self, query: Query) -> Found:
         users, request = self.seeds(query), query.request
         if not len(users):
             return np.empty(0, np.uint64), np.empty(0)
-        return self._walks.best(request.viewer_id, users, request.seed, query.scratch.of(SalsaScratch))
+        weights = self.weights(query, users)
+        return self._walks.best(request.viewer_id, users, weights, request.seed, query.scratch.of(SalsaScratch))
 
 
 class OwnWalk(Walk):
@@ -184,7 +190,7 @@ class OwnWalk(Walk):
 
 
 class FolloweesWalk(Walk):
-    """For a viewer with few engagements: walks from the newest followees."""
+    """For a viewer with few engagements: walks from followees, who weigh as much as the viewer's ties with them."""
 
     def __init__(self, graph: InteractionGraph, config: WalkConfig) -> None:
         super().__init__("walk_followees", graph, config)
@@ -194,6 +200,9 @@ class FolloweesWalk(Walk):
 
     def seeds(self, query: Query) -> Ids:
         return query.nameable[: self.config.followee_seeds_max]
+
+    def weights(self, query: Query, seeds: Ids) -> NDArray[np.float64]:
+        return query.tie_weights[: len(seeds)]
 
 
 class PopularWalk(Walk):

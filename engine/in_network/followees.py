@@ -21,11 +21,12 @@ NEWEST_SHARE = 5
 class Followees(NamedTuple):
     """``ids``: uint64 (n), strongest tie first, of equal ones the newest follow (in the order of the log).
 
-    ``relation``: uint8 (n), ``Relation`` bits without ``FOLLOWED_BY``. ``left_out``: how many others the viewer
-    follows.
+    ``strength``: float32 (n), of the ties. ``relation``: uint8 (n), ``Relation`` bits without ``FOLLOWED_BY``.
+    ``left_out``: how many others the viewer follows.
     """
 
     ids: Ids
+    strength: NDArray[np.float32]
     relation: NDArray[np.uint8]
     left_out: int
 
@@ -47,4 +48,4 @@ def followees_of(
         rest = newest + np.argsort(-strength[newest:], kind="stable")[: followees_max - newest]
         chosen = np.concatenate([np.arange(newest), np.sort(rest)])
     chosen = chosen[np.argsort(-strength[chosen], kind="stable")]
-    return Followees(ids[chosen], relation[chosen], count - len(chosen))
+    return Followees(ids[chosen], strength[chosen], relation[chosen], count - len(chosen))

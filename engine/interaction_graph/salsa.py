@@ -260,9 +260,14 @@ class Walks:
         self._untimed = (0, *SalsaScratch().ages((), 0), _blend(terms))
 
     def best(
-        self, query_user_id: int, seeds: NDArray[np.uint64], seed: int, scratch: SalsaScratch
+        self,
+        query_user_id: int,
+        seeds: NDArray[np.uint64],
+        weights: NDArray[np.float64],
+        seed: int,
+        scratch: SalsaScratch,
     ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-        """The results' ids and scores, for seeds (uint64) that weigh the same.
+        """The results' ids and scores, for seeds (uint64) and their weights (float64, finite and not negative).
 
         Raises:
             WalkCountError: too many seeds.
@@ -277,7 +282,7 @@ class Walks:
             self._graph.read_arrays,
             (scratch.ints, scratch.floats),
             tuple(layout),
-            (seeds, np.ones(len(seeds))),
+            (seeds, weights),
             (np.uint64(query_user_id), np.uint64(seed), *self._lengths),
             self._shares,
             self._untimed,
@@ -324,4 +329,4 @@ def warm() -> None:
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
     request = SalsaRequest(query_user_id=1, seed_user_ids=np.ones(1, np.uint64), seed_weights=np.ones(1))
     salsa(graph, request, SalsaScratch())
-    Walks(graph, request).best(1, np.ones(1, np.uint64), 1, SalsaScratch())
+    Walks(graph, request).best(1, np.ones(1, np.uint64), np.ones(1), 1, SalsaScratch())

@@ -189,9 +189,10 @@ class SecondDegree:
         self._needs = needs_of(terms)
 
     def best(
-        self, seeds: Ids, query_user_id: int, time_ms: int, scratch: SalsaScratch
+        self, seeds: Ids, weights: NDArray[np.float64], query_user_id: int, time_ms: int, scratch: SalsaScratch
     ) -> tuple[Ids, NDArray[np.float64]]:
-        """The results' ids and scores, for seeds (uint64, distinct, at least one) that weigh the same.
+        """The results' ids and scores, for seeds (uint64, distinct, at least one) and their weights (finite, not
+        negative).
 
         ``time_ms``: 0 is the newest event's.
         """
@@ -206,7 +207,7 @@ class SecondDegree:
             (scratch.ints, scratch.floats),
             sizes,
             seeds,
-            np.ones(n),
+            weights,
             (lists, rules, (0, 0, terms.degree_min), self._needs),
             out,
         )
@@ -275,4 +276,4 @@ def warm() -> None:
     graph = InteractionGraph(InteractionGraphConfig(users_max=2, tweets_max=2, edges_max=2))
     request = SecondDegreeRequest(seed_user_ids=np.ones(1, np.uint64), seed_weights=np.ones(1))
     second_degree(graph, request, SalsaScratch())
-    SecondDegree(graph, request).best(np.ones(1, np.uint64), 1, 1, SalsaScratch())
+    SecondDegree(graph, request).best(np.ones(1, np.uint64), np.ones(1), 1, 1, SalsaScratch())

@@ -34,7 +34,8 @@ class Query:
         ranked_ms: the time for which candidates are ranked: the end of the viewer's hour. Within the hour no order
             changes only because time passes.
         scratch: the reader thread's own buffers.
-        followees: uint64, newest first; ``nameable``: those of them who may be named to the viewer.
+        followees: uint64, strongest tie first; ``nameable``: those of them who may be named to the viewer.
+        tie_weights: float64, of ``nameable``: 1 for no tie to nearly 2.97 for the strongest.
         excluded: uint64, tweets that the request excludes, and their originals.
         facts: further facts about the viewer by name.
         tier, tier_reason: how much is known of the viewer, and why it is that tier; empty where nobody asked.
@@ -61,6 +62,7 @@ class Query:
         "request",
         "scratch",
         "shown",
+        "tie_weights",
         "tier",
         "tier_reason",
     )
@@ -71,6 +73,7 @@ class Query:
         self.scratch = scratch
         self.followees: NDArray[np.uint64] = np.empty(0, np.uint64)
         self.nameable: NDArray[np.uint64] = self.followees
+        self.tie_weights: NDArray[np.float64] = np.empty(0)
         self.excluded: NDArray[np.uint64] = self.followees
         self.facts: dict[str, int] = {}
         self.tier = self.tier_reason = ""

@@ -23,6 +23,9 @@ from engine.room import Room, only_grew
 
 Ids = NDArray[np.uint64]
 
+#: The strongest tie weighs so much more than none.
+_WEIGHT_MORE = 1.97
+
 
 class RealGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities.
@@ -197,6 +200,11 @@ def _enter_pairs(t: arrays.Ties, count: int) -> None:
             while t.table[at] != 0:
                 at = (at + 1) & mask
             t.table[at] = pair + 1
+
+
+def tie_weights(strength: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What ties of these strengths (n) in [0, 1] weigh: float64 (n) from 1, for no tie, to 2.97."""
+    return 1.0 + _WEIGHT_MORE * strength.astype(np.float64)
 
 
 def _day(time_ms: int) -> np.int64:

@@ -1,4 +1,4 @@
-"""The people side measured: follows, followees' tweets, circles that two people share.
+"""The people side measured: follows, followees' tweets, circles that two people share, tie strength.
 
 All figures are CPU time of one core. The graph of follows is synthetic, as in ``reputation``: few people follow many,
 and few are followed by many.
@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import Kind, make_batch
-from engine.engagement_aggregates.state import EngagementAggregates, EngagementAggregatesConfig
+from engine.batch import EventBatch, Kind, make_batch
 from engine.in_network.followees import followees_of
+from engine.real_graph.state import RealGraph, RealGraphConfig, real_graph_bytes
 from engine.social_graph.circles import LEFT, NEIGHBORS_MAX, RIGHT, Lists, intersections
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
@@ -25,6 +25,8 @@ Ids = NDArray[np.uint64]
 #: Follows that are timed once the others are held.
 TIMED: Final = 500_000
 BATCH: Final = 1 << 14
+#: Days of acts.
+DAYS: Final = 8
 VIEWER: Final = 1
 FOLLOWEES: Final = 1000
 TWEETS: Final = 100_000
@@ -41,6 +43,7 @@ def run(*, follows: int, accounts: int, progress: Progress) -> dict[str, float]:
         **_follows(follows, accounts, progress),
         **_in_network(progress),
         **_intersections(progress),
+        **_real_graph(progress),
     }
 
 
@@ -90,7 +93,8 @@ def _in_network(progress: Progress) -> dict[str, float]:
     graph = SocialGraph(SocialGraphConfig())
     _apply(graph, np.full(FOLLOWEES, VIEWER, np.uint64), people)
     store = TweetStore(TweetStoreConfig())
-    ties = EngagementAggregates(EngagementAggregatesConfig(), graph)
+    ties = RealGraph(RealGraphConfig())
+    ties.apply(_favorites(np.full(FOLLOWEES, VIEWER, np.uint64), people, NOW_MS))
     ids, created_ms = np.arange(1, 1 + TWEETS), NOW_MS - np.sort(rng.integers(0, WINDOW_MS, TWEETS))[::-1]
     for start in range(0, TWEETS, BATCH):
         part = slice(start, start + BATCH)
@@ -105,7 +109,7 @@ def _in_network(progress: Progress) -> dict[str, float]:
         )  # fmt: skip
 
     def look() -> int:
-        found = followees_of(graph, ties.ties, VIEWER, NOW_MS, FOLLOWEES)
+        found = followees_of(graph, ties.strength, VIEWER, NOW_MS, FOLLOWEES)
         return len(store.recent_of_authors(found.ids, NOW_MS - WINDOW_MS, 20, RETURNED)[0])
 
     return {"in_network_tweets": look(), "in_network_ms_p50": round(1000 * _middle(look), 4)}
@@ -123,6 +127,44 @@ def _intersections(progress: Progress) -> dict[str, float]:
     left, right = lists(len(LEFT)), lists(len(RIGHT) * CANDIDATES)
     spent_s = _middle(lambda: intersections(left, right))
     return {"intersection_us_per_candidate": round(1e6 * spent_s / CANDIDATES, 2)}
+
+
+def _favorites(who: Ids, whom: Ids, time_ms: int) -> EventBatch:
+    """Favorites of different tweets, as the tweet store resolves them."""
+    tweets = np.arange(1, 1 + who.size)
+    return make_batch(
+        kind=np.full(who.size, Kind.FAVORITE), user_id=who, subject_id=tweets, original_id=tweets,
+        original_author_id=whom, timestamp_ms=np.full(who.size, time_ms),
+    )  # fmt: skip
+
+
+def _real_graph(progress: Progress) -> dict[str, float]:
+    """Acts of many people toward 40 others each, a few of them much more often, in pieces, over eight days."""
+    progress(f"applying {DAYS * TIMED:,} acts")
+    rng, people = np.random.default_rng(3), 16_000
+    kinds = (Kind.FAVORITE, Kind.CLICK, Kind.DWELL, Kind.REPLY, Kind.RETWEET, Kind.PROFILE_CLICK)
+    config = RealGraphConfig(pairs_max=1 << 19, features_max=5 << 18)
+    room, spent_s = RealGraph(config), 0.0
+    room.apply(_favorites(np.ones(1, np.uint64), np.full(1, 2, np.uint64), NOW_MS))
+    for day in range(DAYS):
+        for start in range(0, TIMED, BATCH):
+            count = min(BATCH, TIMED - start)
+            who = rng.integers(1, people, count)
+            other = (2.0 * rng.pareto(1.0, count)).astype(np.int64) % 40
+            batch = _favorites(
+                who.astype(np.uint64), ((who * 7919 + other * 104_729) % people + 1).astype(np.uint64),
+                NOW_MS + day * 86_400_000,
+            )  # fmt: skip
+            batch.kind[:] = rng.choice(kinds, count, p=(0.3, 0.3, 0.2, 0.08, 0.07, 0.05))
+            batch.value[:] = 5.0
+            began = time.process_time()
+            room.apply(batch)
+            spent_s += time.process_time() - began
+    return {
+        "real_graph_us_per_event": round(1e6 * spent_s / (DAYS * TIMED), 3),
+        "real_graph_bytes_per_edge": round(real_graph_bytes(RealGraphConfig()) / RealGraphConfig().pairs_max, 1),
+        "real_graph_features_per_edge": round(room.usage()["features"][0] / room.usage()["pairs"][0], 2),
+    }
 
 
 def _middle(work: Callable[[], Any]) -> float:

@@ -233,7 +233,7 @@ def people(
     follows: Annotated[int, typer.Option(min=10_000, help="Follows of the synthetic graph.")] = 10_000_000,
     accounts: Annotated[int, typer.Option(min=1000)] = 1_000_000,
 ) -> None:
-    """Follows applied while many are held, a viewer's followees and their tweets, circles that two people share."""
+    """Follows while many are held, a viewer's followees and their tweets, circles that two share, tie strength."""
     from loadtest.benches.people import run
 
     show(with_status(lambda progress: run(follows=follows, accounts=accounts, progress=progress)), json=json)

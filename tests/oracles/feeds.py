@@ -157,6 +157,10 @@ def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> lis
     query = Query(request, Scratch())
     query.followees = _followees(state, request, 1000)
     query.nameable = _nameable(state, request.viewer_id, query.followees)
+    ties = state.real_graph.strength(
+        request.viewer_id, query.nameable, viewer_hour(request.viewer_id, request.time_ms)[1]
+    )
+    query.tie_weights = np.array([1 + 1.97 * tie for tie in ties.tolist()], np.float64)
     own_edges = state.interaction_graph.user_degree(request.viewer_id)
     acts = state.signals.recent_engagements(request.viewer_id, 1000).times_ms.tolist()
     heavy = sum(ms >= request.time_ms - 7 * 24 * 3_600_000 for ms in acts) >= 20
@@ -189,7 +193,7 @@ def _followees(state: EngineState, request: Request, most: int) -> NDArray[np.ui
     newest = state.social_graph.followees(request.viewer_id, most + 1)
     assert len(newest) <= most, "the oracle knows no viewer of more followees"
     ranked_ms = viewer_hour(request.viewer_id, request.time_ms)[1]
-    strength = state.engagement_aggregates.ties(request.viewer_id, newest, ranked_ms).tolist()
+    strength = state.real_graph.strength(request.viewer_id, newest, ranked_ms).tolist()
     order = sorted(range(len(newest)), key=lambda i: -strength[i])
     return newest[order]
 

@@ -243,11 +243,12 @@ def test_prepared_walks_give_the_same_results(small_graph: InteractionGraph) -> 
         small_graph, SalsaRequest(query_user_id=0, seed_user_ids=users[:1], seed_weights=np.ones(1), walks=80)
     )
     for seeds in (users[-1:], users[3:40]):
-        asked = ask(small_graph, int(users[-1]), seeds, np.ones(len(seeds)), seed=9, walks=80)
-        ids, scores = walks.best(int(users[-1]), seeds, 9, SCRATCH)
+        weights = np.linspace(1.0, 2.97, len(seeds))
+        asked = ask(small_graph, int(users[-1]), seeds, weights, seed=9, walks=80)
+        ids, scores = walks.best(int(users[-1]), seeds, weights, 9, SCRATCH)
         assert (ids.tolist(), scores.tolist()) == (asked.tweet_ids.tolist(), asked.scores.tolist())
     with pytest.raises(RequestError):
-        walks.best(1, np.ones(500_000, np.uint64), 9, SCRATCH)
+        walks.best(1, np.ones(500_000, np.uint64), np.ones(500_000), 9, SCRATCH)
 
 
 def test_order_is_by_visits_then_id(small_graph: InteractionGraph) -> None:

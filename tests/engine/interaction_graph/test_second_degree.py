@@ -197,17 +197,17 @@ def test_same_bytes_again_after_another_request(small_graph: InteractionGraph) -
 
 def test_a_prepared_count_gives_the_same_results(small_graph: InteractionGraph) -> None:
     users = small_graph.top_users(300)[0]
-    time_ms = small_graph.watermark_ms
+    time_ms, weights = small_graph.watermark_ms, np.linspace(1.0, 2.97, 100)
     for options in ({}, {"engagement_age_ms_max": 60_000, "users_min": 2, "proofs_max": 0}):
         asked = SecondDegreeRequest(
-            seed_user_ids=users[:100], seed_weights=np.ones(100), query_user_id=7, time_ms=time_ms, **options
+            seed_user_ids=users[:100], seed_weights=weights, query_user_id=7, time_ms=time_ms, **options
         )
         whole = second_degree(small_graph, asked, SCRATCH)
         count = SecondDegree(
             small_graph, SecondDegreeRequest(seed_user_ids=users[:1], seed_weights=np.ones(1), **options)
         )
         for time in (time_ms, 0):
-            ids, scores = count.best(users[:100], 7, time, SCRATCH)
+            ids, scores = count.best(users[:100], weights, 7, time, SCRATCH)
             assert (ids.tolist(), scores.tolist()) == (whole.tweet_ids.tolist(), whole.scores.tolist())
 
 

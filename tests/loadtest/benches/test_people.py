@@ -11,3 +11,6 @@ def test_the_benchmark_measures_what_it_says(monkeypatch) -> None:
     assert figures["intersection_us_per_candidate"] >= 0
     assert figures["in_network_ms_p50"] >= 0
     assert figures["follow_events_per_s"] > 0
+    assert figures["real_graph_us_per_event"] > 0
+    assert 0 < figures["real_graph_bytes_per_edge"] <= 160
+    assert figures["real_graph_features_per_edge"] >= 1
