@@ -220,6 +220,9 @@ class _OpenFile(File):
     def sync(self) -> None:
         self._disk.sync(self._name, self._inode)
 
+    def read(self) -> bytes:
+        return bytes(self._inode.content)
+
     def there(self) -> bool:
         return self._disk.has(self._name, self._inode)
 

@@ -58,6 +58,10 @@ class File(ABC):
         """Whether the file still has a name. Where it was removed or replaced, what is written is lost."""
         return True
 
+    @abstractmethod
+    def read(self) -> bytes:
+        """Everything in the file, also after its name was removed. Raises OSError."""
+
     def forget(self) -> None:  # noqa: B027 - a file that nothing caches has nothing to forget
         """Tell the system that synced bytes will not be read soon, so it need not keep them in memory."""
 
@@ -145,7 +149,7 @@ class RealFile(File):
     """A file of the system, unbuffered, in append mode."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "ab", buffering=0, opener=_open_own)  # noqa: SIM115 - closed by close()
+        self._file = open(path, "a+b", buffering=0, opener=_open_own)  # noqa: SIM115 - closed by close()
 
     def write(self, data: Buffer) -> None:
         written = self._file.write(data)
@@ -157,7 +161,11 @@ class RealFile(File):
         _sync(self._file.fileno())
 
     def there(self) -> bool:
-        return os.fstat(self._file.fileno()).st_nlink > 0
+        return os.fstat(self._file.fileno()).st_nlink > 0  # a replaced file has lost its name, too
+
+    def read(self) -> bytes:
+        size = os.fstat(self._file.fileno()).st_size
+        return os.pread(self._file.fileno(), size, 0)
 
     def forget(self) -> None:
         if hasattr(os, "posix_fadvise"):

@@ -2,7 +2,8 @@
 
 A write that fails (a full disk) leaves a part in the file, which the next repair cuts off. After a failed sync the
 content of the disk is unknown, and a second sync may succeed although bytes are missing. So what was not synced is also
-kept in memory, and the whole file is written anew. It is never larger than a segment.
+kept in memory, and the whole file is written anew. It is never larger than a segment. So is a file whose name was
+removed, or given to another file, while it was in use.
 """
 
 import errno
@@ -95,7 +96,7 @@ class SegmentFile:
         with self._writing:
             if not self._unsure:
                 return
-            data = self._disk.view(self.name)[: self.synced]
+            data = self._file.read()[: self.synced]  # the file may have lost its name
             if len(data) != self.synced or crc32(data) != self._crc:
                 raise OSError(errno.EIO, "is no longer what was written", self.name)
             write_whole(self._disk, self.name, data + self._unsynced)

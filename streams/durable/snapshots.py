@@ -82,6 +82,7 @@ class Snapshots:
         self._disk = disk
         self._keep = keep
         self._base = base
+        self._history = history
         self._prefix = f"{history}/snapshot-"
 
     def write(self, info: SnapshotInfo, arrays: Arrays) -> SnapshotInfo:
@@ -298,7 +299,10 @@ class Snapshots:
     def _info(self, version: int) -> SnapshotInfo:
         name = self._name(version)
         with _reading(name):
-            return read_info(self._view(version), name)
+            info = read_info(self._view(version), name)
+        if (info.history, info.version) != (self._history, version):
+            raise SnapshotError(f"{name}: is the snapshot of version {info.version} of history {info.history}")
+        return info
 
     def _view(self, version: int) -> View:
         name = self._name(version)
@@ -311,6 +315,7 @@ class Snapshots:
 
     def _read(self, version: int, target: Target) -> SnapshotInfo:
         name = self._name(version)
+        self._info(version)
         with _reading(name):
             return read_snapshot(self._view(version), name, target)
 

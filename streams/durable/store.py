@@ -10,6 +10,7 @@ Layout (docs/durability.md)::
     <history>/snapshot-<version>
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -34,6 +35,10 @@ class StoreError(MurmurationError):
     """The folder's own files cannot be used; the message names the file."""
 
     code = "bad_store"
+
+
+class LostFileError(StoreError):
+    """A file of the folder is not there, though another names it."""
 
 
 class FolderError(MurmurationError):
@@ -139,6 +144,28 @@ class Store:
         if CURRENT not in self.disk.names(CURRENT):
             return None
         return self.history(self._read_file(CURRENT).decode(errors="replace").strip())
+
+    def newest(self, info: HistoryInfo) -> HistoryInfo:
+        """The last of the histories that continue ``info`` and that a process has followed; ``info`` if none does.
+
+        Only an older copy of the file ``current`` names a history that another one continues.
+
+        Raises:
+            JournalError: the journal of such a history cannot be read.
+        """
+        following = {}
+        for name in self.history_ids():
+            with contextlib.suppress(StoreError):  # ``inspect`` reports it
+                other = self.history(name)
+                if other.began is not None and self._was_followed(other):
+                    following[other.began.history] = other
+        while info.id in following:
+            info = following.pop(info.id)
+        return info
+
+    def _was_followed(self, info: HistoryInfo) -> bool:
+        """Whether a process has gone on in this history; else it was prepared, and a crash came before it was taken."""
+        return self.has_journal(info) and self.journal(info, cut=False).state.incarnation is not None
 
     def history_ids(self) -> list[str]:
         """Ids of all histories."""
@@ -275,7 +302,7 @@ class Store:
         try:
             return bytes(self.disk.view(name))
         except FileNotFoundError:
-            raise StoreError(f"{name}: not there") from None
+            raise LostFileError(f"{name}: not there") from None
         except OSError as error:
             raise StoreError(f"{name}: cannot be read ({error})") from None
 

@@ -19,7 +19,7 @@ from streams.durable.journal import Entry, Journal
 from streams.durable.origin import Origin
 from streams.durable.snapshot_file import name_positions
 from streams.durable.snapshots import Snapshots
-from streams.durable.store import FolderError, HistoryInfo, NoJournalError, Store
+from streams.durable.store import FolderError, HistoryInfo, LostFileError, NoJournalError, Store
 from streams.events.json_types import APPLIED_TOPICS
 from streams.events.served_feed import TOPIC as SERVED
 from streams.log.interface import EventLog, LogIdentity, TopicMadeAgainError, TopicPartition
@@ -104,7 +104,10 @@ async def recover(
 
 async def _recover(start: "_Start", store: Store, *, accept_gap: bool, progress: Callable[[str], None]) -> Recovered:
     """``recover`` from a folder. A journal that has lost its end is mended, and then tried again."""
-    info = store.current
+    try:
+        info = _current(store)
+    except LostFileError as error:
+        info, start = None, start._replace(trace=str(error))
     try:
         return await _recover_from(start, store, info, accept_gap=accept_gap, progress=progress)
     except (NoJournalError, JournalBehindError):
@@ -152,13 +155,30 @@ async def _recover_from(
     return await _recover_history(config, store, event_log, info, incarnation, pass_over, progress)
 
 
+def _current(store: Store) -> HistoryInfo | None:
+    """The folder's current history. An older copy of the file ``current`` is written anew.
+
+    Raises:
+        StoreError: the history's description cannot be read; LostFileError: it is not there.
+    """
+    info = store.current
+    if info is None:
+        return None
+    newest = store.newest(info)
+    if newest.id != info.id:
+        log.error("the file current named a history that another one continues", named=info.id, current=newest.id)
+        store.put_in_force(newest.id)
+    return newest
+
+
 class _Start(NamedTuple):
-    """Begins histories for this start."""
+    """Begins histories for this start. ``trace``: why the current history cannot be known, if it cannot."""
 
     config: Config
     event_log: EventLog
     incarnation: int
     now_ms: int
+    trace: str = ""
 
     async def line(self, *, replace: bool) -> Line:
         """Id and first offsets of a new history: this start's own, or the nodes' common line."""
@@ -187,10 +207,15 @@ class _Start(NamedTuple):
                 the log has lost records since, and ``accept_gap`` is False. With ``accept_gap`` the history begins
                 before them.
         """
+        trace = trace or self.trace
+        if not trace and (histories := store.history_ids()):
+            trace = f"the durable folder has lost its file current (its histories: {', '.join(sorted(histories))})"
         lost = {partition: start for partition, start in (await self._needed()).items() if start}
-        if not lost or not (trace := trace or await self._trace(store)):
+        if not lost:
             if trace:
-                log.error("the log is applied from its beginning", why=trace)
+                log.error("a new history applies the whole log", why=trace)
+            return await self.begin(store, identity, replace=False)
+        if not (trace := trace or await self._trace_in_log()):
             return await self.begin(store, identity, replace=False)
         before = dict.fromkeys(lost, 0)
         if not accept_gap:
@@ -205,10 +230,8 @@ class _Start(NamedTuple):
             return {where: at for where, at in starts.items() if where.topic in self.config.log.kept_topics}
         return starts
 
-    async def _trace(self, store: Store) -> str:
+    async def _trace_in_log(self) -> str:
         """What says that an engine has followed this log before; empty if nothing does."""
-        if histories := store.history_ids():
-            return f"the durable folder has lost its file current (its histories: {', '.join(sorted(histories))})"
         served = await self.event_log.end_offsets(SERVED)
         if any(served.values()) or self.config.log.url.startswith("sqlite:"):
             return "there is no state of the engine that has followed this log before (a lost durable folder?)"

@@ -71,6 +71,9 @@ class MemoryFile(File):
     def __init__(self, disk: MemoryDisk, name: str, data: bytearray) -> None:
         self._disk, self._name, self._data = disk, name, data
 
+    def read(self) -> bytes:
+        return bytes(self._data)
+
     def write(self, data: Buffer) -> None:
         try:
             self._disk.before("write", self._name)

@@ -422,19 +422,24 @@ def test_a_segment_is_never_written_anew_over_another_file(memory_disk):
         journal.append(next_run(journal))
 
 
-def test_a_segment_that_is_removed_under_the_process_is_noticed(tmp_path):
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_segment_that_is_removed_under_the_process_is_noticed_and_written_again(tmp_path, replaced):
     disk = RealDisk(tmp_path)
     journal = open_journal(disk)
     journal.append(next_run(journal))
     journal.sync()
     (name,) = disk.names()
+    journal.append(next_run(journal))
     (tmp_path / name).unlink()
+    if replaced:
+        (tmp_path / name).write_bytes(b"something else")
     with pytest.raises(FileNotFoundError, match="removed while it was in use"):
         journal.sync()
-    with pytest.raises(FileNotFoundError):
-        journal.append(next_run(journal))
-    with pytest.raises(FileNotFoundError):
-        journal.close()
+    journal.append(next_run(journal))
+    journal.close()
+    with open_journal(disk) as again:
+        assert again.version == 3
+        assert len(list(again.entries(0))) == 3
 
 
 def test_pruned_it_begins_at_a_whole_segment(memory_disk):
