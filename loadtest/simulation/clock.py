@@ -7,10 +7,11 @@ function given to an executor runs on the loop, after a delay that ``executor_de
 import asyncio
 import selectors
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from engine.errors import MurmurationError
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 #: If no time passes in this many rounds of callbacks, the loop is considered stuck.
@@ -56,6 +57,17 @@ class _NoWaiting(selectors.BaseSelector):
 
     def close(self) -> None:
         self._keys.clear()
+
+
+class LoopPool:
+    """A pool of readers without threads: calls run on the virtual loop, each after a drawn delay."""
+
+    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """See ``streams.reading.reader_pool.Pool``."""
+        return asyncio.get_running_loop().run_in_executor(None, work)
+
+    def close(self) -> None:
+        """Nothing waits once the loop has ended."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from config.schema import Config
 from engine.state import EngineState
 from loadtest.simulation.chance import Chance
+from loadtest.simulation.clock import LoopPool
 from loadtest.simulation.faults import ClientFaults, ProcessFaults, Rates, Weather
 from loadtest.simulation.jobs import DrawnJobs
 from loadtest.simulation.life import Crash, Life
@@ -179,7 +180,7 @@ class Process:
                 await self._serve(engine, log, told)
 
     async def _serve(self, engine: LiveEngine, log: MemoryLog, told: asyncio.Event) -> None:
-        engine.readers.prepare()
+        engine.readers.run_on(LoopPool())
         served = ServedLog(log, ServingMetrics(CollectorRegistry()), linger_s=0.05, feeds_max=SERVED_MAX)
         running = asyncio.create_task(served.run())
         try:

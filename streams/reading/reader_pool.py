@@ -9,9 +9,19 @@ import asyncio
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Pool(Protocol):
+    """Where calls run: threads, or in a simulation the loop itself."""
+
+    def run(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """Run ``work``; called on an event loop."""
+
+    def close(self) -> None:
+        """Finish what waits."""
 
 
 class _Call(NamedTuple):

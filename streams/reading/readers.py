@@ -16,7 +16,7 @@ from engine.pipeline.scratch import Scratch
 from engine.state import EngineState
 from streams.reading.feed_meter import FeedMeter
 from streams.reading.metrics import EngineMetrics
-from streams.reading.reader_pool import ReaderPool
+from streams.reading.reader_pool import Pool, ReaderPool
 from streams.reading.state_lock import PhaseFairLock
 
 log = structlog.get_logger("murmuration.readers")
@@ -68,9 +68,15 @@ class Readers:
         self._waiting = 0
         metrics.requests_waiting.set_function(lambda: self._waiting)
         self._local = threading.local()
-        self._pool = ReaderPool(readers, self.prepare, name="murmuration-reader")
+        self._pool: Pool = ReaderPool(readers, self._prepare, name="murmuration-reader")
 
-    def prepare(self) -> None:
+    def run_on(self, pool: Pool) -> None:
+        """End the threads, and run calls on ``pool`` and its one thread, which is the calling one."""
+        self._pool.close()
+        self._pool = pool
+        self._prepare()
+
+    def _prepare(self) -> None:
         """Make the calling thread's buffers. The pool's threads call this when they start."""
         self._local.scratch = Scratch()
         self._local.meter = self._metrics.feeds.new()
