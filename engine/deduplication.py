@@ -15,7 +15,7 @@ which repetitions of others' events are recognized. A repetition that comes late
 Memory: ``33 B · events_max + 8 B · table``, table = the power of two at or above ``2 · events_max``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from engine.kernels.growth import copy_rows
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
-from engine.room import Bounded, only_grew
+from engine.room import Bounded, InOrder, only_grew
 
 #: Indices of ``header``.
 POSITION, SIZE, LAST_FATE, KEPT, DUPLICATES, EXPIRED, WITHOUT_ID = range(7)
@@ -389,6 +389,12 @@ class Deduplication(Bounded):
             return 0
         oldest = position if size == capacity else 0
         return max(0, int(self._ids.ring_ms[position - 1]) - int(self._ids.ring_ms[oldest]))
+
+    def in_order(self) -> Iterable[InOrder]:
+        """``Bounded.in_order``: the ring."""
+        used = int(max(self._header[POSITION], self._header[SIZE]))
+        for name in ("ring_id", "ring_user", "ring_subject", "ring_ms"):
+            yield InOrder(name, used, self.config.events_max)
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """The ring's fill; it stays full after ``events_max`` events."""

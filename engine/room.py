@@ -8,8 +8,8 @@ under the read side (docs/architecture.md, invariant 2).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,6 +18,18 @@ from numpy.typing import NDArray
 from engine.batch import EventBatch
 from engine.effects import Effects
 from engine.errors import InvariantError
+
+
+class InOrder(NamedTuple):
+    """An array of which ``rows`` rows come into use one after the other from the first on; further rows, anywhere.
+
+    ``used``: how many rows are in use so far (those of a ring that has turned need not be counted). What is after them
+    was never written, but for some words.
+    """
+
+    array: str
+    used: int
+    rows: int
 
 
 class Bounded(ABC):
@@ -35,7 +47,8 @@ class Bounded(ABC):
     constants: ClassVar[frozenset[str]] = frozenset()
     #: Cumulative counters: name → place in the array of counts.
     counted: ClassVar[Mapping[str, int]] = {}
-    #: Prefixes of the names of arrays that ``EngineState.touch`` skips: they are written rarely, many pages at a time.
+    #: Prefixes of the names of arrays that are not backed by memory before they are written (engine/backing.py): that
+    #: happens rarely, and many pages at a time.
     untouched: ClassVar[tuple[str, ...]] = ()
     #: Names of the rooms that this room reads while a piece is applied; they are passed to its constructor.
     reads: ClassVar[tuple[str, ...]] = ()
@@ -62,6 +75,10 @@ class Bounded(ABC):
     @abstractmethod
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Each bounded resource by name: the amount in use, and the capacity."""
+
+    def in_order(self) -> Iterable[InOrder]:
+        """Large arrays that come into use in order: memory is needed only for what is in use (engine/backing.py)."""
+        return ()
 
     def fill(self) -> Mapping[str, float]:
         """Share in use (0 … 1) of each bounded resource, by name."""

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.apply import Applied, Observed, Steps
+from engine.backing import Backing
 from engine.batch import EventBatch
 from engine.errors import InvariantError
 from engine.rooms import Rooms, RoomsConfig
 
 __all__ = ["HEADER_LAYOUT", "EngineState", "RoomsConfig", "Since"]
 
-PAGE_BYTES = 4096
 #: As ``Bounded.layout``, for the header and for ``Since``.
 HEADER_LAYOUT = 1
 VERSION, CLOCK_MS, EVENTS, DUPLICATES, GAP_RECORDS = range(5)
@@ -38,6 +38,7 @@ class EngineState(Rooms):
     def __init__(self, config: RoomsConfig) -> None:
         super().__init__(config)
         self._steps = Steps(self)
+        self._backing = Backing(self.parts)
         self._header = np.zeros(5, np.int64)
         #: ``Since`` by room, as rows of one array.
         self._since_rows = np.zeros((len(self.parts), 2), np.int64)
@@ -130,6 +131,7 @@ class EngineState(Rooms):
         self._header[VERSION] += 1
         self._header[EVENTS] += kept.size
         self._header[DUPLICATES] += batch.size - kept.size
+        self._backing.note(kept.size)
         if kept.size:
             self._header[CLOCK_MS] = max(self.clock_ms, int(kept.timestamp_ms.max()))
         return applied
@@ -152,17 +154,17 @@ class EngineState(Rooms):
         return sha.hexdigest()
 
     def touch(self) -> None:
-        """Make the operating system back every array with memory now; values stay. Called once, before serving.
+        """Make the operating system back the arrays with memory now; values stay. Called once, before serving.
 
         Otherwise the first write to each page waits, under the write lock, until the system has found and zeroed a
-        page: single batches held the lock for 300 ms. Also, a machine too small for its configuration then fails at the
-        start. Arrays that a room lists as ``untouched`` are skipped.
+        page: single batches held the lock for 300 ms. Large arrays that come into use in order are backed for their
+        first rows; ``keep_ahead`` does the rest (engine/backing.py).
         """
-        for room in self.parts:
-            for name, array in room.arrays().items():
-                if array.size and not name.startswith(room.untouched):
-                    pages = array.reshape(-1).view(np.uint8)[::PAGE_BYTES]
-                    np.add(pages, 0, out=pages, casting="unsafe")
+        self._backing.touch()
+
+    def keep_ahead(self) -> None:
+        """Back the arrays for the next pieces. The writer calls it before each piece, without the lock; values stay."""
+        self._backing.keep_ahead()
 
     @property
     def bytes_max(self) -> int:

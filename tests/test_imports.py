@@ -37,6 +37,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.errors": (),
     "engine.effects": (),
     "engine.room": ("engine.errors", "engine.effects", "engine.batch"),
+    "engine.backing": ("engine.room",),
     "engine.feed": ("engine.errors",),
     "engine.exact_math": ("engine.kernels.jit",),
     "engine.kernels": ("engine.kernels", "engine.exact_math", "engine.errors", "engine.batch"),
@@ -45,7 +46,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     **{part: (*BASE, part, *READS[part]) for part in STATE_ROOMS},
     "engine.rooms": (*BASE, *STATE_ROOMS),
     "engine.apply": (*BASE, "engine.rooms", "engine.deduplication", "engine.profiles"),
-    "engine.state": (*BASE, "engine.rooms", "engine.apply"),
+    "engine.state": (*BASE, "engine.rooms", "engine.apply", "engine.backing"),
     "engine.rebuild": (*BASE, "engine.rooms", "engine.apply", "engine.state", *STATE_ROOMS),
     # A reading room over the interaction graph, and what the writer does with it.
     "engine.half_life_blend": (*BASE, "engine.interaction_graph"),

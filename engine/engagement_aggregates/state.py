@@ -4,7 +4,7 @@ A derived room (docs/engagement_aggregates.md), the role of the real-time aggreg
 called by one thread under the write side of the state lock, everything else by readers under the read side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -18,8 +18,8 @@ from engine.engagement_aggregates.check import check
 from engine.errors import ConfigError
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.handle import handle
-from engine.kernels.id_map import SIZE, id_map_bytes
-from engine.room import DerivedRoom, only_grew
+from engine.kernels.id_map import HIGH, SIZE, id_map_bytes
+from engine.room import DerivedRoom, InOrder, only_grew
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
 
 Ids = NDArray[np.uint64]
@@ -140,6 +140,11 @@ class EngagementAggregates(DerivedRoom):
         """
         viewer, found = np.uint64(viewer_id), np.empty(len(rows), np.int32)
         read_kernels.features(self._aggregates, viewer, author_ids, rows, np.int64(time_ms), labels, found, out, at)
+
+    def in_order(self) -> Iterable[InOrder]:
+        """``Bounded.in_order``: the viewers' pairs."""
+        store = self._aggregates
+        yield InOrder("pair_counts", int(store.viewers.header[HIGH]), len(store.pair_counts))
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Authors, viewers and pairs."""

@@ -4,7 +4,7 @@ A room of state (docs/interaction_graph.md). ``apply`` and ``ingest`` are called
 of the state lock, everything else by readers under the read side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ from engine.interaction_graph.arrays import (
 from engine.interaction_graph.check import check
 from engine.kernels import calendar_log, id_map, ring_slices
 from engine.kernels.handle import handle
-from engine.room import Room, only_grew
+from engine.room import InOrder, Room, only_grew
 
 __all__ = ["EdgeType", "InteractionGraph", "InteractionGraphConfig", "interaction_graph_bytes"]
 
@@ -240,6 +240,12 @@ class InteractionGraph(Room):
         if not len(user_ids) == len(tweet_ids) == len(types) == len(times_ms):
             raise ValueError("columns of unequal length")
         write_kernels.ingest(self.state, self._limits, user_ids, tweet_ids, types, self._types, times_ms)
+
+    def in_order(self) -> Iterable[InOrder]:
+        """``Bounded.in_order``: the entries of the log; the arena, which gives its first free slots away first."""
+        arena, log = self.state.arena, self.state.log
+        yield InOrder("arena.entries", ring_slices.slots_in_use(arena), len(arena.entries))
+        yield InOrder("log.entries", int(log.header[calendar_log.HIGH]), len(log.entries))
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Entries of the log, indices of both sides, slots of the arena."""

@@ -71,6 +71,19 @@ def make_arena(slots: int) -> SliceArena:
     return arena
 
 
+def slots_in_use(arena: SliceArena) -> int:
+    """The first slot after which all slots are free. Only links of free slices are written there: two slots each."""
+    end = arena.entries.shape[0]
+    while end:
+        # A slice is aligned to its size, so a free one that ends here is at most as large as the lowest bit of ``end``.
+        classes = range(CLASS_MIN, (end & -end).bit_length())
+        size = next((1 << c for c in classes if arena.marks[(end - (1 << c)) >> CLASS_MIN] == c + 1), 0)
+        if size == 0:
+            break
+        end -= size
+    return end
+
+
 @kernel
 def _push_free(arena: Any, start: Any, c: Any) -> None:
     """Link a free slice at the head of its class's list."""

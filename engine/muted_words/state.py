@@ -4,7 +4,7 @@ A room of state (docs/muted_words.md). ``apply`` is called by one thread under t
 everything else by readers under the read side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Annotated, ClassVar
 
@@ -20,7 +20,7 @@ from engine.muted_words import arrays, read_kernels, write_kernels
 from engine.muted_words.check import check
 from engine.muted_words.folding import Folder, make_folder
 from engine.muted_words.read_kernels import Muted, make_muted
-from engine.room import Room, only_grew
+from engine.room import InOrder, Room, only_grew
 
 _KINDS = np.zeros(256, bool)
 _KINDS[[Kind.MUTE_WORD, Kind.UNMUTE_WORD, Kind.ERASE]] = True
@@ -115,6 +115,10 @@ class MutedWords(Room):
     def make_muted(self) -> Muted:
         """A table for the words of any one person."""
         return make_muted(self.config.words_per_person_max)
+
+    def in_order(self) -> Iterable[InOrder]:
+        """``Bounded.in_order``: the pool of words."""
+        yield InOrder("entries", int(self._words.header[arrays.USED]), len(self._words.entries))
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """People and words."""

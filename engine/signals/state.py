@@ -4,7 +4,7 @@ A room of state (docs/signals.md), the role of a user signal service. ``apply`` 
 write side of the state lock, everything else by readers under the read side.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import IntFlag
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -16,9 +16,9 @@ from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.errors import ConfigError
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.handle import handle
-from engine.kernels.id_map import id_map_bytes, lookup
+from engine.kernels.id_map import HIGH, id_map_bytes, lookup
 from engine.kernels.top_k import top_k
-from engine.room import Room, only_grew
+from engine.room import InOrder, Room, only_grew
 from engine.signals import arrays, read_kernels, write_kernels
 from engine.signals.check import check
 
@@ -244,6 +244,12 @@ class Signals(Room):
         if n:
             read_kernels.entries(self._store, np.int64(v), np.int64(which), *acts)
         return acts
+
+    def in_order(self) -> Iterable[InOrder]:
+        """``Bounded.in_order``: the pool of blocks, and the viewers by index."""
+        store = self._store
+        yield InOrder("viewers", int(store.ids.header[HIGH]), len(store.viewers))
+        yield InOrder("blocks", int(store.header[arrays.BLOCKS_HIGH]), len(store.blocks))
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Viewers and blocks. When either is full, the viewers idle for longest are forgotten."""

@@ -4,7 +4,7 @@ A room of state (docs/social_graph.md). ``apply`` is called by one thread under 
 everything else by readers under the read side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Annotated, ClassVar
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from engine.batch import EventBatch, Kind, make_batch
 from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.kernels.handle import handle
-from engine.kernels.id_map import IdMap
+from engine.kernels.id_map import HIGH, IdMap
 from engine.kernels.id_sets import id_map_of
-from engine.room import Room, only_grew
+from engine.room import InOrder, Room, only_grew
 from engine.social_graph import arrays, audience_kernels, circle_kernels, growth, read_kernels, sizes, write_kernels
 from engine.social_graph.check import check
 
@@ -271,6 +271,14 @@ class SocialGraph(Room):
         out = np.empty(max(0, min(limit, count)), np.uint64)
         read_kernels.newest(self._graph, np.uint64(user_id), at, out)
         return out
+
+    def in_order(self) -> Iterable[InOrder]:
+        """``Bounded.in_order``: users by index, the lists' arena, and the pool of acts."""
+        graph = self._graph
+        yield InOrder("users", int(graph.ids.header[HIGH]), len(graph.users))
+        yield InOrder("arena", int(graph.header[arrays.ARENA_TOP]), len(graph.arena))
+        for name, pool in (("acts.moments", graph.acts.moments), ("acts.links", graph.acts.links)):
+            yield InOrder(name, int(graph.header[arrays.ACTS_TOP]), len(pool))
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Users, edges, list entries; blocks and mutes; undone acts; people whose blocks or mutes found no room."""

@@ -4,7 +4,7 @@ A room of state (docs/tweet_store.md). ``apply`` is called by one thread under t
 everything else by readers under the read side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Annotated, ClassVar
 
@@ -18,7 +18,7 @@ from engine.errors import ConfigError
 from engine.kernels.erasing import QUEUE_SIZE
 from engine.kernels.handle import handle
 from engine.kernels.id_map import id_map_bytes
-from engine.room import Room, only_grew
+from engine.room import InOrder, Room, only_grew
 from engine.tweet_store import act_kernels, acts, arrays, early, growth, labels, read_kernels, write_kernels
 from engine.tweet_store.check import check
 from engine.tweet_store.read_kernels import TweetColumns, make_columns
@@ -317,6 +317,16 @@ class TweetStore(Room):
     def _heap(self, count: int) -> tuple[NDArray[np.float64], Ids, Slots]:
         k = max(0, min(count, self.config.tweets_max))
         return np.empty(k), np.empty(k, np.uint64), np.empty(k, np.int32)
+
+    def in_order(self) -> Iterable[InOrder]:
+        """``Bounded.in_order``: the rings of tweets (the stubs' slots come after them), texts, acts and looks."""
+        tweets = self._tweets
+        used = int(max(tweets.header[arrays.POSITION], tweets.header[arrays.SIZE]))
+        for name in ("row", "refs", "decayed"):
+            yield InOrder(name, used, self.config.tweets_max)
+        yield InOrder("text", int(tweets.header[arrays.TEXT_HEAD]), self.config.text_bytes_max)
+        for name, ring in (("acts.places", tweets.acts), ("looks.places", tweets.looks)):
+            yield InOrder(name, int(max(ring.header[acts.POSITION], ring.header[acts.SIZE])), len(ring.places))
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Slots and text; both are rings and stay full once they are full."""

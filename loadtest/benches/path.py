@@ -153,6 +153,7 @@ def _decode_and_apply(polls: list[list[Records]], config: Config) -> tuple[float
     decode_cpu = apply_cpu = longest = 0.0
     for runs in polls:
         for piece in cut(runs, config.ingest.batch_events_max):
+            state.keep_ahead()
             start = time.process_time()
             decoded = decoder.decode(piece)
             middle = time.process_time()

@@ -1,8 +1,9 @@
 """The bytes of a snapshot: blocks, each with a checksum; the last block describes the snapshot (docs/durability.md).
 
 Each block's checksum continues from the checksum before, so the last one covers everything. An array is cut into
-chunks; rooms are allocated whole and mostly empty, so a chunk of one repeated word is stored as that word. The arrays
-of a room stand together, and the last block says where: a room can be read although another room is damaged.
+chunks; rooms are allocated whole and mostly empty, so a chunk of one repeated word is stored as that word, and a chunk
+of mostly zeros, as tables are that have few entries, as its other words and where they stand. The arrays of a room
+stand together, and the last block says where: a room can be read although another room is damaged.
 """
 
 import struct
@@ -20,7 +21,9 @@ from streams.durable.segment import Gap
 from streams.log.interface import TopicPartition
 
 MAGIC = b"MURMSNAP"
-FORMAT = 2
+FORMAT = 3
+#: Formats that can be read: 2 had no sparse chunks, and is otherwise the same.
+READABLE = (2, FORMAT)
 CHUNK_BYTES = 1 << 20
 #: Magic and format.
 _HEAD = struct.Struct("<8sI")
@@ -30,8 +33,9 @@ _CRC = struct.Struct("<I")
 #: Where the last block begins, and the magic again: a file without it was not finished.
 _FOOT = struct.Struct("<Q8s")
 _ARRAY, _CHUNK, _END = range(3)
-_RAW, _REPEATED = range(2)
-_WORD = 8
+#: How a chunk is stored: as it is; as the word that it repeats; as its words other than 0, then their places (uint32).
+_RAW, _REPEATED, _SPARSE = range(3)
+_WORD, _PLACE = 8, 4
 
 Arrays = Iterable[tuple[str, NDArray[Any]]]
 #: Returns the array into which an array of this name, dtype and shape is decoded.
@@ -113,10 +117,8 @@ def write_snapshot(write: Callable[[Buffer], None], info: SnapshotInfo, arrays: 
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         for start in range(0, data.size, CHUNK_BYTES):
             chunk = data[start : start + CHUNK_BYTES]
-            if _repeats(chunk):
-                writer.block(_CHUNK, _REPEATED, chunk.size, chunk[:_WORD].data)
-            else:
-                writer.block(_CHUNK, _RAW, chunk.size, chunk.data)
+            codec, payload = _encoded(chunk)
+            writer.block(_CHUNK, codec, chunk.size, payload)
         sections[room_of(name)] = (begin, writer.offset)
     end = writer.offset
     writer.block(_END, _RAW, 0, encode_info(msgspec.structs.replace(info, format=FORMAT, sections=sections)))
@@ -143,12 +145,41 @@ class _Writer:
         self.offset += len(head) + len(payload) + _CRC.size
 
 
-def _repeats(chunk: NDArray[np.uint8]) -> bool:
-    """Whether the chunk is one 8-byte word, repeated."""
+def _encoded(chunk: NDArray[np.uint8]) -> tuple[int, Buffer]:
+    """The codec that takes least, and the chunk in it. Sparse chunks are stored so if that halves them."""
     if chunk.size % _WORD:
-        return False
+        return _RAW, chunk.data
     words = chunk.view(np.uint64)
-    return bool(words[0] == words[-1] and (words == words[0]).all())
+    if words[0] == words[-1] and (words == words[0]).all():
+        return _REPEATED, chunk[:_WORD].data
+    if 2 * (_WORD + _PLACE) * int(np.count_nonzero(words)) > chunk.size:
+        return _RAW, chunk.data
+    places = np.flatnonzero(words)
+    return _SPARSE, words[places].tobytes() + places.astype(np.uint32).tobytes()
+
+
+def _decoded(codec: int, payload: memoryview, out: NDArray[np.uint8]) -> bool:
+    """Decode a chunk into ``out``; False if the payload does not fit it."""
+    if codec == _RAW:
+        fits = len(payload) == out.size
+        if fits:
+            out.data[:] = payload
+        return fits
+    words = out.view(np.uint64)
+    if codec == _REPEATED:
+        word = np.frombuffer(payload, np.uint64)
+        # Memory that was never written is all zeros, and stays without a page of its own.
+        if word.any() or words.any():
+            words[:] = word
+        return True
+    count = len(payload) // (_WORD + _PLACE)
+    places = np.frombuffer(payload, np.uint32, count, _WORD * count)
+    if codec != _SPARSE or (places >= words.size).any():
+        return False
+    if words.any():
+        words[:] = 0
+    words[places] = np.frombuffer(payload, np.uint64, count)
+    return True
 
 
 def read_info(data: View, name: str) -> SnapshotInfo:
@@ -176,8 +207,8 @@ def check_head(data: View, name: str) -> None:
     magic, form = _HEAD.unpack(data[: _HEAD.size])
     if magic != MAGIC:
         raise SnapshotError(f"{name}: not a snapshot")
-    if form != FORMAT:
-        raise SnapshotError(f"{name}: format {form}, this program reads format {FORMAT} only")
+    if form not in READABLE:
+        raise SnapshotError(f"{name}: format {form}, this program reads formats {READABLE[0]} to {FORMAT}")
 
 
 def read_snapshot(data: View, name: str, target: Target) -> SnapshotInfo:
@@ -213,21 +244,17 @@ def _crc_before(data: View, start: int) -> int:
 
 def _decode(blocks: Iterator[tuple[int, int, int, memoryview]], target: Target, name: str) -> memoryview:
     """Decode arrays and their chunks to the last block or to the end; returns the last block's payload."""
-    left: memoryview = memoryview(b"")
+    left: NDArray[np.uint8] = np.empty(0, np.uint8)
     for kind, codec, size, payload in blocks:
         if kind == _ARRAY:
             if len(left):
                 break
             label, dtype, shape = msgspec.msgpack.decode(payload, type=tuple[str, str, tuple[int, ...]])
             array = target(label, np.dtype(dtype), shape)
-            left = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+            left = array.reshape(-1).view(np.uint8)
         elif kind == _CHUNK:
-            if size > len(left) or (codec == _RAW and size != len(payload)):
+            if size > len(left) or not _decoded(codec, payload, left[:size]):
                 break
-            if codec == _RAW:
-                left[:size] = payload
-            else:
-                np.frombuffer(left[:size], np.uint64)[:] = np.frombuffer(payload, np.uint64)
             left = left[size:]
         elif len(left):
             break
@@ -235,7 +262,7 @@ def _decode(blocks: Iterator[tuple[int, int, int, memoryview]], target: Target, 
             return payload
     else:
         if not len(left):
-            return left
+            return memoryview(b"")
     raise SnapshotError(f"{name}: its arrays and chunks do not fit each other")
 
 

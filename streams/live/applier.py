@@ -91,6 +91,7 @@ class Applier:
         decoded = self._decoder.decode(events_only(piece))
         self._metrics.decode.observe(time.perf_counter() - started)
         # Only this thread writes, so the state cannot change while it is observed without the lock.
+        self.state.keep_ahead()
         with self._metrics.observe.time():
             observed = self.state.observe(decoded.batch)
         with self._lock.writing():

@@ -10,7 +10,7 @@ from config.schema import Config
 from config.serving import DurableConfig, LogConfig
 from loadtest.scenarios.crashes import run
 
-KILLS = int(os.environ.get("MURMURATION_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("MURMURATION_TEST_KILLS", "2"))
 DURABLE = {"snapshot_interval_s": 0.7, "journal_sync_interval_s": 0.1}
 
 

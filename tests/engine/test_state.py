@@ -21,15 +21,6 @@ def test_apply_raises_the_version_and_leaves_duplicates_out():
     state.check()
 
 
-def test_touching_changes_no_value():
-    state = EngineState(RoomsConfig())
-    state.apply(batch())
-    before = state.digest()
-    state.touch()
-    assert state.digest() == before
-    state.check()
-
-
 def test_a_digest_sees_a_single_bit():
     state, other = EngineState(RoomsConfig()), EngineState(RoomsConfig())
     for one in (state, other):

@@ -95,10 +95,13 @@ def test_lists_are_time_ordered_deques(ops: list[tuple[int, str, int, int]], deg
             count = int(rings.upper_bound(arena, np.int64(records[node]), np.int64(time)))
             assert count == sum(1 for e in held if (e >> 32) & 0xFFFFFFFF <= time)
     check_arena(arena, records)
+    free = {at for start, size in free_blocks(arena) for at in range(start, start + size)}
+    assert rings.slots_in_use(arena) == max(set(range(slots)) - free, default=-1) + 1
     for node in range(NODES):
         assert entries_of(arena, int(records[node])) == model[node]
         rings.clear(records, np.int64(node), arena)
     assert arena.header[rings.FREE_SLOTS] == slots
+    assert rings.slots_in_use(arena) == 0
     assert arena.marks.astype(bool).sum() == bin(slots).count("1"), "the arena did not join up again"
 
 

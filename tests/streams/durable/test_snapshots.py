@@ -108,6 +108,33 @@ def test_constant_arrays_take_no_room(memory_disk, monkeypatch):
     assert snapshots.write(info_of(1), [("x", np.full(1 << 20, -1)), ("y", np.zeros(1 << 20))]).bytes < 2000
 
 
+@pytest.mark.parametrize("entries", [1, 100, 1000, 20_000])
+def test_a_table_of_few_entries_takes_what_they_take(memory_disk, monkeypatch, entries):
+    monkeypatch.setattr(snapshot_file, "CHUNK_BYTES", 1 << 20)
+    rng = np.random.default_rng(entries)
+    table = np.zeros(1 << 19, np.uint64)
+    table[rng.choice(len(table), entries, replace=False)] = rng.integers(1, 2**63, entries)
+    snapshots = Snapshots(memory_disk(), HISTORY, keep=1)
+    assert snapshots.write(info_of(1), [("table", table)]).bytes < 2000 + 12 * entries
+    into = np.full_like(table, 7)
+    snapshots.load_into(1, [("table", into)], ROOMS)
+    assert np.array_equal(into, table)
+
+
+def test_the_format_before_is_read(memory_disk, monkeypatch):
+    """Without sparse chunks, a file is one of the format before."""
+    monkeypatch.setattr(snapshot_file, "FORMAT", 2)
+    monkeypatch.setattr(np, "count_nonzero", np.size)
+    arrays = arrays_of(3) | {"sparse": np.eye(40)}
+    disk = memory_disk()
+    snapshots = Snapshots(disk, HISTORY, keep=1)
+    snapshots.write(info_of(3), arrays.items())
+    monkeypatch.undo()
+    info, loaded = snapshots.load(3)
+    assert info.format == 2
+    same(loaded, arrays)
+
+
 def written(disk, version=3):
     snapshots = Snapshots(disk, HISTORY, keep=3)
     snapshots.write(info_of(version), arrays_of(version).items())
@@ -156,7 +183,7 @@ def test_another_format_is_refused_in_one_line(memory_disk):
     disk = memory_disk()
     snapshots, name = written(disk)
     disk.files[name][8] = 9
-    with pytest.raises(SnapshotError, match=f"^{name}: format 9, this program reads format 2 only$"):
+    with pytest.raises(SnapshotError, match=f"^{name}: format 9, this program reads formats 2 to 3$"):
         snapshots.load(3)
     disk.files[name][0] = 9
     with pytest.raises(SnapshotError, match="not a snapshot"):
