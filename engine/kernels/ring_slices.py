@@ -73,7 +73,7 @@ def make_arena(slots: int) -> SliceArena:
 
 def slots_in_use(arena: SliceArena) -> int:
     """The first slot after which all slots are free. Only links of free slices are written there: two slots each."""
-    end = arena.entries.shape[0]
+    end = int(arena.entries.shape[0])
     while end:
         # A slice is aligned to its size, so a free one that ends here is at most as large as the lowest bit of ``end``.
         classes = range(CLASS_MIN, (end & -end).bit_length())
