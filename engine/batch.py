@@ -68,7 +68,8 @@ class Kind(IntEnum):
     UNMUTE_WORD = 105
 
     USER = 128
-    #: A null value on ``users``: everything about the person goes. ``id`` is 0.
+    #: A null value on ``users``: everything about the person goes, piece by piece. ``id`` is 0. With person 0 nobody
+    #: further is erased, and the erasing of those who wait goes on.
     ERASE = 129
     SERVED = 160
     MODEL_PART = 192

@@ -12,7 +12,7 @@ duplicate and takes no place; rows derived from a create or edit (mentions, hash
 them, even if a batch ends in between. The ring is everybody's: whoever publishes very many events shortens the time for
 which repetitions of others' events are recognized. A repetition that comes later than that is applied again.
 
-Memory: ``33 B · events_max + 8 B · table``, table = the power of two at or above ``2 · events_max``.
+Memory: ``33 B · events_max + 8 B · table + 3 KiB``, table = the power of two at or above ``2 · events_max``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,20 @@ from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
 from engine.errors import InvariantError
-from engine.kernels.erasing import QUEUE_SIZE, enter, finish_first, first, is_full, is_waiting, waits
+from engine.kernels.erasing import (
+    PLACE,
+    bits_of,
+    copy_queue,
+    drop_done,
+    enter,
+    is_full,
+    is_waiting,
+    make_queue,
+    may_wait,
+    pass_places,
+    places_left,
+    waits,
+)
 from engine.kernels.growth import copy_rows
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -39,8 +52,8 @@ HEADER_SIZE = 8
 AHEAD_ROWS = 64
 LOW_32 = np.uint64(0xFFFFFFFF)
 _ERASE, _USER, _RELATIONS = int(Kind.ERASE), int(Kind.USER), int(Kind.FOLLOW)
-#: So many events of an erased person are forgotten at once, so many with each row after that; and so many looked at.
-ERASED_FIRST, ERASED_PER_ROW, POSITIONS_PER_ROW = 1024, 4, 4096
+#: An ERASE row forgets at most so many events of erased people, among the next so many of the ring.
+ERASED_PER_ROW, POSITIONS_PER_ROW = 256, 1 << 14
 
 
 class DeduplicationConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -191,47 +204,52 @@ def _enter_position(ids: Any, position: Any, shift: Any) -> None:
 
 
 @kernel
-def _erase_on(ids: Any, shift: Any, found: Any, positions: Any) -> None:
-    """Go on to forget whose events the events of an erased person were, and who did what to the person: 0 takes the
-    id's place. At most so many events, among the next so many."""
-    person_id, position = first(ids.erasing), np.int64(ids.erasing[1])
-    end = min(position + positions, ids.header[SIZE])
-    while position < end and found > 0:
-        to_person = ids.ring_subject[position] == person_id and ids.ring_kind[position] >= _RELATIONS
-        if ids.ring_user[position] == person_id or to_person:
-            _forget(ids, position, shift)
-            if ids.ring_user[position] == person_id:
-                ids.ring_user[position] = np.uint64(0)
-            if to_person:
-                ids.ring_subject[position] = np.uint64(0)
-            _enter_position(ids, position, shift)
-            found -= 1
-        position += 1
-    ids.erasing[1] = np.uint64(position)
-    if position >= ids.header[SIZE]:
-        finish_first(ids.erasing)
+def _sweep(ids: Any, shift: Any, positions: Any, most: Any) -> None:
+    """Go on to forget whose events the events of erased people were, and who did what to them: 0 takes the id's place.
+    At most so many events, among the next so many positions."""
+    capacity, size, queue = ids.ring_id.shape[0], ids.header[SIZE], ids.erasing
+    position, bits = np.int64(queue[PLACE]), bits_of(queue)
+    passed, end = np.int64(0), min(positions, places_left(queue))
+    while passed < end and most > 0:
+        if position >= size:
+            # Beyond here nothing was written yet.
+            passed += capacity - position
+            position = np.int64(0)
+            continue
+        user, subject = ids.ring_user[position], ids.ring_subject[position]
+        if may_wait(bits, user) or may_wait(bits, subject):
+            by_person = waits(queue, user)
+            to_person = ids.ring_kind[position] >= _RELATIONS and waits(queue, subject)
+            if by_person or to_person:
+                _forget(ids, position, shift)
+                if by_person:
+                    ids.ring_user[position] = np.uint64(0)
+                if to_person:
+                    ids.ring_subject[position] = np.uint64(0)
+                _enter_position(ids, position, shift)
+                most -= 1
+        passed += 1
+        position = position + 1 if position + 1 < capacity else np.int64(0)
+    pass_places(queue, passed, capacity)
+    drop_done(queue)
+
+
+@kernel
+def _finish(ids: Any, shift: Any) -> None:
+    """Erase everybody who waits."""
+    capacity = np.int64(ids.ring_id.shape[0])
+    _sweep(ids, shift, 2 * capacity, capacity)
 
 
 @kernel
 def _erase(ids: Any, person_id: Any, shift: Any) -> None:
-    """Forget the events of an erased person, the first ones at once, the others with the rows that follow."""
-    size = np.int64(ids.ring_id.shape[0])
-    if is_full(ids.erasing):
-        _erase_on(ids, shift, size, size)
-    is_next = not is_waiting(ids.erasing)
-    enter(ids.erasing, person_id)
-    if is_next:
-        _erase_on(ids, shift, np.int64(ERASED_FIRST), size)
-
-
-@kernel
-def _go_on_erasing(ids: Any, code: Any, person_id: Any, shift: Any) -> None:
-    """Spread erasing over the rows; whoever comes back is erased before."""
-    size = np.int64(ids.ring_id.shape[0])
-    while code == _USER and waits(ids.erasing, person_id):
-        _erase_on(ids, shift, size, size)
+    """ERASE: a person's events are to be forgotten (0: nobody's further); and go on with those who wait."""
+    if person_id != np.uint64(0):
+        if is_full(ids.erasing):
+            _finish(ids, shift)
+        enter(ids.erasing, person_id, np.int64(ids.ring_id.shape[0]))
     if is_waiting(ids.erasing):
-        _erase_on(ids, shift, np.int64(ERASED_PER_ROW), np.int64(POSITIONS_PER_ROW))
+        _sweep(ids, shift, np.int64(POSITIONS_PER_ROW), np.int64(ERASED_PER_ROW))
 
 
 @kernel
@@ -256,12 +274,13 @@ def _keep(
         _prefetch(ids, kind, event_id, user_id, subject_id, start, end, shift)
         for row in range(start, end):
             code = np.int64(kind[row])
-            if is_waiting(ids.erasing):
-                _go_on_erasing(ids, code, user_id[row], shift)
+            if code == _USER and is_waiting(ids.erasing) and waits(ids.erasing, user_id[row]):
+                # What the person does after coming back must stay.
+                _finish(ids, shift)
             if 72 <= code < 96:
                 out[row] = header[LAST_FATE] == 0 and not late[row]
                 continue
-            if code == _ERASE and user_id[row] != np.uint64(0):
+            if code == _ERASE:
                 _erase(ids, user_id[row], shift)
             if late[row]:
                 header[LAST_FATE] = 1
@@ -325,7 +344,7 @@ class Deduplication(Bounded):
     """
 
     name: ClassVar[str] = "deduplication"
-    layout: ClassVar[int] = 3
+    layout: ClassVar[int] = 4
     counted: ClassVar[Mapping[str, int]] = {
         "kept": KEPT,
         "duplicates": DUPLICATES,
@@ -345,7 +364,7 @@ class Deduplication(Bounded):
             ring_ms=np.zeros(capacity, np.int64),
             table=np.zeros(table, np.uint64),
             header=np.zeros(HEADER_SIZE, np.int64),
-            erasing=np.zeros(QUEUE_SIZE, np.uint64),
+            erasing=make_queue(),
         )
         self._header = self._ids.header
         super().__init__(self._ids, self._header)
@@ -424,9 +443,7 @@ class Deduplication(Bounded):
         """Copy the smaller room's ids (``Bounded.grow_from``); they now leave later."""
         if not only_grew(smaller.config, self.config, capacities=("events_max",)):
             return False
-        # Positions may move, so the events of whoever is being erased are looked for from the first one on.
-        self._ids.erasing[:] = smaller._ids.erasing
-        self._ids.erasing[1] = 0
+        copy_queue(self._ids.erasing, smaller._ids.erasing, self.config.events_max)
         held = smaller._ids
         full = int(held.header[SIZE]) == len(held.ring_id)
         first = int(held.header[POSITION]) if full else 0

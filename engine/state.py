@@ -16,6 +16,7 @@ from engine.apply import Applied, Observed, Steps
 from engine.backing import Backing
 from engine.batch import EventBatch
 from engine.errors import InvariantError
+from engine.kernels.erasing import COUNT
 from engine.rooms import Rooms, RoomsConfig
 
 __all__ = ["HEADER_LAYOUT", "EngineState", "RoomsConfig", "Since"]
@@ -43,6 +44,8 @@ class EngineState(Rooms):
         #: ``Since`` by room, as rows of one array.
         self._since_rows = np.zeros((len(self.parts), 2), np.int64)
         self._since = {room.name: row for room, row in zip(self.parts, self._since_rows, strict=True)}
+        #: The queues of those rooms that erase people piece by piece (engine/kernels/erasing.py).
+        self._queues = [array for name, array in self.arrays() if name.rpartition(".")[2].startswith("erasing")]
 
     @property
     def version(self) -> int:
@@ -68,6 +71,11 @@ class EngineState(Rooms):
     def gap_records(self) -> int:
         """Log records that were lost before they were applied (0 in a complete history)."""
         return int(self._header[GAP_RECORDS])
+
+    @property
+    def is_erasing(self) -> bool:
+        """Whether something of an erased person is still to be removed: a further ERASE row goes on with that."""
+        return any(queue[COUNT] for queue in self._queues)
 
     def note_gap(self, records: int) -> None:
         """Count ``records`` log records that will never be applied; feeds report the number from now on."""

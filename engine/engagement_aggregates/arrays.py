@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.exact_math import exp2
 from engine.kernels.decay import factor
+from engine.kernels.erasing import make_queue
 from engine.kernels.id_map import IdMap, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
 
@@ -98,8 +99,9 @@ class Aggregates(NamedTuple):
     somebody acted since the hand of eviction last passed. ``viewers``, ``viewer_touched``: the same of viewers.
     ``pair_author``: uint64 (v, p), 0 empty. ``pair_ms``: int64 (v, p), landmarks. ``pair_since_ms``: int64 (v, p), the
     oldest act that is counted. ``pair_act_ms``: int64 (v, p), the newest act other than an impression.
-    ``pair_counts``: float32 (v, p, pair labels, half-lives). ``header``: int64 scalars. ``half_lives_ms``: float64
-    (2,), not state.
+    ``pair_counts``: float32 (v, p, pair labels, half-lives). ``erasing``: uint64, who is
+    still to be looked for in others' pairs (engine/kernels/erasing.py). ``header``: int64 scalars. ``half_lives_ms``:
+    float64 (2,), not state.
     """
 
     authors: IdMap
@@ -114,6 +116,7 @@ class Aggregates(NamedTuple):
     pair_since_ms: NDArray[np.int64]
     pair_act_ms: NDArray[np.int64]
     pair_counts: NDArray[np.float32]
+    erasing: NDArray[np.uint64]
     header: NDArray[np.int64]
     half_lives_ms: NDArray[np.float64]
 
@@ -136,6 +139,7 @@ def make_aggregates(
         pair_since_ms=np.zeros(pairs, np.int64),
         pair_act_ms=np.zeros(pairs, np.int64),
         pair_counts=np.zeros((*pairs, len(PairLabel), HALF_LIVES), np.float32),
+        erasing=make_queue(),
         header=np.zeros(HEADER_SIZE, np.int64),
         half_lives_ms=np.array(half_lives_ms, np.float64),
     )

@@ -16,6 +16,7 @@ from engine.engagement_aggregates import arrays, read_kernels, write_kernels
 from engine.engagement_aggregates.arrays import Label, PairLabel
 from engine.engagement_aggregates.check import check
 from engine.errors import ConfigError
+from engine.kernels.erasing import QUEUE_SIZE, copy_queue
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.handle import handle
 from engine.kernels.id_map import HIGH, SIZE, id_map_bytes
@@ -65,7 +66,9 @@ def engagement_aggregates_bytes(config: EngagementAggregatesConfig) -> int:
     vector = 4 * arrays.HALF_LIVES
     authors = (vector * len(Label) + 17) * config.authors_max + id_map_bytes(config.authors_max)
     pairs = (vector * len(PairLabel) + 32) * config.viewers_max * config.pairs_per_viewer
-    return authors + pairs + config.viewers_max + id_map_bytes(config.viewers_max) + 8 * arrays.HEADER_SIZE
+    return (
+        authors + pairs + config.viewers_max + id_map_bytes(config.viewers_max) + 8 * (arrays.HEADER_SIZE + QUEUE_SIZE)
+    )
 
 
 class EngagementAggregates(DerivedRoom):
@@ -75,7 +78,7 @@ class EngagementAggregates(DerivedRoom):
     """
 
     name: ClassVar[str] = "engagement_aggregates"
-    layout: ClassVar[int] = 2
+    layout: ClassVar[int] = 3
     constants: ClassVar[frozenset[str]] = frozenset({"half_lives_ms"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
     reads: ClassVar[tuple[str, ...]] = ("social_graph",)
@@ -176,6 +179,7 @@ class EngagementAggregates(DerivedRoom):
         viewers, pairs = held.pair_author.shape
         for name in ("pair_author", "pair_ms", "pair_since_ms", "pair_act_ms", "pair_counts"):
             getattr(own, name)[:viewers, :pairs] = getattr(held, name)
+        copy_queue(own.erasing, held.erasing, len(own.pair_author))
         return True
 
 

@@ -33,6 +33,18 @@ from engine.engagement_aggregates.arrays import (
     landmark_for,
     weight,
 )
+from engine.kernels.erasing import (
+    PLACE,
+    bits_of,
+    drop_done,
+    enter,
+    is_full,
+    is_waiting,
+    may_wait,
+    pass_places,
+    places_left,
+    waits,
+)
 from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add, remove
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -48,7 +60,9 @@ FOUND_COLUMNS = 5
 ZERO = np.uint64(0)
 NONE = 255
 KIND_CREATE, KIND_DWELL, KIND_IMPRESSION = int(Kind.CREATE), int(Kind.DWELL), int(Kind.IMPRESSION)
-KIND_ERASE = int(Kind.ERASE)
+KIND_ERASE, KIND_USER = int(Kind.ERASE), int(Kind.USER)
+#: An ERASE row looks for erased people in the pairs of so many viewers.
+VIEWERS_PER_ROW = 1 << 10
 ENGAGEMENTS_END = max(ENGAGEMENT_KINDS) + 1
 FROM_FOLLOWER, AUTHOR_LABELS, PAIR_LABELS = int(Label.FROM_FOLLOWER), len(Label), len(PairLabel)
 NOTHING, RENEWED, ENDS, UNCOUNTED = (
@@ -155,37 +169,64 @@ def _clear_pairs(s: Any, v: Any) -> None:
 
 
 @kernel
+def _drop_pair(s: Any, viewer: Any, p: Any) -> None:
+    """Forget a pair of a viewer: the viewer's last pair takes its place."""
+    last = p
+    while last + 1 < s.pair_author.shape[1] and s.pair_author[viewer, last + 1] != ZERO:
+        last += 1
+    s.pair_author[viewer, p] = s.pair_author[viewer, last]
+    s.pair_ms[viewer, p] = s.pair_ms[viewer, last]
+    s.pair_since_ms[viewer, p] = s.pair_since_ms[viewer, last]
+    s.pair_act_ms[viewer, p] = s.pair_act_ms[viewer, last]
+    for label in range(s.pair_counts.shape[2]):
+        for half_life in range(s.pair_counts.shape[3]):
+            s.pair_counts[viewer, p, label, half_life] = s.pair_counts[viewer, last, label, half_life]
+    s.pair_author[viewer, last] = ZERO
+    s.pair_ms[viewer, last] = 0
+    s.pair_since_ms[viewer, last] = 0
+    s.pair_act_ms[viewer, last] = 0
+    clear(s.pair_counts[viewer, last])
+    s.header[PAIRS] -= 1
+
+
+@kernel
+def _sweep(s: Any, viewers: Any) -> None:
+    """Go on to forget erased people in others' pairs: those of the next so many viewers."""
+    queue, size = s.erasing, s.pair_author.shape[0]
+    viewer, bits = np.int64(queue[PLACE]), bits_of(queue)
+    end = min(viewers, places_left(queue))
+    for _ in range(end):
+        p = np.int64(0)
+        while p < s.pair_author.shape[1] and s.pair_author[viewer, p] != ZERO:
+            if may_wait(bits, s.pair_author[viewer, p]) and waits(queue, s.pair_author[viewer, p]):
+                _drop_pair(s, viewer, p)
+            else:
+                p += 1
+        viewer = viewer + 1 if viewer + 1 < size else np.int64(0)
+    pass_places(queue, end, size)
+    drop_done(queue)
+
+
+@kernel
 def _erase(s: Any, user_id: Any) -> None:
-    """ERASE: forget a person as author, as viewer, and in the pairs of others. O(pairs)."""
-    a = np.int64(remove(s.authors, user_id))
-    if a >= 0:
-        clear(s.author_counts[a])
-        s.author_ms[a] = s.author_since_ms[a] = 0
-        s.author_touched[a] = 0
-    v = np.int64(find(s.viewers, user_id))
-    if v >= 0:
-        _clear_pairs(s, v)
-        s.viewer_touched[v] = 0
-        remove(s.viewers, user_id)
-    for viewer in range(s.pair_author.shape[0]):
-        p = find_pair(s, np.int64(viewer), user_id)
-        if p >= 0:
-            last = p
-            while last + 1 < s.pair_author.shape[1] and s.pair_author[viewer, last + 1] != ZERO:
-                last += 1
-            s.pair_author[viewer, p] = s.pair_author[viewer, last]
-            s.pair_ms[viewer, p] = s.pair_ms[viewer, last]
-            s.pair_since_ms[viewer, p] = s.pair_since_ms[viewer, last]
-            s.pair_act_ms[viewer, p] = s.pair_act_ms[viewer, last]
-            for label in range(s.pair_counts.shape[2]):
-                for half_life in range(s.pair_counts.shape[3]):
-                    s.pair_counts[viewer, p, label, half_life] = s.pair_counts[viewer, last, label, half_life]
-            s.pair_author[viewer, last] = ZERO
-            s.pair_ms[viewer, last] = 0
-            s.pair_since_ms[viewer, last] = 0
-            s.pair_act_ms[viewer, last] = 0
-            clear(s.pair_counts[viewer, last])
-            s.header[PAIRS] -= 1
+    """ERASE: forget a person as author and as viewer at once, and in the pairs of others piece by piece. 0: nobody's
+    further, go on with those who wait."""
+    if user_id != ZERO:
+        a = np.int64(remove(s.authors, user_id))
+        if a >= 0:
+            clear(s.author_counts[a])
+            s.author_ms[a] = s.author_since_ms[a] = 0
+            s.author_touched[a] = 0
+        v = np.int64(find(s.viewers, user_id))
+        if v >= 0:
+            _clear_pairs(s, v)
+            s.viewer_touched[v] = 0
+            remove(s.viewers, user_id)
+        if is_full(s.erasing):
+            _sweep(s, np.int64(s.pair_author.shape[0]))
+        enter(s.erasing, user_id, np.int64(s.pair_author.shape[0]))
+    if is_waiting(s.erasing):
+        _sweep(s, np.int64(VIEWERS_PER_ROW))
 
 
 @kernel
@@ -361,6 +402,9 @@ def apply(s: Any, g: Any, batch: Any, dwell_s_min: Any, found: Any) -> None:
         if row >= ahead:
             start, ahead = row, min(row + AHEAD_ROWS, batch.kind.shape[0])
             _look_up(s, g, batch, np.int64(start), np.int64(ahead), dwell_s_min, found)
+        if batch.kind[row] == KIND_USER and is_waiting(s.erasing) and waits(s.erasing, batch.user_id[row]):
+            # What is done to the person after coming back must stay.
+            _sweep(s, np.int64(s.pair_author.shape[0]))
         if batch.kind[row] == KIND_ERASE:
             _erase(s, batch.user_id[row])
             ahead = row + 1  # what was looked up may be gone

@@ -92,7 +92,8 @@ class Limit(IntEnum):
 class GraphArrays(NamedTuple):
     """The complete state. ``*_records``: (nodes,) see kernels/ring_slices.py. ``*_skips``: (nodes,) how many of the
     node's log entries are no longer in its list (dropped by the degree cap or taken back). ``undone``,
-    ``undone_seconds`` (places,) and ``undone_next`` (1,): see undone_kernels.py."""
+    ``undone_seconds`` (places,) and ``undone_next`` (1,): see undone_kernels.py. ``erasing``: whose edges are still to
+    leave (engine/kernels/erasing.py), by the ids that took the people's places."""
 
     users: IdMap
     tweets: IdMap
@@ -105,4 +106,5 @@ class GraphArrays(NamedTuple):
     undone: IdMap
     undone_seconds: NDArray[np.int64]
     undone_next: NDArray[np.int64]
+    erasing: NDArray[np.uint64]
     scalars: NDArray[np.int64]

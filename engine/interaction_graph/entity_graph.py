@@ -51,7 +51,7 @@ class EntityGraph(InteractionGraph):
     """
 
     name: ClassVar[str] = "entity_graph"
-    layout: ClassVar[int] = 1
+    layout: ClassVar[int] = 2
     sides: ClassVar[tuple[str, str]] = ("entities", "tweets")
 
     def __init__(self, config: EntityGraphConfig) -> None:

@@ -1,6 +1,7 @@
 """Copies a smaller interaction graph's edges into a larger graph."""
 
 from engine.interaction_graph.arrays import GraphArrays
+from engine.kernels.erasing import copy_queue
 from engine.kernels.growth import copy_rows, grow_arena, grow_calendar_log, grow_id_map
 from engine.kernels.id_map import SIZE
 
@@ -14,6 +15,7 @@ def grow(target: GraphArrays, source: GraphArrays) -> None:
     grow_arena(target.arena, source.arena)
     grow_calendar_log(target.log, source.log)
     target.scalars[:] = source.scalars
+    copy_queue(target.erasing, source.erasing, len(target.log.entries))
     # The table of undone acts is a ring: when a full table becomes larger, its oldest entry moves to place 0.
     places = len(source.undone_seconds)
     turned = int(source.undone.header[SIZE]) == places < len(target.undone_seconds)

@@ -30,6 +30,7 @@ from engine.interaction_graph.arrays import (
 )
 from engine.interaction_graph.check import check
 from engine.kernels import calendar_log, id_map, ring_slices
+from engine.kernels.erasing import QUEUE_SIZE, make_queue
 from engine.kernels.handle import handle
 from engine.room import InOrder, Room, only_grew
 
@@ -137,6 +138,7 @@ def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
         + calendar_log.calendar_bytes(config.edges_max, config.window_ms // 1000)
         + id_map.id_map_bytes(config.undos_max)
         + 8 * (config.undos_max + 1)
+        + 8 * QUEUE_SIZE
         + 8 * len(Scalar)
     )
 
@@ -167,7 +169,7 @@ class InteractionGraph(Room):
     """
 
     name: ClassVar[str] = "interaction_graph"
-    layout: ClassVar[int] = 2
+    layout: ClassVar[int] = 3
     config: InteractionGraphConfig
     #: docs/interaction_graph.md explains each counter.
     counted: ClassVar[Mapping[str, int]] = {s.name.lower(): s for s in Scalar if s is not Scalar.WATERMARK_S}
@@ -191,6 +193,7 @@ class InteractionGraph(Room):
                 undone=id_map.make_id_map(config.undos_max),
                 undone_seconds=np.zeros(config.undos_max, np.int64),
                 undone_next=np.zeros(1, np.int64),
+                erasing=make_queue(),
                 scalars=scalars,
             )
         )

@@ -47,7 +47,7 @@ class UserGraph(InteractionGraph):
     """
 
     name: ClassVar[str] = "user_graph"
-    layout: ClassVar[int] = 1
+    layout: ClassVar[int] = 2
     sides: ClassVar[tuple[str, str]] = ("users", "users_named")
 
     def __init__(self, config: UserGraphConfig) -> None:

@@ -27,13 +27,15 @@ class ModelSpec(NamedTuple):
 
     ``schema`` describes the bytes in words; versions with another schema are refused. ``bytes_max`` returns the
     capacity of one half. ``well_formed`` takes the bytes (uint8, size) and returns, in constant time, whether their
-    number fits their content.
+    number fits their content. ``forget`` takes the bytes of a well-formed version and a person's id, and removes the
+    person from them, in logarithmic time; it returns whether they had the person. None: the model names nobody.
     """
 
     name: str
     schema: str
     bytes_max: Callable[[ModelsConfig], int]
     well_formed: Callable[[NDArray[np.uint8]], bool]
+    forget: Callable[[NDArray[np.uint8], int], bool] | None = None
 
     @property
     def name_hash(self) -> int:
@@ -67,12 +69,28 @@ def _reputation_well_formed(payload: NDArray[np.uint8]) -> bool:
     return payload.size == reputation_bytes(users)
 
 
+def _reputation_forget(payload: NDArray[np.uint8], user_id: int) -> bool:
+    """The id before the person's takes its place: ids stay in order, and a search finds the first of equal ones."""
+    users = int.from_bytes(payload[:REPUTATION_HEAD_BYTES].tobytes(), "little")
+    ranks_at = REPUTATION_HEAD_BYTES + 8 * users
+    scores_at = ranks_at + 4 * users
+    ids = payload[REPUTATION_HEAD_BYTES:ranks_at].view(np.uint64)
+    at = int(np.searchsorted(ids, np.uint64(user_id)))
+    if at == users or int(ids[at]) != user_id:
+        return False
+    ids[at] = ids[at - 1] if at else 0
+    payload[ranks_at:scores_at].view(np.float32)[at] = 0.0
+    payload[scores_at + at] = 0
+    return True
+
+
 REPUTATION = ModelSpec(
     "reputation",
     # In this order every column is aligned for its type.
     "little endian: n uint64; user_id uint64[n], ascending; pagerank float32[n]; score uint8[n]",
     lambda config: reputation_bytes(config.reputation_users_max),
     _reputation_well_formed,
+    _reputation_forget,
 )
 
 #: All models, in the order of their places in the room's arrays.

@@ -8,7 +8,10 @@ nodes.
 If several versions arrive at the same time, the highest number gets the standby half. A part or commit that cannot be
 used is refused with a reason: it is counted by model, and returned as an effect that becomes a dead letter.
 
-Memory: ``2 · bytes_max + 8,448 B + 40 B · parts`` per model, with ``parts`` those of the largest model.
+Whoever is erased leaves the bytes at once, also those that have arrived. A version that was made before may come after:
+so the room remembers the last people who were erased, and removes them from every version that is committed.
+
+Memory: ``2 · bytes_max + 8,464 B + 40 B · parts`` per model, with ``parts`` those of the largest model, and 8 KiB.
 """
 
 from collections import namedtuple
@@ -28,6 +31,9 @@ from engine.models.specs import EVALUATION_BYTES_MAX, PART_BYTES, SPECS, ModelsC
 from engine.room import Room, only_grew
 
 _MODEL_PART, _MODEL_COMMIT = int(Kind.MODEL_PART), int(Kind.MODEL_COMMIT)
+_USER, _ERASE = int(Kind.USER), int(Kind.ERASE)
+#: So many erased people are removed from versions that come later; the one erased first gives way.
+ERASED_MAX = 1024
 DIGEST_BYTES = 32
 #: Halves begin at multiples of this, so that columns in them are aligned.
 _ALIGNMENT = 64
@@ -115,7 +121,9 @@ class Arrays(NamedTuple):
     created, committed. ``evaluation``: uint8 (m, 2, 4096), and its length ``evaluation_bytes``: int64 (m, 2).
     ``part_bytes``: int64 (m, p), of the standby half's parts, 0 for a missing part; ``part_digest``: uint8 (m, p, 32).
     ``counts``: int64 (m + 1, columns), by model (the last row: names without a spec); columns are ``Refusal``, then
-    ``PARTS`` … ``SUPERSEDED``. ``halves``: by name, uint8 (2, capacity).
+    ``PARTS`` … ``SUPERSEDED``. ``forgotten``: int64 (m, 2), how many people were removed from the bytes. ``erased``:
+    uint64 (1024,), the last people who were erased, first to last, then zeros. ``halves``: by name, uint8
+    (2, capacity).
     """
 
     active: NDArray[np.int64]
@@ -128,6 +136,8 @@ class Arrays(NamedTuple):
     part_bytes: NDArray[np.int64]
     part_digest: NDArray[np.uint8]
     counts: NDArray[np.int64]
+    forgotten: NDArray[np.int64]
+    erased: NDArray[np.uint64]
     halves: Any
 
 
@@ -146,6 +156,8 @@ def _make_arrays(names: Sequence[str], bytes_max: Sequence[int]) -> Arrays:
         part_bytes=np.zeros((models, parts), np.int64),
         part_digest=np.zeros((models, parts, DIGEST_BYTES), np.uint8),
         counts=np.zeros((models + 1, _COUNTS), np.int64),
+        forgotten=np.zeros((models, 2), np.int64),
+        erased=np.zeros(ERASED_MAX, np.uint64),
         halves=namedtuple("Halves", names)(*(np.zeros((2, capacity), np.uint8) for capacity in capacities)),
     )
 
@@ -154,6 +166,7 @@ class Models(Room):
     """The models' bytes and versions. Only the writer calls ``apply``; readers hold the read side of the state lock."""
 
     name: ClassVar[str] = "models"
+    layout: ClassVar[int] = 2
     #: A part fills 128 pages; the system takes about as long to find and zero them as the copy takes.
     untouched: ClassVar[tuple[str, ...]] = (_HALVES,)
 
@@ -181,7 +194,10 @@ class Models(Room):
     def apply(self, batch: EventBatch) -> Effects | None:
         """Apply parts and commits in the order of their rows; refusals are returned as effects (``Room.apply``)."""
         refused: list[Effect] = []
-        for row in np.flatnonzero((batch.kind == _MODEL_PART) | (batch.kind == _MODEL_COMMIT)).tolist():
+        for row in self._rows(batch).tolist():
+            if batch.kind[row] in (_USER, _ERASE):
+                self._note(int(batch.user_id[row]), is_erased=batch.kind[row] == _ERASE)
+                continue
             place = self._places.get(int(batch.subject_id[row]))
             if place is None:
                 refusal: Refusal | None = Refusal.UNKNOWN_MODEL
@@ -194,6 +210,54 @@ class Models(Room):
                 text = f"{refusal.name.lower()}\n{_DETAILS[refusal]}"
                 refused.append(Effect(EffectKind.REFUSED, row, text=text))
         return make_effects(refused) if refused else None
+
+    def _rows(self, batch: EventBatch) -> NDArray[np.int64]:
+        """The rows of parts and commits, and those of people who are erased, or come back."""
+        erases = (batch.kind == _ERASE) & (batch.user_id != 0)
+        mine = (batch.kind == _MODEL_PART) | (batch.kind == _MODEL_COMMIT) | erases
+        back = batch.kind == _USER
+        if back.any() and (self._arrays.erased[0] or erases.any()):
+            gone = np.concatenate([self._arrays.erased, batch.user_id[erases]])
+            mine |= back & np.isin(batch.user_id, gone[gone != 0])
+        return np.flatnonzero(mine)
+
+    def _note(self, user_id: int, *, is_erased: bool) -> None:
+        """Remove a person from all bytes, and from those to come; or no longer, because the person is back."""
+        others = self._arrays.erased[(self._arrays.erased != user_id) & (self._arrays.erased != 0)]
+        if is_erased:
+            for place in range(len(self.specs)):
+                active = int(self._arrays.active[place])
+                self._forget(place, active, user_id)
+                self._forget_arrived(place, 1 - active, user_id)
+            others = np.append(others[-ERASED_MAX + 1 :], np.uint64(user_id))
+        self._arrays.erased[:] = 0
+        self._arrays.erased[: others.size] = others
+
+    def _forget(self, place: int, half: int, user_id: int) -> None:
+        """Remove a person from the bytes of a whole version."""
+        payload, forget = self._halves(place)[half, : int(self._arrays.size[place, half])], self.specs[place].forget
+        if payload.size and forget is not None:
+            self._arrays.forgotten[place, half] += forget(payload, user_id)
+
+    def _forget_arrived(self, place: int, standby: int, user_id: int) -> None:
+        """Remove a person from the parts that have arrived: the word before takes the id's place, so that ids stay in
+        order. If that word is not there yet, none of the parts can be used."""
+        if self.specs[place].forget is None:
+            return
+        words = self._halves(place)[standby, : self._arrived_bytes(place) // 8 * 8].view(np.uint64)
+        # The first word says how many ids follow it.
+        ids_end = 1 + int(words[0]) if words.size and self._arrays.part_bytes[place, 0] else words.size
+        for at in (1 + np.flatnonzero(words[1:ids_end] == user_id)).tolist():
+            if not self._arrays.part_bytes[place, (at - 1) * 8 // PART_BYTES]:
+                self._clear(place, standby, 0)
+                return
+            words[at] = words[at - 1] if at > 1 else 0
+            self._arrays.forgotten[place, standby] += 1
+
+    def _arrived_bytes(self, place: int) -> int:
+        """Up to where parts were written into the standby half."""
+        parts = np.flatnonzero(self._arrays.part_bytes[place])
+        return int(parts[-1]) * PART_BYTES + int(self._arrays.part_bytes[place, parts[-1]]) if parts.size else 0
 
     def _put(self, place: int, part: Part, time_ms: int) -> Refusal | None:
         """Write a part into the standby half, which belongs to the highest version that is arriving."""
@@ -239,6 +303,8 @@ class Models(Room):
         self._arrays.evaluation_bytes[place, standby] = len(commit.evaluation)
         self._arrays.active[place] = standby
         self._clear(place, active, 0)
+        for user_id in self._arrays.erased[self._arrays.erased != 0].tolist():
+            self._forget(place, standby, user_id)
         self._arrays.counts[place, COMMITS] += 1
         return None
 
@@ -260,7 +326,10 @@ class Models(Room):
         return None
 
     def _clear(self, place: int, standby: int, version: int) -> None:
-        """Make a half the standby half of a version (0: of no version). Its bytes stay until they are overwritten."""
+        """Make a half the standby half of a version (0: of no version). Nothing of its bytes stays."""
+        used = max(int(self._arrays.size[place, standby]), self._arrived_bytes(place))
+        self._halves(place)[standby, :used] = 0
+        self._arrays.forgotten[place, standby] = 0
         self._arrays.version[place, standby] = version
         self._arrays.size[place, standby] = 0
         self._arrays.digest[place, standby] = 0
@@ -350,5 +419,8 @@ class Models(Room):
                 raise InvariantError(f"models: {spec.name} has parts of version {arriving}")
             payload = self.payload(spec.name)
             parts = [sha256(payload[at : at + PART_BYTES].tobytes()).digest() for at in range(0, size, PART_BYTES)]
-            if size and sha256(b"".join(parts)).digest() != self._arrays.digest[place, active].tobytes():
+            whole = sha256(b"".join(parts)).digest()
+            named = self._arrays.digest[place, active].tobytes()
+            # Without the people who were erased since, the bytes are no longer those that came.
+            if size and whole != named and not self._arrays.forgotten[place, active]:
                 raise InvariantError(f"models: the bytes of {spec.name} are not those of version {version}")

@@ -65,7 +65,7 @@ def known_accounts(known: Known, clock_ms: int) -> Accounts:
     age_days = np.where(known.created_ms > 0, (clock_ms - known.created_ms) / _DAY_MS, np.inf)
     return Accounts(
         suspended=state == ProfileState.SUSPENDED,
-        deactivated=state == ProfileState.DEACTIVATED,
+        deactivated=(state == ProfileState.DEACTIVATED) | (state == ProfileState.ERASED),
         verified=(known.bits & np.uint64(ProfileBit.VERIFIED)) != 0,
         restricted=np.zeros(size, np.bool_),
         has_device=np.ones(size, np.bool_),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.erasing import is_waiting, make_queue, waits
 from engine.kernels.id_map import IdMap, find_or_add, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
 
@@ -59,8 +60,6 @@ KIND_MASK = (1 << KIND_BITS) - 1
     STORED,
 ) = range(16)
 HEADER_SIZE = 24
-#: Two more, after the stored entries: an erased person whom blocks may still name (0 none), and the next such block.
-ERASING, ERASED_TO = 22, 23
 
 NEWER, OLDER = 0, 1
 
@@ -70,14 +69,16 @@ class Store(NamedTuple):
 
     ``ids``: viewer ids to indices. ``viewers``: int32 (users, 16), one cache line each, zero when unused. ``order``:
     int32 (users, 2), index + 1 of the viewers whose last activity comes next after and next before this viewer's.
-    ``blocks``: int64 (blocks, 16). ``header``: int64 scalars. ``entries_max``: int64 (5), not state: the most entries
-    of each list.
+    ``blocks``: int64 (blocks, 16). ``erasing``: uint64, who is still to be looked for as an author in others' acts
+    (engine/kernels/erasing.py). ``header``: int64 scalars. ``entries_max``: int64 (5), not state: the most entries of
+    each list.
     """
 
     ids: IdMap
     viewers: NDArray[np.int32]
     order: NDArray[np.int32]
     blocks: NDArray[np.int64]
+    erasing: NDArray[np.uint64]
     header: NDArray[np.int64]
     entries_max: NDArray[np.int64]
 
@@ -108,6 +109,7 @@ def make_store(users_max: int, blocks_max: int, entries_max: NDArray[np.int64]) 
         viewers=_aligned((users_max, VIEWER_COLUMNS), np.int32),
         order=np.zeros((users_max, 2), np.int32),
         blocks=_aligned((blocks_max, BLOCK_WORDS), np.int64),
+        erasing=make_queue(),
         header=np.zeros(HEADER_SIZE, np.int64),
         entries_max=entries_max,
     )
@@ -347,7 +349,8 @@ def take_back(s: Any, v: Any, which: Any, tweet: Any, kind: Any, until_ms: Any) 
         target = 1 + to_place * ACT_WORDS
         for word in range(ACT_WORDS):
             blocks[to_block - 1, target + word] = blocks[from_block - 1, source + word]
-        if blocks[to_block - 1, target + 2] == s.header[ERASING]:
+        if is_waiting(s.erasing) and waits(s.erasing, np.uint64(blocks[to_block - 1, target + 2])):
+            # The sweep may have passed the block already.
             blocks[to_block - 1, target + 2] = 0
         to_place += 1
         kept += 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.errors import ConfigError
+from engine.kernels.erasing import QUEUE_SIZE, copy_queue
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.handle import handle
 from engine.kernels.id_map import HIGH, id_map_bytes, lookup
@@ -100,7 +101,7 @@ COUNTERS = {
 def signals_bytes(config: SignalsConfig) -> int:
     """Bytes of all arrays: 72 per viewer, the id map, 128 per block."""
     users = (4 * arrays.VIEWER_COLUMNS + 8) * config.users_max + id_map_bytes(config.users_max)
-    return users + 8 * arrays.BLOCK_WORDS * config.blocks_max + 8 * arrays.HEADER_SIZE
+    return users + 8 * arrays.BLOCK_WORDS * config.blocks_max + 8 * (arrays.HEADER_SIZE + QUEUE_SIZE)
 
 
 def _one_signature(ids: Ids) -> Ids:
@@ -117,7 +118,7 @@ class Signals(Room):
     """
 
     name: ClassVar[str] = "signals"
-    layout: ClassVar[int] = 2
+    layout: ClassVar[int] = 3
     constants: ClassVar[frozenset[str]] = frozenset({"entries_max"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
@@ -276,6 +277,7 @@ class Signals(Room):
         grow_id_map(store.ids, held.ids)
         for name in ("viewers", "order", "blocks", "header"):
             copy_rows(getattr(store, name), getattr(held, name))
+        copy_queue(store.erasing, held.erasing, len(store.blocks))
         return True
 
 

@@ -6,6 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import ENGAGEMENT_KINDS, UNDOES, Change, Kind
+from engine.kernels.erasing import (
+    PLACE,
+    bits_of,
+    drop_done,
+    enter,
+    is_full,
+    is_waiting,
+    may_wait,
+    pass_places,
+    places_left,
+    waits,
+)
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -18,8 +30,6 @@ from engine.signals.arrays import (
     BLOCK_WORDS,
     BLOCKS_HIGH,
     ENGAGEMENTS,
-    ERASED_TO,
-    ERASING,
     IMPLICIT,
     KIND_BITS,
     KIND_MASK,
@@ -52,9 +62,8 @@ AHEAD_ROWS = 64
 
 ZERO = np.uint64(0)
 NOTHING, RENEWED = np.uint8(Change.NOTHING), np.uint8(Change.RENEWED)
-#: An erased person is looked for as an author in so many blocks at once, and in so many with every row after that: the
-#: work is bounded, and does not depend on where batches are cut.
-ERASED_BLOCKS_FIRST, ERASED_BLOCKS_PER_ROW = 1 << 14, 64
+#: An ERASE row looks for erased people as authors in so many blocks.
+BLOCKS_PER_ROW = 1 << 14
 KIND_IMPRESSION, KIND_SERVED, KIND_USER = int(Kind.IMPRESSION), int(Kind.SERVED), int(Kind.USER)
 KIND_DWELL, KIND_REPORT_USER, KIND_ERASE = int(Kind.DWELL), int(Kind.REPORT_USER), int(Kind.ERASE)
 
@@ -153,34 +162,44 @@ def _keep(s: Any, v: Any, batch: Any, row: Any, which: Any) -> None:
 
 
 @kernel
-def _forget_author(s: Any, blocks: Any) -> None:
-    """Go on to forget the erased person as an author in others' acts, in the next so many blocks; free ones, too.
+def _sweep(s: Any, blocks: Any) -> None:
+    """Go on to forget erased people as authors in others' acts, in the next so many blocks; free ones, too.
 
     A block's first entry tells which kind of list it is of. The acts stay, as acts towards nobody.
     """
-    person, start = s.header[ERASING], s.header[ERASED_TO]
-    end = min(start + blocks, s.header[BLOCKS_HIGH])
-    for block in range(start, end):
-        first = s.blocks[block, ACT_WORDS - 1] & KIND_MASK
-        if first != KIND_IMPRESSION and first != KIND_SERVED:
+    queue, size, high = s.erasing, s.blocks.shape[0], s.header[BLOCKS_HIGH]
+    block, bits = np.int64(queue[PLACE]), bits_of(queue)
+    passed, end = np.int64(0), min(blocks, places_left(queue))
+    while passed < end:
+        if block >= high:
+            passed += size - block
+            block = np.int64(0)
+            continue
+        kind = s.blocks[block, ACT_WORDS - 1] & KIND_MASK
+        if kind != KIND_IMPRESSION and kind != KIND_SERVED:
             for word in range(ACT_WORDS, 1 + ACTS_PER_BLOCK * ACT_WORDS, ACT_WORDS):
-                if s.blocks[block, word] == person:
+                author = np.uint64(s.blocks[block, word])
+                if may_wait(bits, author) and waits(queue, author):
                     s.blocks[block, word] = 0
-    s.header[ERASED_TO] = end
-    if end == s.header[BLOCKS_HIGH]:
-        s.header[ERASING] = s.header[ERASED_TO] = 0
+        passed += 1
+        block = block + 1 if block + 1 < size else np.int64(0)
+    pass_places(queue, passed, size)
+    drop_done(queue)
 
 
 @kernel
 def _erase(s: Any, user_id: Any) -> None:
-    """ERASE: forget a person's lists at once, and the person as an author of others' acts bit by bit."""
-    v = np.int64(find(s.ids, user_id))
-    if v >= 0:
-        forget(s, v)
-    if s.header[ERASING] != 0:
-        _forget_author(s, s.header[BLOCKS_HIGH])
-    s.header[ERASING] = np.int64(user_id)
-    _forget_author(s, np.int64(ERASED_BLOCKS_FIRST))
+    """ERASE: forget a person's lists at once, and the person as an author of others' acts piece by piece. 0: nobody's
+    further, go on with those who wait."""
+    if user_id != ZERO:
+        v = np.int64(find(s.ids, user_id))
+        if v >= 0:
+            forget(s, v)
+        if is_full(s.erasing):
+            _sweep(s, np.int64(s.blocks.shape[0]))
+        enter(s.erasing, user_id, np.int64(s.blocks.shape[0]))
+    if is_waiting(s.erasing):
+        _sweep(s, np.int64(BLOCKS_PER_ROW))
 
 
 @kernel
@@ -194,11 +213,10 @@ def apply(s: Any, batch: Any, dwell_s_min: Any) -> None:
     for row in range(batch.kind.shape[0]):
         code = np.int64(batch.kind[row])
         rule = np.int64(RULES[code])
-        if s.header[ERASING] != 0:
+        if code == KIND_USER and is_waiting(s.erasing) and waits(s.erasing, batch.user_id[row]):
             # What is done to the person after coming back must stay.
-            back = code == KIND_USER and np.int64(batch.user_id[row]) == s.header[ERASING]
-            _forget_author(s, s.header[BLOCKS_HIGH] if back else np.int64(ERASED_BLOCKS_PER_ROW))
-        if code == KIND_ERASE and batch.user_id[row] != ZERO:
+            _sweep(s, np.int64(s.blocks.shape[0]))
+        if code == KIND_ERASE:
             _erase(s, batch.user_id[row])
         if rule == 0:
             continue

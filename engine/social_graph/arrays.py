@@ -132,9 +132,9 @@ class Graph(NamedTuple):
     its source's and its target's list. ``follow_moment``: int64 (table), of the newest follow of this edge; 0 without
     one. ``arena``: int32 list entries. ``free``: int64 (28) by slice size, start + 1 of the first free slice (0 none),
     whose first entry names the next. ``acts``: times of blocks and mutes, and of what was undone. ``unkept``: people
-    whose blocks or mutes found no room. ``erasing``: uint64, whose follows are still to be ended
-    (engine/kernels/erasing.py). ``header``: int64 scalars. ``limits``: int64 (10), not state: the bounds, by
-    the indices above.
+    whose blocks or mutes found no room. ``erasing``: uint64, whose follows are still to be ended, and ``erasing_acts``:
+    whose acts are still to be looked for (engine/kernels/erasing.py). ``header``: int64 scalars. ``limits``: int64
+    (10), not state: the bounds, by the indices above.
     """
 
     ids: IdMap
@@ -147,6 +147,7 @@ class Graph(NamedTuple):
     acts: Acts
     unkept: Unkept
     erasing: NDArray[np.uint64]
+    erasing_acts: NDArray[np.uint64]
     header: NDArray[np.int64]
     limits: NDArray[np.int64]
 

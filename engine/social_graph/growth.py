@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.kernels.erasing import copy_queue
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.jit import kernel
 from engine.social_graph.acts import enter_act
@@ -16,6 +17,7 @@ def grow(target: Graph, source: Graph) -> None:
     target.free[:] = source.free
     target.header[:] = source.header
     target.erasing[:] = source.erasing
+    copy_queue(target.erasing_acts, source.erasing_acts, len(target.acts.keys))
     for name in ("keys", "moments", "links"):
         copy_rows(getattr(target.acts, name), getattr(source.acts, name))
     grow_id_map(target.unkept.ids, source.unkept.ids)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.kernels.erasing import QUEUE_SIZE
+from engine.kernels.erasing import QUEUE_SIZE, make_queue
 from engine.kernels.id_map import id_map_bytes, make_id_map
 from engine.social_graph.arrays import CLASSES, HEADER_SIZE, USER_COLUMNS, Acts, Graph, Unkept
 
@@ -43,7 +43,12 @@ def graph_bytes(users_max: int, edges_max: int, entries_max: int) -> int:
     acts = 48 * act_rows(edges_max) + 4 * act_table_size(edges_max)
     unkept = id_map_bytes(UNKEPT_PEOPLE) + UNKEPT_PEOPLE * (17 * UNKEPT_EACH + 1)
     return (
-        24 * table_size(edges_max) + users + 4 * entries_max + acts + unkept + 8 * (CLASSES + HEADER_SIZE + QUEUE_SIZE)
+        24 * table_size(edges_max)
+        + users
+        + 4 * entries_max
+        + acts
+        + unkept
+        + 8 * (CLASSES + HEADER_SIZE + 2 * QUEUE_SIZE)
     )
 
 
@@ -90,7 +95,8 @@ def make_graph(
             moments=np.zeros((UNKEPT_PEOPLE, UNKEPT_EACH), np.int64),
             more=np.zeros(UNKEPT_PEOPLE, np.uint8),
         ),
-        erasing=np.zeros(QUEUE_SIZE, np.uint64),
+        erasing=make_queue(),
+        erasing_acts=make_queue(),
         header=np.zeros(HEADER_SIZE, np.int64),
         limits=np.array(
             [

@@ -102,7 +102,7 @@ class SocialGraph(Room):
     """
 
     name: ClassVar[str] = "social_graph"
-    layout: ClassVar[int] = 3
+    layout: ClassVar[int] = 4
     constants: ClassVar[frozenset[str]] = frozenset({"limits"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 

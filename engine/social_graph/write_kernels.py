@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from engine.batch import Kind
-from engine.kernels.erasing import is_waiting
+from engine.kernels.erasing import is_waiting, waits
 from engine.kernels.id_map import find, find_or_add
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -82,13 +82,13 @@ from engine.social_graph.arrays import (
     release,
     trim,
 )
-from engine.social_graph.cut_kernels import ENDED_PER_ROW, cut_follow, erase, finish, go_on_erasing
+from engine.social_graph.cut_kernels import cut_follow, erase, finish, finish_acts
 
 #: How many rows' users and edges are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
 
 KIND_FOLLOW, KIND_MUTE, KIND_UNMUTE = int(Kind.FOLLOW), int(Kind.MUTE), int(Kind.UNMUTE)
-KIND_ERASE, KIND_ERASED_TWEET, KIND_USER = int(Kind.ERASE), int(Kind.ERASED_TWEET), int(Kind.USER)
+KIND_ERASE, KIND_USER = int(Kind.ERASE), int(Kind.USER)
 KIND_UNFOLLOW, KIND_BLOCK, KIND_UNBLOCK = int(Kind.UNFOLLOW), int(Kind.BLOCK), int(Kind.UNBLOCK)
 
 #: An act's moment is its event time in ms, shifted left by these bits, and the low bits of its number in the order of
@@ -414,12 +414,11 @@ def apply(g: Any, kind: Any, user_id: Any, subject_id: Any, timestamp_ms: Any, r
     ahead = count = 0
     for row in range(kind.shape[0]):
         code = np.int64(kind[row])
-        # Rows that the tweet store has added are no rows of the log, over which the erasing is spread.
-        if is_waiting(g.erasing) and code != KIND_ERASED_TWEET:
-            if code == KIND_USER:
-                finish(g, user_id[row])
-            if is_waiting(g.erasing):
-                go_on_erasing(g, np.int64(ENDED_PER_ROW))
+        if is_waiting(g.erasing_acts) or is_waiting(g.erasing):
+            if code == KIND_USER and (waits(g.erasing_acts, user_id[row]) or waits(g.erasing, user_id[row])):
+                finish(g)
+            elif code in (KIND_BLOCK, KIND_MUTE) and waits(g.erasing_acts, subject_id[row]):
+                finish_acts(g)
         if code == KIND_ERASE:
             erase(g, user_id[row])
         if code < KIND_FOLLOW or code > KIND_UNMUTE:

@@ -237,14 +237,18 @@ def erase(a: Any, owner: Any) -> Any:
             forget_oldest(a, person)
 
 
+@inlined
+def is_to_person(a: Any, place: Any) -> Any:
+    """Whether the entry at a place is of something done to a person."""
+    return a.places[place, STAMP] & KIND_MASK >= RELATIONS
+
+
 @kernel
-def forget_subject(a: Any, person_id: Any) -> Any:
-    """Forget to whom others did what they did to a person: their entries stay, with subject 0. O(entries)."""
-    for place in range(a.places.shape[0]):
-        if np.uint64(a.places[place, SUBJECT]) == person_id and a.places[place, STAMP] & KIND_MASK >= RELATIONS:
-            _drop_slot(a, place)
-            a.places[place, SUBJECT] = 0
-            index(a, np.int64(place))
+def forget_subject(a: Any, place: Any) -> Any:
+    """Forget to whom the person of an entry did what they did: it stays, with subject 0."""
+    _drop_slot(a, place)
+    a.places[place, SUBJECT] = 0
+    index(a, place)
 
 
 @inlined

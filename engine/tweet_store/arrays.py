@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engine.batch import TweetFlag
 from engine.exact_math import exp2
-from engine.kernels.erasing import QUEUE_SIZE
+from engine.kernels.erasing import make_queue
 from engine.kernels.id_map import IdMap, find, make_id_map
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -488,7 +488,7 @@ def make_tweets(
         header=np.zeros(HEADER_SIZE, np.int64),
         early=early,
         labels=make_labels(tweets_max, labels_max),
-        erasing=np.zeros(QUEUE_SIZE, np.uint64),
+        erasing=make_queue(),
         stub_heads=np.zeros(stub_rings(stubs_max), np.int64),
         acts=acts[0],
         looks=acts[1],

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.kernels.erasing import copy_queue
 from engine.kernels.growth import copy_rows, enter_keys, grow_text
 from engine.kernels.jit import kernel
 from engine.tweet_store import acts, early, labels
@@ -49,9 +50,7 @@ def grow(target: Tweets, source: Tweets) -> None:
     lost = written - target.text_start[:size] > len(source.text)
     target.text_start[:size][lost] = written - len(target.text) - 1
     _enter_heads(target)
-    # Slots may have moved, so the tweets of whoever is being erased are looked for from the first slot on.
-    target.erasing[:] = source.erasing
-    target.erasing[1] = 0
+    copy_queue(target.erasing, source.erasing, len(target.author_id) + len(target.acts.places))
     early.grow(target.early, source.early)
     lost = target.early.content.any(axis=1) & (written - target.early.text_start > len(source.text))
     target.early.text_start[lost] = written - len(target.text) - 1

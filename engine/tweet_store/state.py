@@ -160,7 +160,7 @@ class TweetStore(Room):
     """
 
     name: ClassVar[str] = "tweet_store"
-    layout: ClassVar[int] = 5
+    layout: ClassVar[int] = 6
     constants: ClassVar[frozenset[str]] = frozenset(
         {"weights", "half_lives_ms", "known_names", "known_bits", "limits", "dwell_s_min"}
     )

@@ -5,12 +5,31 @@ from typing import Any
 import numpy as np
 
 from engine.batch import Kind, TweetFlag
-from engine.kernels.erasing import enter, finish_first, first, is_full, is_waiting, waits
+from engine.kernels.erasing import (
+    PLACE,
+    bits_of,
+    drop_done,
+    enter,
+    is_full,
+    is_waiting,
+    may_wait,
+    pass_places,
+    places_left,
+    waits,
+)
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
-from engine.tweet_store.act_kernels import ACT_OF, KIND_IMPRESSION, NOTHING, engage, leave_out_own, relate
-from engine.tweet_store.acts import NEVER, forget_subject, prefetch_leaving, prefetch_place, prefetch_slots
+from engine.tweet_store.act_kernels import ACT_OF, IMPRESSION, KIND_IMPRESSION, NOTHING, engage, leave_out_own, relate
+from engine.tweet_store.acts import (
+    NEVER,
+    SUBJECT,
+    forget_subject,
+    is_to_person,
+    prefetch_leaving,
+    prefetch_place,
+    prefetch_slots,
+)
 from engine.tweet_store.acts import erase as erase_acts
 from engine.tweet_store.arrays import (
     AFTER_DELETE,
@@ -68,8 +87,9 @@ from engine.tweet_store.slots import is_stub, leave_stubs, take_slot
 #: How many rows' tweets are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
 
-#: So many tweets of an erased person go at once, so many with each row after that; and so many slots are looked at.
-ERASED_FIRST, ERASED_PER_ROW, SLOTS_PER_ROW = 256, 2, 4096
+#: An ERASE row erases tweets until their edges in other rooms are about so many (a tweet counts as some itself), among
+#: the next so many slots and acts.
+ERASED_EDGES_PER_ROW, EDGES_OF_A_TWEET, EDGES_MAX, PLACES_PER_ROW = 1024, 16, 8192, 1 << 14
 
 CREATE, EDIT, DELETE = int(Kind.CREATE), int(Kind.EDIT), int(Kind.DELETE)
 ERASE, USER = int(Kind.ERASE), int(Kind.USER)
@@ -204,50 +224,58 @@ def _erase_tweet(s: Any, slot: Any, row: Any, erased: Any) -> Any:
 
 
 @kernel
-def _erase_on(s: Any, row: Any, erased: Any, tweets: Any, slots: Any) -> Any:
-    """Go on to erase the tweets of whoever's turn it is: at most so many, among the next so many slots."""
-    person_id, at = first(s.erasing), np.int64(s.erasing[1])
-    end = min(at + slots, s.author_id.shape[0])
-    while at < end and tweets > 0:
-        if s.author_id[at] == person_id:
-            _erase_tweet(s, at, row, erased)
-            tweets -= 1
-        at += 1
-    s.erasing[1] = np.uint64(at)
-    if at == s.author_id.shape[0]:
-        finish_first(s.erasing)
+def _edges_of(s: Any, slot: Any) -> Any:
+    """About how many edges other rooms have of a tweet: as many as acts of people were counted, but for looks."""
+    edges = np.int64(0)
+    for counter in range(COUNTERS):
+        edges += np.int64(s.row[slot, counter]) if counter != IMPRESSION else 0
+    return EDGES_OF_A_TWEET + min(edges, np.int64(EDGES_MAX))
 
 
 @kernel
-def _finish_first(s: Any, row: Any, erased: Any) -> Any:
-    slots = np.int64(s.author_id.shape[0])
-    _erase_on(s, row, erased, slots, slots)
+def _sweep(s: Any, row: Any, erased: Any, places: Any, edges: Any) -> Any:
+    """Go on to erase tweets of those who are being erased, and to whom others did what they did to them, until the
+    tweets' edges are so many, at the next so many places: slots, then acts."""
+    slots, queue = s.author_id.shape[0], s.erasing
+    every = slots + s.acts.places.shape[0]
+    at, bits = np.int64(queue[PLACE]), bits_of(queue)
+    passed, end = np.int64(0), min(places, places_left(queue))
+    while passed < end and edges > 0:
+        if at < slots:
+            if may_wait(bits, s.author_id[at]) and waits(queue, s.author_id[at]):
+                edges -= _edges_of(s, at)
+                _erase_tweet(s, at, row, erased)
+        elif is_to_person(s.acts, at - slots):
+            subject = np.uint64(s.acts.places[at - slots, SUBJECT])
+            if may_wait(bits, subject) and waits(queue, subject):
+                forget_subject(s.acts, at - slots)
+                edges -= 1
+        passed += 1
+        at = at + 1 if at + 1 < every else np.int64(0)
+    pass_places(queue, passed, every)
+    drop_done(queue)
+
+
+@kernel
+def _finish(s: Any, row: Any, erased: Any) -> Any:
+    """Erase everybody who waits."""
+    every = np.int64(s.author_id.shape[0] + s.acts.places.shape[0])
+    _sweep(s, row, erased, every, np.int64(1 << 62))
 
 
 @kernel
 def _erase(s: Any, user_id: Any, row: Any, erased: Any) -> Any:
-    """ERASE: a person's tweets are deleted, the first ones at once, the others with the rows that follow; what the
-    person did is forgotten (counters keep it as numbers), and what others did to the person. O(slots + acts_max)."""
-    erase_acts(s.acts, user_id)
-    erase_acts(s.looks, user_id)
-    erase_early(s, user_id)
-    forget_subject(s.acts, user_id)
-    if is_full(s.erasing):
-        _finish_first(s, row, erased)
-    is_next = not is_waiting(s.erasing)
-    enter(s.erasing, user_id)
-    if is_next:
-        _erase_on(s, row, erased, np.int64(ERASED_FIRST), np.int64(s.author_id.shape[0]))
-
-
-@kernel
-def _go_on_erasing(s: Any, batch: Any, row: Any, erased: Any) -> Any:
-    """Spread erasing over the rows. What a person who came back does must stay, so whoever comes back is erased
-    before."""
-    while batch.kind[row] == USER and waits(s.erasing, batch.user_id[row]):
-        _finish_first(s, row, erased)
+    """ERASE: what a person did is forgotten (counters keep it as numbers); the person's tweets are deleted, and what
+    others did to the person is forgotten, piece by piece. 0: nobody's further, go on with those who wait."""
+    if user_id != ZERO:
+        erase_acts(s.acts, user_id)
+        erase_acts(s.looks, user_id)
+        erase_early(s, user_id)
+        if is_full(s.erasing):
+            _finish(s, row, erased)
+        enter(s.erasing, user_id, np.int64(s.author_id.shape[0] + s.acts.places.shape[0]))
     if is_waiting(s.erasing):
-        _erase_on(s, row, erased, np.int64(ERASED_PER_ROW), np.int64(SLOTS_PER_ROW))
+        _sweep(s, row, erased, np.int64(PLACES_PER_ROW), np.int64(ERASED_EDGES_PER_ROW))
 
 
 @kernel
@@ -399,10 +427,12 @@ def apply(s: Any, batch: Any, refused: Any, erased: Any) -> Any:
         batch.change[row], batch.replaced_ms[row] = NOTHING, NEVER
         refused[row] = False
         if is_waiting(s.erasing):
-            _go_on_erasing(s, batch, np.int64(row), erased)
-            if is_waiting(s.erasing) and _names_a_tweet(code):
+            if code == USER and waits(s.erasing, batch.user_id[row]):
+                # What the person does after coming back must stay.
+                _finish(s, np.int64(row), erased)
+            elif _names_a_tweet(code):
                 _erase_named(s, tweet_id, np.int64(row), erased)
-        if code == ERASE and batch.user_id[row] != ZERO:
+        if code == ERASE:
             _erase(s, batch.user_id[row], np.int64(row), erased)
         if not _names_a_tweet(code) or tweet_id == ZERO:
             batch.created_ms[row] = 0

@@ -115,6 +115,15 @@ def lock(json: Json = False, seconds: Annotated[float, typer.Option(min=1)] = 3.
 
 
 @bench.command()
+def erase(json: Json = False) -> None:
+    """How long pieces that erase people hold the write lock, in full rooms of the default sizes (two minutes)."""
+    from config.schema import Config
+    from loadtest.benches.erasing import run
+
+    show(with_status(lambda progress: run(Config(), progress=progress)), json=json)
+
+
+@bench.command()
 def graph(
     edges: Annotated[Path, typer.Option(help="An edge list, as `bench make-edges` writes it.")],
     json: Json = False,

@@ -9,12 +9,11 @@ from streams.events.open_topics import running_log
 
 #: What is removed when, for people.
 FAR = (
-    "at once, as the record is applied: tweets (deleted) and their edges, follows, blocks, mutes, muted words, what the"
-    " person did and saw, what others did to the person, aggregates, ids of events; the profile becomes a mark that"
-    " hides the name and the reputation, and keeps out what comes late",
-    "with the rows after it, where there are very many: further tweets, follows and ids of events, and the person as"
-    " the author of what others did; nobody is shown them meanwhile; with its next version: the bytes of the model of"
-    " reputations",
+    "at once, as the record is applied: the profile becomes a mark that hides the person, the name and everything that"
+    " follows, and keeps out what comes late; muted words, what the person did and saw, aggregates, the reputation in"
+    " the model",
+    "piece by piece in the seconds after it, whatever else is published (the engine appends records that go on with"
+    " it): tweets (deleted) and their edges, follows, blocks, mutes, what others did to the person, ids of events",
     "with retention: the log's records, journals, and snapshots made before this",
 )
 

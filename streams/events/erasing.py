@@ -1,4 +1,9 @@
-"""Null values on topic ``users``: the record's key names a person, who is erased (docs/profiles.md)."""
+"""Null values on topic ``users``: the record's key names a person, who is erased (docs/profiles.md).
+
+Erasing is done piece by piece, each with a record of its own, so that it is the same in every replay and on every node:
+the key ``erasing`` names nobody, and the engine appends such records as long as somebody's erasing goes on
+(streams/live/erasing.py).
+"""
 
 from collections.abc import Sequence
 
@@ -13,6 +18,8 @@ from streams.events.reasons import Reason
 from streams.log.interface import NewRecord
 
 TOPIC = "users"
+#: Key of the records that go on with erasing.
+GO_ON = b"erasing"
 
 
 def erase_record(user_id: int) -> NewRecord:
@@ -20,12 +27,20 @@ def erase_record(user_id: int) -> NewRecord:
     return NewRecord(value=b"", key=str(user_id).encode())
 
 
+def go_on_record() -> NewRecord:
+    """The record of topic ``users`` that goes on with erasing."""
+    return NewRecord(value=b"", key=GO_ON)
+
+
 def erased_person(key: bytes) -> int:
-    """The person whom the key of a null value names: decimal, as in the keys of profiles; quotes around it are fine.
+    """The person whom the key of a null value names: decimal, as in the keys of profiles; quotes around it are fine. 0
+    for a record that only goes on with erasing.
 
     Raises:
         EventError: ``bad_key``.
     """
+    if key == GO_ON:
+        return 0
     try:
         return int(parse_id(key.removeprefix(b'"').removesuffix(b'"').decode("ascii")))
     except (EventError, UnicodeDecodeError):
@@ -36,7 +51,7 @@ def erased_person(key: bytes) -> int:
 
 
 def erasures(people: Sequence[int], append_ms: NDArray[np.int64]) -> Columns:
-    """One ERASE row per person, as of the append (at least 1, because 0 is no time)."""
+    """One ERASE row per person (0: nobody), as of the append (at least 1, because 0 is no time)."""
     size = len(people)
     columns = {name: np.zeros(size, dtype) for name, dtype in EVENT_COLUMNS.items()}
     columns["kind"][:] = int(Kind.ERASE)

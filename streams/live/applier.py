@@ -62,6 +62,8 @@ class Applier:
         self.live = False
         self.positions: dict[TopicPartition, int] = {}
         self.applied_append_ms: dict[TopicPartition, int] = {}
+        #: Whether something of an erased person is still to be removed, as of the piece applied last.
+        self.is_erasing = state.is_erasing
         #: How many dead letters were given to ``on_dead``.
         self.dead_letters = 0
         self._lock = lock
@@ -98,6 +100,7 @@ class Applier:
             entered = time.perf_counter()
             applied = self.state.apply(decoded.batch, observed)
             held = time.perf_counter() - entered
+        self.is_erasing = self.state.is_erasing
         self._metrics.apply.observe(held)
         if self._concerns is not None:
             self._concerns.note(self.state.version, decoded.batch, applied.keep)

@@ -25,6 +25,7 @@ from streams.jobs.metrics import JobMetrics
 from streams.jobs.reputation import ReputationJob
 from streams.jobs.runner import JobRunner
 from streams.live.compilation import compile_kernels
+from streams.live.erasing import see_erasing_through
 from streams.live.keeper import Keeper, snapshots_on_signal
 from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
@@ -148,6 +149,10 @@ async def following_engine(
                     name="retention",
                 ),
                 tasks.create_task(jobs.run(), name="jobs"),
+                tasks.create_task(
+                    see_erasing_through(event_log, writer.applier, engine.metrics),
+                    name="erasing",
+                ),
                 tasks.create_task(_until_failed(engine), name="state thread"),
             ]
             try:

@@ -31,7 +31,8 @@ _CREATE_COMMAS: Final = 5
 _BYTES_PER_ROW: Final = 512
 #: A delete counts as this many rows: it removes its tweet from up to ``interaction_graph.tweet_degree_max`` lists.
 _DELETE_ROWS: Final = 512
-#: A null value on ``users`` counts as this many rows: it erases a person, and a piece holds no second one.
+#: A null value on ``users`` counts as this many rows: it erases a person, or goes on with that, and a piece holds no
+#: second one.
 _ERASE_ROWS: Final = 1 << 16
 #: A tweet comes before the events that refer to it, even when both were appended in one millisecond.
 _TOPIC_ORDER: Final = {

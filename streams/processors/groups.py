@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Annotated
 
 import msgspec
 
 from config.processors import ProcessorsConfig
 from engine.errors import EventError
+from streams.events.erasing import erased_person
 from streams.events.ids import parse_id
 from streams.events.json_types import Name
 from streams.log.interface import EventLog, OffsetOutOfRangeError, Tail, TopicPartition
@@ -45,10 +47,14 @@ class AuthorGroups:
         #: By author: when (ms), and the groups from then on; oldest first.
         self._changes: dict[int, list[tuple[int, tuple[str, ...]]]] = {}
 
-    def learn(self, values: Sequence[bytes]) -> None:
-        """Learn from records of topic ``users``, in the log's order. Records that are not profiles are skipped."""
-        for value in values:
+    def learn(self, values: Sequence[bytes], keys: Sequence[bytes] = ()) -> None:
+        """Learn from records of topic ``users``, in the log's order. Null values (``keys`` says whose) erase people;
+        other records that are not profiles are skipped."""
+        for value, key in zip_longest(values, keys, fillvalue=b""):
             try:
+                if not value:
+                    self._changes.pop(erased_person(key), None)
+                    continue
                 user = _decode(value)
                 self._learn(parse_id(user.user_id), user.timestamp_ms, user.groups)
             except (msgspec.MsgspecError, UnicodeDecodeError, EventError):
@@ -111,7 +117,7 @@ class GroupsTail:
                 await self.close()
                 continue
             for run in runs:
-                self.groups.learn(run.values)
+                self.groups.learn(run.values, run.keys)
 
     def _behind(self, partition: int, end: int) -> bool:
         assert self._tail is not None

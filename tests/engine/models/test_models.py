@@ -17,6 +17,8 @@ from engine.models import state as models_state
 from engine.models.content import encode_commit, encode_part
 from engine.models.specs import REPUTATION, SPECS, ModelsConfig, ModelSpec, reputation_bytes, stable_hash
 from engine.models.state import ModelInForce, Models, Refusal
+from engine.reputation.model import Reputations, decode, encode
+from engine.reputation.score import GOODWILL
 from engine.room import restore
 from engine.rooms import small_rooms
 from engine.state import EngineState
@@ -322,10 +324,62 @@ def test_capacity_that_no_model_uses_takes_no_memory() -> None:
         state.touch()
 
 
+def reputation_rows(version: int, ids: list[int]) -> list[Row]:
+    """The parts and the commit of a model in which every account scores its own id."""
+    scores = np.array(ids, np.uint8)
+    payload = encode(Reputations(np.array(ids, np.uint64), np.full(len(ids), 0.25, np.float32), scores))
+    parts = range(len(parts_of(payload)))
+    return [Row("reputation", version, part, payload, REPUTATION.schema) for part in [*parts, -1]]
+
+
+def scores_in(room: Models, ids: list[int]) -> list[int]:
+    return decode(room.payload("reputation")).reputation(np.array(ids, np.uint64)).tolist()
+
+
+def names(room: Models, user_id: int) -> bool:
+    """Whether any byte of the model, in either half, names a person."""
+    halves = room.arrays()["halves.reputation"]
+    return bool((halves.view(np.uint64) == user_id).any())
+
+
+@pytest.mark.parametrize("arrived", range(5))
+def test_an_erased_person_leaves_what_is_in_force_what_has_arrived_and_what_comes_later(
+    arrived: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_state, "PART_BYTES", 16)
+    monkeypatch.setitem(globals(), "PART_BYTES", 16)
+    room = Models(ModelsConfig(reputation_users_max=8))
+    room.apply(batch_of(reputation_rows(1, [5, 7, 9])))
+    later = reputation_rows(2, [5, 7, 9, 11])
+    room.apply(batch_of(later[:arrived], start=10))
+    room.apply(make_batch(kind=[Kind.ERASE, Kind.ERASE], user_id=[7, 0]))
+    room.check()
+    assert not names(room, 7)
+    assert scores_in(room, [5, 7, 9]) == [5, GOODWILL, 9]
+    assert room.apply(batch_of(later[arrived:], start=20)) is None
+    room.check()
+    assert not names(room, 7)
+    assert room.versions() == {"reputation": "2"}
+    assert scores_in(room, [5, 7, 9, 11]) == [5, GOODWILL, 9, 11]
+    # Whoever comes back is in the models again.
+    room.apply(make_batch(kind=[Kind.USER], user_id=[7]))
+    room.apply(batch_of(reputation_rows(3, [7, 9]), start=30))
+    assert scores_in(room, [5, 7, 9]) == [GOODWILL, 7, 9]
+    assert not names(room, 5)
+
+
+def test_only_the_last_people_who_were_erased_are_remembered() -> None:
+    room = Models(ModelsConfig(reputation_users_max=8))
+    people = range(100, 100 + models_state.ERASED_MAX + 3)
+    room.apply(make_batch(kind=[Kind.ERASE] * len(people), user_id=people))
+    room.apply(make_batch(kind=[Kind.ERASE, Kind.USER], user_id=[people[5], people[-1]]))
+    assert room.arrays()["erased"].tolist() == [*people[3:5], *people[6:-1], people[5], 0]
+
+
 @pytest.mark.parametrize("users", [1, 1 << 10, 1 << 18])
 def test_the_memory_is_what_the_page_says(users: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models_state, "PART_BYTES", 1 << 19)
     capacity = reputation_bytes(users)
     parts = -(-capacity // (1 << 19))
     room = Models(ModelsConfig(reputation_users_max=users))
-    assert room.bytes_max == 2 * 64 * -(-capacity // 64) + 8448 + 40 * parts + 88
+    assert room.bytes_max == 2 * 64 * -(-capacity // 64) + 8464 + 40 * parts + 88 + 8192

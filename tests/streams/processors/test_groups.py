@@ -38,6 +38,13 @@ def test_what_is_no_profile_is_left_out(make):
     assert groups.of(1, 5) == ("b",)
 
 
+def test_an_erased_author_is_in_no_group_any_more(make):
+    groups = AuthorGroups(ProcessorsConfig())
+    groups.learn([make.user(1, 5, ["b"]).value, make.user(2, 5, ["b"]).value])
+    groups.learn([b"", b"", b""], [b"1", b"erasing", b"no id"])
+    assert (groups.of(1, 9), groups.of(2, 9)) == ((), ("b",))
+
+
 def test_groups_authors_and_changes_are_bounded(make):
     groups = AuthorGroups(ProcessorsConfig(groups_max=2, authors_max=3))
     groups.learn([make.user(1, 1, ["a", "all", "other"]).value, make.user(2, 1, ["b", "c", "d"]).value])
