@@ -87,7 +87,7 @@ class ProfileRoom(Room):
     def late(self, batch: EventBatch) -> NDArray[np.bool_]:
         """Which rows (bool, n) come late about people who were erased, and are left out (docs/profiles.md)."""
         late = np.zeros(batch.size, np.bool_)
-        erased = np.flatnonzero(batch.kind == Kind.ERASE)
+        erased = np.flatnonzero((batch.kind == Kind.ERASE) & (batch.user_id != 0))
         if len(erased) or self._profiles.header[arrays.MARKS]:
             write_kernels.mark_late(self._profiles, batch, late, erased)
         return late

@@ -101,6 +101,8 @@ class Concern(NamedTuple):
 
 def concern_of(version: int, batch: EventBatch, keep: NDArray[np.bool_]) -> Concern:
     """What a piece (its rows that were kept) may change in feeds."""
+    # A row that only goes on with erasing removes what nobody was shown any more.
+    keep = keep & ((batch.kind != Kind.ERASE) | (batch.user_id != 0))
     kind, user, subject = batch.kind[keep], batch.user_id[keep], batch.subject_id[keep]
     both, written = _BOUND_BOTH[kind], _WRITTEN[kind]
     return Concern(

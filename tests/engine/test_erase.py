@@ -156,6 +156,24 @@ def test_the_erasing_of_somebody_with_very_much_is_done_piece_by_piece_and_hidde
             }, room.name
 
 
+def test_a_row_that_only_goes_on_with_erasing_lets_everything_else_be():
+    state, other = EngineState(small_rooms(1 << 6)), EngineState(small_rooms(1 << 6))
+    rows = {
+        "kind": [Kind.CREATE, Kind.FOLLOW, Kind.FAVORITE, Kind.USER, Kind.MUTE_WORD], "id": range(1, 6),
+        "user_id": PEOPLE[1:6], "subject_id": [1, GONE, 1, 0, 0], "author_id": [PEOPLE[1], 0, 0, 0, 0],
+    }  # fmt: skip
+    assert other.apply(make_batch(**rows, timestamp_ms=[T0] * 5)).keep.all()
+    kinds, people = [Kind.ERASE, *rows.pop("kind"), Kind.ERASE], [0, *rows.pop("user_id"), 0]
+    more = {name: [0, *column, 0] for name, column in rows.items()}
+    times = [T0 + 5000, *[T0] * 5, T0 + 5000]
+    assert state.apply(make_batch(kind=kinds, user_id=people, **more, timestamp_ms=times)).keep.all()
+    assert not state.is_erasing
+    for room, same in zip(state.parts, other.parts, strict=True):
+        if room.name != "deduplication":  # it counts events without an id
+            for name, array in room.arrays().items():
+                assert np.array_equal(array, same.arrays()[name]), (room.name, name)
+
+
 def test_whoever_comes_back_while_being_erased_begins_with_nothing_and_keeps_what_is_new():
     state = EngineState(small_rooms(1 << 12))
     begun = [*much(), (Kind.ERASE, GONE, 0), (Kind.ERASE, PEOPLE[1], 0)]
