@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.erasing import make_queue
 from engine.kernels.id_map import IdMap, make_id_map
 from engine.kernels.jit import inlined
 from engine.kernels.rng import GOLDEN, mix64
@@ -79,8 +80,6 @@ FIRST_PAIR, PAIRS_OF, NEWER, OLDER = range(4)
     OLDEST,
     CLOCK_DAY,
     HAND,
-    ERASING,
-    ERASED_TO,
     COUNTED,
     TAKEN_BACK,
     LATE,
@@ -90,7 +89,7 @@ FIRST_PAIR, PAIRS_OF, NEWER, OLDER = range(4)
     DROPPED_FULL,
     WITHOUT_PERSON,
     TOWARD_SELF,
-) = range(21)
+) = range(19)
 HEADER_SIZE = 24
 
 
@@ -101,6 +100,7 @@ class Ties(NamedTuple):
     ``pairs``: int32 (e, 3). ``statuses``: uint16 (e, 2). ``table``: int32 (t,), pair + 1 by source and destination,
     open addressing. ``feature_days``: uint16 (f, 6). ``feature_sums``: float32 (f, 5). ``feature_marks``: uint64 (f,),
     totals of closed days, two bits each (0, 1, 2, more), the newest in the lowest bits. ``feature_next``: int32 (f,).
+    ``erasing``: uint64, who is still to be looked for in others' pairs (engine/kernels/erasing.py).
     ``header``: int64 scalars. ``limits``: int64 (1,), not state: the most pairs of one person.
     """
 
@@ -114,6 +114,7 @@ class Ties(NamedTuple):
     feature_sums: NDArray[np.float32]
     feature_marks: NDArray[np.uint64]
     feature_next: NDArray[np.int32]
+    erasing: NDArray[np.uint64]
     header: NDArray[np.int64]
     limits: NDArray[np.int64]
 
@@ -136,6 +137,7 @@ def make_ties(people_max: int, pairs_max: int, features_max: int, pairs_each: in
         feature_sums=np.zeros((features_max, 5), np.float32),
         feature_marks=np.zeros(features_max, np.uint64),
         feature_next=np.zeros(features_max, np.int32),
+        erasing=make_queue(),
         header=np.zeros(HEADER_SIZE, np.int64),
         limits=np.array([pairs_each], np.int64),
     )

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from engine.batch import Change, EventBatch, Kind, make_batch
+from engine.kernels.erasing import QUEUE_SIZE, copy_queue
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.handle import handle
 from engine.kernels.id_map import SIZE, id_map_bytes, lookup
@@ -65,7 +66,7 @@ def real_graph_bytes(config: RealGraphConfig) -> int:
     """Bytes of all arrays: 24 a pair and its table, 44 a feature, 16 a person and the id map."""
     pairs = 24 * config.pairs_max + 4 * arrays.table_size(config.pairs_max)
     people = 16 * config.people_max + id_map_bytes(config.people_max)
-    return pairs + 44 * config.features_max + people + 8 * arrays.HEADER_SIZE
+    return pairs + 44 * config.features_max + people + 8 * (arrays.HEADER_SIZE + QUEUE_SIZE)
 
 
 class RealGraph(Room):
@@ -76,6 +77,7 @@ class RealGraph(Room):
     """
 
     name: ClassVar[str] = "real_graph"
+    layout: ClassVar[int] = 2
     constants: ClassVar[frozenset[str]] = frozenset({"limits"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
@@ -186,6 +188,7 @@ class RealGraph(Room):
             copy_rows(getattr(own, name), getattr(held, name))
         for name in ("feature_days", "feature_sums", "feature_marks", "feature_next"):
             copy_rows(getattr(own, name), getattr(held, name))
+        copy_queue(own.erasing, held.erasing, len(own.destinations))
         _enter_pairs(own, np.int64(len(held.destinations)))
         return True
 

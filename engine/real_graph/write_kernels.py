@@ -6,6 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import ENGAGEMENT_KINDS, UNDOES, Change, Kind
+from engine.kernels.erasing import (
+    PLACE,
+    bits_of,
+    drop_done,
+    enter,
+    is_full,
+    is_waiting,
+    may_wait,
+    pass_places,
+    places_left,
+    waits,
+)
 from engine.kernels.id_map import find, prefetch_slot
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
@@ -13,8 +25,6 @@ from engine.real_graph import daily
 from engine.real_graph.arrays import (
     CLOCK_DAY,
     COUNTED,
-    ERASED_TO,
-    ERASING,
     FEATURE,
     FLAGS,
     HAND,
@@ -47,8 +57,8 @@ from engine.real_graph.pairs import (
 ZERO, NONE = np.uint64(0), 255
 #: Rows whose people and pairs are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
-#: An erased person is looked for in so many pairs of others at once, and in so many with every row after that.
-ERASED_PAIRS_FIRST, ERASED_PAIRS_PER_ROW = 1 << 12, 32
+#: An ERASE row looks for erased people in so many pairs of others, and drops so many.
+PAIRS_PER_ROW, DROPPED_PER_ROW = 1 << 14, 256
 #: One dwell counts for at most so many seconds.
 DWELL_S_MAX = 600.0
 KIND_DWELL, KIND_ERASE, KIND_USER = int(Kind.DWELL), int(Kind.ERASE), int(Kind.USER)
@@ -219,26 +229,43 @@ def _act_through(t: Any, batch: Any, row: Any, scratch: Any) -> None:
 
 
 @kernel
-def _forget_destination(t: Any, most: Any) -> None:
-    """Go on to forget the erased person in the pairs of others, in the next ``most`` pairs."""
-    person, start = np.uint64(t.header[ERASING]), t.header[ERASED_TO]
-    end = min(start + most, t.header[PAIRS_HIGH])
-    for pair in range(start, end):
-        if t.destinations[pair] == person:
-            drop_pair(t, np.int64(pair))
-    t.header[ERASED_TO] = end
-    if end == t.header[PAIRS_HIGH]:
-        t.header[ERASING] = t.header[ERASED_TO] = 0
+def _forget_destinations(t: Any, pairs: Any, most: Any) -> None:
+    """Go on to forget erased people in the pairs of others: at most so many, among the next so many pairs."""
+    queue, size, high = t.erasing, t.destinations.shape[0], t.header[PAIRS_HIGH]
+    pair, bits = np.int64(queue[PLACE]), bits_of(queue)
+    passed, end = np.int64(0), min(pairs, places_left(queue))
+    while passed < end and most > 0:
+        if pair >= high:
+            passed += size - pair
+            pair = np.int64(0)
+            continue
+        if may_wait(bits, t.destinations[pair]) and waits(queue, t.destinations[pair]):
+            drop_pair(t, pair)
+            most -= 1
+        passed += 1
+        pair = pair + 1 if pair + 1 < size else np.int64(0)
+    pass_places(queue, passed, size)
+    drop_done(queue)
+
+
+@kernel
+def _finish_erasing(t: Any) -> None:
+    """Erase everybody who waits."""
+    size = np.int64(t.destinations.shape[0])
+    _forget_destinations(t, size, size + 1)
 
 
 @kernel
 def _erase(t: Any, user_id: Any) -> None:
-    """ERASE: what a person did at once, what others did toward the person bit by bit."""
-    forget_person(t, user_id)
-    if t.header[ERASING] != 0:
-        _forget_destination(t, t.header[PAIRS_HIGH])
-    t.header[ERASING] = np.int64(user_id)
-    _forget_destination(t, np.int64(ERASED_PAIRS_FIRST))
+    """ERASE: what a person did at once, what others did toward the person piece by piece. 0: nobody's further, go on
+    with those who wait."""
+    if user_id != ZERO:
+        forget_person(t, user_id)
+        if is_full(t.erasing):
+            _finish_erasing(t)
+        enter(t.erasing, user_id, np.int64(t.destinations.shape[0]))
+    if is_waiting(t.erasing):
+        _forget_destinations(t, np.int64(PAIRS_PER_ROW), np.int64(DROPPED_PER_ROW))
 
 
 @kernel
@@ -307,11 +334,10 @@ def apply(t: Any, batch: Any, scratch: Any) -> None:
     ahead = 0
     for row in range(batch.kind.shape[0]):
         code = np.int64(batch.kind[row])
-        if t.header[ERASING] != 0:
-            back = code == KIND_USER and np.int64(batch.user_id[row]) == t.header[ERASING]
+        if code == KIND_USER and is_waiting(t.erasing) and waits(t.erasing, batch.user_id[row]):
             # What is done toward the person after coming back must stay.
-            _forget_destination(t, t.header[PAIRS_HIGH] if back else np.int64(ERASED_PAIRS_PER_ROW))
-        if code == KIND_ERASE and batch.user_id[row] != ZERO:
+            _finish_erasing(t)
+        if code == KIND_ERASE:
             _erase(t, batch.user_id[row])
         if not _concerns(batch, row):
             continue
