@@ -149,10 +149,7 @@ async def following_engine(
                     name="retention",
                 ),
                 tasks.create_task(jobs.run(), name="jobs"),
-                tasks.create_task(
-                    see_erasing_through(event_log, writer.applier, engine.metrics),
-                    name="erasing",
-                ),
+                tasks.create_task(see_erasing_through(event_log, writer.applier, engine.metrics), name="erasing"),
                 tasks.create_task(_until_failed(engine), name="state thread"),
             ]
             try:
