@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from engine.room import Bounded
 
 PAGE_BYTES = 4096
-#: Arrays in order are backed in steps of a huge page, and at least this far ahead of the rows in use.
-AHEAD_BYTES = 1 << 21
-#: Applied rows after which the rooms are looked at again. A row brings less than 300 bytes into use in any one array,
-#: so a piece of 2,048 rows and these stay within ``AHEAD_BYTES``; only the slice of a very long list may be longer.
+#: Arrays in order are backed in steps of this, and at least this far ahead of the rows in use.
+AHEAD_BYTES = 1 << 20
+#: Applied rows after which the rooms are looked at again. A row brings at most 128 bytes into use in most arrays, so
+#: these and a piece of 2,048 rows stay within ``AHEAD_BYTES``. What may go further: a very long list that moves to a
+#: slice of twice the size, many long texts, more than 600 new viewers (1.7 KB of pairs each). The system then gives
+#: those pages while the piece is applied, once.
 ROWS_BETWEEN = 4096
 
 

@@ -31,7 +31,7 @@ class Room:
 
     untouched: tuple[str, ...] = ()
 
-    def __init__(self, size: int = 8 * AHEAD_BYTES) -> None:
+    def __init__(self, size: int = 1 << 24) -> None:
         self.used = 0
         self.table, self.rows = np.zeros(size // 8), np.zeros((size // 64, 8))
 
