@@ -42,7 +42,7 @@ from engine.kernels.growth import copy_rows
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.prefetch import prefetch
 from engine.kernels.rng import mix64
-from engine.room import Bounded, InOrder, only_grew
+from engine.room import Bounded, InOrder, Share, only_grew
 
 #: Indices of ``header``.
 POSITION, SIZE, LAST_FATE, KEPT, DUPLICATES, EXPIRED, WITHOUT_ID = range(7)
@@ -345,6 +345,13 @@ class Deduplication(Bounded):
 
     name: ClassVar[str] = "deduplication"
     layout: ClassVar[int] = 4
+    shares: ClassVar[Mapping[str, Share]] = {
+        "events": Share(
+            "none: it holds nothing of people, only which events were applied lately",
+            "an event that is repeated after it was forgotten is applied again, which changes nothing: the later act "
+            "holds, and a person counts once",
+        )
+    }
     counted: ClassVar[Mapping[str, int]] = {
         "kept": KEPT,
         "duplicates": DUPLICATES,

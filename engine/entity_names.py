@@ -4,7 +4,10 @@ Names come with tweets that were published as JSON; packed events have only the 
 ``names_max`` names by first sight, and of their text the last ``text_bytes_max`` bytes. A name whose entry or text was
 evicted is stored again when another tweet carries it.
 
-Memory: ``12 B · names_max``, the id map, and the text.
+An author has a share of new names and of their text per day; of names beyond it only the hash is known, until somebody
+else's tweet brings them. So nobody pushes out the names that others use.
+
+Memory: ``12 B · names_max``, the id map, the text, and 16 KB to 256 KB for the authors' shares, twice.
 """
 
 from collections.abc import Mapping
@@ -16,11 +19,12 @@ from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
 from engine.errors import InvariantError
-from engine.kernels import id_map
+from engine.kernels import daily_share, id_map
+from engine.kernels.daily_share import OVER_SHARE, DailyShare, make_daily_share, share_of, take_share
 from engine.kernels.growth import copy_rows, grow_id_map, grow_text
 from engine.kernels.id_map import IdMap, find, find_many, find_or_add, lookup, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
-from engine.room import Room, only_grew
+from engine.room import Room, Share, only_grew
 
 #: Indices of ``Names.header``. ``WRITTEN``: bytes of text ever written; modulo the ring's size it is the next place.
 POSITION, WRITTEN, NAMES, REWRITTEN, EVICTED, TOO_LONG = range(6)
@@ -30,24 +34,31 @@ _HASHTAG, _URL = int(Kind.HASHTAG), int(Kind.URL)
 
 
 class EntityNamesConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How many names of hashtags and URLs are kept, and how many bytes of text."""
+    """How many names of hashtags and URLs are kept, and how many bytes of text; and what one author's tweets may bring
+    of both per day (of a small room at most a quarter)."""
 
     names_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 16
     text_bytes_max: Annotated[int, Meta(ge=1, le=1 << 40)] = 1 << 22
+    author_names_per_day_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 10
+    author_text_bytes_per_day_max: Annotated[int, Meta(ge=1, le=1 << 40)] = 1 << 17
 
 
 class Names(NamedTuple):
     """The arrays: the complete state. n = ``names_max``.
 
     ``ids``: hash → place; places are a ring by first sight. ``start``: int64 (n,), ``WRITTEN`` when the text was
-    stored. ``size``: int32 (n,), bytes of UTF-8. ``text``: the ring of bytes. ``header``: int64.
+    stored. ``size``: int32 (n,), bytes of UTF-8. ``text``: the ring of bytes. ``names_spent``, ``text_spent``: what
+    each author brought today. ``header``: int64. Not state: ``limits``, int64 (2): an author's names and bytes per day.
     """
 
     ids: IdMap
     start: NDArray[np.int64]
     size: NDArray[np.int32]
     text: NDArray[np.uint8]
+    names_spent: DailyShare
+    text_spent: DailyShare
     header: NDArray[np.int64]
+    limits: NDArray[np.int64]
 
 
 @inlined
@@ -56,18 +67,28 @@ def _has_text(names: Any, at: Any) -> Any:
     return names.header[WRITTEN] - names.start[at] <= names.text.shape[0]
 
 
+@inlined
+def _may_bring(names: Any, author_id: Any, size: Any, time_ms: Any) -> Any:
+    """Whether a name of so many bytes is within its author's shares."""
+    return take_share(names.names_spent, author_id, 1, names.limits[0], time_ms) and take_share(
+        names.text_spent, author_id, size, names.limits[1], time_ms
+    )
+
+
 @kernel
-def _put(names: Any, name_hash: Any, text: Any, start: Any, size: Any) -> None:
-    """Keep a name, unless it is there."""
+def _put(names: Any, name_hash: Any, text: Any, start: Any, size: Any, author_id: Any, time_ms: Any) -> None:
+    """Keep a name, unless it is there or its author has brought too many."""
     header, ring = names.header, names.text
     if size > ring.shape[0]:
         header[TOO_LONG] += 1
         return
     at = np.int64(find(names.ids, name_hash))
     if at >= 0:
-        if _has_text(names, at):
+        if _has_text(names, at) or not _may_bring(names, author_id, size, time_ms):
             return
         header[REWRITTEN] += 1
+    elif not _may_bring(names, author_id, size, time_ms):
+        return
     else:
         # The map hands out 0, 1, 2 …, and when full the place of the name just removed: the same order as the ring.
         at = header[POSITION]
@@ -93,13 +114,20 @@ def _apply(names: Any, batch: Any) -> None:
         at = batch.payload[row]
         if at >= 0 and batch.kind[row] in (_HASHTAG, _URL):
             start, size = batch.tweet_text_start[at], np.int64(batch.tweet_text_bytes[at])
-            _put(names, batch.context_id[row], batch.text, start, size)
+            author_id, time_ms = batch.author_id[row], batch.timestamp_ms[row]
+            _put(names, batch.context_id[row], batch.text, start, size, author_id, time_ms)
 
 
 class EntityNames(Room):
     """Names by hash. Only the writer calls ``apply``; readers hold the read side of the state lock."""
 
     name: ClassVar[str] = "entity_names"
+    layout: ClassVar[int] = 2
+    constants: ClassVar[frozenset[str]] = frozenset({"limits"})
+    shares: ClassVar[Mapping[str, Share]] = {
+        "names": Share("`author_names_per_day_max`, of new names", "the name is not kept (`over_share`)"),
+        "text": Share("`author_text_bytes_per_day_max`, of new names", "the name is not kept (`over_share`)"),
+    }
     counted: ClassVar[Mapping[str, int]] = {
         "names": NAMES,
         "rewritten": REWRITTEN,
@@ -114,7 +142,16 @@ class EntityNames(Room):
             start=np.zeros(config.names_max, np.int64),
             size=np.zeros(config.names_max, np.int32),
             text=np.zeros(config.text_bytes_max, np.uint8),
+            names_spent=make_daily_share(config.names_max),
+            text_spent=make_daily_share(config.names_max),
             header=np.zeros(HEADER_SIZE, np.int64),
+            limits=np.array(
+                [
+                    share_of(config.author_names_per_day_max, config.names_max),
+                    share_of(config.author_text_bytes_per_day_max, config.text_bytes_max, least=1 << 12),
+                ],
+                np.int64,
+            ),
         )
         super().__init__(self._names, self._names.header)
 
@@ -123,6 +160,11 @@ class EntityNames(Room):
         # Packed events carry no text, so they have no names.
         if batch.text.size:
             _apply(self._names, batch)
+
+    def counters(self) -> Mapping[str, int]:
+        """``Bounded.counters``, and the names that were more than their author's share."""
+        over = sum(int(spent.header[OVER_SHARE]) for spent in (self._names.names_spent, self._names.text_spent))
+        return {**super().counters(), "over_share": over}
 
     def names_of(self, hashes: NDArray[np.uint64]) -> list[str | None]:
         """The names (n) as first written (after an eviction: as first written since); None where not known."""
@@ -166,7 +208,8 @@ class EntityNames(Room):
 
     def grow_from(self, smaller: "EntityNames") -> bool:
         """Copy the smaller room's names and their text (``Bounded.grow_from``)."""
-        if not only_grew(smaller.config, self.config, capacities=("names_max", "text_bytes_max")):
+        rules = ("author_names_per_day_max", "author_text_bytes_per_day_max")
+        if not only_grew(smaller.config, self.config, capacities=("names_max", "text_bytes_max"), rules=rules):
             return False
         names, held = self._names, smaller._names
         full = int(held.ids.header[id_map.SIZE]) == len(held.size) < len(names.size)
@@ -175,6 +218,8 @@ class EntityNames(Room):
         copy_rows(names.start, held.start, first)
         copy_rows(names.size, held.size, first)
         names.header[:] = held.header
+        daily_share.grow(names.names_spent, held.names_spent)
+        daily_share.grow(names.text_spent, held.text_spent)
         if full:
             names.header[POSITION] = len(held.size)
         written = int(held.header[WRITTEN])

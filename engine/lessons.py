@@ -36,7 +36,7 @@ from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 from engine.kernels.jit import kernel
 from engine.kernels.rng import GOLDEN, mix64
-from engine.room import Observer, only_grew
+from engine.room import Observer, Share, only_grew
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
 
 #: Picks worth learning from: public acts that say "more of this".
@@ -164,6 +164,12 @@ class Lessons(Observer):
     """Teaches a learner from the events of a batch; remembers the tweets lately engaged with."""
 
     name: ClassVar[str] = "lessons"
+    shares: ClassVar[Mapping[str, Share]] = {
+        "recent": Share(
+            "8 places, those of the person's group; in the draw for what is learnt, one ticket per interval",
+            "the group's oldest leaves",
+        )
+    }
     layout: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("deduplication", "tweet_store", "interaction_graph", "blend_learner")
     #: Public acts remembered, engagements looked at, and engagements left out by ``piece_lessons_max``.

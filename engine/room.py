@@ -19,6 +19,17 @@ from engine.batch import EventBatch
 from engine.effects import Effects
 from engine.errors import InvariantError
 
+#: In ``Bounded.shares``: every resource of the room.
+ANY = "every"
+
+
+class Share(NamedTuple):
+    """What one person may have of a bounded resource: ``bound``, in words and configuration keys of the room; and
+    ``beyond``, what becomes of more."""
+
+    bound: str
+    beyond: str
+
 
 class InOrder(NamedTuple):
     """An array of which ``rows`` rows come into use one after the other from the first on; further rows, anywhere.
@@ -50,6 +61,8 @@ class Bounded(ABC):
     #: Prefixes of the names of arrays that are not backed by memory before they are written (engine/backing.py): that
     #: happens rarely, and many pages at a time.
     untouched: ClassVar[tuple[str, ...]] = ()
+    #: By resource of ``usage``: what one person may have of it (docs/fair_shares.md).
+    shares: ClassVar[Mapping[str, Share]] = {}
     #: Names of the rooms that this room reads while a piece is applied; they are passed to its constructor.
     reads: ClassVar[tuple[str, ...]] = ()
 

@@ -116,13 +116,22 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
             looks_max=64 * size,
             labels_max=16 * size,
             person_acts_max=max(size // 8, 64),
+            author_tweets_per_day_max=size // 4,
+            author_text_bytes_per_day_max=16 * size,
         ),
         interaction_graph=InteractionGraphConfig(
             users_max=size, tweets_max=size, edges_max=4 * size, user_entries_max=max(size // 8, 64)
         ),
-        user_graph=UserGraphConfig(users_max=size, edges_max=4 * size),
-        entity_graph=EntityGraphConfig(entities_max=size, tweets_max=size, edges_max=4 * size),
-        entity_names=EntityNamesConfig(names_max=size, text_bytes_max=64 * size),
+        user_graph=UserGraphConfig(users_max=size, edges_max=4 * size, user_entries_max=max(size // 4, 64)),
+        entity_graph=EntityGraphConfig(
+            entities_max=size, tweets_max=size, edges_max=4 * size, author_entries_per_day_max=max(size // 4, 64)
+        ),
+        entity_names=EntityNamesConfig(
+            names_max=size,
+            text_bytes_max=64 * size,
+            author_names_per_day_max=size // 4,
+            author_text_bytes_per_day_max=16 * size,
+        ),
         social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
         muted_words=MutedWordsConfig(people_max=size, words_max=4 * size, words_per_person_max=16),
         profiles=ProfilesConfig(users_max=size),

@@ -20,7 +20,7 @@ from engine.kernels.erasing import QUEUE_SIZE, copy_queue
 from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.handle import handle
 from engine.kernels.id_map import HIGH, SIZE, id_map_bytes
-from engine.room import DerivedRoom, InOrder, only_grew
+from engine.room import DerivedRoom, InOrder, Share, only_grew
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
 
 Ids = NDArray[np.uint64]
@@ -79,6 +79,11 @@ class EngagementAggregates(DerivedRoom):
 
     name: ClassVar[str] = "engagement_aggregates"
     layout: ClassVar[int] = 3
+    shares: ClassVar[Mapping[str, Share]] = {
+        "authors": Share("1, entered only by the author's own tweet", "–"),
+        "viewers": Share("1", "–"),
+        "pairs": Share("`pairs_per_viewer`", "the author whom the person engaged with longest ago (`pairs_evicted`)"),
+    }
     constants: ClassVar[frozenset[str]] = frozenset({"half_lives_ms"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
     reads: ClassVar[tuple[str, ...]] = ("social_graph",)

@@ -12,8 +12,10 @@ from engine.kernels.jit import inlined, kernel, quick
 from engine.kernels.prefetch import prefetch
 from engine.pipeline.kernels import TABLE_MIN, place_of
 from engine.signals import read_kernels as signal_kernels
+from engine.signals.read_kernels import BIT_ENGAGED
 from engine.social_graph.arrays import FOLLOW, edge_flags
 from engine.tweet_store import read_kernels as tweet_kernels
+from engine.tweet_store.act_kernels import took_back
 from engine.tweet_store.arrays import COUNTERS, FLAGS, REPLY_TO, ROW, is_retweet
 
 MS_PER_HOUR = 3_600_000.0
@@ -95,6 +97,15 @@ def _add_late(originals: Any, stood_for: Any, flags: Any, table: Any, out: Any) 
             out[i] |= flags[table[at] - 1]
 
 
+@inlined
+def _leave_out_undone(store: Any, viewer_id: Any, ids: Any, originals: Any, flags: Any) -> None:
+    """Clear ``flags`` (uint16) of engagements with retweets (``ids`` other than ``originals``, uint64) that were taken
+    back as engagements with the originals, after it was known that these are what the retweets stand for."""
+    for i in range(ids.shape[0]):
+        if ids[i] != originals[i] and flags[i] & BIT_ENGAGED and took_back(store, viewer_id, originals[i]):
+            flags[i] &= ~BIT_ENGAGED
+
+
 @kernel
 def viewer_flags(
     signals: Any, store: Any, viewer_id: Any, tweets: Any, authors: Any, since_ms: Any, cut: Any, out: Any
@@ -135,6 +146,8 @@ def viewer_flags(
     flags[:, :total] = 0
     small = table[: _slots(total)]
     signal_kernels.flags(signals, viewer, asked[:total], asked_authors[:total], since_ms, small, numbers[:total], flags)
+    _leave_out_undone(store, viewer_id, ids, originals, flags[0])
+    _leave_out_undone(store, viewer_id, asked[count:total], stood_for[:late], flags[0, count:])
     carried = np.int64(n)
     for i in range(n):
         out[i] = flags[0, i]

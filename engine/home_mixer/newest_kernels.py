@@ -7,9 +7,10 @@ import numpy as np
 from engine.kernels.id_map import find
 from engine.kernels.jit import kernel
 from engine.social_graph.arrays import BLOCK, MUTE, edge_flags
-from engine.tweet_store.arrays import POSITION, SIZE, TWEETS
+from engine.tweet_store.arrays import POSITION, SIZE, Limit
 from engine.tweet_store.read_kernels import is_servable
 
+_TWEETS = int(Limit.TWEETS)
 _ZERO = np.uint64(0)
 _KEEPS_AWAY = BLOCK | MUTE
 
@@ -23,7 +24,7 @@ def newest(tweets: Any, graph: Any, viewer_id: Any, since_ms: Any, passed: Any, 
     at before. Returns how many were found, and how many arrivals are looked at now.
     """
     viewer = np.int64(find(graph.ids, viewer_id))
-    size, slots = tweets.header[SIZE], tweets.limits[TWEETS]
+    size, slots = tweets.header[SIZE], tweets.limits[_TWEETS]
     count, last_author, kept_away = np.int64(0), _ZERO, False
     while passed < size and count < ids.shape[0]:
         slot = tweets.header[POSITION] - 1 - passed

@@ -79,7 +79,7 @@ def _act(g: Any, limits: Any, ids: Any, edge_type: Any, second: Any, change: Any
     """An act that begins, is renewed or ends; ``at_ms``: when the act was made that is renewed or ends, -1 unknown."""
     user_id, tweet_id = ids
     if change == ENDS and at_ms < 0:
-        take_back(g, user_id, tweet_id, edge_type, second)
+        take_back(g, limits, user_id, tweet_id, edge_type, second)
         return
     if change in (ENDS, RENEWED):
         user, tweet = np.int64(find(g.users, user_id)), np.int64(find(g.tweets, tweet_id))
@@ -177,10 +177,10 @@ def ingest_changes(
         elif operation >= REPLACE:
             _replace(g, limits, user_id, tweet_id, operation - REPLACE, second)
         elif operation >= TAKE_BACK:
-            take_back(g, user_id, tweet_id, operation - TAKE_BACK, second)
+            take_back(g, limits, user_id, tweet_id, operation - TAKE_BACK, second)
         elif operation == PUBLISH:
             _publish(g, limits, user_id, tweet_id, second)
         elif operation == DELETE_TWEET:
-            delete_tweet(g, tweet_id, second)
+            delete_tweet(g, limits, tweet_id, second, user_id)
         else:
             add(g, limits, user_id, tweet_id, operation, second)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels.calendar_log import CalendarLog
+from engine.kernels.daily_share import DailyShare
 from engine.kernels.id_map import IdMap
 from engine.kernels.ring_slices import SliceArena
 
@@ -87,13 +88,14 @@ class Limit(IntEnum):
     TWEET_DEGREE = 3
     USER_ENTRIES = 4
     NAMED_ENTRIES = 5
+    UNDOS_PER_DAY = 6
 
 
 class GraphArrays(NamedTuple):
     """The complete state. ``*_records``: (nodes,) see kernels/ring_slices.py. ``*_skips``: (nodes,) how many of the
     node's log entries are no longer in its list (dropped by the degree cap or taken back). ``undone``,
-    ``undone_seconds`` (places,) and ``undone_next`` (1,): see undone_kernels.py. ``erasing``: whose edges are still to
-    leave (engine/kernels/erasing.py), by the ids that took the people's places."""
+    ``undone_seconds`` (places,), ``undone_next`` (1,) and ``undos_spent``: see undone_kernels.py. ``erasing``: whose
+    edges are still to leave (engine/kernels/erasing.py), by the ids that took the people's places."""
 
     users: IdMap
     tweets: IdMap
@@ -107,4 +109,5 @@ class GraphArrays(NamedTuple):
     undone_seconds: NDArray[np.int64]
     undone_next: NDArray[np.int64]
     erasing: NDArray[np.uint64]
+    undos_spent: DailyShare
     scalars: NDArray[np.int64]

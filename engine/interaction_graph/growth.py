@@ -1,6 +1,7 @@
 """Copies a smaller interaction graph's edges into a larger graph."""
 
 from engine.interaction_graph.arrays import GraphArrays
+from engine.kernels import daily_share
 from engine.kernels.erasing import copy_queue
 from engine.kernels.growth import copy_rows, grow_arena, grow_calendar_log, grow_id_map
 from engine.kernels.id_map import SIZE
@@ -22,4 +23,5 @@ def grow(target: GraphArrays, source: GraphArrays) -> None:
     first = int(source.undone_next[0]) if turned else 0
     grow_id_map(target.undone, source.undone, first)
     copy_rows(target.undone_seconds, source.undone_seconds, first)
+    daily_share.grow(target.undos_spent, source.undos_spent)
     target.undone_next[0] = places if turned else source.undone_next[0]

@@ -5,7 +5,7 @@ of the state lock, everything else by readers under the read side.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -30,9 +30,10 @@ from engine.interaction_graph.arrays import (
 )
 from engine.interaction_graph.check import check
 from engine.kernels import calendar_log, id_map, ring_slices
+from engine.kernels.daily_share import daily_share_bytes, make_daily_share, share_of
 from engine.kernels.erasing import QUEUE_SIZE, make_queue
 from engine.kernels.handle import handle
-from engine.room import InOrder, Room, only_grew
+from engine.room import InOrder, Room, Share, only_grew
 
 __all__ = ["EdgeType", "InteractionGraph", "InteractionGraphConfig", "interaction_graph_bytes"]
 
@@ -72,6 +73,8 @@ _TYPE_OF_KIND = {
 }
 #: What others make for a user may take one of so many of the user's places.
 _NAMED_SHARE = 32
+#: What one user takes back may take one of so many places for undos per day.
+_UNDOS_SHARE = 16
 _UNDO_OF_KIND = {kind: undo for undo, kind in UNDOES.items()}
 
 
@@ -80,7 +83,8 @@ class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw
 
     ``edge_kinds``: the events that make edges. ``late_ms_max``: an event older than the newest event by more than this
     is not stored, nor is an event outside the window. ``undos_max``: how many undos and deletes the room remembers, to
-    refuse older acts that arrive after their undo. ``*_degree_max``: how many edges a node's list keeps, the newest.
+    refuse older acts that arrive after their undo, one user's at most 1/16 of them per day. ``*_degree_max``: how many
+    edges a node's list keeps, the newest.
     ``user_entries_max``: how many of the ``edges_max`` places one user may take, edges taken back or replaced included
     (they keep their places until they leave the window); what others make for a user (mentions, tags) may take the
     first 1/32 of them. ``arena_slots_per_edge``: for both lists of an edge together; slices are powers of two, so 3.2
@@ -139,6 +143,7 @@ def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
         + id_map.id_map_bytes(config.undos_max)
         + 8 * (config.undos_max + 1)
         + 8 * QUEUE_SIZE
+        + daily_share_bytes(config.undos_max)
         + 8 * len(Scalar)
     )
 
@@ -169,7 +174,19 @@ class InteractionGraph(Room):
     """
 
     name: ClassVar[str] = "interaction_graph"
-    layout: ClassVar[int] = 3
+    layout: ClassVar[int] = 4
+    shares: ClassVar[Mapping[str, Share]] = {
+        "edges": Share(
+            "`user_entries_max`; mentions and tags of a person, 1/32 of it; undos and deletes, 1/16 of `undos_max` "
+            "per day",
+            "the edge is not stored (`over_share`), the undo not remembered",
+        ),
+        "users": Share("1", "–"),
+        "tweets": Share("as edges", "as edges"),
+        "arena": Share(
+            "the lists of these edges, `user_degree_max` at most", "the list's oldest edge leaves (`capped_user`)"
+        ),
+    }
     config: InteractionGraphConfig
     #: docs/interaction_graph.md explains each counter.
     counted: ClassVar[Mapping[str, int]] = {s.name.lower(): s for s in Scalar if s is not Scalar.WATERMARK_S}
@@ -194,6 +211,7 @@ class InteractionGraph(Room):
                 undone_seconds=np.zeros(config.undos_max, np.int64),
                 undone_next=np.zeros(1, np.int64),
                 erasing=make_queue(),
+                undos_spent=make_daily_share(config.undos_max),
                 scalars=scalars,
             )
         )
@@ -207,6 +225,7 @@ class InteractionGraph(Room):
         self._limits[Limit.TWEET_DEGREE] = config.tweet_degree_max
         self._limits[Limit.USER_ENTRIES] = config.user_entries_max
         self._limits[Limit.NAMED_ENTRIES] = max(1, config.user_entries_max // _NAMED_SHARE)
+        self._limits[Limit.UNDOS_PER_DAY] = share_of(config.undos_max // _UNDOS_SHARE, config.undos_max)
         self._operations = operations_for(config.edge_kinds)
         self._types = np.full(256, IGNORE, np.uint8)
         self._types[:16] = np.arange(16)
@@ -218,18 +237,24 @@ class InteractionGraph(Room):
 
         Engagements count for the original of their tweet, those of its author not at all.
         """
-        engaged = batch.kind < Kind.CREATE
+        engaged = (batch.kind < Kind.CREATE) & (batch.original_id != 0)
         own = (batch.original_author_id == batch.user_id) & (batch.change != Change.ENDS)
-        act_kernels.ingest_changes(
-            self.state,
-            self._limits,
+        columns: list[NDArray[Any]] = [
             batch.user_id,
-            np.where(engaged & (batch.original_id != 0), batch.original_id, batch.subject_id),
+            np.where(engaged, batch.original_id, batch.subject_id),
             batch.kind,
-            self._operations,
             batch.timestamp_ms,
             np.where(own, np.uint8(Change.NOTHING), batch.change),
             batch.replaced_ms,
+        ]
+        # What is taken back of a retweet's original may have been done when nobody knew that it is a retweet.
+        carried = np.flatnonzero(engaged & (batch.change == Change.ENDS) & (batch.original_id != batch.subject_id))
+        if len(carried):
+            columns = [np.insert(column, carried, column[carried]) for column in columns]
+            columns[1][carried + np.arange(len(carried))] = batch.subject_id[carried]
+        users, tweets, kinds, times_ms, changes, replaced_ms = columns
+        act_kernels.ingest_changes(
+            self.state, self._limits, users, tweets, kinds, self._operations, times_ms, changes, replaced_ms
         )
 
     def ingest(self, user_ids: Ids, tweet_ids: Ids, types: NDArray[np.uint8], times_ms: NDArray[np.int64]) -> None:

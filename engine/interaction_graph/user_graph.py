@@ -4,6 +4,7 @@ An interaction graph whose right side is users, too: storage, window, caps, undo
 graph's code (docs/interaction_graph.md). The social graph knows who follows whom now; this graph also knows since when.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Annotated, ClassVar
 
@@ -14,6 +15,7 @@ from engine.batch import EventBatch, Kind
 from engine.interaction_graph import act_kernels
 from engine.interaction_graph.arrays import ACT, ERASE_BOTH, IGNORE, NODES_MAX, REPLACE, TAKE_BACK, Limit
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
+from engine.room import Share
 
 
 class UserEdgeType(IntEnum):
@@ -29,7 +31,8 @@ class UserGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     ``users_max``: for each of the two sides, users who act and users who are followed or named. ``late_ms_max``: an
     event older than the newest event by more than this is not stored, nor is an event outside the window.
-    ``degree_max``: how many edges a user's list keeps on either side, the newest.
+    ``degree_max``: how many edges a user's list keeps on either side, the newest. ``user_entries_max``: how many of the
+    ``edges_max`` places one user's follows, mentions and tags of others may take.
     """
 
     users_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 16
@@ -38,6 +41,7 @@ class UserGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     window_ms: Annotated[int, Meta(ge=1000, le=1 << 41)] = 7 * 86_400_000
     late_ms_max: Annotated[int, Meta(ge=0)] = 7 * 86_400_000
     degree_max: Annotated[int, Meta(ge=1, lt=1 << 26)] = 1024
+    user_entries_max: Annotated[int, Meta(ge=1, le=1 << 29)] = 4096
 
 
 class UserGraph(InteractionGraph):
@@ -47,8 +51,19 @@ class UserGraph(InteractionGraph):
     """
 
     name: ClassVar[str] = "user_graph"
-    layout: ClassVar[int] = 2
+    layout: ClassVar[int] = 3
     sides: ClassVar[tuple[str, str]] = ("users", "users_named")
+    shares: ClassVar[Mapping[str, Share]] = {
+        "edges": Share(
+            "`user_entries_max`; undos, 1/16 of what is remembered per day",
+            "the edge is not stored (`over_share`), the undo not remembered",
+        ),
+        "users": Share("1", "–"),
+        "users_named": Share("as edges", "as edges"),
+        "arena": Share(
+            "the lists of these edges, `degree_max` at most", "the list's oldest edge leaves (`capped_user`)"
+        ),
+    }
 
     def __init__(self, config: UserGraphConfig) -> None:
         super().__init__(
@@ -61,6 +76,7 @@ class UserGraph(InteractionGraph):
                 late_ms_max=config.late_ms_max,
                 user_degree_max=config.degree_max,
                 tweet_degree_max=config.degree_max,
+                user_entries_max=config.user_entries_max,
             )
         )
         self._operations = np.full(256, IGNORE, np.uint8)

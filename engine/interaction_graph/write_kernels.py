@@ -57,12 +57,13 @@ _CAME_AFTER_UNDO = int(Scalar.CAME_AFTER_UNDO)
 _CAPPED_USER, _CAPPED_TWEET, _ARENA_FULL = int(Scalar.CAPPED_USER), int(Scalar.CAPPED_TWEET), int(Scalar.ARENA_FULL)
 _TAKEN_BACK, _UNMATCHED, _DELETED = int(Scalar.TAKEN_BACK), int(Scalar.TAKE_BACK_UNMATCHED), int(Scalar.DELETED)
 _OVER_SHARE = int(Scalar.OVER_SHARE)
-_WINDOW, _LATE, _USER_DEGREE, _TWEET_DEGREE, _USER_ENTRIES = (
+_WINDOW, _LATE, _USER_DEGREE, _TWEET_DEGREE, _USER_ENTRIES, _UNDOS = (
     int(Limit.WINDOW_S),
     int(Limit.LATE_S),
     int(Limit.USER_DEGREE),
     int(Limit.TWEET_DEGREE),
     int(Limit.USER_ENTRIES),
+    int(Limit.UNDOS_PER_DAY),
 )
 
 
@@ -260,13 +261,13 @@ def drop_exact(records: Any, skips: Any, arena: Any, n: Any, entry: Any) -> Any:
 
 
 @kernel
-def take_back(g: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
+def take_back(g: Any, limits: Any, user_id: Any, tweet_id: Any, edge_type: Any, second: Any) -> None:
     """Remove all edges of this user, tweet and type that are not newer than ``second``, from both lists.
 
     Their log entries stay until they are evicted, and count as skipped. O(user degree), plus O(tweet degree) if the
     user's list has dropped edges.
     """
-    remember(g, user_id, tweet_id, edge_type, second)
+    remember(g, user_id, tweet_id, edge_type, second, user_id, limits[_UNDOS])
     arena = g.arena
     user = np.int64(find(g.users, user_id))
     tweet = np.int64(find(g.tweets, tweet_id))
@@ -333,12 +334,12 @@ def drop_list(own: Any, other: Any, arena: Any, node: Any) -> Any:
 
 
 @kernel
-def delete_tweet(g: Any, tweet_id: Any, second: Any) -> None:
+def delete_tweet(g: Any, limits: Any, tweet_id: Any, second: Any, by: Any) -> None:
     """Remove every edge in the tweet's list from both sides.
 
     Edges that the tweet's cap had dropped are not found; they stay in their users' lists until they are evicted.
     """
-    remember(g, np.uint64(0), tweet_id, DELETE_TWEET, second)
+    remember(g, np.uint64(0), tweet_id, DELETE_TWEET, second, by, limits[_UNDOS])
     tweet = np.int64(find(g.tweets, tweet_id))
     if tweet >= 0:
         users = (g.user_records, g.user_skips)
@@ -405,8 +406,8 @@ def ingest(g: Any, limits: Any, user_ids: Any, tweet_ids: Any, codes: Any, opera
             continue
         advance(g, limits, second)
         if operation == DELETE_TWEET:
-            delete_tweet(g, tweet_id, second)
+            delete_tweet(g, limits, tweet_id, second, user_id)
         elif operation >= TAKE_BACK:
-            take_back(g, user_id, tweet_id, operation - TAKE_BACK, second)
+            take_back(g, limits, user_id, tweet_id, operation - TAKE_BACK, second)
         else:
             add(g, limits, user_id, tweet_id, operation, second)

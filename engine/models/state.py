@@ -28,7 +28,7 @@ from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.errors import InvariantError
 from engine.models.content import Commit, Part, read_commit, read_part
 from engine.models.specs import EVALUATION_BYTES_MAX, PART_BYTES, SPECS, ModelsConfig, ModelSpec
-from engine.room import Room, only_grew
+from engine.room import ANY, Room, Share, only_grew
 
 _MODEL_PART, _MODEL_COMMIT = int(Kind.MODEL_PART), int(Kind.MODEL_COMMIT)
 _USER, _ERASE = int(Kind.USER), int(Kind.ERASE)
@@ -167,6 +167,9 @@ class Models(Room):
 
     name: ClassVar[str] = "models"
     layout: ClassVar[int] = 2
+    shares: ClassVar[Mapping[str, Share]] = {
+        ANY: Share("none: what jobs compute for all; people write nothing here", "–")
+    }
     #: A part fills 128 pages; the system takes about as long to find and zero them as the copy takes.
     untouched: ClassVar[tuple[str, ...]] = (_HALVES,)
 

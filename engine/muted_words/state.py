@@ -20,7 +20,7 @@ from engine.muted_words import arrays, read_kernels, write_kernels
 from engine.muted_words.check import check
 from engine.muted_words.folding import Folder, make_folder
 from engine.muted_words.read_kernels import Muted, make_muted
-from engine.room import InOrder, Room, only_grew
+from engine.room import InOrder, Room, Share, only_grew
 
 _KINDS = np.zeros(256, bool)
 _KINDS[[Kind.MUTE_WORD, Kind.UNMUTE_WORD, Kind.ERASE]] = True
@@ -69,6 +69,13 @@ class MutedWords(Room):
     """
 
     name: ClassVar[str] = "muted_words"
+    shares: ClassVar[Mapping[str, Share]] = {
+        "people": Share("1", "–"),
+        "words": Share(
+            "`words_per_person_max`, muted and unmuted",
+            "the person's oldest unmuted word gives way, else the mute is refused by name: `too_many_words`",
+        ),
+    }
     constants: ClassVar[frozenset[str]] = frozenset({"limits"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 

@@ -17,7 +17,7 @@ from engine.kernels.handle import handle
 from engine.kernels.id_map import SIZE, id_map_bytes
 from engine.profiles import arrays, write_kernels
 from engine.profiles.check import check
-from engine.room import Room, only_grew
+from engine.room import Room, Share, only_grew
 
 Ids = NDArray[np.uint64]
 
@@ -61,6 +61,10 @@ class ProfileRoom(Room):
     """
 
     name: ClassVar[str] = "profiles"
+    shares: ClassVar[Mapping[str, Share]] = {
+        "users": Share("1: a person's profile, or the mark that the person is erased", "–"),
+        "safety_users": Share("1", "–"),
+    }
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
     def __init__(self, config: ProfilesConfig) -> None:

@@ -19,7 +19,7 @@ from engine.kernels.growth import copy_rows, grow_id_map
 from engine.kernels.handle import handle
 from engine.kernels.id_map import HIGH, id_map_bytes, lookup
 from engine.kernels.top_k import top_k
-from engine.room import InOrder, Room, only_grew
+from engine.room import InOrder, Room, Share, only_grew
 from engine.signals import arrays, read_kernels, write_kernels
 from engine.signals.check import check
 
@@ -119,6 +119,13 @@ class Signals(Room):
 
     name: ClassVar[str] = "signals"
     layout: ClassVar[int] = 3
+    shares: ClassVar[Mapping[str, Share]] = {
+        "users": Share("1", "–"),
+        "blocks": Share(
+            "five lists, each with its newest entries (`engagements_per_user` …)",
+            "the oldest entry of the person's list leaves (`entries_dropped_list_full`)",
+        ),
+    }
     constants: ClassVar[frozenset[str]] = frozenset({"entries_max"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 

@@ -17,7 +17,7 @@ from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.kernels.handle import handle
 from engine.kernels.id_map import HIGH, IdMap
 from engine.kernels.id_sets import id_map_of
-from engine.room import InOrder, Room, only_grew
+from engine.room import InOrder, Room, Share, only_grew
 from engine.social_graph import arrays, audience_kernels, circle_kernels, growth, read_kernels, sizes, write_kernels
 from engine.social_graph.check import check
 
@@ -103,6 +103,17 @@ class SocialGraph(Room):
 
     name: ClassVar[str] = "social_graph"
     layout: ClassVar[int] = 4
+    shares: ClassVar[Mapping[str, Share]] = {
+        "users": Share("as edges", "as edges"),
+        "edges": Share(
+            "`follows_per_person_max`, `blocks_per_person_max`, `mutes_per_person_max`",
+            "refused by name: `too_many_follows`, `too_many_blocks`, `too_many_mutes`; at the entrance where possible",
+        ),
+        "list_entries": Share("as follows", "as follows"),
+        "blocks_and_mutes": Share("as edges", "as edges"),
+        "undone": Share("`undone_per_person_max`", "the person's first is forgotten (`undone_forgotten`)"),
+        "people_not_kept": Share("1", "–"),
+    }
     constants: ClassVar[frozenset[str]] = frozenset({"limits"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from engine.batch import UNDOES, Change, Kind
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel
-from engine.tweet_store.acts import NEVER, ZERO, enter, newest_ms
+from engine.tweet_store.acts import ENTERED, HOLDS, NEVER, STAMP, ZERO, enter, newest_ms, place_of
 from engine.tweet_store.arrays import (
     COUNTERS,
     CREATED,
@@ -23,6 +23,7 @@ from engine.tweet_store.arrays import (
     is_retweet,
 )
 from engine.tweet_store.slots import take_stub
+from engine.tweet_store.stub_acts import link_act, newest_place
 
 FAVORITE, RETWEET, REPLY, QUOTE, CLICK, SHARE, IMPRESSION, NEGATIVE = range(COUNTERS)
 _COUNTED = {
@@ -59,6 +60,8 @@ def _make_rules() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool
 
 
 COUNTER_OF, ACT_OF, HOLDS_OF = _make_rules()
+#: Acts that make a viewer engaged with a tweet.
+ENGAGING = np.array([Kind.FAVORITE, Kind.RETWEET, Kind.REPLY, Kind.QUOTE, Kind.SHARE, Kind.BOOKMARK], np.int64)
 KIND_DWELL, KIND_IMPRESSION = int(Kind.DWELL), int(Kind.IMPRESSION)
 NOTHING, BEGINS = np.uint8(Change.NOTHING), np.uint8(Change.BEGINS)
 
@@ -88,8 +91,8 @@ def relate(s: Any, batch: Any, row: Any) -> Any:
 def engage(s: Any, batch: Any, row: Any, slot: Any) -> Any:
     """Count the row's person for the original of the tweet in ``slot`` (-1 not held); returns the tweet's slot.
 
-    An act that begins makes a stub of an unknown original; an impression and an undo make none. The author's own acts
-    count in the totals, but do not make the tweet popular.
+    An act on an unknown original, or its undo, makes a stub; an impression makes none. The author's own acts count in
+    the totals, but do not make the tweet popular.
     """
     code, user_id, tweet_id = batch.kind[row], batch.user_id[row], batch.subject_id[row]
     if ACT_OF[code] == 0:
@@ -105,18 +108,22 @@ def engage(s: Any, batch: Any, row: Any, slot: Any) -> Any:
             original, original_id = follow(s, slot, tweet_id)
         elif s.row[slot, STATE] & STUB != 0 and s.author_id[slot] == ZERO:
             s.author_id[slot] = batch.author_id[row]
+    entered = s.acts.header[ENTERED]
     before_ms, after_ms = _enter(s, batch, row, tweet_id if original_id == ZERO else original_id)
-    if before_ms == after_ms or original_id == ZERO:
+    is_new = s.acts.header[ENTERED] != entered
+    if original_id == ZERO:
         return slot
-    if original < 0:
-        if batch.change[row] != BEGINS:
-            s.header[UNDONE_UNKNOWN] += 1
-            return slot
-        if code == KIND_IMPRESSION:
-            return slot
+    if original < 0 and (is_new or (batch.change[row] == BEGINS and code != KIND_IMPRESSION)):
         author_id = batch.author_id[row] if original_id == tweet_id else ZERO
         original = take_stub(s, original_id, author_id, batch.timestamp_ms[row], user_id)
         slot = np.int64(find(s.ids, tweet_id))
+    if is_new and s.row[original, STATE] & STUB != 0:
+        link_act(s, original, newest_place(s))
+    if before_ms == after_ms:
+        return slot
+    if original < 0:
+        s.header[UNDONE_UNKNOWN] += code != KIND_IMPRESSION
+        return slot
     s.header[ENGAGEMENTS if HOLDS_OF[code] else UNDONE] += 1
     own = s.row[original, STATE] & CREATED != 0 and s.author_id[original] == user_id
     people = np.int64(after_ms >= 0) - np.int64(before_ms >= 0)
@@ -136,3 +143,16 @@ def leave_out_own(s: Any, slot: Any) -> Any:
             at_ms = newest_ms(entries, author_id, tweet_id, np.int64(counter), COUNTER_OF)
             if at_ms >= 0:
                 count(s, slot, np.int64(counter), np.int64(0), at_ms, NEVER)
+
+
+@kernel
+def took_back(s: Any, person_id: Any, tweet_id: Any) -> Any:
+    """Whether a person has taken back what they did to a tweet, and no other engagement of theirs with it holds."""
+    undone = False
+    for kind in ENGAGING:
+        place = place_of(s.acts, person_id, tweet_id, kind)
+        if place >= 0:
+            if s.acts.places[place, STAMP] & HOLDS != 0:
+                return False
+            undone = True
+    return undone

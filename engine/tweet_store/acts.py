@@ -246,8 +246,14 @@ def is_to_person(a: Any, place: Any) -> Any:
 @kernel
 def forget_subject(a: Any, place: Any) -> Any:
     """Forget to whom the person of an entry did what they did: it stays, with subject 0."""
+    rename_subject(a, place, ZERO)
+
+
+@kernel
+def rename_subject(a: Any, place: Any, subject: Any) -> Any:
+    """Make an entry one about another subject; 0: about nothing. No entry is about that subject and of its kind."""
     _drop_slot(a, place)
-    a.places[place, SUBJECT] = 0
+    a.places[place, SUBJECT] = np.int64(subject)
     index(a, place)
 
 

@@ -3,9 +3,13 @@
 Slots are a ring by arrival: 0, 1, 2 … and, when all are in use, the slot of the oldest tweet. A tweet's slot is its
 index in the id map.
 
-Stubs, tweets of which only engagements are known, have slots of their own after the tweets': made-up tweets evict no
-real one. These slots are many small rings; a person's stubs are all in the ring that the person's id chooses, so nobody
-can evict the stubs of more than a few others. A stub moves to a tweet's slot when its create arrives.
+An author has a share of this ring per day (``kernels/daily_share.py``). Tweets beyond it go to slots after the ring, in
+one of many small rings, which the author's id chooses: whoever writes very many tweets pushes out those of others like
+that only.
+
+Stubs, tweets of which only engagements are known, have slots of their own after these: made-up tweets evict no
+real one. These slots are many small rings, too; a person's stubs are all in the ring that the person's id chooses, so
+nobody can evict the stubs of more than a few others. A stub moves to a tweet's slot when its create arrives.
 
 Counters decay forward: a person's act at time t counts 2^((t − L) / H), where L, the tweet's landmark, is a multiple of
 256 of the shorter half-lives. So nothing needs to be decayed as time passes, late events need no special case, an undo
@@ -13,6 +17,7 @@ subtracts exactly what the act had added, and the value at T is the sum times 2^
 landmark steps ahead, the tweet moves to the event's landmark.
 """
 
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +25,7 @@ from numpy.typing import NDArray
 
 from engine.batch import TweetFlag
 from engine.exact_math import exp2
+from engine.kernels.daily_share import DailyShare, make_daily_share
 from engine.kernels.erasing import make_queue
 from engine.kernels.id_map import IdMap, find, make_id_map
 from engine.kernels.jit import inlined, kernel
@@ -50,7 +56,6 @@ REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
 (
     POSITION,
     SIZE,
-    TEXT_HEAD,
     EPOCH_MAX,
     AUTHORS,
     CREATES,
@@ -75,13 +80,30 @@ REPLY_TO, CONVERSATION, QUOTED, RETWEETED = range(4)
     NOT_AUTHORS,
     STUBS_EVICTED,
     EDITS_SUPERSEDED,
-) = range(27)
+) = range(26)
 HEADER_SIZE = 28
 
 #: Rings of stubs, at most.
 STUB_RINGS_MAX = 64
-#: Indices of ``Tweets.limits``: most steps of a late link; slots of tweets.
-LATE_STEPS, TWEETS = 0, 1
+#: Rings of tweets beyond their authors' shares, at most; their slots are this part of ``tweets_max``.
+CROWD_RINGS_MAX, CROWD_PART = 64, 64
+
+
+class Limit(IntEnum):
+    """Indices of ``Tweets.limits``: most steps of a late link; slots of the shared ring, the first slot of a stub; what
+    an author may put into the shared rings per day, in tweets and in bytes of text; bytes of the shared ring of text,
+    and of each small one."""
+
+    LATE_STEPS = 0
+    TWEETS = 1
+    STUBS_FROM = 2
+    AUTHOR_TWEETS = 3
+    AUTHOR_TEXT = 4
+    TEXT_SHARED = 5
+    TEXT_SMALL = 6
+
+
+_LATE_STEPS = int(Limit.LATE_STEPS)
 
 #: The flag of tweets that retweet another (``Tweets.row[:, FLAGS]``): set exactly where ``refs`` names the other tweet.
 RETWEET_FLAG = np.int64(TweetFlag.RETWEET)
@@ -94,22 +116,25 @@ ZERO = np.uint64(0)
 
 
 class Tweets(NamedTuple):
-    """All arrays of the room; n = ``tweets_max`` + ``stubs_max``.
+    """All arrays of the room; n = ``tweets_max`` + slots beyond the shares + ``stubs_max``.
 
     ``row``: int32 (n, 16), one cache line per tweet. ``refs``: uint64 (n, 4), reply-to, conversation, quoted,
     retweeted. ``original``: uint64 (n), of a retweet a tweet further on in its chain (its end when the retweet
-    arrived), 0 if the chain is a circle; 0 for other tweets. ``text_start``: int64 (n), bytes of text ever written
-    before this text; modulo the ring's size it is the place in ``text``. ``edited_ms``: int64 (n), the time of the edit
-    that holds, 0 for none. ``decayed``: float64 (n, 16), sums by
+    arrived), 0 if the chain is a circle; 0 for other tweets. ``text_start``: int64 (n), where the text is
+    in ``text`` (engine/tweet_store/texts.py); ``text_heads``: int64 (rings), bytes ever written to each ring of text.
+    ``edited_ms``: int64 (n), the time of the edit that holds, 0 for none. ``decayed``: float64 (n, 16), sums by
     half-life, then counter, relative to the landmark ``row[:, EPOCH]``. ``weight``: float64 (n, 2), weighted totals of
     these sums by half-life. ``heads``: int32 (table), an author's newest tweet + 1, 0 empty.
     ``early``: deletes and edits of tweets whose create has not come (engine/tweet_store/early.py).
     ``labels``: safety labels (engine/tweet_store/labels.py).
     ``erasing``: uint64, whose tweets are still to be erased (engine/kernels/erasing.py).
-    ``stub_heads``: int64 (rings), the place of each ring of stubs that is filled next.
-    ``acts``, ``looks``: who did what (engine/tweet_store/acts.py); ``looks`` has the impressions.
+    ``crowd_heads``, ``stub_heads``: int64 (rings), the place of each ring of tweets beyond a share, and of stubs, that
+    is filled next. ``tweets_spent``, ``text_spent``: what each author put into the shared rings today.
+    ``acts``, ``looks``: who did what (engine/tweet_store/acts.py); ``looks`` has the impressions. ``of_stub``: int32
+    (acts), by place in ``acts`` the place + 1 of another act on the same stub (``row[:, OLDER]`` of a stub is the first
+    of them).
     Not state: ``dwell_s_min`` float64 (1), ``weights`` float64 (8), ``half_lives_ms`` float64 (2), ``limits`` int64
-    (2): most steps of a late link; ``tweets_max``.
+    by ``Limit``.
     """
 
     ids: IdMap
@@ -124,13 +149,18 @@ class Tweets(NamedTuple):
     weight: NDArray[np.float64]
     heads: NDArray[np.int32]
     text: NDArray[np.uint8]
+    text_heads: NDArray[np.int64]
     header: NDArray[np.int64]
     early: Early
     labels: Labels
     erasing: NDArray[np.uint64]
+    crowd_heads: NDArray[np.int64]
     stub_heads: NDArray[np.int64]
+    tweets_spent: DailyShare
+    text_spent: DailyShare
     acts: Acts
     looks: Acts
+    of_stub: NDArray[np.int32]
     dwell_s_min: NDArray[np.float64]
     weights: NDArray[np.float64]
     half_lives_ms: NDArray[np.float64]
@@ -188,7 +218,7 @@ def link(s: Any, slot: Any) -> Any:
         if held_ms < created_ms or (held_ms == created_ms and s.ids.keys[older] < tweet_id):
             break
         steps += 1
-        if steps > s.limits[LATE_STEPS]:
+        if steps > s.limits[_LATE_STEPS]:
             s.header[UNLISTED] += 1
             return
         newer, older = older, np.int64(s.row[older, OLDER])
@@ -353,99 +383,7 @@ def weigh(s: Any, slot: Any) -> Any:
         s.weight[slot, h] = low + high
 
 
-# --- text ---------------------------------------------------------------------------------------------------------
-
-
-#: A hashtag of a packed tweet in the ring of text: this byte, which UTF-8 never has, and the hash of the name.
-HASH_MARK, HASH_BYTES = 0xFF, 9
-#: So many hashtags of a packed tweet are kept.
-HASHTAGS_MAX = 30
-
-
-@inlined
-def has_text(s: Any, slot: Any) -> Any:
-    """Whether the tweet's text is still in the ring."""
-    return s.row[slot, TEXT_BYTES] > 0 and s.header[TEXT_HEAD] - s.text_start[slot] <= s.text.shape[0]
-
-
-@inlined
-def lost_text(s: Any, slot: Any) -> Any:
-    """Whether the tweet has text or hashtags that are not in the ring any more."""
-    written = s.row[slot, TEXT_BYTES] > 0 or s.row[slot, HASHTAG_BYTES] > 0
-    return written and s.header[TEXT_HEAD] - s.text_start[slot] > s.text.shape[0]
-
-
-@inlined
-def wipe(s: Any, start: Any, length: Any) -> Any:
-    """Overwrite with zeros the text that starts so many bytes after the first, unless newer text has overwritten it."""
-    size = s.text.shape[0]
-    if s.header[TEXT_HEAD] - start > size:
-        return
-    at = start % size
-    for _ in range(length):
-        s.text[at] = 0
-        at = at + 1 if at + 1 < size else 0
-
-
-@kernel
-def forget_text(s: Any, slot: Any) -> Any:
-    """Overwrite a tweet's text with zeros, unless newer text has overwritten it."""
-    wipe(s, s.text_start[slot], np.int64(s.row[slot, TEXT_BYTES]) + s.row[slot, HASHTAG_BYTES])
-    s.row[slot, TEXT_BYTES] = 0
-    s.row[slot, HASHTAG_BYTES] = 0
-
-
-@kernel
-def append_text(s: Any, source: Any, start: Any, whole: Any) -> Any:
-    """Append ``whole`` bytes of ``source`` to the ring; returns where they start, as in ``text_start``. What is larger
-    than the ring is lost."""
-    size, head = s.text.shape[0], s.header[TEXT_HEAD]
-    if whole > size:
-        s.header[TEXT_TOO_LARGE] += 1
-        return head - size - 1
-    at = head % size
-    first = min(whole, size - at)
-    for i in range(first):
-        s.text[at + i] = source[start + i]
-    for i in range(first, whole):
-        s.text[i - first] = source[start + i]
-    s.header[TEXT_HEAD] = head + whole
-    return head
-
-
-@inlined
-def put_text(s: Any, slot: Any, source: Any, start: Any, length: Any, hashtag_bytes: Any) -> Any:
-    """Append a tweet's text of ``length`` bytes and the hashtags after it to the ring."""
-    s.row[slot, TEXT_BYTES] = length
-    s.row[slot, HASHTAG_BYTES] = hashtag_bytes
-    s.text_start[slot] = append_text(s, source, start, length + hashtag_bytes)
-
-
-@kernel
-def put_hashtag(s: Any, slot: Any, name_hash: Any) -> Any:
-    """Add a hashtag of which only the hash is known behind the tweet's text, which moves to the ring's head."""
-    size = s.text.shape[0]
-    kept, tags = np.int64(s.row[slot, TEXT_BYTES]), np.int64(s.row[slot, HASHTAG_BYTES])
-    if lost_text(s, slot) or tags >= HASHTAGS_MAX * HASH_BYTES or kept + tags + HASH_BYTES > size:
-        return
-    start = s.text_start[slot]
-    if tags > 0 and s.text[(start + kept) % size] != HASH_MARK:
-        return
-    head = s.header[TEXT_HEAD]
-    if start + kept + tags != head:
-        # The new place may overwrite the old one from its beginning, never a byte that is still to be moved.
-        for i in range(kept + tags):
-            byte = s.text[(start + i) % size]
-            s.text[(start + i) % size] = 0
-            s.text[(head + i) % size] = byte
-        start = head
-    end = start + kept + tags
-    s.text[end % size] = HASH_MARK
-    for i in range(HASH_BYTES - 1):
-        s.text[(end + 1 + i) % size] = np.uint8((name_hash >> np.uint64(8 * i)) & np.uint64(255))
-    s.text_start[slot] = start
-    s.row[slot, HASHTAG_BYTES] = tags + HASH_BYTES
-    s.header[TEXT_HEAD] = end + HASH_BYTES
+# --- sizes ------------------------------------------------------------------------------------------------------------
 
 
 def heads_size(tweets_max: int) -> int:
@@ -458,10 +396,23 @@ def stub_rings(stubs_max: int) -> int:
     return 1 << (min(stubs_max, STUB_RINGS_MAX).bit_length() - 1)
 
 
+def crowd_slots(tweets_max: int) -> tuple[int, int]:
+    """How many rings there are for tweets beyond their authors' shares (a power of two), and the slots of each."""
+    slots = max(1, tweets_max // CROWD_PART)
+    rings = 1 << (min(slots, CROWD_RINGS_MAX).bit_length() - 1)
+    return rings, slots // rings
+
+
+def slots_of(tweets_max: int, stubs_max: int) -> tuple[int, int]:
+    """The first slot of a stub, and how many slots there are."""
+    rings, places = crowd_slots(tweets_max)
+    return tweets_max + rings * places, tweets_max + rings * places + stubs_max
+
+
 def make_tweets(
     tweets_max: int,
     stubs_max: int,
-    text_bytes_max: int,
+    text: tuple[int, int, int],
     weights: list[float],
     half_lives_ms: tuple[float, float],
     late_max: int,
@@ -469,9 +420,11 @@ def make_tweets(
     dwell_s_min: float,
     early: Early,
     labels_max: int = 1,
+    shares: tuple[int, int] = (1 << 30, 1 << 40),
 ) -> Tweets:
-    """Empty arrays."""
-    slots = tweets_max + stubs_max
+    """Empty arrays. ``text``: bytes of the shared ring of text, number and bytes of the small ones. ``shares``: an
+    author's tweets and bytes of text per day."""
+    stubs_from, slots = slots_of(tweets_max, stubs_max)
     return Tweets(
         ids=make_id_map(slots),
         author_id=np.zeros(slots, np.uint64),
@@ -484,16 +437,21 @@ def make_tweets(
         decayed=np.zeros((slots, HALF_LIVES * COUNTERS), np.float64),
         weight=np.zeros((slots, HALF_LIVES), np.float64),
         heads=np.zeros(heads_size(tweets_max), np.int32),
-        text=np.zeros(text_bytes_max, np.uint8),
+        text=np.zeros(text[0] + text[1] * text[2], np.uint8),
+        text_heads=np.zeros(1 + text[1], np.int64),
         header=np.zeros(HEADER_SIZE, np.int64),
         early=early,
-        labels=make_labels(tweets_max, labels_max),
+        labels=make_labels(stubs_from, labels_max),
         erasing=make_queue(),
+        crowd_heads=np.zeros(crowd_slots(tweets_max)[0], np.int64),
         stub_heads=np.zeros(stub_rings(stubs_max), np.int64),
+        tweets_spent=make_daily_share(tweets_max),
+        text_spent=make_daily_share(tweets_max),
         acts=acts[0],
         looks=acts[1],
+        of_stub=np.zeros(len(acts[0].places), np.int32),
         dwell_s_min=np.array([dwell_s_min], np.float64),
         weights=np.array(weights, np.float64),
         half_lives_ms=np.array(half_lives_ms, np.float64),
-        limits=np.array([late_max, tweets_max], np.int64),
+        limits=np.array([late_max, tweets_max, stubs_from, *shares, text[0], text[2]], np.int64),
     )

@@ -20,29 +20,31 @@ def check(s: t.Tweets) -> None:
     Raises:
         InvariantError: names the first invariant that does not hold.
     """
-    size, count = int(s.header[t.SIZE]), int(s.limits[t.TWEETS])
+    size = int(s.header[t.SIZE])
+    count, stubs_from = (int(s.limits[at]) for at in (t.Limit.TWEETS, t.Limit.STUBS_FROM))
     used = int(np.count_nonzero(s.ids.keys))
     _require(int(s.ids.header[0]) == used, f"{used} slots in use, {s.ids.header[0]} ids mapped")
     _require(s.header[t.POSITION] == size % count or size == count, "the ring's position is off")
     _require(np.all(s.ids.keys[:size] != 0) and not s.ids.keys[size:count].any(), "slots in use are not the first ones")
     unused = s.ids.keys == 0
     _require(not s.row[unused].any() and not s.decayed[unused].any(), "an unused slot is not clear")
-    stubs = s.row[count:, t.STATE][~unused[count:]]
+    stubs = s.row[stubs_from:, t.STATE][~unused[stubs_from:]]
     _require(np.all(stubs == t.STUB), "a tweet is among the stubs")
     found = [int(find(s.ids, key)) for key in s.ids.keys[~unused]]
     _require(found == np.flatnonzero(~unused).tolist(), "an id leads to another's slot")
-    state = s.row[:size, t.STATE]
+    tweets = np.flatnonzero(~unused[:stubs_from])
+    state = s.row[tweets, t.STATE]
     listed = (state & t.LISTED) != 0
     _require(not np.any(listed & ((state & t.DELETED) != 0)), "a deleted tweet is listed")
     _require(not np.any(listed & ((state & t.CREATED) == 0)), "a stub is listed")
     kinds = state & (t.CREATED | t.STUB)
     _require(np.all((kinds == t.CREATED) | (kinds == t.STUB)), "a tweet is neither created nor a stub")
-    _require(np.all(s.row[:size, : t.COUNTERS] >= 0) and np.all(s.decayed >= 0), "a counter is negative")
+    _require(np.all(s.row[:, : t.COUNTERS] >= 0) and np.all(s.decayed >= 0), "a counter is negative")
     weights = s.decayed.reshape(-1, t.HALF_LIVES, t.COUNTERS) @ s.weights
     scale = s.decayed.reshape(-1, t.HALF_LIVES, t.COUNTERS) @ np.abs(s.weights)
     _require(np.all(np.abs(weights - s.weight) <= 1e-9 * scale), "weights are not those of the counters")
-    _require(size == 0 or s.row[:size, t.EPOCH].max() <= s.header[t.EPOCH_MAX], "a landmark is past the newest")
-    _check_chains(s, listed)
+    _require(not used or s.row[~unused, t.EPOCH].max() <= s.header[t.EPOCH_MAX], "a landmark is past the newest")
+    _check_chains(s, (s.row[:stubs_from, t.STATE] & t.LISTED) != 0)
     labels.check(s.labels)
     _check_acts(s.acts)
     _check_acts(s.looks)

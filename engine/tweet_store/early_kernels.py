@@ -33,10 +33,9 @@ from engine.tweet_store.arrays import (
     LANG,
     TEXT_BYTES,
     ZERO,
-    append_text,
-    wipe,
 )
 from engine.tweet_store.early import EARLY_FLAGS, EARLY_HASHTAG_BYTES, EARLY_LANG, EARLY_TEXT_BYTES
+from engine.tweet_store.texts import append_text, wipe
 
 _DELETE, _EDIT = np.int64(Kind.DELETE), np.int64(Kind.EDIT)
 
@@ -112,7 +111,9 @@ def edit_early(s: Any, batch: Any, row: Any, at: Any) -> Any:
         _forget_content(s, place)
         acts.places[place, STAMP] = stamp
     length, hashtag_bytes = np.int64(batch.tweet_text_bytes[at]), np.int64(batch.tweet_hashtag_bytes[at])
-    s.early.text_start[place] = append_text(s, batch.text, batch.tweet_text_start[at], length + hashtag_bytes)
+    s.early.text_start[place] = append_text(
+        s, batch.text, batch.tweet_text_start[at], length + hashtag_bytes, author_id, time_ms
+    )
     s.early.content[place, EARLY_TEXT_BYTES], s.early.content[place, EARLY_HASHTAG_BYTES] = length, hashtag_bytes
     s.early.content[place, EARLY_LANG] = batch.tweet_lang[at]
     s.early.content[place, EARLY_FLAGS] = batch.tweet_flags[at]

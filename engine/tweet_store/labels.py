@@ -125,10 +125,10 @@ def _free(labels: Any, slot: Any) -> Any:
     labels.heads[slot] = 0
 
 
-def grow(target: Labels, source: Labels, first: int) -> None:
-    """Copy the labels of a smaller store; ``first``: the slot that becomes slot 0."""
+def grow(target: Labels, source: Labels, slots: NDArray[np.int64], held: NDArray[np.int64]) -> None:
+    """Copy the labels of a smaller store, those of the slots ``held`` to ``slots``."""
     for name in ("bits", "heads"):
-        copy_rows(getattr(target, name), getattr(source, name), first)
+        getattr(target, name)[slots] = getattr(source, name)[held]
     copy_rows(target.entries, source.entries)
     target.header[:] = source.header
 

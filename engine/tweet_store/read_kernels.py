@@ -26,15 +26,17 @@ from engine.tweet_store.arrays import (
     STATE,
     TEXT_BYTES,
     ZERO,
+    Limit,
     epoch_ms,
     find_head,
-    has_text,
     head_home,
     is_retweet,
     original_of,
     prefetch_id,
 )
+from engine.tweet_store.texts import has_text, place_in, ring_base, ring_size
 
+_TWEETS, _STUBS_FROM = int(Limit.TWEETS), int(Limit.STUBS_FROM)
 #: Bytes that one prefetch fetches.
 CACHE_LINE = 64
 
@@ -194,7 +196,9 @@ def popular(s: Any, time_ms: Any, h: Any, since_ms: Any, lang: Any, keys: Any, t
     most = _factor(s, s.header[EPOCH_MAX], time_ms, h)
     size, k = np.int64(0), keys.shape[0]
     held, factor = s.header[EPOCH_MAX], most
-    for slot in range(s.header[SIZE]):
+    crowded = s.limits[_STUBS_FROM] - s.limits[_TWEETS]
+    for at in range(s.header[SIZE] + crowded):
+        slot = at if at < s.header[SIZE] else at - s.header[SIZE] + s.limits[_TWEETS]
         weight = s.weight[slot, h]
         if weight <= 0.0 or (size == k and weight * most < keys[0]):
             continue
@@ -292,26 +296,28 @@ def show(s: Any, slots: Any, counted: Any, counters: Any, ends: Any, totals: Any
     """Write the ``totals`` (int32, (n, c)) of some ``counters`` (int64, c) of ``counted``, where each text of ``slots``
     ends (int64, n) if all are put end to end, and if they fit, the texts into ``out`` (uint8); returns their bytes.
     Slot -1 gives zeros and no text."""
-    text, ring = s.text, s.text.shape[0]
+    text = s.text
     total = np.int64(0)
     for i in range(slots.shape[0]):
         slot, original = np.int64(slots[i]), np.int64(counted[i])
         for c in range(counters.shape[0]):
             totals[i, c] = s.row[original, counters[c]] if original >= 0 else 0
         if slot >= 0 and has_text(s, slot):
-            size, at = np.int64(s.row[slot, TEXT_BYTES]), s.text_start[slot] % ring
+            size, held = np.int64(s.row[slot, TEXT_BYTES]), s.text_start[slot]
+            at = ring_base(s, held) + place_in(s, held)
             total += size
             for line in range(0, size, CACHE_LINE):
-                prefetch(text, min(at + line, ring - 1))
+                prefetch(text, min(at + line, text.shape[0] - 1))
         ends[i] = total
     start = np.int64(0)
     for i in range(slots.shape[0]):
         if total <= out.shape[0] and ends[i] > start:
-            at, size = s.text_start[slots[i]] % ring, ends[i] - start
-            # A text that wraps around the ring's end has two parts.
-            first = min(size, ring - at)
-            copy_bytes(out, start, text, at, first)
-            copy_bytes(out, start + first, text, np.int64(0), size - first)
+            held, size = s.text_start[slots[i]], ends[i] - start
+            base, at = ring_base(s, held), place_in(s, held)
+            # A text that wraps around its ring's end has two parts.
+            first = min(size, ring_size(s, held) - at)
+            copy_bytes(out, start, text, base + at, first)
+            copy_bytes(out, start + first, text, base, size - first)
         start = ends[i]
     return total
 

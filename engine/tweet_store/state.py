@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from engine.batch import MS_PER_HOUR, EventBatch, Kind, make_batch
 from engine.effects import Effect, EffectKind, Effects, make_effects
 from engine.errors import ConfigError
+from engine.kernels.daily_share import OVER_SHARE, daily_share_bytes, share_of
 from engine.kernels.erasing import QUEUE_SIZE
 from engine.kernels.handle import handle
 from engine.kernels.id_map import id_map_bytes
-from engine.room import InOrder, Room, only_grew
-from engine.tweet_store import act_kernels, acts, arrays, early, growth, labels, read_kernels, write_kernels
+from engine.room import InOrder, Room, Share, only_grew
+from engine.tweet_store import act_kernels, acts, arrays, early, growth, labels, read_kernels, texts, write_kernels
 from engine.tweet_store.check import check
 from engine.tweet_store.read_kernels import TweetColumns, make_columns
 
@@ -71,6 +72,9 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     most 64.
     ``stubs_max``: tweets of which only engagements are known so far.
 
+    ``author_tweets_per_day_max``, ``author_text_bytes_per_day_max``: what one author may put into the rings that all
+    share; the rest goes to rings of its own kind (of small rooms at most a quarter).
+
     ``author_late_tweets_max``: a tweet that arrives when its author has more newer tweets than this stays out of the
     author's list (it can still be looked up and be popular).
     """
@@ -82,6 +86,8 @@ class TweetStoreConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     half_life_long_ms: HalfLife = 86_400_000
     weights: EngagementWeights = EngagementWeights()
     author_late_tweets_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 512
+    author_tweets_per_day_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 12
+    author_text_bytes_per_day_max: Annotated[int, Meta(ge=1, le=1 << 40)] = 1 << 21
     #: Labels of all tweets together, those that were taken off among them.
     labels_max: Annotated[int, Meta(ge=1, le=1 << 28)] = 1 << 16
     acts_max: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 19
@@ -141,16 +147,19 @@ ACT_COUNTERS = {
 
 
 def tweet_store_bytes(config: TweetStoreConfig) -> int:
-    """Bytes of all arrays: 280 per tweet and stub, 12 per tweet, the id map, 4 per slot of the author table, the text,
-    32 per label, who did what, and early deletes and edits."""
-    slots = config.tweets_max + config.stubs_max
+    """Bytes of all arrays: 280 per slot (``tweets_max``, a 64th of it, ``stubs_max``), 12 per tweet's slot, the id map,
+    4 per slot of the author table, the text and a 64th of it, 32 per label, who did what, 4 more per act, early deletes
+    and edits, and the authors' shares."""
+    stubs_from, slots = arrays.slots_of(config.tweets_max, config.stubs_max)
+    rings, small = texts.small_text_rings(config.text_bytes_max)
     per_tweet = (8 + 8 + 4 * arrays.ROW + 4 * 8 + 8 + 8 + 8 + 8 * 16 + 8 * 2) * slots
     maps = id_map_bytes(slots) + early.early_bytes(config.early_changes_max)
     tables = maps + 4 * arrays.heads_size(config.tweets_max)
-    marked = labels.labels_bytes(config.tweets_max, config.labels_max)
-    people = acts.acts_bytes(config.acts_max) + acts.acts_bytes(config.looks_max)
-    scalars = 8 * (arrays.HEADER_SIZE + QUEUE_SIZE + arrays.stub_rings(config.stubs_max))
-    return per_tweet + tables + people + config.text_bytes_max + scalars + marked
+    marked = labels.labels_bytes(stubs_from, config.labels_max)
+    people = acts.acts_bytes(config.acts_max) + acts.acts_bytes(config.looks_max) + 4 * config.acts_max
+    heads = arrays.stub_rings(config.stubs_max) + arrays.crowd_slots(config.tweets_max)[0] + 1 + rings
+    scalars = 8 * (arrays.HEADER_SIZE + QUEUE_SIZE + heads) + 2 * daily_share_bytes(config.tweets_max)
+    return per_tweet + tables + people + config.text_bytes_max + rings * small + scalars + marked
 
 
 class TweetStore(Room):
@@ -160,7 +169,31 @@ class TweetStore(Room):
     """
 
     name: ClassVar[str] = "tweet_store"
-    layout: ClassVar[int] = 6
+    layout: ClassVar[int] = 7
+    shares: ClassVar[Mapping[str, Share]] = {
+        "tweets": Share(
+            "`author_tweets_per_day_max`; all tweets that are labeled before their create together have one share",
+            "the tweet goes to a small ring that the author's id chooses (`tweets_over_share`)",
+        ),
+        "tweets_over_share": Share(
+            "one of 64 rings", "the oldest tweet of the ring is evicted, of this author or another over the share"
+        ),
+        "stubs": Share("one of 64 rings", "the oldest stub of the ring is evicted (`stubs_evicted`)"),
+        "text_bytes": Share(
+            "`author_text_bytes_per_day_max`, of creates and edits",
+            "the text goes to a small ring of text that the author's id chooses (`texts_over_share`)",
+        ),
+        "acts": Share(
+            "`person_acts_max` in `person_span_ms`",
+            "an older act of the person gives way, or the new one does not count (`acts_over_share`)",
+        ),
+        "looks": Share("as acts", "as acts (`looks_over_share`)"),
+        "early_changes": Share("64", "the author's oldest gives way"),
+        "labels": Share(
+            "per tweet, one entry of each known label and 8 others; labels are put by services, not by people",
+            "the label is not kept; if it has a meaning, the tweet is shown to nobody (`labels_dropped_full`)",
+        ),
+    }
     constants: ClassVar[frozenset[str]] = frozenset(
         {"weights", "half_lives_ms", "known_names", "known_bits", "limits", "dwell_s_min"}
     )
@@ -174,7 +207,7 @@ class TweetStore(Room):
             arrays.make_tweets(
                 config.tweets_max,
                 config.stubs_max,
-                config.text_bytes_max,
+                (config.text_bytes_max, *texts.small_text_rings(config.text_bytes_max)),
                 [getattr(config.weights, counter.name.lower()) for counter in Counter],
                 (config.half_life_short_ms, config.half_life_long_ms),
                 config.author_late_tweets_max,
@@ -185,6 +218,10 @@ class TweetStore(Room):
                 config.dwell_s_min,
                 early.make_early(config.early_changes_max),
                 config.labels_max,
+                shares=(
+                    share_of(config.author_tweets_per_day_max, config.tweets_max),
+                    share_of(config.author_text_bytes_per_day_max, config.text_bytes_max, least=1 << 16),
+                ),
             )
         )
         super().__init__(self._tweets, self._tweets.header)
@@ -319,22 +356,26 @@ class TweetStore(Room):
         return np.empty(k), np.empty(k, np.uint64), np.empty(k, np.int32)
 
     def in_order(self) -> Iterable[InOrder]:
-        """``Bounded.in_order``: the rings of tweets (the stubs' slots come after them), texts, acts and looks."""
+        """``Bounded.in_order``: the rings that all share, of tweets (the slots beyond the shares and those of stubs
+        come after them), of text (the small rings come after it), and of acts and looks."""
         tweets = self._tweets
         used = int(max(tweets.header[arrays.POSITION], tweets.header[arrays.SIZE]))
         for name in ("row", "refs", "decayed"):
-            yield InOrder(name, used, self.config.tweets_max)
-        yield InOrder("text", int(tweets.header[arrays.TEXT_HEAD]), self.config.text_bytes_max)
+            yield InOrder(name, used, int(tweets.limits[arrays.Limit.TWEETS]))
+        yield InOrder("text", int(tweets.text_heads[0]), int(tweets.limits[arrays.Limit.TEXT_SHARED]))
         for name, ring in (("acts.places", tweets.acts), ("looks.places", tweets.looks)):
             yield InOrder(name, int(max(ring.header[acts.POSITION], ring.header[acts.SIZE])), len(ring.places))
 
     def usage(self) -> Mapping[str, tuple[int, int]]:
         """Slots and text; both are rings and stay full once they are full."""
         header = self._tweets.header
+        stubs_from = self._tweets.limits[arrays.Limit.STUBS_FROM]
+        crowded = self._tweets.ids.keys[self.config.tweets_max : stubs_from]
         return {
             "tweets": (int(header[arrays.SIZE]), self.config.tweets_max),
-            "stubs": (int(self._tweets.ids.header[0] - header[arrays.SIZE]), self.config.stubs_max),
-            "text_bytes": (int(header[arrays.TEXT_HEAD]), self.config.text_bytes_max),
+            "tweets_over_share": (int(np.count_nonzero(crowded)), len(crowded)),
+            "stubs": (int(np.count_nonzero(self._tweets.ids.keys[stubs_from:])), self.config.stubs_max),
+            "text_bytes": (int(self._tweets.text_heads[0]), self.config.text_bytes_max),
             "acts": (int(self._tweets.acts.header[acts.SIZE]), self.config.acts_max),
             "early_changes": (int(self._tweets.early.acts.header[acts.SIZE]), self.config.early_changes_max),
             "looks": (int(self._tweets.looks.header[acts.SIZE]), self.config.looks_max),
@@ -342,13 +383,15 @@ class TweetStore(Room):
         }
 
     def counters(self) -> Mapping[str, int]:
-        """``Bounded.counters`` of the tweets, and those of labels, acts and looks."""
+        """``Bounded.counters`` of the tweets, those of labels, acts and looks, and what was over an author's share."""
         found = dict(super().counters())
         for name, at in LABEL_COUNTERS.items():
             found[f"labels_{name}"] = int(self._tweets.labels.header[at])
         for name, at in ACT_COUNTERS.items():
             found[f"acts_{name}"] = int(self._tweets.acts.header[at])
             found[f"looks_{name}"] = int(self._tweets.looks.header[at])
+        found["tweets_over_share"] = int(self._tweets.tweets_spent.header[OVER_SHARE])
+        found["texts_over_share"] = int(self._tweets.text_spent.header[OVER_SHARE])
         return found
 
     def check(self) -> None:
@@ -363,7 +406,13 @@ class TweetStore(Room):
         """Copy the smaller store's tweets and their text (``Bounded.grow_from``)."""
         of_people = ("acts_max", "looks_max", "person_acts_max")
         capacities = ("tweets_max", "stubs_max", "text_bytes_max", *of_people, "early_changes_max", "labels_max")
-        rules = ("author_late_tweets_max", "person_span_ms", "dwell_s_min")
+        rules = (
+            "author_late_tweets_max",
+            "person_span_ms",
+            "dwell_s_min",
+            "author_tweets_per_day_max",
+            "author_text_bytes_per_day_max",
+        )
         if not only_grew(smaller.config, self.config, capacities=capacities, rules=rules):
             return False
         growth.grow(self._tweets, smaller._tweets)

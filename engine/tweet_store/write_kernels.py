@@ -58,18 +58,14 @@ from engine.tweet_store.arrays import (
     ROW,
     SIZE,
     STATE,
-    STUB,
     STUBS_FILLED,
     WITHOUT_TWEET,
     ZERO,
     follow,
-    forget_text,
     head_home,
     is_retweet,
     link,
     prefetch_id,
-    put_hashtag,
-    put_text,
     retweets,
     unlink,
 )
@@ -82,7 +78,9 @@ from engine.tweet_store.early_kernels import (
     take_over,
 )
 from engine.tweet_store.labels import put_label
+from engine.tweet_store.moved_acts import move_acts, take_acts
 from engine.tweet_store.slots import is_stub, leave_stubs, take_slot
+from engine.tweet_store.texts import forget_text, put_hashtag, put_text
 
 #: How many rows' tweets are prefetched together, so that their cache misses overlap.
 AHEAD_ROWS = 32
@@ -105,10 +103,10 @@ USED, PASSED, STRANGERS = 0, 1, 2
 
 
 @inlined
-def _put_text(s: Any, slot: Any, batch: Any, at: Any) -> Any:
+def _put_text(s: Any, slot: Any, batch: Any, at: Any, time_ms: Any) -> Any:
     """Keep the text and the hashtags of the content at ``at``."""
     length, hashtag_bytes = np.int64(batch.tweet_text_bytes[at]), np.int64(batch.tweet_hashtag_bytes[at])
-    put_text(s, slot, batch.text, batch.tweet_text_start[at], length, hashtag_bytes)
+    put_text(s, slot, batch.text, batch.tweet_text_start[at], (length, hashtag_bytes), time_ms)
 
 
 @kernel
@@ -119,7 +117,7 @@ def _name_hashtag(s: Any, batch: Any, row: Any) -> Any:
     if slot < 0 or s.row[slot, STATE] & (CREATED | DELETED) != CREATED or s.edited_ms[slot] != 0:
         return
     if s.author_id[slot] == batch.author_id[row]:
-        put_hashtag(s, slot, batch.context_id[row])
+        put_hashtag(s, slot, batch.context_id[row], batch.timestamp_ms[row])
 
 
 @kernel
@@ -127,10 +125,10 @@ def _label(s: Any, batch: Any, row: Any) -> Any:
     """LABEL and UNLABEL, which may come before the tweet."""
     slot = np.int64(find(s.ids, batch.subject_id[row]))
     if slot < 0:
-        slot = take_slot(s, batch.subject_id[row], ZERO, batch.timestamp_ms[row], STUB)
+        slot = take_slot(s, batch.subject_id[row], ZERO, batch.timestamp_ms[row])
         s.header[LABELS_BEFORE_TWEET] += 1
     elif is_stub(s, slot):
-        slot = leave_stubs(s, slot)
+        slot = leave_stubs(s, slot, ZERO, batch.timestamp_ms[row])
     put_label(s.labels, slot, batch.context_id[row], batch.timestamp_ms[row], batch.kind[row] == LABEL)
 
 
@@ -138,18 +136,18 @@ def _label(s: Any, batch: Any, row: Any) -> Any:
 def _create(s: Any, batch: Any, row: Any) -> Any:
     """CREATE of a tweet that is not deleted: fill a stub or a new slot. A known tweet stays as it is."""
     tweet_id, time_ms = batch.subject_id[row], batch.timestamp_ms[row]
-    slot = np.int64(find(s.ids, tweet_id))
+    slot, was_known, early_acts = np.int64(find(s.ids, tweet_id)), False, np.int64(-1)
     if slot < 0:
-        slot = take_slot(s, tweet_id, batch.author_id[row], time_ms, STUB)
+        slot = take_slot(s, tweet_id, batch.author_id[row], time_ms)
     elif s.row[slot, STATE] & CREATED != 0:
         s.header[REPEATED] += 1
         return
     else:
         s.header[STUBS_FILLED] += 1
+        was_known = True
         if is_stub(s, slot):
-            slot = leave_stubs(s, slot)
-        s.author_id[slot] = batch.author_id[row]
-        leave_out_own(s, slot)
+            slot = leave_stubs(s, slot, batch.author_id[row], time_ms)
+        early_acts = take_acts(s, slot)
     s.header[CREATES] += 1
     s.author_id[slot] = batch.author_id[row]
     s.created_ms[slot] = time_ms
@@ -164,7 +162,11 @@ def _create(s: Any, batch: Any, row: Any) -> Any:
         if batch.tweet_retweeted_id[at] != ZERO:
             retweets(s, slot, batch.tweet_retweeted_id[at])
         if edit < 0:
-            _put_text(s, slot, batch, at)
+            _put_text(s, slot, batch, at, time_ms)
+    if was_known and is_retweet(s, slot):
+        move_acts(s, slot, early_acts, time_ms)
+    elif was_known:
+        leave_out_own(s, slot)
     if edit >= 0:
         take_over(s, slot, edit, KEPT_FLAGS)
     link(s, slot)
@@ -191,7 +193,7 @@ def _edit(s: Any, batch: Any, row: Any) -> Any:
     kept = np.int64(s.row[slot, FLAGS]) & KEPT_FLAGS
     s.row[slot, FLAGS] = kept | (np.int64(batch.tweet_flags[at]) & ~KEPT_FLAGS)
     s.row[slot, LANG] = batch.tweet_lang[at]
-    _put_text(s, slot, batch, at)
+    _put_text(s, slot, batch, at, batch.timestamp_ms[row])
 
 
 @kernel

@@ -9,8 +9,9 @@ from engine.kernels.jit import inlined, kernel
 from engine.muted_words.folding import make_folder
 from engine.muted_words.read_kernels import is_named, make_muted, occurs
 from engine.muted_words.state import Knowledge, MutedWords
-from engine.tweet_store.arrays import HASH_BYTES, HASH_MARK, HASHTAG_BYTES, TEXT_BYTES, lost_text
+from engine.tweet_store.arrays import HASHTAG_BYTES, TEXT_BYTES
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
+from engine.tweet_store.texts import HASH_BYTES, HASH_MARK, lost_text, place_in, ring_base, ring_end
 from engine.visibility.relate import Related
 
 #: The bit of ``Judged.hidden`` that is decided here; ``judge.Hidden`` names it.
@@ -34,13 +35,14 @@ def _says(s: Any, slot: Any, muted: Any, folder: Any) -> Any:
     length, tags = np.int64(s.row[slot, TEXT_BYTES]), np.int64(s.row[slot, HASHTAG_BYTES])
     if length + tags == 0:
         return False
-    start, size = s.text_start[slot] % s.text.shape[0], s.text.shape[0]
-    if tags > 0 and s.text[(start + length) % size] == HASH_MARK:
+    held = s.text_start[slot]
+    ring, start = s.text[ring_base(s, held) : ring_end(s, held)], place_in(s, held)
+    if tags > 0 and ring[(start + length) % ring.shape[0]] == HASH_MARK:
         for tag in range(tags // HASH_BYTES):
-            if is_named(muted, _hash_at(s.text, start + length + tag * HASH_BYTES + 1)):
+            if is_named(muted, _hash_at(ring, start + length + tag * HASH_BYTES + 1)):
                 return True
         tags = np.int64(0)
-    return occurs(muted, folder, s.text, start, length + tags)
+    return occurs(muted, folder, ring, start, length + tags)
 
 
 @kernel

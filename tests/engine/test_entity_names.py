@@ -65,7 +65,7 @@ def test_is_the_model(batches: list[list[tuple[int, bool]]]) -> None:
 def test_counts_what_it_loses() -> None:
     room = EntityNames(EntityNamesConfig(names_max=NAMES_MAX, text_bytes_max=TEXT_BYTES_MAX))
     room.apply(batch_of([(1, True), (2, True), (3, True), (4, True), (5, True), (2, True)]))
-    assert room.counters() == {"names": 4, "rewritten": 1, "evicted": 1, "too_long": 1}
+    assert room.counters() == {"names": 4, "rewritten": 1, "evicted": 1, "too_long": 1, "over_share": 0}
     assert room.fill() == {"names": 1.0, "text": 1.0}
     assert room.bytes_max == sum(array.nbytes for array in room.arrays().values())
     room.apply(make_batch(kind=[Kind.HASHTAG], context_id=[0]))

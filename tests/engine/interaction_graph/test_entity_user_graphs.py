@@ -51,7 +51,7 @@ def entity_batch(rows: list[Row]) -> EventBatch:
     return make_batch(
         kind=[kind for kind, *_ in rows],
         user_id=[8 for _ in rows],
-        author_id=[8 for _ in rows],
+        author_id=[tweet for _, tweet, _, _ in rows],
         subject_id=[tweet for _, tweet, _, _ in rows],
         context_id=[entity if kind in (Kind.HASHTAG, Kind.URL) else 0 for kind, _, entity, _ in rows],
         timestamp_ms=[second * 1000 for *_, second in rows],

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from engine.batch import UNDOES, Change, Kind, TweetFlag, make_batch
+from engine.kernels.daily_share import DAY_MS, counters_for, share_of
 from engine.kernels.rng import mix64
-from engine.tweet_store.arrays import stub_rings
+from engine.tweet_store.arrays import crowd_slots, stub_rings
 from engine.tweet_store.early import AUTHOR_MAX
 from engine.tweet_store.state import Counter
+from engine.tweet_store.texts import small_text_rings
 from tests.oracles.acts import Ledger
 
 COUNTED = {
@@ -29,6 +31,8 @@ COUNTED = {
     Kind.SEE_FEWER: Counter.NEGATIVE,
     Kind.REPORT: Counter.NEGATIVE,
 }
+#: A text that is not in a ring yet.
+_NEW = object()
 #: Acts on people, which are remembered with those on tweets.
 RELATIONS = {Kind.FOLLOW, Kind.BLOCK, Kind.MUTE, Kind.REPORT_USER}
 
@@ -79,8 +83,11 @@ class Tweet:
         self.refs = (0, 0, 0, 0)
         self.original = 0
         self.created = self.deleted = self.listed = False
-        #: ``hashtag_bytes``: of hashtags without a name, which stand in the ring behind the text.
-        self.text, self.text_start, self.hashtag_bytes = b"", 0, 0
+        #: ``hashtag_bytes``: of hashtags without a name, which stand in the ring behind the text. The start has the
+        #: number of the ring and the bytes that were written to it before; None where the text is in no ring.
+        self.text, self.text_start, self.hashtag_bytes = b"", (0, 0), 0
+        #: Of a stub: the acts on it, newest first.
+        self.linked = []
         self.edited_ms = 0
         self.totals = [0] * 8
         self.sums = {}
@@ -149,7 +156,14 @@ class _Model:
         rings = stub_rings(config.stubs_max)
         self.places = [[0] * (config.stubs_max // rings) for _ in range(rings)]
         self.next = [0] * rings
-        self.text_head = 0
+        self.crowded = {}
+        crowd_rings, places = crowd_slots(config.tweets_max)
+        self.crowd_places, self.crowd_next = [[0] * places for _ in range(crowd_rings)], [0] * crowd_rings
+        small_rings, small = small_text_rings(config.text_bytes_max)
+        self.text_heads, self.text_sizes = [0] * (1 + small_rings), [config.text_bytes_max] + [small] * small_rings
+        #: What authors put into the shared rings today, by counter; and the newest time.
+        self.spent = {"tweets": {}, "text": {}}
+        self.clock_ms = {"tweets": 0, "text": 0}
         self.evicted = 0
         self.early = _Early(config.early_changes_max)
         self.acts = Ledger(config.acts_max, config.person_acts_max, config.person_span_ms)
@@ -162,17 +176,39 @@ class _Model:
 
     @property
     def tweets(self):
-        return self.created | self.stubs
+        return self.created | self.crowded | self.stubs
 
-    def _new(self, tweet, author):
+    def _take(self, what, author, amount, share, time_ms):
+        """Whether an author may put so much into the shared ring today."""
+        self.clock_ms[what] = max(self.clock_ms[what], time_ms)
+        day, counter = (
+            self.clock_ms[what] // DAY_MS,
+            int(mix64(np.uint64(author))) % counters_for(self.config.tweets_max),
+        )
+        before, used = self.spent[what].get(counter, (day, 0))
+        used = amount + (used if before == day else 0)
+        if used <= share:
+            self.spent[what][counter] = day, used
+        return used <= share
+
+    def _new(self, tweet, author, time_ms):
         """The tweet, created or labeled: a stub until now, or new, or where a label put it."""
-        if tweet in self.created:
-            return self.created[tweet]
-        if len(self.created) == self.config.tweets_max:
-            del self.created[next(iter(self.created))]
-            self.evicted += 1
-        self.created[tweet] = self.stubs.pop(tweet, None) or Tweet(tweet, author)
-        return self.created[tweet]
+        if held := self.created.get(tweet) or self.crowded.get(tweet):
+            return held
+        new = self.stubs.pop(tweet, None) or Tweet(tweet, author)
+        share = share_of(self.config.author_tweets_per_day_max, self.config.tweets_max)
+        if self._take("tweets", author, 1, share, time_ms):
+            if len(self.created) == self.config.tweets_max:
+                del self.created[next(iter(self.created))]
+                self.evicted += 1
+            self.created[tweet] = new
+        else:
+            ring = int(mix64(np.uint64(author or tweet))) % len(self.crowd_next)
+            places, at = self.crowd_places[ring], self.crowd_next[ring]
+            self.evicted += self.crowded.pop(places[at], None) is not None
+            places[at], self.crowd_next[ring] = tweet, (at + 1) % len(places)
+            self.crowded[tweet] = new
+        return new
 
     def _new_stub(self, tweet, author, user):
         ring = int(mix64(np.uint64(user))) % len(self.places)
@@ -216,59 +252,104 @@ class _Model:
         subject, counter = original or row.tweet, COUNTED[kind]
         before_ms = self._newest(row.user, subject, counter)
         ledger = self.looks if kind == Kind.IMPRESSION else self.acts
+        key = row.user, subject, kind
+        was_held = kind == Kind.IMPRESSION or key in ledger.held
         change, replaced_ms = ledger.enter(row.user, subject, row.kind, row.time_ms)
         after_ms = self._newest(row.user, subject, counter)
         if change in (Change.BEGINS, Change.RENEWED):
             after_ms = max(after_ms, before_ms)
         elif change != Change.ENDS:
             after_ms = before_ms
-        tweet = self.tweets.get(original)
-        if before_ms != after_ms and original:
-            if tweet is None and change == Change.BEGINS and kind != Kind.IMPRESSION:
-                tweet = self._new_stub(original, row.author if original == row.tweet else 0, row.user)
-            if tweet is not None:
-                people = (after_ms >= 0) - (before_ms >= 0)
-                if tweet.created and tweet.author == row.user:
-                    before_ms = after_ms = -1
-                self._count(tweet, counter, people, before_ms, after_ms)
+        tweet, is_new = self.tweets.get(original), not was_held and key in ledger.held
+        if not original:
+            return change, replaced_ms
+        if tweet is None and (is_new or (change == Change.BEGINS and kind != Kind.IMPRESSION)):
+            tweet = self._new_stub(original, row.author if original == row.tweet else 0, row.user)
+        if is_new and not tweet.created:
+            tweet.linked.insert(0, key)
+        if before_ms != after_ms and tweet is not None:
+            self._count_person(tweet, row.user, counter, before_ms, after_ms)
         return change, replaced_ms
 
-    def _append(self, text):
-        """Where a text starts that is appended to the ring."""
-        if len(text) > self.config.text_bytes_max:
-            return self.text_head - self.config.text_bytes_max - 1
-        self.text_head += len(text)
-        return self.text_head - len(text)
+    def _count_person(self, tweet, person, counter, before_ms, after_ms):
+        people = (after_ms >= 0) - (before_ms >= 0)
+        if tweet.created and tweet.author == person:
+            before_ms = after_ms = -1
+        self._count(tweet, counter, people, before_ms, after_ms)
 
-    def _put_text(self, tweet, text, start=None):
+    def _move_acts(self, retweet):
+        """What was done to a tweet before it turned out to be a retweet was done to its original."""
+        retweet.totals, retweet.sums = [0] * 8, {}
+        original, held, ring = self.end_of(retweet.id), self.acts.held, self.acts.ring
+        for key in retweet.linked if original else ():
+            if key not in held:
+                continue
+            (person, _, kind), now = key, (key[0], original, key[2])
+            tweet = self.tweets.get(original) or self._new_stub(original, 0, person)
+            before_ms = self._newest(person, original, COUNTED[kind])
+            time_ms, holds = held.pop(key)
+            place = ring.index(key)
+            if now in held:
+                if time_ms >= held[now][0]:
+                    held[now] = (time_ms, holds)
+                self.acts.erased += 1
+                now = person, -self.acts.erased, kind
+                held[now] = (time_ms, False)
+            else:
+                held[now] = (time_ms, holds)
+                if not tweet.created:
+                    tweet.linked.insert(0, now)
+            ring[place] = now
+            after_ms = self._newest(person, original, COUNTED[kind])
+            if before_ms != after_ms:
+                self._count_person(tweet, person, COUNTED[kind], before_ms, after_ms)
+
+    def _append(self, text, author, time_ms):
+        """Where a text starts that is appended to the ring of its author."""
+        share = share_of(self.config.author_text_bytes_per_day_max, self.config.text_bytes_max, least=1 << 16)
+        ring = 0
+        if not self._take("text", author, len(text), share, time_ms):
+            ring = 1 + int(mix64(np.uint64(author))) % (len(self.text_heads) - 1)
+        if len(text) > self.text_sizes[ring]:
+            return None
+        self.text_heads[ring] += len(text)
+        return ring, self.text_heads[ring] - len(text)
+
+    def _is_there(self, start):
+        return start is not None and self.text_heads[start[0]] - start[1] <= self.text_sizes[start[0]]
+
+    def _put_text(self, tweet, text, time_ms, start):
         tweet.text, tweet.hashtag_bytes = text, 0
-        tweet.text_start = self._append(text) if start is None else start
+        tweet.text_start = self._append(text, tweet.author, time_ms) if start is _NEW else start
 
-    def _edit(self, tweet, row, start=None):
+    def _edit(self, tweet, row, start=_NEW):
         tweet.lang, tweet.flags = row.lang, (tweet.flags & 7) | (row.flags & ~7)
         tweet.edited_ms = row.time_ms
-        self._put_text(tweet, row.text.encode(), start)
+        self._put_text(tweet, row.text.encode(), row.time_ms, start)
 
-    def _name_hashtag(self, tweet):
+    def _name_hashtag(self, tweet, time_ms):
         """A hash of 9 bytes behind the text; both move to the ring's head, unless they end there."""
-        held, text_max = len(tweet.text) + tweet.hashtag_bytes, self.config.text_bytes_max
-        if (held and self.text_head - tweet.text_start > text_max) or held + 9 > text_max:
+        held = len(tweet.text) + tweet.hashtag_bytes
+        if held and not self._is_there(tweet.text_start):
             return
-        if tweet.text_start + held != self.text_head:
-            tweet.text_start = self.text_head
+        ring, at = tweet.text_start or (0, -1)
+        if at + held == self.text_heads[ring] and held + 9 <= self.text_sizes[ring]:
+            self.text_heads[ring] += 9
+        elif moved := self._append(b" " * (held + 9), tweet.author, time_ms):
+            tweet.text_start = moved
+        else:
+            return
         tweet.hashtag_bytes += 9
-        self.text_head = tweet.text_start + held + 9
 
     def text_of(self, tweet):
-        kept = self.text_head - tweet.text_start <= self.config.text_bytes_max
-        return tweet.text.decode() if kept else ""
+        return tweet.text.decode() if self._is_there(tweet.text_start) else ""
 
     def apply(self, row):
         """Apply a row; returns change and replaced time, the columns of acts."""
         kind, known = row.kind, self.tweets.get(row.tweet)
         act = UNDOES.get(kind, kind)
         if kind in (Kind.LABEL, Kind.UNLABEL) and row.tweet and not known:
-            self._new(row.tweet, 0)
+            self._new(row.tweet, 0, row.time_ms)
         if row.tweet == 0 or (row.user == 0 and kind not in (Kind.CREATE, Kind.EDIT, Kind.DELETE)):
             return Change.NOTHING, -1
         if act in COUNTED:
@@ -284,15 +365,15 @@ class _Model:
                 self.early.delete(row.tweet, row.author)
         elif kind == Kind.HASHTAG and known and known.servable and known.author == row.author:
             if not known.edited_ms:
-                self._name_hashtag(known)
+                self._name_hashtag(known, row.time_ms)
         elif kind == Kind.EDIT and known and known.created:
             if not known.deleted and known.author == row.author and row.time_ms >= known.edited_ms:
                 self._edit(known, row)
         elif kind == Kind.EDIT:
             if key := self.early.edit(row):
-                self.early.held[key] = (row.time_ms, (row, self._append(row.text.encode())))
+                self.early.held[key] = (row.time_ms, (row, self._append(row.text.encode(), row.author, row.time_ms)))
         elif kind == Kind.CREATE and not ((known and known.created) or self.early.is_deleted(row.tweet, row.author)):
-            tweet = self._new(row.tweet, row.author)
+            tweet = self._new(row.tweet, row.author, row.time_ms)
             self._leave(row.tweet)
             tweet.author, tweet.created_ms, tweet.created = row.author, row.time_ms, True
             if row.refs[3]:
@@ -303,7 +384,7 @@ class _Model:
             if edit := self.early.take(row.tweet, row.author):
                 self._edit(tweet, *edit)
             else:
-                self._put_text(tweet, row.text.encode())
+                self._put_text(tweet, row.text.encode(), row.time_ms, _NEW)
             newer = [
                 other
                 for other in self.tweets.values()
@@ -312,7 +393,9 @@ class _Model:
                 and (other.created_ms, other.id) > (row.time_ms, row.tweet)
             ]
             tweet.listed = len(newer) <= self.config.author_late_tweets_max
-            for counter in range(8) if known else ():
+            if row.refs[3] and known:
+                self._move_acts(tweet)
+            for counter in range(8) if known and not row.refs[3] else ():
                 at_ms = self._newest(row.author, row.tweet, counter)
                 if at_ms >= 0 and tweet.totals[counter]:
                     self._count(tweet, counter, 0, at_ms, -1)

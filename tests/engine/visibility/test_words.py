@@ -1,5 +1,6 @@
 """Muted words in whatever a tweet stands for, against the plain reading of words and references."""
 
+import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,7 +103,9 @@ def test_unmuting_brings_back():
 
 
 def test_text_that_cannot_be_read_any_more_is_hidden_from_who_mutes_words():
-    state = EngineState(small_rooms(1 << 7))
+    rooms = small_rooms(1 << 7)
+    store = msgspec.structs.replace(rooms.tweet_store, author_text_bytes_per_day_max=1 << 20)
+    state = EngineState(msgspec.structs.replace(rooms, tweet_store=store))
     says(state, Kind.MUTE_WORD, ["flock"])
     tweet = {"author": AUTHOR, "text": "short", "tag": "", "packed": False, "refs": (0, 0, 0, 0)}
     write(state, 1, tweet)
