@@ -92,6 +92,32 @@ def test_a_flood_of_muted_words(w: World):
     assert w.why_not(1, 1001) == "muted_word"
 
 
+@pytest.mark.parametrize("what", ["creates", "edits"])
+def test_a_flood_of_ones_own_tweets_pushes_out_nobody_elses(w: World, what: str):
+    """More tweets than there is room for, or edits of one tweet with more text than there is room for."""
+    ground(w)
+    for i in range(1, 31):
+        w.follow(400, i + 100)
+    w.publish()
+    before = w.shown(400, "following")
+    texts = {e["tweet_id"]: e["text"] for e in w.feed(400, "following")["entries"]}
+    assert all(texts.values())
+    for i in range(1500):
+        if what == "creates":
+            w.create(MADE_UP + i, by=FLOODER, text="flood " * 600)
+        elif i == 0:
+            w.create(MADE_UP, by=FLOODER)
+        else:
+            w.event("edit", tweet_id=MADE_UP, author_id=FLOODER, text="flood " * 600, at=i)
+    w.publish()
+    assert w.shown(400, "following") == before
+    assert {e["tweet_id"]: e["text"] for e in w.feed(400, "following")["entries"]} == texts
+    # The flooder's own newest text is there as well.
+    w.follow(401, FLOODER)
+    w.publish()
+    assert MADE_UP + (1499 if what == "creates" else 0) in w.shown(401, "following")
+
+
 def test_others_can_still_block_after_a_flood(w: World):
     """What one person used up is that person's share alone."""
     ground(w)

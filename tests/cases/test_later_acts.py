@@ -1,5 +1,7 @@
 """The later act wins and a person counts once, whatever the order of arrival, through the front door and the log."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.support.front_door import HOUR, World
@@ -335,3 +337,49 @@ def test_an_older_edit_changes_nothing_and_an_early_edit_waits_for_its_tweet(w: 
     w.publish()
     said = {2400: "the later edit", 2401: "edited before it came", 2402: "what 24 said"}
     assert {tweet: w.entry(18, tweet, "following")["text"] for tweet in said} == said
+
+
+#: Original, retweet, retweet of the retweet; likes by one person of two of them, and by another of the third.
+STEPS: dict[str, Callable[[World], None]] = {
+    "original": lambda w: w.create(100, by=9, at=-5000),
+    "retweet": lambda w: w.create(101, by=2, retweets=100, at=-4000),
+    "second retweet": lambda w: w.create(102, by=3, retweets=101, at=-3000),
+    "like of the retweet": lambda w: w.act("favorite", 50, 101, at=-2000),
+    "like of the original": lambda w: w.act("favorite", 50, 100, at=-1900),
+    "like of the second": lambda w: w.act("favorite", 51, 102, at=-1800),
+}
+
+
+@pytest.mark.parametrize("order", ["345210", "523104", "430215", "052314", "251304"])
+def test_likes_count_for_the_original_whatever_arrives_first(w: World, order: str):
+    w.follow(1, 2, 3, 9)
+    for at in order:
+        list(STEPS.values())[int(at)](w)
+    w.publish_one_by_one()
+
+    def likes() -> int:
+        (shown,) = (tweet for tweet in w.shown(1, "following") if tweet in (100, 101, 102))
+        counts: dict[str, int] = w.entry(1, shown, "following")["counts"]
+        return counts["favorite"]
+
+    assert likes() == 2
+    assert w.why_not(50, 100) == "engaged"
+    w.act("unfavorite", 50, 100, at=-100)
+    w.publish()
+    assert likes() == 1
+    assert w.why_not(50, 100) != "engaged"
+    # Nor does the like that was taken back prove anything.
+    w.follow(4, 50)
+    w.publish()
+    assert {tweet for tweet in w.shown(4, "for_you") if tweet in (100, 101, 102) and 50 in w.proof(4, tweet)} == set()
+
+
+def test_an_unlike_of_a_retweet_before_its_create_counts_for_the_original(w: World):
+    w.follow(1, 9)
+    w.act("unfavorite", 50, 101, at=2)
+    w.create(100, by=9, at=-1000)
+    w.create(101, by=2, retweets=100, at=-900)
+    w.act("favorite", 50, 100, at=1)
+    w.publish_one_by_one()
+    assert w.entry(1, 100, "following")["counts"]["favorite"] == 0
+    assert w.why_not(50, 100) != "engaged"

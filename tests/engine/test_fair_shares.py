@@ -4,12 +4,16 @@ import msgspec
 import numpy as np
 import pytest
 
+from engine import entity_names
 from engine.batch import Kind, make_batch
+from engine.interaction_graph import entity_graph
 from engine.kernels import daily_share
 from engine.kernels.daily_share import DAY_MS
 from engine.room import ANY, Bounded
 from engine.rooms import RoomsConfig, room_classes, small_rooms
 from engine.state import EngineState
+from engine.tweet_store import state as tweet_store
+from tests.support import share_table
 
 T0 = 20_000 * DAY_MS
 SIZE = 256
@@ -124,6 +128,17 @@ def test_a_flood_of_one_author_pushes_out_nothing_of_others(flood):
         room.check()
 
 
+@pytest.mark.parametrize("flood", [creates, edits, early_edits, hashtags, labels])
+def test_without_its_bound_a_flood_would_be_seen(flood, monkeypatch):
+    """What the test before this looks at does change as soon as a share is as large as the room."""
+    for module in (tweet_store, entity_names, entity_graph):
+        monkeypatch.setattr(module, "share_of", lambda most, capacity, least=64: 1 << 40)
+    state = world()
+    before = seen(state)
+    flood(state)
+    assert seen(state) != before
+
+
 def test_what_is_over_a_share_is_counted_and_the_next_day_has_a_new_share():
     state = world()
     creates(state)
@@ -184,6 +199,11 @@ def test_every_room_names_its_shares():
         assert room_class.shares.keys() in (room.usage().keys(), {ANY}), name
 
 
+def test_the_shares_of_the_entity_graph_are_in_its_formula():
+    config = small_rooms(SIZE).entity_graph
+    assert entity_graph.EntityGraph(config).bytes_max == entity_graph.entity_graph_bytes(config)
+
+
 def test_no_default_share_is_more_than_an_eighth():
     config = RoomsConfig()
     for share, capacity in (
@@ -198,3 +218,8 @@ def test_no_default_share_is_more_than_an_eighth():
         (config.muted_words.words_per_person_max, config.muted_words.words_max),
     ):
         assert share * 8 <= capacity
+
+
+def test_the_page_has_the_table_of_shares():
+    text = share_table.PAGE.read_text()
+    assert share_table.with_table(text) == text, "python tests/support/share_table.py"
