@@ -2,7 +2,7 @@
 
 ``Hostile`` makes the events. ``Bystanders`` is the same world without that person. After a run, everybody else must
 have the same follows, blocks and mutes and the same Following feed as there, and a For You feed without any tweet that
-the other world hides from them; and what rings and windows hold of others must be the same.
+the other world hides from them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from engine.pipeline.scratch import Scratch
 from engine.state import EngineState
 from engine.visibility.judge import Visibility
 from loadtest.simulation.chance import Chance
-from loadtest.simulation.lineage import MADE_UP, CheckError
+from loadtest.simulation.lineage import CheckError
 from loadtest.simulation.workload import EPOCH_MS, Publication, Workload
 from streams.events.dead_letters import DeadLetter
 from streams.log.interface import NewRecord
@@ -28,23 +28,19 @@ from streams.log.interface import NewRecord
 #: The viewer's id. Nobody follows it.
 HOSTILE: Final = 1 << 62
 HOSTILE_KEY: Final = str(HOSTILE).encode()
+_MADE_UP: Final = 1 << 61
 _FIRST_ID: Final = 3 << 62
 #: What a flood consists of; a flood has one kind, or all of them.
 _OF_TWEETS: Final = ("favorite", "unfavorite", "retweet", "reply", "bookmark", "impression", "see_fewer", "report")
 _OF_PEOPLE: Final = ("follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user")
 #: What only a tweet's author may do.
-_OF_AUTHORS: Final = ("create", "edit", "delete")
+_OF_AUTHORS: Final = ("edit", "delete")
 _FLOODS: Final = (
     ("engagements", _OF_TWEETS),
     ("relationships", _OF_PEOPLE),
-    ("relationships", ("mute_word", "unmute_word")),
+    ("relationships", ("mute_word",)),
     ("tweets", _OF_AUTHORS),
-    ("tweets", ("label", "unlabel")),
-    ("users", ("user",)),
 )
-#: A person's own tweets are the first ones made up: later acts find them.
-_OWN_MAX: Final = 20
-_LONG: Final = "whatever the hostile viewer has to say, and at length. " * 4
 
 
 class Hostile:
@@ -54,7 +50,6 @@ class Hostile:
         self._workload = workload
         self._chance = chance
         self._made = 0
-        self._own: list[int] = []
 
     def floods(self, seconds: float) -> Iterator[tuple[float, Publication]]:
         """Publications, each with the virtual second in which it is made, in the order of these."""
@@ -76,52 +71,19 @@ class Hostile:
         event: dict[str, Any] = {"v": 1, "id": str(_FIRST_ID + self._made), "type": kind, who: str(HOSTILE)}
         event["timestamp_ms"] = time_ms + self._chance.integer(-1000, 1000)
         real = self._chance.happens(0.3)
-        if kind in ("mute_word", "unmute_word"):
+        if kind == "mute_word":
             event["word"] = self._chance.choice(["rain", "pier"]) if real else f"word{self._made}"
-        elif kind == "user":
-            event |= {"state": self._chance.choice(["active", "suspended"]), "protected": real}
-        elif kind in ("label", "unlabel"):
-            # Whoever labels the tweets of others hides them, so only services label. These are labels of no such tweet.
-            event = {name: value for name, value in event.items() if name != who}
-            event |= {
-                "tweet_id": str(self._own_tweet(real)),
-                "label": self._chance.choice(["spam", f"label{self._made}"]),
-            }
-        elif kind in _OF_AUTHORS:
-            event |= self._of_own_tweet(kind, real)
         elif kind in _OF_PEOPLE:
             people = self._workload.config.people
-            event["target_id"] = str(self._chance.integer(1, people) if real else MADE_UP + self._made)
+            event["target_id"] = str(self._chance.integer(1, people) if real else _MADE_UP + self._made)
         else:
-            tweet_id, author_id = self._workload.some_tweet() if real else (MADE_UP + self._made, 0)
+            tweet_id, author_id = self._workload.some_tweet() if real else (_MADE_UP + self._made, 0)
             event["tweet_id"] = str(tweet_id)
-            if author_id:
+            if kind == "edit":
+                event |= {"text": "not what the author said", "lang": "en"}
+            elif author_id and kind != "delete":
                 event["author_id"] = str(author_id)
         return event
-
-    def _of_own_tweet(self, kind: str, real: bool) -> dict[str, Any]:
-        """A create, edit or delete: of a tweet of somebody else (which is refused), or of the viewer's."""
-        if real and self._chance.happens(0.5):
-            tweet_id = self._workload.some_tweet()[0]
-        else:
-            tweet_id = self._own_tweet(kind != "create" or real)
-        fields: dict[str, Any] = {"tweet_id": str(tweet_id)}
-        if kind == "delete":
-            return fields
-        fields |= {"text": self._chance.choice(["short", _LONG]), "lang": "en"}
-        if kind == "create" and self._chance.happens(0.5):
-            fields["hashtags"] = [f"tag{self._made}x{i}" for i in range(self._chance.integer(1, 30))]
-            fields["mentions"] = [str(self._chance.integer(1, self._workload.config.people))]
-        return fields
-
-    def _own_tweet(self, known: bool) -> int:
-        """A tweet of the viewer: one of the first ones, or a new one."""
-        if known and self._own:
-            return self._chance.choice(self._own)
-        tweet_id = MADE_UP + self._made
-        if len(self._own) < _OWN_MAX:
-            self._own.append(tweet_id)
-        return tweet_id
 
 
 class Bystanders:
@@ -157,37 +119,10 @@ class Bystanders:
             if _shown(one) != _shown(other):
                 raise CheckError(f"the hostile viewer has changed what {person} sees of followees")
             for_you = self._ask(state, person, Product.FOR_YOU, time_ms)
-            theirs = [entry.tweet_id for entry in for_you.entries if entry.author_id != HOSTILE]
-            shown = np.array(theirs, np.uint64)
+            shown = np.array([entry.tweet_id for entry in for_you.entries], np.uint64)
             hidden = shown[~Visibility(without).may_see(person, shown)]
             if len(hidden):
                 raise CheckError(f"the hostile viewer shows {person} the tweets {hidden.tolist()}")
-        self._compare_shared(state, without)
-
-    def _compare_shared(self, state: EngineState, without: EngineState) -> None:
-        """Compare what rings and windows that people share hold of others."""
-        store, other = state.tweet_store, without.tweet_store
-        ids = other.tweets.ids.keys
-        slots = other.lookup(ids[ids != 0])
-        tweets = other.columns(slots)
-        theirs = tweets.tweet_id[tweets.servable]
-        if lost := theirs[~store.columns(store.lookup(theirs)).servable].tolist():
-            raise CheckError(f"the hostile viewer has pushed out the tweets {lost}")
-        if [store.text(int(slot)) for slot in store.lookup(theirs)] != [
-            other.text(int(s)) for s in other.lookup(theirs)
-        ]:
-            raise CheckError("the hostile viewer has changed what others say")
-        names = without.entity_names.arrays()["ids.keys"]
-        names = names[names != 0]
-        if state.entity_names.names_of(names) != without.entity_names.names_of(names):
-            raise CheckError("the hostile viewer has pushed out names")
-        for room in ("entity_graph", "user_graph"):
-            one, two = getattr(state, room), getattr(without, room)
-            ids = theirs if room == "entity_graph" else self._people
-            degree = "tweet_degree" if room == "entity_graph" else "user_degree"
-            changed = [int(i) for i in ids if getattr(one, degree)(int(i)) != getattr(two, degree)(int(i))]
-            if changed:
-                raise CheckError(f"the hostile viewer has changed what {room} has of {changed}")
 
     def _bonds(self, state: EngineState, person: int) -> object:
         graph, words = state.social_graph, state.muted_words

@@ -55,15 +55,6 @@ def draw_rooms(chance: Chance) -> RoomsConfig:
     )
 
 
-def with_room_for_one_more(config: Config) -> Config:
-    """Rings and windows that hold everybody's content of a run and one person's share besides: so nothing of others
-    leaves unless somebody takes more than their share."""
-    large = small_rooms(1 << 9)
-    names = ("tweet_store", "user_graph", "entity_graph", "entity_names")
-    rooms = msgspec.structs.replace(config.rooms, **{name: getattr(large, name) for name in names})
-    return msgspec.structs.replace(config, rooms=rooms)
-
-
 #: Rooms that a change of the configuration may rebuild or begin empty; the others keep their content.
 LATE_ROOMS = frozenset({"tweet_store", "blend_learner", "lessons"})
 
