@@ -20,7 +20,7 @@ from engine.kernels.jit import kernel
 from engine.kernels.top_k import top_k
 from engine.real_graph import arrays, read_kernels, write_kernels
 from engine.real_graph.check import check
-from engine.room import Room, only_grew
+from engine.room import Room, Share, only_grew
 
 Ids = NDArray[np.uint64]
 
@@ -78,6 +78,11 @@ class RealGraph(Room):
 
     name: ClassVar[str] = "real_graph"
     layout: ClassVar[int] = 2
+    shares: ClassVar[Mapping[str, Share]] = {
+        "people": Share("1, and those of the person's pairs", "as pairs"),
+        "pairs": Share("`pairs_per_person_max`, and an eighth of all", "the person's own pairs give way"),
+        "features": Share("those of the person's pairs", "as pairs"),
+    }
     constants: ClassVar[frozenset[str]] = frozenset({"limits"})
     counted: ClassVar[Mapping[str, int]] = COUNTERS
 
