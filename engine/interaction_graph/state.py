@@ -30,7 +30,7 @@ from engine.interaction_graph.arrays import (
 )
 from engine.interaction_graph.check import check
 from engine.kernels import calendar_log, id_map, ring_slices
-from engine.kernels.daily_share import daily_share_bytes, make_daily_share, share_of
+from engine.kernels.daily_share import daily_share_bytes, make_daily_share
 from engine.kernels.erasing import QUEUE_SIZE, make_queue
 from engine.kernels.handle import handle
 from engine.room import InOrder, Room, Share, only_grew
@@ -73,8 +73,8 @@ _TYPE_OF_KIND = {
 }
 #: What others make for a user may take one of so many of the user's places.
 _NAMED_SHARE = 32
-#: What one user takes back may take one of so many places for undos per day.
-_UNDOS_SHARE = 16
+#: What one user takes back may take one of so many places for undos per day; in a small room, so many.
+_UNDOS_SHARE, _UNDOS_LEAST = 16, 64
 _UNDO_OF_KIND = {kind: undo for undo, kind in UNDOES.items()}
 
 
@@ -83,8 +83,8 @@ class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw
 
     ``edge_kinds``: the events that make edges. ``late_ms_max``: an event older than the newest event by more than this
     is not stored, nor is an event outside the window. ``undos_max``: how many undos and deletes the room remembers, to
-    refuse older acts that arrive after their undo, one user's at most 1/16 of them per day. ``*_degree_max``: how many
-    edges a node's list keeps, the newest.
+    refuse older acts that arrive after their undo, one user's at most 1/16 of them per day, or 64 if that is more.
+    ``*_degree_max``: how many edges a node's list keeps, the newest.
     ``user_entries_max``: how many of the ``edges_max`` places one user may take, edges taken back or replaced included
     (they keep their places until they leave the window); what others make for a user (mentions, tags) may take the
     first 1/32 of them. ``arena_slots_per_edge``: for both lists of an edge together; slices are powers of two, so 3.2
@@ -178,7 +178,7 @@ class InteractionGraph(Room):
     shares: ClassVar[Mapping[str, Share]] = {
         "edges": Share(
             "`user_entries_max`; mentions and tags of a person, 1/32 of it; undos and deletes, 1/16 of `undos_max` "
-            "per day",
+            "per day, or 64 if that is more",
             "the edge is not stored (`over_share`), the undo not remembered",
         ),
         "users": Share("1", "–"),
@@ -225,7 +225,7 @@ class InteractionGraph(Room):
         self._limits[Limit.TWEET_DEGREE] = config.tweet_degree_max
         self._limits[Limit.USER_ENTRIES] = config.user_entries_max
         self._limits[Limit.NAMED_ENTRIES] = max(1, config.user_entries_max // _NAMED_SHARE)
-        self._limits[Limit.UNDOS_PER_DAY] = share_of(config.undos_max // _UNDOS_SHARE, config.undos_max)
+        self._limits[Limit.UNDOS_PER_DAY] = max(_UNDOS_LEAST, config.undos_max // _UNDOS_SHARE)
         self._operations = operations_for(config.edge_kinds)
         self._types = np.full(256, IGNORE, np.uint8)
         self._types[:16] = np.arange(16)

@@ -55,7 +55,7 @@ class UserGraph(InteractionGraph):
     sides: ClassVar[tuple[str, str]] = ("users", "users_named")
     shares: ClassVar[Mapping[str, Share]] = {
         "edges": Share(
-            "`user_entries_max`; undos, 1/16 of what is remembered per day",
+            "`user_entries_max`; undos, 1/16 of what is remembered per day, or 64",
             "the edge is not stored (`over_share`), the undo not remembered",
         ),
         "users": Share("1", "–"),

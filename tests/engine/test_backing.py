@@ -33,7 +33,10 @@ class Room:
 
     def __init__(self, size: int = 1 << 24) -> None:
         self.used = 0
-        self.table, self.rows = np.zeros(size // 8), np.zeros((size // 64, 8))
+        # Pages of their own: memory that malloc hands out again may be backed already.
+        pages = (np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) for _ in range(2))
+        self.table, rows = pages
+        self.rows = rows.reshape(-1, 8)
 
     def arrays(self):
         return {"table": self.table, "rows": self.rows}
