@@ -106,6 +106,15 @@ class Replica:
             raise _UnavailableError(Outcome.LOG_GONE, str(error)) from None
         return self._state
 
+    def passed_over(self, version: int) -> frozenset[int]:
+        """By how much the number of lost records may differ between two moments at this version.
+
+        A gap that an operator accepts changes that number, and no version: what was served before it, and after it, at
+        the same version differs in nothing else.
+        """
+        counts = [gap.earliest - gap.position for gap in self._journal.state.gaps if gap.version == version]
+        return frozenset(sum(counts[i:j]) for i in range(len(counts)) for j in range(i + 1, len(counts) + 1))
+
     def was_lost(self, version: int, incarnation: int) -> bool:
         """Whether the journal has other records for this version than the process with ``incarnation`` applied.
 
@@ -179,7 +188,11 @@ class Auditor:
         replica = self._replica_of(served.history, config)
         state = await replica.at(served.version)
         products = build_products(state, config.home_mixer, served.config_hash)
+        other = served.gap_records - state.gap_records
+        moment = other if abs(other) in replica.passed_over(served.version) else 0
+        state.note_gap(moment)
         difference = await asyncio.to_thread(_ask_again, served, state, products)
+        state.note_gap(-moment)
         if difference is not None and replica.was_lost(served.version, int(served.incarnation)):
             raise _UnavailableError(Outcome.LOST_VERSION, "another process has applied other records as this version")
         return difference

@@ -348,8 +348,10 @@ class _Model:
         """Apply a row; returns change and replaced time, the columns of acts."""
         kind, known = row.kind, self.tweets.get(row.tweet)
         act = UNDOES.get(kind, kind)
-        if kind in (Kind.LABEL, Kind.UNLABEL) and row.tweet and not known:
+        if kind in (Kind.LABEL, Kind.UNLABEL) and row.tweet and row.tweet not in self.created:
+            # A label outlives the stubs: nobody's made-up tweets push it out.
             self._new(row.tweet, 0, row.time_ms)
+            self._leave(row.tweet)
         if row.tweet == 0 or (row.user == 0 and kind not in (Kind.CREATE, Kind.EDIT, Kind.DELETE)):
             return Change.NOTHING, -1
         if act in COUNTED:
