@@ -275,7 +275,8 @@ def _sweep(t: Any) -> None:
         t.header[HAND] = 0
     pair = t.header[HAND]
     t.header[HAND] += 1
-    if pair < t.header[PAIRS_HIGH] and t.destinations[pair] != ZERO and all_lapsed(t, pair, t.header[CLOCK_DAY]):
+    over = t.header[CLOCK_DAY] - 1  # of the clock's day more acts may come
+    if pair < t.header[PAIRS_HIGH] and t.destinations[pair] != ZERO and all_lapsed(t, pair, over):
         drop_pair(t, pair)
         t.header[LAPSED_PAIRS] += 1
 

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, Change, Kind, make_batch
@@ -56,6 +56,7 @@ def assert_swept(room, feature, acts, day):
     np.testing.assert_allclose(statistics(room, feature, day), expected, rtol=2e-4, atol=2e-4)
 
 
+@example([(0, 1), (60, 1)], 0)
 @given(
     st.lists(st.tuples(st.one_of(st.integers(0, 3), st.integers(0, 75)), st.integers(1, 5)), min_size=1, max_size=30),
     st.integers(0, 70),
