@@ -93,10 +93,6 @@ def assert_features_like(room, viewer, time_ms):
     assert np.array_equal(matrix[:, 1], room.of_authors(AUTHORS, time_ms)[rows, Label.IMPRESSION, 1])
     assert np.array_equal(matrix[:, 2:4], pairs[:, [PairLabel.REPLY, PairLabel.NEGATIVE], 1])
     assert (matrix[:, [0, 4]] == -7.0).all()
-    kept = ["FAVORITE", "RETWEET", "REPLY", "QUOTE", "SHARE", "BOOKMARK"]
-    of_pairs = room.of_pairs(viewer, AUTHORS, time_ms)[:, [PairLabel[name] for name in kept], 1]
-    ties = room.ties(viewer, AUTHORS, time_ms)
-    np.testing.assert_allclose(ties, of_pairs.sum(axis=1, dtype=np.float64), rtol=1e-5, atol=1e-37)
 
 
 PEOPLE = st.integers(1, 6)

@@ -130,8 +130,10 @@ def test_a_flood_of_what_must_not_be_shown_hides_nothing_else():
 
 
 def test_the_last_resort_judges_no_more_than_its_bound():
-    state = new_state([7] + [8] * 900)
-    act(state, Kind.USER, 8, [0], context_id=[ProfileState.SUSPENDED << ProfileBit.STATE_SHIFT])
+    crowd = range(8, 17)  # nobody puts more than a share into the store
+    state = new_state([7] + [author for author in crowd for _ in range(100)])
+    for author in crowd:
+        act(state, Kind.USER, author, [0], context_id=[ProfileState.SUSPENDED << ProfileBit.STATE_SHIFT])
     small = HomeMixerConfig()
     small = _with(small, last_resort_max=600)
     assert shown(ask(state, 50, config=small)) == []

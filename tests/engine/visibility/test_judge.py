@@ -134,7 +134,7 @@ def test_an_original_that_fell_out_of_the_store_takes_its_retweets_along():
     create(state, 1001, 8, 1000)
     assert judge(state, [1001]) == {1001: (set(), 1000)}
     for tweet in range(1, (1 << 6) - 1):
-        create(state, tweet, 7)
+        create(state, tweet, 100 + tweet)
     assert judge(state, [1001]) == {1001: (set(), 1000)}
     create(state, 99, 7)
     assert judge(state, [1001]) == {1001: ({"unhydrated"}, 1001)}
