@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: A snapshot of small rooms with little in them takes about 25,000 bytes.
+_NEARLY_BYTES = 20_480
+
 
 class SmallDisk:
     """A folder with a file system of its own, where one may be mounted.
@@ -31,14 +34,15 @@ class SmallDisk:
             return False
 
     def fill(self, pid: int, *, nearly: bool = False) -> None:
-        """Leave no byte of room for this process; ``nearly``: at most a megabyte."""
+        """Leave no byte of room for this process; ``nearly``: less than a snapshot takes, and
+        enough for a journal to go on."""
         if not self.mounted:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             return
         descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         found = os.statvfs(self.folder)
         with contextlib.suppress(OSError):
-            os.write(descriptor, bytes(max(0, found.f_bavail * found.f_frsize - (nearly << 20))))
+            os.write(descriptor, bytes(max(0, found.f_bavail * found.f_frsize - nearly * _NEARLY_BYTES)))
             while not nearly:
                 os.write(descriptor, bytes(1))
         os.close(descriptor)
