@@ -18,6 +18,7 @@ from engine.home_mixer.products import build_products
 from engine.home_mixer.same_feed import SameFeed
 from engine.models.state import ModelInForce
 from engine.pipeline.execute import Pipeline
+from engine.profiles.bits import Standing
 from engine.social_graph.state import Refusal
 from engine.state import EngineState
 from streams.durable.origin import Origin
@@ -189,9 +190,12 @@ class LiveEngine:
     def _viewers(self, limit: int) -> list[Viewer]:
         with self.readers.reading():
             users, counts = self.state.signals.activity(limit)
+            # The room may not have come to them yet: erasing goes on piece by piece.
+            erased = (self.state.profiles.standings(users) & Standing.ERASED) != 0
             return [
                 Viewer(int(user), self.state.social_graph.followee_count(int(user)), int(count))
-                for user, count in zip(users, counts, strict=True)
+                for user, count, gone in zip(users, counts, erased, strict=True)
+                if not gone
             ]
 
     async def models(self) -> list[ModelInForce]:
