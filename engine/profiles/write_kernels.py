@@ -104,10 +104,11 @@ def mark_late(p: Any, batch: Any, late: Any, erased: Any) -> None:
     """
     for row in range(batch.kind.shape[0]):
         code, time_ms = np.int64(batch.kind[row]), batch.timestamp_ms[row]
-        if code == KIND_ERASE or code >= SERVED:
+        if code == KIND_ERASE or code > SERVED:
             continue
         other = batch.subject_id[row] if code >= FOLLOW and code < KIND_USER else _ZERO
-        author = batch.author_id[row] if code < FOLLOW else _ZERO
+        # A feed that was served before the erasing may be recorded after it.
+        author = batch.author_id[row] if code < FOLLOW or code == SERVED else _ZERO
         for person in (batch.user_id[row], other, author):
             place = np.int64(find(p.ids, person))
             if place >= 0 and p.bits[place] == ERASED_BITS and time_ms <= p.times_ms[place, AS_OF]:
