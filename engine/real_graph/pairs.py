@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.kernels import recency
 from engine.kernels.id_map import find, find_or_add, remove
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.top_k import top_k
@@ -22,7 +23,6 @@ from engine.real_graph.arrays import (
     NEWER,
     NEWEST,
     NEXT,
-    OLDER,
     OLDEST,
     PAIRS,
     PAIRS_FREE,
@@ -51,35 +51,9 @@ _RECENT_DAYS = daily.MARKED_DAYS - 2
 
 
 @inlined
-def _unlink(t: Any, u: Any) -> None:
-    newer, older = t.people[u, NEWER], t.people[u, OLDER]
-    if newer:
-        t.people[newer - 1, OLDER] = older
-    else:
-        t.header[NEWEST] = older
-    if older:
-        t.people[older - 1, NEWER] = newer
-    else:
-        t.header[OLDEST] = newer
-
-
-@inlined
-def _link_newest(t: Any, u: Any) -> None:
-    newest = t.header[NEWEST]
-    t.people[u, NEWER], t.people[u, OLDER] = 0, newest
-    if newest:
-        t.people[newest - 1, NEWER] = u + 1
-    else:
-        t.header[OLDEST] = u + 1
-    t.header[NEWEST] = u + 1
-
-
-@inlined
 def touch(t: Any, u: Any) -> None:
     """This person acted last."""
-    if t.header[NEWEST] != u + 1:
-        _unlink(t, u)
-        _link_newest(t, u)
+    recency.touch(t.people, NEWER, t.header, NEWEST, u)
 
 
 # --- features ---------------------------------------------------------------------------------------------------
@@ -163,7 +137,7 @@ def forget_person(t: Any, user_id: Any) -> None:
         following = np.int64(t.pairs[pair, NEXT]) - 1
         _free_pair(t, pair)
         pair = following
-    _unlink(t, u)
+    recency.unlink(t.people, NEWER, t.header, NEWEST, u)
     for column in range(t.people.shape[1]):
         t.people[u, column] = 0
     remove(t.ids, user_id)
@@ -194,6 +168,12 @@ def leave_empty(t: Any, u: Any, pair: Any) -> None:
         forget_person(t, t.ids.keys[u])
 
 
+@inlined
+def is_look(code: Any) -> Any:
+    """Whether a kind is a look only."""
+    return code in (_INSPECTED, _DWELL_S)
+
+
 @kernel
 def has_lapsed(t: Any, pair: Any, day: Any) -> Any:
     """Whether nothing counts in a pair by the end of a day: features lapsed or only looks, and no status."""
@@ -204,7 +184,7 @@ def has_lapsed(t: Any, pair: Any, day: Any) -> Any:
     lapsed = flags == 0
     while f >= 0 and lapsed:
         code = t.feature_days[f, CODE]
-        lapsed = code in (_INSPECTED, _DWELL_S) or daily.has_lapsed(t, f, day)
+        lapsed = is_look(code) or daily.has_lapsed(t, f, day)
         f = np.int64(t.feature_next[f]) - 1
     return lapsed
 
@@ -227,6 +207,12 @@ def active_days(t: Any, pair: Any, day: Any) -> Any:
     while f >= 0:
         marks |= daily.days_marked(t, f, day)
         f = np.int64(t.feature_next[f]) - 1
+    return recent(marks)
+
+
+@inlined
+def recent(marks: Any) -> Any:
+    """Of marked days those of the 30 up to now."""
     return marks & np.uint64((1 << (2 * _RECENT_DAYS)) - 1)
 
 
@@ -304,7 +290,7 @@ def enter_person(t: Any, user_id: Any) -> Any:
     if u < 0:
         _forget_idle(t, np.int64(-1))
         u = np.int64(find_or_add(t.ids, user_id))
-    _link_newest(t, u)
+    recency.link_newest(t.people, NEWER, t.header, NEWEST, u)
     return u
 
 
@@ -358,6 +344,18 @@ def enter_feature(t: Any, u: Any, pair: Any, code: Any, day: Any) -> Any:
         t.header[FEATURES_HIGH] += 1
     t.header[FEATURES_USED] += 1
     daily.start(t, f, code, day)
-    t.feature_next[f] = t.pairs[pair, FEATURE]
-    t.pairs[pair, FEATURE] = f + 1
+    _link_feature(t, pair, f, code)
     return f
+
+
+@kernel
+def _link_feature(t: Any, pair: Any, feature: Any, code: Any) -> None:
+    """Put a feature into a pair's chain, which goes by kind: sums along it do not depend on what came first."""
+    before, following = np.int64(-1), np.int64(t.pairs[pair, FEATURE]) - 1
+    while following >= 0 and t.feature_days[following, CODE] < code:
+        before, following = following, np.int64(t.feature_next[following]) - 1
+    t.feature_next[feature] = following + 1
+    if before < 0:
+        t.pairs[pair, FEATURE] = feature + 1
+    else:
+        t.feature_next[before] = feature + 1

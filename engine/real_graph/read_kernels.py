@@ -32,7 +32,7 @@ from engine.real_graph.arrays import (
     find_pair,
     home_of,
 )
-from engine.real_graph.pairs import active_days, count_days, has_lapsed
+from engine.real_graph.pairs import count_days, has_lapsed, is_look, recent
 
 #: Statistics of a feature: columns of ``statistics``.
 EWMA, AVERAGE, VARIANCE, NON_ZERO_DAYS, ELAPSED_DAYS, DAYS_SINCE = range(6)
@@ -122,22 +122,24 @@ def statistics(t: Any, viewer_id: Any, other_ids: Any, day: Any, flags: Any, wor
 @kernel
 def _logistic(t: Any, pair: Any, day: Any) -> Any:
     """The default score of a pair, float64 in [0, 1); 0 after a negative act, and where nothing counts any more."""
-    if flags_at(t, pair, day) & NEGATIVE or has_lapsed(t, pair, day):
+    flags = flags_at(t, pair, day)
+    if flags & NEGATIVE:
         return 0.0
-    z, newest, f = BIAS, np.int64(0), np.int64(t.pairs[pair, FEATURE]) - 1
-    total = np.float64(0.0)
-    # Kinds in their order, not in that of the chain, which depends on what came first.
-    for code in range(FEATURES):
-        f = np.int64(t.pairs[pair, FEATURE]) - 1
-        while f >= 0 and t.feature_days[f, CODE] != code:
-            f = np.int64(t.feature_next[f]) - 1
-        if f >= 0 and not daily.has_lapsed(t, f, day):
+    counts, newest, total, marks = flags != 0, np.int64(0), np.float64(0.0), np.uint64(0)
+    f = np.int64(t.pairs[pair, FEATURE]) - 1
+    while f >= 0:
+        code = np.int64(t.feature_days[f, CODE])
+        if not daily.has_lapsed(t, f, day):
             total += WEIGHTS[code] * log(1.0 + daily.ewma_at(t, f, day))
             newest = max(newest, daily.newest_day(t, f))
-    if newest == 0:
+            counts = counts or not is_look(code)
+        marks |= daily.days_marked(t, f, day)
+        f = np.int64(t.feature_next[f]) - 1
+    if newest == 0 or not counts:
         return 0.0
     since = min(np.int64(DAYS_SINCE_MOST), max(np.int64(0), day - newest))
-    z += total + PER_ACTIVE_DAY * np.float64(count_days(active_days(t, pair, day))) + PER_DAY_SINCE * np.float64(since)
+    active = count_days(recent(marks))
+    z = BIAS + (total + PER_ACTIVE_DAY * np.float64(active) + PER_DAY_SINCE * np.float64(since))
     return 1.0 / (1.0 + exp(-z))
 
 

@@ -77,7 +77,7 @@ class RealGraph(Room):
     """
 
     name: ClassVar[str] = "real_graph"
-    layout: ClassVar[int] = 2
+    layout: ClassVar[int] = 3
     shares: ClassVar[Mapping[str, Share]] = {
         "people": Share("1, and those of the person's pairs", "as pairs"),
         "pairs": Share("`pairs_per_person_max`, and an eighth of all", "the person's own pairs give way"),

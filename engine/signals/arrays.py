@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels import recency
 from engine.kernels.erasing import is_waiting, make_queue, waits
 from engine.kernels.id_map import IdMap, find_or_add, make_id_map, remove
 from engine.kernels.jit import inlined, kernel
@@ -119,38 +120,9 @@ def make_store(users_max: int, blocks_max: int, entries_max: NDArray[np.int64]) 
 
 
 @inlined
-def _unlink(s: Any, v: Any) -> None:
-    """Remove a viewer from the order of activity."""
-    newer, older = s.order[v, NEWER], s.order[v, OLDER]
-    if newer:
-        s.order[newer - 1, OLDER] = older
-    else:
-        s.header[NEWEST] = older
-    if older:
-        s.order[older - 1, NEWER] = newer
-    else:
-        s.header[OLDEST] = newer
-
-
-@inlined
-def _link_newest(s: Any, v: Any) -> None:
-    """Put a viewer at the new end of the order of activity."""
-    newest = s.header[NEWEST]
-    s.order[v, NEWER] = 0
-    s.order[v, OLDER] = newest
-    if newest:
-        s.order[newest - 1, NEWER] = v + 1
-    else:
-        s.header[OLDEST] = v + 1
-    s.header[NEWEST] = v + 1
-
-
-@inlined
 def touch(s: Any, v: Any) -> None:
     """Make the viewer the most recently active one."""
-    if s.header[NEWEST] != v + 1:
-        _unlink(s, v)
-        _link_newest(s, v)
+    recency.touch(s.order, NEWER, s.header, NEWEST, v)
 
 
 # --- lists ------------------------------------------------------------------------------------------------------
@@ -223,7 +195,7 @@ def forget(s: Any, v: Any) -> None:
             s.header[EVICTED_ENTRIES] += count
     for column in range(VIEWER_COLUMNS):
         s.viewers[v, column] = 0
-    _unlink(s, v)
+    recency.unlink(s.order, NEWER, s.header, NEWEST, v)
     s.order[v, NEWER] = 0
     s.order[v, OLDER] = 0
     remove(s.ids, s.ids.keys[v])
@@ -262,7 +234,7 @@ def add_viewer(s: Any, viewer_id: Any) -> Any:
         evict_oldest(s)
         s.header[EVICTED_USERS_FULL] += 1
     v = np.int64(find_or_add(s.ids, viewer_id))
-    _link_newest(s, v)
+    recency.link_newest(s.order, NEWER, s.header, NEWEST, v)
     return v
 
 
