@@ -18,7 +18,7 @@ RELATIONS = [Kind.FOLLOW, Kind.UNFOLLOW, Kind.BLOCK, Kind.UNBLOCK, Kind.MUTE, Ki
 EVENTS = st.one_of(
     st.tuples(st.just(Kind.CREATE), st.sampled_from(PEOPLE), st.integers(1, 12)),
     st.tuples(
-        st.sampled_from([Kind.FAVORITE, Kind.IMPRESSION, Kind.REPLY, Kind.NOT_INTERESTED, Kind.MENTION]),
+        st.sampled_from([Kind.FAVORITE, Kind.IMPRESSION, Kind.REPLY, Kind.NOT_INTERESTED, Kind.MENTION, Kind.SERVED]),
         st.sampled_from(PEOPLE),
         st.integers(1, 12),
     ),
@@ -37,7 +37,8 @@ def apply(state, events, start=0, first_id=1):
         if kind == Kind.CREATE:
             owner.setdefault(what, who)
     authors = [
-        who if kind == Kind.CREATE else owner.get(what, 0) if kind < Kind.FOLLOW else 0 for kind, who, what in events
+        who if kind == Kind.CREATE else 0 if Kind.FOLLOW <= kind < Kind.SERVED else owner.get(what, 0)
+        for kind, who, what in events
     ]
     state.apply(
         make_batch(
