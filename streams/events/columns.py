@@ -16,7 +16,7 @@ from engine.models.content import encode_commit, encode_part
 from engine.models.specs import stable_hash
 from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia
 from streams.events import json_types
-from streams.events.ids import country_code, language_code, mix_ids, text_hash, url_hash, word_hash
+from streams.events.ids import country_code, language_code, mix_ids, text_hash, url_hash
 from streams.events.kernels import parse_decimals
 from streams.events.reasons import Reason
 from streams.events.rules import VALUED_TYPES, check_event, evaluation_bytes
@@ -151,7 +151,7 @@ def _relationships(events: Sequence[json_types.Relationship]) -> Columns:
         context, payload = 0, -1
         if event.word:
             word = event.word.encode()
-            context, payload = word_hash(event.word), len(payloads)
+            context, payload = text_hash(event.word), len(payloads)
             payloads.append((*_NO_CONTENT, text_bytes, len(word)))
             texts.append(word)
             text_bytes += len(word)

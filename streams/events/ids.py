@@ -78,14 +78,12 @@ def hash64(data: bytes) -> int:
 
 @cached("texts", CACHE_BYTES_MAX)
 def text_hash(text: str) -> int:
-    """64-bit BLAKE2b of a hashtag, word or label name: NFC, caseless, without a leading ``#``. Never 0."""
-    plain = unicodedata.normalize("NFC", text).casefold()
-    return hash64(unicodedata.normalize("NFC", plain).removeprefix("#").encode())
+    """64-bit BLAKE2b of a hashtag, muted word or label name: NFKC, caseless, without a leading ``#``. Never 0.
 
-
-def word_hash(word: str) -> int:
-    """``text_hash`` of a muted word: the hash of the hashtag of this name, also of a word in full-width letters."""
-    return text_hash(unicodedata.normalize("NFKC", word))
+    So a muted word has the hash of the hashtag of its name, in whatever width either is written.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return hash64(unicodedata.normalize("NFKC", plain).removeprefix("#").encode())
 
 
 @cached("urls", CACHE_BYTES_MAX)

@@ -86,6 +86,7 @@ def test_parse_decimals_agrees_with_parse_id(texts: list[str]) -> None:
 def test_names_hash_alike_whatever_case_and_composition() -> None:
     assert text_hash("Straße") == text_hash("STRASSE") == text_hash("#strasse")
     assert text_hash("café") == text_hash(unicodedata.normalize("NFD", "CAFÉ"))
+    assert text_hash("ＦＬＯＣＫ") == text_hash("＃flock") == text_hash("flock")
     assert text_hash("a") != text_hash("b")
     assert url_hash("HTTPS://Example.ORG/a") == url_hash("https://example.org/a")
     assert url_hash("https://youtu.be/AbC") != url_hash("https://youtu.be/abc")
