@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 EDGES ?= var/edges_10m.bin
 
 # What the first minutes need: no Kafka, no browser, no servers in processes of their own, no simulation.
-QUICK := -m "not kafka and not browser and not network" --ignore tests/e2e --ignore tests/simulation --ignore tests/replay
+QUICK := -m "not kafka and not browser and not network" --ignore tests/engine/test_growth.py \
+	tests/engine tests/config tests/streams/events tests/streams/log tests/streams/reading $(wildcard tests/test_*.py)
 
 .PHONY: help demo test quick check format bench lock schemas golden clean clean-cache
 
@@ -30,7 +31,7 @@ demo: $(VENV)/.run  ## the whole path on one machine: log, society, engine, page
 test: $(VENV)/.dev  ## every test, the files shared by two workers: many tests wait for processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-quick: $(VENV)/.dev  ## the tests of the first minutes: under three on two cores
+quick: $(VENV)/.dev  ## engine, events and log: about two minutes on two cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(QUICK)
 
 check: $(VENV)/.dev  ## style and types
