@@ -88,8 +88,8 @@ class EmbeddedProcessors:
                 retries.succeeded()
                 if runs:
                     await self._groups.catch_up()
-                    await loop.run_in_executor(thread, self._count, state, runs, dict(tail.positions))
                     changed = True
+                await loop.run_in_executor(thread, self._count, state, runs, dict(tail.positions))
                 if changed and (began_s := loop.time()) >= show_at_s:
                     self._metrics.show(await loop.run_in_executor(thread, totals, state))
                     changed, show_at_s = False, loop.time() + show_pause_s(loop.time() - began_s)
@@ -108,11 +108,15 @@ class EmbeddedProcessors:
     def _count(self, state: SavedState, runs: list[Records], positions: Mapping[TopicPartition, int]) -> None:
         for run in runs:
             self._counting.count(run, self._groups.groups.of, state)
-        state.move(positions)
-        if time.monotonic() < self._save_at_s:
+        if runs:
+            state.move(positions)
+        if (disturbed := state.disturbed()) is not None:
+            self._metrics.state_failures.labels("disturbed").inc()
+            log.error("the file of the counted exposures is written anew from memory", error=disturbed)
+        if time.monotonic() < self._save_at_s or not (runs or state.unsaved):
             return
         try:
-            state.save(positions)
+            state.save(state.positions)
         except NotSavedError as error:
             self._metrics.state_failures.labels("unsaved").inc()
             self._save_at_s = time.monotonic() + self._saves.failed(error)

@@ -48,7 +48,8 @@ class ProcessorMetrics:
         )
         self.state_failures = Counter(
             "murmuration_processor_state_failures_total",
-            "Times that the counted exposures could not be read (damaged: counted anew) or written (unsaved)",
+            "Times that the file of the counted exposures could not be read (damaged) or written (unsaved), or was"
+            " changed by somebody else (disturbed)",
             ["what"],
             registry=registry,
         )

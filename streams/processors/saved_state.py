@@ -1,7 +1,11 @@
 """A processor's state in a file, together with the positions up to which the log was counted into it.
 
 The log is the truth, and the file only saves counting. So no fault of the file ends the process: what cannot be read or
-is damaged is counted anew from the log, and what cannot be written now is kept in memory and written later.
+is damaged is counted anew from the log, and what cannot be written now is kept in memory and written later. A file that
+somebody else removed, replaced or changed while it was in use is written anew from memory.
+
+Each row has a checksum, and the sum of all checksums is saved with the rows. So a file that mixes older and newer pages
+(an older copy of its write-ahead file lies beside it) is noticed when it is read, although each of its rows is whole.
 """
 
 import os
@@ -9,24 +13,31 @@ import sqlite3
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 from zlib import crc32
 
 from engine.errors import MurmurationError
 from streams.durable.disk import FILE_MODE, make_folder
 from streams.log.interface import TopicPartition
 
-_VERSION = 2
-#: ``crc`` is CRC-32 of the row's other columns: SQLite itself does not notice a changed byte in a value.
+_VERSION: Final = 3
+#: The format without ``sums``; it is read, and written anew as this version's.
+_VERSION_WITHOUT_SUMS: Final = 2
+#: ``crc`` is CRC-32 of the row's other columns: SQLite itself does not notice a changed byte in a value. ``sums`` has
+#: one row: the sum of the checksums of all other rows.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state (key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (
     topic TEXT, partition INTEGER, position INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sums (id INTEGER PRIMARY KEY CHECK (id = 1), crcs INTEGER NOT NULL);
 PRAGMA user_version = {_VERSION};
 """
 #: Primary result codes of SQLite for a file that must be replaced. A damaged header may say that it is read-only.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_ERROR)
+
+
+_FileState = tuple[int, int, int, int] | None
 
 
 class NotSavedError(MurmurationError):
@@ -58,6 +69,11 @@ class SavedState(MutableMapping[bytes, bytes]):
         self._values: dict[bytes, bytes] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._changed: set[bytes] = set()
+        #: The checksums of the values in the file, and their sum.
+        self._crcs: dict[bytes, int] = {}
+        self._sum = 0
+        #: The files as the system described them after the last use; only this object may change them.
+        self._files: list[_FileState] = []
         #: The file must be replaced; the file lacks more than ``_changed``.
         self._stale, self._whole = False, True
         #: Why the file's content could not be used; None if it could, or if there was no file.
@@ -71,26 +87,51 @@ class SavedState(MutableMapping[bytes, bytes]):
                 self._forget_file()
                 self._values.clear()
                 self._positions.clear()
+                self._crcs.clear()
 
     def _load(self, path: Path) -> None:
         connection = self._connection = _connect(path)
         ((version,),) = connection.execute("PRAGMA user_version")
-        if version != _VERSION:
+        if version not in (_VERSION, _VERSION_WITHOUT_SUMS):
             raise _DamagedError(f"has format {version}, this version of the program reads {_VERSION}")
         for key, value, crc in connection.execute("SELECT key, value, crc FROM state"):
             if crc != _value_crc(key, value):
                 raise _DamagedError(f"the value of {key!r} fails its checksum")
-            self._values[key] = value
+            self._values[key], self._crcs[key] = value, crc
         for topic, partition, position, crc in connection.execute("SELECT * FROM positions"):
             if crc != _position_crc(topic, partition, position):
                 raise _DamagedError(f"the position of {topic}/{partition} fails its checksum")
             self._positions[TopicPartition(topic, partition)] = position
-        self._whole = False
+        self._sum = sum(self._crcs.values())
+        if version == _VERSION:
+            if connection.execute("SELECT crcs FROM sums").fetchall() != [(self._sum_with_positions(),)]:
+                raise _DamagedError("its rows are of different saves")
+            self._whole = False
+        self._files = _file_states(path)
 
     @property
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to be counted, by partition."""
         return dict(self._positions)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the file lacks something that is in memory."""
+        return bool(self._changed or (self._whole and (self._values or self._positions)))
+
+    def disturbed(self) -> str | None:
+        """What somebody else did to the file since it was last used here; the next save writes it anew then. None if
+        nothing. Costs two looks at the file system."""
+        if self._path is None or not self._files or (found := _file_states(self._path)) == self._files:
+            return None
+        before, now = self._files[0], found[0]
+        if now is None:
+            what = "was removed"
+        else:
+            what = "was replaced" if before is None or now[:2] != before[:2] else "was changed by another program"
+        self._stale = self._whole = True
+        self._forget_file()
+        return f"{self._path}: {what} while it was in use"
 
     def move(self, positions: Mapping[TopicPartition, int]) -> None:
         """Note up to which positions the log was counted, without writing anything."""
@@ -108,6 +149,7 @@ class SavedState(MutableMapping[bytes, bytes]):
             return
         try:
             self._write(self._path)
+            self._files = _file_states(self._path)
         except (OSError, *_NOT_READ) as error:
             # What the file holds now is uncertain: the next save writes everything.
             self._whole = True
@@ -129,14 +171,26 @@ class SavedState(MutableMapping[bytes, bytes]):
                     file.execute(statement)
                 file.execute("DELETE FROM state")
                 file.execute("DELETE FROM positions")
+                self._crcs.clear()
+                self._sum = 0
             changed = self._values.keys() if self._whole else self._changed
             rows = [(k, self._values[k], _value_crc(k, self._values[k])) for k in changed if k in self._values]
             file.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
             file.executemany("DELETE FROM state WHERE key = ?", [(k,) for k in changed if k not in self._values])
+            for key, _, crc in rows:
+                self._sum += crc - self._crcs.get(key, 0)
+                self._crcs[key] = crc
+            for key in changed:
+                if key not in self._values:
+                    self._sum -= self._crcs.pop(key, 0)
             file.executemany(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
                 [(*where, position, _position_crc(*where, position)) for where, position in self._positions.items()],
             )
+            file.execute("INSERT OR REPLACE INTO sums VALUES (1, ?)", (self._sum_with_positions(),))
+
+    def _sum_with_positions(self) -> int:
+        return self._sum + sum(_position_crc(*where, position) for where, position in self._positions.items())
 
     def reset(self) -> None:
         """Delete all values and positions; the next save does so in the file."""
@@ -151,6 +205,7 @@ class SavedState(MutableMapping[bytes, bytes]):
 
     def _forget_file(self) -> None:
         connection, self._connection = self._connection, None
+        self._files = []
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
@@ -177,6 +232,18 @@ class SavedState(MutableMapping[bytes, bytes]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def _file_states(path: Path) -> list[_FileState]:
+    """Of the file and its write-ahead file: device, inode, bytes and time of the last change; None if it is missing."""
+    found: list[_FileState] = []
+    for name in (path, path.with_name(f"{path.name}-wal")):
+        try:
+            status = os.stat(name)
+            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+        except FileNotFoundError:
+            found.append(None)
+    return found
 
 
 def _connect(path: Path) -> sqlite3.Connection:

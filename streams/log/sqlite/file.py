@@ -17,15 +17,16 @@ from urllib.parse import parse_qsl, urlsplit
 from engine.errors import ConfigError
 from streams.log.interface import LogUnavailableError
 from streams.log.sqlite.blocks import Block
+from streams.log.sqlite.write_ahead import WAL_BYTES_MAX, check_write_ahead_file
 
 #: "Murm", in the file's header, so that another program's database is never taken for a log.
 _APPLICATION_ID = 0x4D75726D
 _FORMAT_VERSION = 1
 _BUSY_TIMEOUT_S = 10.0
 _SYNCHRONOUS = ("full", "normal")
-#: The write-ahead file is copied into the database after this many pages (4 KiB each), and then cut to this size.
+#: The write-ahead file is copied into the database after this many pages (4 KiB each), and then cut to
+#: ``WAL_BYTES_MAX``.
 _CHECKPOINT_PAGES = 4000
-_WAL_BYTES_MAX = 64 << 20
 
 DISK_FULL = "the disk is full"
 
@@ -106,6 +107,7 @@ def create(address: SqliteAddress) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise LogUnavailableError(f"log {path}: its folder cannot be created ({error.strerror})") from error
+    check_write_ahead_file(path)
     # What everybody does is for this user alone to read: SQLite gives its files beside the log the same mode.
     with suppress(OSError):  # it is there, or SQLite says why it cannot be made
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -158,7 +160,7 @@ def connect(address: SqliteAddress) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {address.synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_MAX}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
     except sqlite3.Error:
         connection.close()
         raise
@@ -181,6 +183,7 @@ def connect_to_read(address: SqliteAddress) -> sqlite3.Connection:
         sqlite3.Error: the file cannot be opened or read.
     """
     path = address.path
+    check_write_ahead_file(path)
     try:
         return _opened_to_read(path, "mode=rw")
     except sqlite3.OperationalError:

@@ -6,52 +6,15 @@ is appended then would be acknowledged and lost. So the log asks here before it 
 
 import os
 import sqlite3
-import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from streams.log.interface import LogUnavailableError
+from streams.log.sqlite.descriptors import FileKey, descriptors, file_key
+from streams.log.sqlite.write_ahead import as_written, only_row
 
-FileKey = tuple[int, int]
-
-#: SQLite's types of columns that have no bytes (NULL, which stands for the key, 0 and 1), and the bytes of the others.
-_CONSTANTS: Final = {0: 0, 8: 0, 9: 1}
-_WIDTHS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
-_LEAF: Final = 13
 _RESTORE: Final = "stop this process, put the log back, and start again"
-
-
-class _Descriptors:
-    """One descriptor per file, however many logs of this process look at it.
-
-    A process loses all its locks on a file, SQLite's too, as soon as it closes any descriptor of the file. So the
-    descriptor is closed with its last user.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[FileKey, int] = {}
-        self._users: dict[FileKey, int] = {}
-
-    def take(self, path: Path) -> tuple[FileKey, int]:
-        """The file that has this name now, and a descriptor to read it."""
-        with self._lock:
-            key = _key(os.stat(path))
-            if key not in self._open:
-                self._open[key] = os.open(path, os.O_RDONLY)
-            self._users[key] = self._users.get(key, 0) + 1
-            return key, self._open[key]
-
-    def give_back(self, key: FileKey) -> None:
-        """One user less."""
-        with self._lock:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key]
-                os.close(self._open.pop(key))
-
-
-_descriptors = _Descriptors()
 
 
 class Presence:
@@ -64,8 +27,10 @@ class Presence:
         """Raises OSError: there is no such file, or it cannot be read."""
         self._path = path
         self._wal = path.with_name(f"{path.name}-wal")
-        self._key, self._descriptor = _descriptors.take(path)
+        self._key, self._descriptor = descriptors.take(path)
         self._wal_key: FileKey | None = None
+        #: The write-ahead file and its index: keys and descriptors.
+        self._beside: list[tuple[FileKey, int]] = []
         self._page: tuple[int, bytes] | None = None
         #: Where the file keeps the row of table ``log``, and the row as it was seen there.
         self._log_page: tuple[int, int] | None = None
@@ -84,8 +49,11 @@ class Presence:
         ((root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'identity'")
         ((log_root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'log'")
         ((page_bytes,),) = connection.execute("PRAGMA page_size")
-        if self._wal.exists():
-            self._wal_key = _key(os.stat(self._wal))
+        if self._wal_key is None and self._wal.exists():
+            self._beside.append(descriptors.take(self._wal))
+            self._wal_key = self._beside[0][0]
+            with suppress(FileNotFoundError):  # where nothing may be written, there is no index
+                self._beside.append(descriptors.take(self._path.with_name(f"{self._path.name}-shm")))
         place = (root - 1) * page_bytes
         page = os.pread(self._descriptor, page_bytes, place)
         if identity.encode() in page:  # else it is still in the write-ahead file
@@ -104,13 +72,13 @@ class Presence:
 
     def _moved(self) -> str | None:
         try:
-            if _key(os.stat(self._path)) != self._key:
+            if file_key(self._path) != self._key:
                 return f"another file was put in its place; {_RESTORE}"
         except OSError as error:
             return f"the file is gone ({error.strerror}); put it back, and this process goes on with it"
         if self._wal_key is not None:
             try:
-                if _key(os.stat(self._wal)) != self._wal_key:
+                if file_key(self._wal) != self._wal_key:
                     return f"another file was put in place of {self._wal.name}; {_RESTORE}"
             except OSError as error:
                 return f"{self._wal.name}, which holds its newest records, is gone ({error.strerror}); put it back"
@@ -127,6 +95,8 @@ class Presence:
             place, page = self._page
             if os.pread(self._descriptor, len(page), place) != page:
                 self._damaged = self._damaged or f"the file was overwritten; {_RESTORE}"
+        if self._damaged is None and len(self._beside) == 2 and not as_written(*(at for _, at in self._beside)):
+            self._damaged = f"{self._wal.name} was cut or overwritten; {_RESTORE}"
         if self._damaged is None and self._went_back() and self._went_back():  # a page that is being written: again
             self._damaged = f"the file was overwritten by an older copy; {_RESTORE}"
         return self._damaged
@@ -146,44 +116,6 @@ class Presence:
         """Release the file; idempotent."""
         if not self._closed:
             self._closed = True
-            _descriptors.give_back(self._key)
-
-
-def only_row(page: bytes) -> tuple[int, ...]:
-    """The integers of the row of a table with one row, whose page this is; empty if the page is not of that form.
-
-    https://www.sqlite.org/fileformat2.html: a leaf page of a table holds for each row the size of its record, its key,
-    and the record, which begins with its header (a size, and the type of each column).
-    """
-    try:
-        if page[0] != _LEAF or int.from_bytes(page[3:5], "big") != 1:
-            return ()
-        at = int.from_bytes(page[8:10], "big")
-        for _ in range(2):
-            _, at = _varint(page, at)
-        size, types_at = _varint(page, at)
-        value_at, row = at + size, []
-        while types_at < at + size:
-            kind, types_at = _varint(page, types_at)
-            if kind in _CONSTANTS:
-                row.append(_CONSTANTS[kind])
-                continue
-            width = _WIDTHS[kind]
-            row.append(int.from_bytes(page[value_at : value_at + width], "big", signed=True))
-            value_at += width
-    except (IndexError, KeyError):
-        return ()
-    return tuple(row)
-
-
-def _varint(page: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits per byte, highest first, of at most three bytes here; and where it ends."""
-    value = 0
-    while page[at] > 127:
-        value = (value | page[at] & 127) << 7
-        at += 1
-    return value | page[at], at + 1
-
-
-def _key(status: os.stat_result) -> FileKey:
-    return status.st_dev, status.st_ino
+            descriptors.give_back(self._key)
+            for key, _ in self._beside:
+                descriptors.give_back(key)

@@ -15,7 +15,7 @@ from streams.log.interface import LogUnavailableError, TopicPartition
 from streams.log.sqlite import file as sqlite_file
 from streams.log.sqlite import log as sqlite_log_module
 from streams.log.sqlite import writer as sqlite_writer
-from streams.log.sqlite.presence import only_row
+from streams.log.sqlite.write_ahead import only_row
 
 PATIENCE_S = 60.0
 
@@ -126,6 +126,89 @@ def checkpoint(path: Path) -> None:
 def overwrite(path: Path, data: bytes) -> None:
     with path.open("r+b") as file:
         file.write(data)
+
+
+def cut_it(wal: Path, older: bytes) -> None:
+    os.truncate(wal, wal.stat().st_size - 1)
+
+
+def empty_it(wal: Path, older: bytes) -> None:
+    wal.write_bytes(b"")
+
+
+def copy_older_over(wal: Path, older: bytes) -> None:
+    wal.write_bytes(older)
+
+
+def copy_older_into(wal: Path, older: bytes) -> None:
+    overwrite(wal, older)
+
+
+def zero_its_end(wal: Path, older: bytes) -> None:
+    size = wal.stat().st_size
+    wal.write_bytes(wal.read_bytes()[: size - 4120] + bytes(4120))
+
+
+@pytest.mark.parametrize("harm", [cut_it, empty_it, copy_older_over, copy_older_into, zero_its_end])
+@pytest.mark.parametrize("begun_anew", [True, False])
+async def test_a_write_ahead_file_that_is_cut_or_overwritten(sqlite_config: LogConfig, helpers, harm, begun_anew):
+    """SQLite reads its pages without a look at their checksums."""
+    path = path_of(sqlite_config)
+    wal = path.with_name(f"{path.name}-wal")
+    async with open_log(sqlite_config) as log, await opened_copy(log, path, helpers) as tail:
+        await log.append("a", helpers.json(range(1)))
+        older = wal.read_bytes()
+        assert older
+        if begun_anew:
+            checkpoint(path)
+        await log.append("a", helpers.json(range(300)))
+        await helpers.drain(tail, 301)
+        if harm is copy_older_into and not begun_anew:
+            return  # it holds what the file begins with
+        harm(wal, older)
+        for call in (
+            lambda: log.append("a", helpers.json(["lost"])),
+            lambda: tail.poll(records_max=1, timeout_s=0.0),
+            lambda: log.end_offsets("a"),
+        ):
+            with pytest.raises(LogUnavailableError, match="-wal was cut or overwritten; stop this process"):
+                await call()
+
+
+async def crashed_log(path: Path, helpers, *, rounds: int) -> list[bytes]:
+    """A log whose process died: its write-ahead file stays. Returns what that file held in each round."""
+    held = []
+    config = LogConfig(url=f"sqlite:///{path}")
+    wal = path.with_name(f"{path.name}-wal")
+    async with open_log(config) as log:
+        await log.ensure_topics({"a": 1})
+        for _ in range(rounds):
+            checkpoint(path)
+            await log.append("a", helpers.json(range(20)))
+            held.append(wal.read_bytes())
+        shutil.copy(path, path.with_name("whole"))
+    path.with_name("whole").replace(path)
+    wal.write_bytes(held[-1])
+    return held
+
+
+async def test_an_older_write_ahead_file_beside_a_log_that_nobody_uses(tmp_path, helpers):
+    path = tmp_path / "log.db"
+    wal = path.with_name(f"{path.name}-wal")
+    older, _, newest = await crashed_log(path, helpers, rounds=3)
+    config = LogConfig(url=f"sqlite:///{path}")
+    data = path.read_bytes()
+    wal.write_bytes(older)
+    for writable in (True, False):
+        with pytest.raises(
+            LogUnavailableError, match=r"log\.db-wal beside it is older than the log; put the right one"
+        ):
+            async with open_log(config, writable=writable):
+                pass
+    assert (path.read_bytes(), wal.read_bytes()) == (data, older)
+    wal.write_bytes(newest)
+    async with open_log(config) as log:
+        assert await log.end_offsets("a") == {0: 60}
 
 
 async def test_the_row_that_tells_an_older_copy_is_read_as_sqlite_reads_it(tmp_path):

@@ -111,6 +111,88 @@ def test_a_file_that_is_damaged_while_it_is_in_use_is_replaced(tmp_path):
         assert (dict(state), state.positions) == ({b"k": b"v", b"l": b"w"}, {WHERE: 2})
 
 
+def remove(path):
+    path.unlink()
+
+
+def empty_it(path):
+    path.write_bytes(b"")
+
+
+def put_an_older_one(path):
+    older = path.with_name("older")
+    with SavedState(older) as state:
+        state.save({WHERE: 1})
+    older.replace(path)
+
+
+def overwrite_in_place(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def cut_its_newest_rows(path):
+    path.with_name(f"{path.name}-wal").write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [remove, empty_it, put_an_older_one, overwrite_in_place, cut_its_newest_rows])
+def test_a_file_that_somebody_else_changes_while_it_is_in_use_is_written_anew(tmp_path, harm):
+    path = tmp_path / "processors.db"
+    with SavedState(path) as state:
+        state[b"k"] = b"v"
+        state.save({WHERE: 1})
+        assert (state.disturbed(), state.unsaved) == (None, False)
+        harm(path)
+        assert "processors.db: was " in state.disturbed()
+        assert (state.disturbed(), state.unsaved) == (None, True)  # it is said once
+        state.save({WHERE: 2})
+        assert (state.disturbed(), state.unsaved) == (None, False)
+    with SavedState(path) as state:
+        assert (dict(state), state.positions, state.problem) == ({b"k": b"v"}, {WHERE: 2}, None)
+
+
+def test_a_reader_of_the_file_is_no_disturbance(tmp_path):
+    path = tmp_path / "processors.db"
+    with SavedState(path) as state:
+        state[b"k"] = b"v"
+        state.save({WHERE: 1})
+        with contextlib.closing(sqlite3.connect(path)) as reader:
+            assert reader.execute("SELECT count(*) FROM state").fetchone() == (1,)
+        assert state.disturbed() is None
+
+
+def test_rows_of_different_saves_are_noticed(tmp_path):
+    """Each row is whole, but one of them is older than the others."""
+    path = tmp_path / "processors.db"
+    with SavedState(path) as state:
+        state.update({b"%d" % n: b"old" for n in range(3)})
+        state.save({WHERE: 1})
+        older = sqlite3.connect(path).execute("SELECT * FROM state WHERE key = ?", (b"1",)).fetchone()
+        state.update({b"%d" % n: b"newer" for n in range(3)})
+        del state[b"2"]
+        state.save({WHERE: 2})
+    with SavedState(path) as state:
+        assert (dict(state), state.problem) == ({b"0": b"newer", b"1": b"newer"}, None)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", older)
+    with SavedState(path) as state:
+        assert (dict(state), state.positions) == ({}, {})
+        assert "rows are of different saves" in state.problem
+
+
+def test_a_file_of_the_format_before_is_read_and_written_anew(tmp_path):
+    path = tmp_path / "processors.db"
+    with SavedState(path) as state:
+        state[b"k"] = b"v"
+        state.save({WHERE: 1})
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("DROP TABLE sums")
+        file.execute("PRAGMA user_version = 2")
+    for unsaved in (True, False):
+        with SavedState(path) as state:
+            assert (dict(state), state.problem, state.unsaved) == ({b"k": b"v"}, None, unsaved)
+            state.save({WHERE: 1})
+
+
 def test_without_a_folder_nothing_is_kept():
     with SavedState(None) as state:
         state[b"k"] = b"v"
@@ -261,6 +343,20 @@ async def test_a_damaged_state_is_counted_anew_and_a_full_disk_waited_for(bench,
     async with bench.running():
         await bench.until(lambda: bench.exposures() == 40)
     assert (bench.failures("damaged"), bench.feeds("applied")) == (0, 0)
+
+
+async def test_a_file_that_is_removed_is_written_anew_although_nothing_is_served(bench, make):
+    path = bench.folder / "processors.db"
+    await bench.log.append("served", [make.feed(i, i, NOW_MS, [1]) for i in range(1, 31)])
+    async with bench.running():
+        await bench.until(lambda: bench.exposures() == 30)
+        path.unlink()
+        await bench.until(lambda: bench.failures("disturbed") == 1 and path.exists() and path.stat().st_size)
+        await bench.log.append("served", [make.feed(31, 31, NOW_MS, [1])])
+        await bench.until(lambda: bench.exposures() == 31)
+    with SavedState(path) as state:
+        assert (sum(state.positions.values()), state.problem) == (31, None)
+    assert bench.failures("disturbed") == 1
 
 
 async def test_another_log_is_counted_from_its_beginning(bench, make):
