@@ -66,12 +66,16 @@ class Kind(IntEnum):
     CONTACT = 103
     MUTE_WORD = 104
     UNMUTE_WORD = 105
+    DISMISS = 106
+    UNDISMISS = 107
 
     USER = 128
     #: A null value on ``users``: everything about the person goes, piece by piece. ``id`` is 0. With person 0 nobody
     #: further is erased, and the erasing of those who wait goes on.
     ERASE = 129
     SERVED = 160
+    #: A person whom a served list of people suggested.
+    SUGGESTED = 161
     MODEL_PART = 192
     MODEL_COMMIT = 193
 
@@ -81,7 +85,7 @@ class Kind(IntEnum):
     REFUSED = 255
 
 
-#: Kinds that take an act back, and the kinds that they take back.
+#: Kinds that take an act back, and the kinds that they take back, of the acts whose ``change`` the tweet store fills.
 UNDOES = {
     Kind.UNFAVORITE: Kind.FAVORITE,
     Kind.UNRETWEET: Kind.RETWEET,
@@ -138,15 +142,15 @@ class EventBatch(NamedTuple):
     ``engine/models/content.py``) end to end (m bytes).
     After a tweet's text come its hashtags, ``tweet_hashtag_bytes`` long, each a line break, ``#`` and the name.
 
-    ``subject_id``: the tweet acted on; for relationships the other user; for MUTE_WORD, UNMUTE_WORD, USER and ERASE
-    0; for MODEL_PART and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
+    ``subject_id``: the tweet acted on; for relationships and SUGGESTED the other user; for MUTE_WORD, UNMUTE_WORD, USER
+    and ERASE 0; for MODEL_PART and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
     ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``; for USER it is when the
     account was made (ms), which is no id.
     ``user_id``: who acted; for MENTION and MEDIA_TAG the person named.
-    ``context_id``: the feed request an engagement answers (SERVED: the request that served it); for
+    ``context_id``: the feed request an engagement answers (SERVED and SUGGESTED: the request that served it); for
     HASHTAG, URL, LABEL, UNLABEL, MUTE_WORD and UNMUTE_WORD the 64-bit hash of the text; for USER the
     profile bits; else 0.
-    ``value``: seconds for DWELL, score for SERVED, position for IMPRESSION, else 0.
+    ``value``: seconds for DWELL, score for SERVED and SUGGESTED, position for IMPRESSION, else 0.
 
     ``original_id``, ``original_author_id`` and ``created_ms`` are 0 as decoded. Before any other room sees the batch,
     the tweet store fills them in every row that names a tweet, and corrects ``author_id`` (``TweetStore.apply``): the

@@ -25,6 +25,7 @@ from engine.real_graph.state import RealGraph, RealGraphConfig
 from engine.room import Bounded, DerivedRoom, Observer
 from engine.signals.state import Signals, SignalsConfig
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
+from engine.suggestions.state import Suggestions, SuggestionsConfig
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
 
 
@@ -41,6 +42,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     muted_words: MutedWordsConfig = MutedWordsConfig()
     profiles: ProfilesConfig = ProfilesConfig()
     signals: SignalsConfig = SignalsConfig()
+    suggestions: SuggestionsConfig = SuggestionsConfig()
     real_graph: RealGraphConfig = RealGraphConfig()
     models: ModelsConfig = ModelsConfig()
     blend_learner: BlendLearnerConfig = BlendLearnerConfig()
@@ -64,6 +66,7 @@ class Rooms:
     muted_words: MutedWords
     profiles: ProfileRoom
     signals: Signals
+    suggestions: Suggestions
     real_graph: RealGraph
     models: Models
     blend_learner: BlendLearner
@@ -136,6 +139,7 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         muted_words=MutedWordsConfig(people_max=size, words_max=4 * size, words_per_person_max=16),
         profiles=ProfilesConfig(users_max=size),
         signals=SignalsConfig(users_max=size, blocks_max=max(4 * size, 1 << 10)),
+        suggestions=SuggestionsConfig(people_max=size, entries_max=4 * size),
         real_graph=RealGraphConfig(people_max=size, pairs_max=4 * size, features_max=8 * size),
         models=ModelsConfig(reputation_users_max=size),
         engagement_aggregates=EngagementAggregatesConfig(authors_max=size, viewers_max=size, pairs_per_viewer=4),

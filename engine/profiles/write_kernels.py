@@ -27,7 +27,7 @@ from engine.profiles.arrays import (
 )
 
 KIND_USER, KIND_ERASE = int(Kind.USER), int(Kind.ERASE)
-FOLLOW, SERVED = int(Kind.FOLLOW), int(Kind.SERVED)
+FOLLOW, SERVED, SUGGESTED = int(Kind.FOLLOW), int(Kind.SERVED), int(Kind.SUGGESTED)
 _ZERO = np.uint64(0)
 
 
@@ -104,9 +104,10 @@ def mark_late(p: Any, batch: Any, late: Any, erased: Any) -> None:
     """
     for row in range(batch.kind.shape[0]):
         code, time_ms = np.int64(batch.kind[row]), batch.timestamp_ms[row]
-        if code == KIND_ERASE or code > SERVED:
+        if code == KIND_ERASE or code > SUGGESTED:
             continue
-        other = batch.subject_id[row] if code >= FOLLOW and code < KIND_USER else _ZERO
+        of_people = (code >= FOLLOW and code < KIND_USER) or code == SUGGESTED
+        other = batch.subject_id[row] if of_people else _ZERO
         # A feed that was served before the erasing may be recorded after it.
         author = batch.author_id[row] if code < FOLLOW or code == SERVED else _ZERO
         for person in (batch.user_id[row], other, author):

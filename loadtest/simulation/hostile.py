@@ -32,7 +32,7 @@ _MADE_UP: Final = 1 << 61
 _FIRST_ID: Final = 3 << 62
 #: What a flood consists of; a flood has one kind, or all of them.
 _OF_TWEETS: Final = ("favorite", "unfavorite", "retweet", "reply", "bookmark", "impression", "see_fewer", "report")
-_OF_PEOPLE: Final = ("follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user")
+_OF_PEOPLE: Final = ("follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "dismiss")
 #: What only a tweet's author may do.
 _OF_AUTHORS: Final = ("edit", "delete")
 _FLOODS: Final = (

@@ -26,7 +26,10 @@ _HOUR_MS = 3_600_000
 #: Ids of events made here begin at this number; the society's snowflake ids are below.
 _FIRST_ID = 1 << 63
 _ENGAGEMENTS = get_args(EngagementType)
-_PEOPLE_ACTS = ("follow", "follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "contact")
+_PEOPLE_ACTS = (
+    "follow", "follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "contact", "dismiss",
+    "undismiss",
+)  # fmt: skip
 
 
 class Publication(NamedTuple):

@@ -70,7 +70,18 @@ EngagementType = Literal[
     "undo_see_fewer",
 ]
 RelationshipType = Literal[
-    "follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "contact", "mute_word", "unmute_word"
+    "follow",
+    "unfollow",
+    "block",
+    "unblock",
+    "mute",
+    "unmute",
+    "report_user",
+    "contact",
+    "mute_word",
+    "unmute_word",
+    "dismiss",
+    "undismiss",
 ]
 
 

@@ -59,6 +59,8 @@ class Reason(StrEnum):
     TOO_MANY_BLOCKS = "too_many_blocks"
     TOO_MANY_MUTES = "too_many_mutes"
     SOCIAL_GRAPH_FULL = "social_graph_full"
+    # Found only when the event is applied (engine/suggestions/state.py).
+    SUGGESTIONS_FULL = "suggestions_full"
 
 
 #: Exceptions of decoding bad JSON (RecursionError: nested too deeply).

@@ -36,8 +36,8 @@ def _table(*kinds: Kind) -> NDArray[np.bool_]:
     return table
 
 
-#: Kinds that change no feed: the engine's own records.
-_SILENT: Final = _table(Kind.SERVED, Kind.MODEL_PART)
+#: Kinds that change no feed of tweets: the engine's own records, and whom people do not want to be suggested.
+_SILENT: Final = _table(Kind.SERVED, Kind.SUGGESTED, Kind.MODEL_PART, Kind.DISMISS, Kind.UNDISMISS)
 #: Whose followers a row concerns, in every product: a new or changed tweet.
 _WRITTEN: Final = _table(Kind.CREATE, Kind.EDIT)
 #: Whose followers a row concerns in For You: what people do in public (``home_mixer.sources.PUBLIC_ACTS``).

@@ -91,6 +91,7 @@ def test_what_rooms_say_of_rows_in_use_is_true():
     words = {"kind": [Kind.MUTE_WORD] * 9, "user_id": [1] * 9, "context_id": range(1, 10), "payload": range(9)}
     text = {"tweet_text_start": range(9), "tweet_text_bytes": [1] * 9}
     state.apply(make_batch(b"abcdefghi", timestamp_ms=[NOW + 900_000] * 9, **words, **text))
+    state.apply(make_batch(kind=[Kind.DISMISS] * 9, user_id=[1] * 9, subject_id=range(2, 11)))
     found = {}
     for room in state.parts:
         for part in room.in_order():

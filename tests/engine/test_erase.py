@@ -14,7 +14,10 @@ from engine.visibility.judge import Visibility
 T0 = 1_760_000_000_000
 GONE = 900_001
 PEOPLE = [GONE, *range(900_002, 900_008)]
-RELATIONS = [Kind.FOLLOW, Kind.UNFOLLOW, Kind.BLOCK, Kind.UNBLOCK, Kind.MUTE, Kind.UNMUTE, Kind.REPORT_USER]
+RELATIONS = [
+    Kind.FOLLOW, Kind.UNFOLLOW, Kind.BLOCK, Kind.UNBLOCK, Kind.MUTE, Kind.UNMUTE, Kind.REPORT_USER, Kind.DISMISS,
+    Kind.SUGGESTED,
+]  # fmt: skip
 EVENTS = st.one_of(
     st.tuples(st.just(Kind.CREATE), st.sampled_from(PEOPLE), st.integers(1, 12)),
     st.tuples(
@@ -37,7 +40,11 @@ def apply(state, events, start=0, first_id=1):
         if kind == Kind.CREATE:
             owner.setdefault(what, who)
     authors = [
-        who if kind == Kind.CREATE else 0 if Kind.FOLLOW <= kind < Kind.SERVED else owner.get(what, 0)
+        who
+        if kind == Kind.CREATE
+        else 0
+        if Kind.FOLLOW <= kind < Kind.SERVED or kind == Kind.SUGGESTED
+        else owner.get(what, 0)
         for kind, who, what in events
     ]
     state.apply(

@@ -14,7 +14,7 @@ UNDO = {
     "unfollow": "follow", "unblock": "block", "unmute": "mute", "unfavorite": "favorite", "unretweet": "retweet",
     "undo_not_interested": "not_interested", "undo_see_fewer": "see_fewer", "unreply": "reply",
     "unquote": "quote", "unbookmark": "bookmark",
-    "unmute_word": "mute_word", "unlabel": "label",
+    "unmute_word": "mute_word", "unlabel": "label", "undismiss": "dismiss",
 }  # fmt: skip
 #: Labels that hide a tweet from everybody but its author.
 HIDING_LABELS = ("spam", "pdna", "bounce")

@@ -19,7 +19,7 @@ from tests.streams.events.conftest import HEAD, SAMPLES
 
 def test_every_kind_has_an_event_type() -> None:
     # What the engine makes of events, and the null value of a person's profile.
-    within = {*DERIVED_KINDS, Kind.ERASE, Kind.ERASED_TWEET, Kind.REFUSED}
+    within = {*DERIVED_KINDS, Kind.ERASE, Kind.ERASED_TWEET, Kind.REFUSED, Kind.SUGGESTED}
     assert set(KIND_BY_TYPE.values()) == set(Kind) - within
     assert {TOPIC_BY_TYPE[name] for name in KIND_BY_TYPE} == set(APPLIED_TOPICS)
 

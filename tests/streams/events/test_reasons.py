@@ -134,11 +134,12 @@ def test_all_json_reasons_are_shown_above() -> None:
         Reason.PIECE_SKIPPED,
         # Of a record without a value (test_decode.py).
         Reason.BAD_KEY,
-        # When they are applied (tests/engine: tweet_store, muted_words, social_graph, models).
+        # When they are applied (tests/engine: tweet_store, muted_words, social_graph, suggestions, models).
         Reason.TOO_MANY_FOLLOWS,
         Reason.TOO_MANY_BLOCKS,
         Reason.TOO_MANY_MUTES,
         Reason.SOCIAL_GRAPH_FULL,
+        Reason.SUGGESTIONS_FULL,
         Reason.NOT_THE_AUTHOR,
         Reason.TOO_MANY_WORDS,
         Reason.UNKNOWN_MODEL,
