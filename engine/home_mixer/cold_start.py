@@ -4,14 +4,14 @@ from enum import StrEnum
 
 import numpy as np
 
+from engine.home_mixer import viewer_kernels
 from engine.home_mixer.config import ColdStartConfig
 from engine.pipeline.components import Query
 from engine.profiles.bits import ProfileBit
 from engine.profiles.state import ProfileRoom
 from engine.signals.state import Signals
-from engine.social_graph.state import SocialGraph
 
-_LANGUAGE_MASK = 0xFFFF
+_LANGUAGE_SHIFT, _LANGUAGE_MASK = int(ProfileBit.LANGUAGE_SHIFT), 0xFFFF
 
 
 class Tier(StrEnum):
@@ -56,13 +56,11 @@ class ViewerTier:
 
     def __init__(
         self,
-        social_graph: SocialGraph,
         signals: Signals,
         profiles: ProfileRoom,
         config: ColdStartConfig,
         own_edges_min: int,
     ) -> None:
-        self.social_graph = social_graph
         self.signals = signals
         self.profiles = profiles
         self.config = config
@@ -73,16 +71,13 @@ class ViewerTier:
         request, facts = query.request, query.facts
         if request.only:
             return
-        known = self.profiles.known(np.array([request.viewer_id], np.uint64))
-        facts["language"] = int(known.bits[0]) >> ProfileBit.LANGUAGE_SHIFT & _LANGUAGE_MASK
-        facts["is_light"] = int(self._is_light(request.viewer_id, request.time_ms))
-        followees = self.social_graph.followee_count(request.viewer_id)
-        tier, query.tier_reason = tier_of(facts["own_edges"], self.own_edges_min, followees, facts["language"])
+        bits, acts = viewer_kernels.known_of(
+            self.profiles.profiles,
+            self.signals.store,
+            np.uint64(request.viewer_id),
+            request.time_ms - self.config.heavy_span_ms,
+        )
+        language = facts["language"] = bits >> _LANGUAGE_SHIFT & _LANGUAGE_MASK
+        facts["is_light"] = int(acts < self.config.heavy_acts_min)
+        tier, query.tier_reason = tier_of(facts["own_edges"], self.own_edges_min, facts["followees"], language)
         query.tier = tier.value
-
-    def _is_light(self, viewer_id: int, time_ms: int) -> bool:
-        """Whether the viewer engaged with fewer than so many tweets lately."""
-        config = self.config
-        acts = self.signals.recent_engagements(viewer_id, config.heavy_acts_min)
-        since_ms = time_ms - config.heavy_span_ms
-        return len(acts.times_ms) < config.heavy_acts_min or int(acts.times_ms[-1]) < since_ms

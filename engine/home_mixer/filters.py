@@ -29,17 +29,16 @@ class Rule:
 
     test: BitTest | None = None
 
-    def __init__(
-        self, name: str, drops: str, drop: Drop, enabled: Callable[[Query], bool] = lambda query: True
-    ) -> None:
+    def __init__(self, name: str, drops: str, drop: Drop, enabled: Callable[[Query], bool] | None = None) -> None:
         self.name = name
         self.drops = drops
+        self.always = enabled is None
         self._drop = drop
         self._enabled = enabled
 
     def enabled(self, query: Query) -> bool:
         """See ``Filter``."""
-        return self._enabled(query)
+        return self._enabled is None or self._enabled(query)
 
     def drop(self, query: Query, candidates: Candidates, code: int) -> None:
         """See ``Filter``."""
@@ -50,7 +49,7 @@ class BitRule(Rule):
     """A filter that drops the candidates whose ``column`` (uint16) has any of ``bits``."""
 
     def __init__(
-        self, name: str, drops: str, column: str, bits: int, enabled: Callable[[Query], bool] = lambda query: True
+        self, name: str, drops: str, column: str, bits: int, enabled: Callable[[Query], bool] | None = None
     ) -> None:
         self.test = BitTest(column, int(bits))
         mask = np.array([bits], np.uint16)

@@ -10,7 +10,7 @@ import numpy as np
 from engine.kernels.id_map import find
 from engine.kernels.jit import inlined, kernel, quick
 from engine.kernels.prefetch import prefetch
-from engine.pipeline.kernels import TABLE_MIN, place_of
+from engine.pipeline.kernels import place_of, slots_for
 from engine.signals import read_kernels as signal_kernels
 from engine.signals.read_kernels import BIT_ENGAGED
 from engine.social_graph.arrays import FOLLOW, edge_flags
@@ -70,15 +70,6 @@ def tweet_features(store: Any, columns: Any, rows: Any, now_ms: Any, out: Any, a
             out[i, at + 1 + bit] = np.float32((flags >> bit) & 1)
         for c in range(COUNTERS):
             out[i, at + 1 + FLAG_COLUMNS + c] = np.float32(store.row[original, c]) if original >= 0 else np.float32(0.0)
-
-
-@inlined
-def _slots(count: Any) -> Any:
-    """Slots of a hash table for ``count`` keys, as ``pipeline.kernels.table_size``."""
-    size = np.int64(TABLE_MIN)
-    while size < 2 * count:
-        size *= 2
-    return size
 
 
 @inlined
@@ -144,7 +135,7 @@ def viewer_flags(
         stood_for[i] = asked_authors[count + i]
         asked_authors[count + i] = _ZERO  # of late acts only the tweets count
     flags[:, :total] = 0
-    small = table[: _slots(total)]
+    small = table[: slots_for(total)]
     signal_kernels.flags(signals, viewer, asked[:total], asked_authors[:total], since_ms, small, numbers[:total], flags)
     _leave_out_undone(store, viewer_id, ids, originals, flags[0])
     _leave_out_undone(store, viewer_id, asked[count:total], stood_for[:late], flags[0, count:])

@@ -7,14 +7,16 @@ from numpy.typing import NDArray
 
 from engine.batch import Kind, make_batch
 from engine.feed import Request
-from engine.home_mixer import hydrate_kernels, newest_kernels
-from engine.in_network.followees import Strengths, followees_of
+from engine.home_mixer import hydrate_kernels, newest_kernels, viewer_kernels
+from engine.home_mixer.viewer_kernels import FEW, ViewerScratch
+from engine.in_network.followees import NEWEST_SHARE, Strengths, followees_of
 from engine.interaction_graph.state import InteractionGraph
 from engine.models.state import Models
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
 from engine.pipeline.kernels import table_size
 from engine.pipeline.scratch import Buffers, Scratch
+from engine.profiles.state import ProfileRoom
 from engine.real_graph.state import tie_weights
 from engine.rooms import Rooms, small_rooms
 from engine.signals.state import SignalAges, Signals
@@ -73,11 +75,13 @@ class ViewerGraph:
         self,
         social_graph: SocialGraph,
         interaction_graph: InteractionGraph,
+        profiles: ProfileRoom,
         visibility: Visibility,
         strengths: Strengths,
         followees_max: int,
     ) -> None:
         self.social_graph = social_graph
+        self.profiles = profiles
         self.strengths = strengths
         self.interaction_graph = interaction_graph
         self.visibility = visibility
@@ -85,12 +89,25 @@ class ViewerGraph:
 
     def hydrate(self, query: Query) -> None:
         """See ``QueryHydrator``."""
+        facts, own, viewer = query.facts, query.scratch.of(ViewerScratch), np.uint64(query.request.viewer_id)
+        graphs = (self.social_graph.graph, self.interaction_graph.read_arrays)
+        written, facts["followees"], facts["own_edges"] = viewer_kernels.followees(*graphs, viewer, own.handle)
+        if facts["followees"] > FEW:
+            self._many(query)
+            return
+        strength = self.strengths(query.request.viewer_id, own.arrays.ids[:written], query.ranked_ms)
+        bounds = (self.followees_max, NEWEST_SHARE)
+        chosen, named = viewer_kernels.choose_followees(self.profiles.profiles, viewer, strength, *bounds, own.handle)
+        query.followees, facts["followees_left_out"] = own.arrays.chosen[:chosen], facts["followees"] - chosen
+        query.nameable, query.tie_weights = own.arrays.named[:named], own.arrays.weights[:named]
+
+    def _many(self, query: Query) -> None:
+        """Of more people than the short kernels tell of: one step after the other, each kernel without the GIL."""
         viewer = query.request.viewer_id
         found = followees_of(self.social_graph, self.strengths, viewer, query.ranked_ms, self.followees_max)
         query.followees, query.facts["followees_left_out"] = found.ids, found.left_out
         named = self.visibility.may_name(viewer, found.ids, found.relation)
         query.nameable, query.tie_weights = found.ids[named], tie_weights(found.strength[named])
-        query.facts["own_edges"] = self.interaction_graph.user_degree(viewer)
 
 
 class Exclusions:
@@ -118,9 +135,8 @@ class Visible(Safety):
 
     def hydrate(self, query: Query, candidates: Candidates) -> Columns:
         """See ``Hydrator``."""
-        buffers = query.scratch.of(Buffers)
-        judged: tuple[Any, ...] = self.visibility.judge(query.request.viewer_id, candidates.tweet_id, buffers)
-        return dict(zip(Judged._fields[1:], judged[1:], strict=True))
+        judged = self.visibility.judge(query.request.viewer_id, candidates.tweet_id, query.scratch.of(Buffers))
+        return dict(zip(Judged._fields, judged, strict=True))
 
 
 class Replies(Safety):
@@ -161,10 +177,10 @@ class ViewerFlags(Safety):
         out, buffers = np.empty(n, np.uint16), query.scratch.of(Buffers)
         asked_max = 2 * n + self.signals.acted_on_max
         cut = (
-            buffers.take("viewer_flags.ids", np.uint64, 3, asked_max),
-            buffers.take("viewer_flags.flags", np.uint16, 2, asked_max),
-            buffers.take("viewer_flags.numbers", np.int32, asked_max),
-            buffers.take("viewer_flags.table", np.int32, table_size(asked_max)),
+            buffers.at_least("viewer_flags.ids", np.uint64, asked_max, rows=3),
+            buffers.at_least("viewer_flags.flags", np.uint16, asked_max, rows=2),
+            buffers.at_least("viewer_flags.numbers", np.int32, asked_max),
+            buffers.at_least("viewer_flags.table", np.int32, table_size(asked_max)),
         )
         hydrate_kernels.viewer_flags(
             self.signals.store,
@@ -188,6 +204,10 @@ def warm() -> None:
     candidates = Candidates.merge([("popular", one, np.ones(1))], query.scratch.of(Buffers))
     names = ("original_id", "author_id", "original_author_id", "answered_author_id")
     candidates.add({name: one.copy() for name in names} | {"slot": np.zeros(1, np.int32)})
+    viewer, own = np.uint64(1), ViewerScratch()
+    viewer_kernels.followees(rooms.social_graph.graph, rooms.interaction_graph.read_arrays, viewer, own.handle)
+    viewer_kernels.choose_followees(rooms.profiles.profiles, viewer, np.zeros(1, np.float32), 1, 5, own.handle)
+    viewer_kernels.known_of(rooms.profiles.profiles, rooms.signals.store, viewer, 0)
     Replies(rooms.social_graph, rooms.tweet_store).hydrate(query, candidates)
     columns = (np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.int64))
     matrix = np.empty((1, 15), np.float32)

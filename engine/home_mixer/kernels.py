@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.exact_math import exp2
 from engine.kernels.jit import inlined, quick
-from engine.pipeline.kernels import TABLE_MIN, before, place_of
+from engine.pipeline.kernels import TABLE_MIN, before, place_of, slots_for
 
 #: How often chosen answers without a chosen root are replaced.
 ROOT_ROUNDS = 3
@@ -107,7 +107,8 @@ def author_diversity(total: Any, ids: Any, authors: Any, decay: Any, floor: Any,
     table int32). Each author's candidates are a list, best first. O(m · the most candidates of one author), which is
     far less than sorting all of them: hardly any author has more than a few.
     """
-    worse, places, table = cut
+    worse, places, slots = cut
+    table = slots[: slots_for(out.shape[0])]
     for at in range(table.shape[0]):
         table[at] = 0
     people = 0
@@ -245,7 +246,8 @@ def choose_with_roots(
     chosen. ``cut``: scratch for m + shown: ids uint64 (5, …), places int32 (3, …), marks bool (2, …), table int32.
     """
     is_answer, tweet_ids, author_ids, root_ids, original_ids = columns
-    many_ids, many_places, marks, table = cut
+    many_ids, many_places, marks, slots = cut
+    table = slots[: slots_for(rows.shape[0] + shown.shape[0])]
     ids, authors, roots, originals, held = many_ids[0], many_ids[1], many_ids[2], many_ids[3], many_ids[4]
     places, heap, waiting, answers, left = many_places[0], many_places[1], many_places[2], marks[0], marks[1]
     m = rows.shape[0]

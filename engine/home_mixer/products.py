@@ -161,13 +161,12 @@ class ServedSources:
 
 
 def _viewer_graph(state: EngineState, visibility: Visibility, config: HomeMixerConfig) -> hydrators.ViewerGraph:
-    rooms, strengths = (state.social_graph, state.interaction_graph), state.real_graph.strength
+    rooms, strengths = (state.social_graph, state.interaction_graph, state.profiles), state.real_graph.strength
     return hydrators.ViewerGraph(*rooms, visibility, strengths, config.followees_max)
 
 
 def _viewer_tier(state: EngineState, config: ForYouConfig) -> ViewerTier:
-    rooms = (state.social_graph, state.signals, state.profiles)
-    return ViewerTier(*rooms, config.cold_start, config.walk.own_edges_min)
+    return ViewerTier(state.signals, state.profiles, config.cold_start, config.walk.own_edges_min)
 
 
 def _hydration_for_you(state: EngineState, visibility: Visibility, config: HomeMixerConfig) -> Hydration:

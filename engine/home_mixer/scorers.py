@@ -70,9 +70,12 @@ class AuthorDiversity:
 
     def score(self, query: Query, candidates: Candidates, scores: Scores) -> None:
         """See ``Scorer``."""
-        m = len(candidates.rows)
-        table = query.scratch.of(Buffers).take("author_diversity", np.int32, table_size(m))
-        cut = (np.empty(m, np.int32), np.empty(m, np.int32), table)
+        m, buffers = len(candidates.rows), query.scratch.of(Buffers)
+        cut = (
+            buffers.at_least("author_diversity.worse", np.int32, m),
+            buffers.at_least("author_diversity.places", np.int32, m),
+            buffers.at_least("author_diversity.table", np.int32, table_size(m)),
+        )
         out = np.empty((1, m))
         ids, authors = candidates.of_kept("tweet_id"), candidates.of_kept("author_id")
         kernels.author_diversity(scores.total, ids, authors, self.decay, self.floor, cut, out[0])

@@ -32,8 +32,10 @@ class BestSpaced:
 
 def stands_alone(candidates: Candidates) -> bool:
     """Whether any kept candidate can be chosen without another one: all but answers to strangers can."""
-    rows = candidates.rows
-    return bool((candidates.columns["answers_stranger"][rows] == 0).any())
+    rows, answers = candidates.rows, candidates.columns["answers_stranger"]
+    if len(rows) and not answers[rows[0]]:
+        return True  # as a rule
+    return bool((answers[rows] == 0).any())
 
 
 class WithRoots(BestSpaced):
@@ -49,14 +51,15 @@ class WithRoots(BestSpaced):
         m, size = len(rows), len(rows) + len(shown)
         buffers = query.scratch.of(Buffers)
         cut = (
-            buffers.take("with_roots.ids", np.uint64, 5, size),
-            buffers.take("with_roots.places", np.int32, 3, size),
-            buffers.take("with_roots.marks", np.bool_, 2, size),
-            buffers.take("with_roots.table", np.int32, table_size(size)),
+            buffers.at_least("with_roots.ids", np.uint64, size, rows=5),
+            buffers.at_least("with_roots.places", np.int32, size, rows=3),
+            buffers.at_least("with_roots.marks", np.bool_, size, rows=2),
+            buffers.at_least("with_roots.table", np.int32, table_size(size)),
         )
         names = ("author_id", "root_id", "original_id")
         about = (columns["answers_stranger"], candidates.tweet_id, *(columns[name] for name in names))
-        lost, chosen = np.empty(m, np.int32), np.empty(min(query.request.limit, m), np.int32)
+        lost = buffers.at_least("with_roots.lost", np.int32, m)
+        chosen = np.empty(min(query.request.limit, m), np.int32)
         count, gone = kernels.choose_with_roots(scores.total, about, rows, shown, self.gap, cut, lost, chosen)
         code = candidates.code(self.reason)
         if gone:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.in_network.kernels import order_by_ties
 from engine.social_graph.state import SocialGraph
 
 Ids = NDArray[np.uint64]
@@ -41,11 +42,6 @@ def followees_of(
     count = social_graph.followee_count(viewer_id)
     ids, relation = social_graph.followees_with_relation(viewer_id, min(count, max(followees_max, COMPARED_MAX)))
     strength = strengths(viewer_id, ids, time_ms)
-    if len(ids) <= followees_max:
-        chosen = np.arange(len(ids))
-    else:
-        newest = followees_max // NEWEST_SHARE
-        rest = newest + np.argsort(-strength[newest:], kind="stable")[: followees_max - newest]
-        chosen = np.concatenate([np.arange(newest), np.sort(rest)])
-    chosen = chosen[np.argsort(-strength[chosen], kind="stable")]
+    order = np.empty(len(ids), np.int32)
+    chosen = order[: int(order_by_ties(strength, followees_max, NEWEST_SHARE, order, np.empty_like(order)))]
     return Followees(ids[chosen], strength[chosen], relation[chosen], count - len(chosen))

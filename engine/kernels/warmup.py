@@ -37,6 +37,7 @@ MODULES = (
     "visibility.touched",
     "muted_words.folding",
     "visibility.words",
+    "in_network.kernels",
     "home_mixer.hydrators",
     "home_mixer.kernels",
 )

@@ -15,6 +15,8 @@ from engine.feed import Dropped, SourceHit
 from engine.pipeline import kernels
 from engine.pipeline.scratch import Buffers
 
+_NO_IDS, _NO_SCORES = np.empty(0, np.uint64), np.empty(0)
+
 #: What a source found: its name, tweet ids (uint64) and raw scores (float64), best first.
 Found = tuple[str, NDArray[np.uint64], NDArray[np.float64]]
 
@@ -87,11 +89,12 @@ class Candidates:
         tweet_id = buffers.take("candidates.tweet_id", np.uint64, total)
         score = buffers.take("candidates.source_score", np.float64, len(found), total)
         rank = buffers.take("candidates.source_rank", np.int32, len(found), total)
-        table = buffers.take("candidates.table", np.int32, kernels.table_size(total))
-        table.fill(0)
-        count = 0
-        for source, (_, ids, scores) in enumerate(found):
-            count = kernels.merge_source(ids, scores, source, count, table, tweet_id, score, rank)
+        table = buffers.at_least("candidates.table", np.int32, kernels.table_size(total))
+        all_ids, all_scores = _NO_IDS, _NO_SCORES
+        if found:
+            all_ids, all_scores = (np.concatenate(columns) for columns in list(zip(*found, strict=True))[1:])
+        sizes = np.array(counts, np.int64)
+        count = int(kernels.merge_sources(all_ids, all_scores, sizes, table, tweet_id, score, rank))
         return cls(tweet_id[:count], names, score[:, :count], rank[:, :count], counts)
 
     def add(self, columns: Mapping[str, NDArray[Any]]) -> None:

@@ -132,11 +132,12 @@ class Filter(Protocol):
     """Drops candidates. A filter's failure always fails the request: what was not checked is not shown.
 
     ``test``: all that the filter does, if that is one test of bits; else None. Neighbors that test the same column are
-    run in one pass, instead of by ``drop``.
+    run in one pass, instead of by ``drop``. ``always``: it applies to every request, so it need not be asked.
     """
 
     name: str
     test: BitTest | None
+    always: bool
 
     def enabled(self, query: Query) -> bool:
         """Whether this filter applies to the request."""

@@ -21,6 +21,15 @@ def table_size(count: int) -> int:
 
 
 @inlined
+def slots_for(count: Any) -> Any:
+    """``table_size``, for kernels."""
+    size = np.int64(TABLE_MIN)
+    while size < 2 * count:
+        size *= 2
+    return size
+
+
+@inlined
 def place_of(keys: Any, table: Any, key: Any) -> Any:
     """The slot of ``table`` (int32, row + 1, 0 = empty) that holds the row of ``keys`` with this key, or the empty slot
     where it would go."""
@@ -32,28 +41,33 @@ def place_of(keys: Any, table: Any, key: Any) -> Any:
 
 
 @quick
-def merge_source(
-    ids: Any, scores: Any, source: Any, count: Any, table: Any, tweet_id: Any, score: Any, rank: Any
-) -> Any:
-    """Add what one source found to the first ``count`` candidates; returns how many there are then.
+def merge_sources(ids: Any, scores: Any, counts: Any, slots: Any, tweet_id: Any, score: Any, rank: Any) -> Any:
+    """Make one table of what s sources found; returns how many candidates there are.
 
-    ``ids`` (k,) and ``scores`` float64 (k,), best first; ``source``: its row in ``score`` float64 (s, capacity) and
-    ``rank`` int32 (s, capacity). ``table``: int32 over ``tweet_id`` (capacity,), zero before the first source. Of a
-    tweet that the source names twice the better rank stays. O(k + count).
+    ``ids`` (k,) and ``scores`` float64 (k,): what the first source found, best first, then what the second did, and so
+    on; ``counts`` int64 (s,): how many each. ``score`` float64 (s, k) and ``rank`` int32 (s, k), by source and
+    candidate; ``tweet_id`` (k,): the candidates. ``slots``: int32, at least ``table_size(k)``, scratch. Of a tweet that
+    a source names twice the better rank stays. O(k · s).
     """
-    for column in range(score.shape[1]):
-        score[source, column] = np.nan
-        rank[source, column] = -1
-    for i in range(ids.shape[0]):
-        at = place_of(tweet_id, table, ids[i])
-        if table[at] == 0:
-            tweet_id[count] = ids[i]
-            count += 1
-            table[at] = count
-        row = table[at] - 1
-        if rank[source, row] < 0:
-            score[source, row] = scores[i]
-            rank[source, row] = i
+    table = slots[: slots_for(ids.shape[0])]
+    for at in range(table.shape[0]):
+        table[at] = 0
+    count, first = np.int64(0), np.int64(0)
+    for source in range(counts.shape[0]):
+        for column in range(score.shape[1]):
+            score[source, column] = np.nan
+            rank[source, column] = -1
+        for i in range(counts[source]):
+            at = place_of(tweet_id, table, ids[first + i])
+            if table[at] == 0:
+                tweet_id[count] = ids[first + i]
+                count += 1
+                table[at] = count
+            row = table[at] - 1
+            if rank[source, row] < 0:
+                score[source, row] = scores[first + i]
+                rank[source, row] = i
+        first += counts[source]
     return count
 
 
@@ -287,7 +301,7 @@ def warm() -> None:
     ids, scores = np.arange(1, 3, dtype=np.uint64), np.ones(2)
     table, order = np.zeros(TABLE_MIN, np.int32), np.arange(2, dtype=np.int32)
     score, rank, dropped = np.empty((1, 2)), np.empty((1, 2), np.int32), np.zeros(2, np.int16)
-    merge_source(ids, scores, 0, 0, table, ids.copy(), score, rank)
+    merge_sources(ids, scores, np.array([2]), table, ids.copy(), score, rank)
     drop_by_bits(np.zeros(2, np.uint16), np.ones(1, np.uint16), dropped, 1)
     drop_either_equal(ids, ids.copy(), np.uint64(9), dropped, 1)
     drop_less(np.ones(2, np.int64), 0, dropped, 1)

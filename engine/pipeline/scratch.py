@@ -47,3 +47,12 @@ class Buffers:
         if held is None or len(held) < size:
             held = self._held[name] = np.empty(1 << max(8, (size - 1).bit_length()), dtype)
         return held[:size].reshape(shape)
+
+    def at_least(self, name: str, dtype: DTypeLike, size: int, rows: int = 0) -> NDArray[Any]:
+        """An array of at least ``size`` elements, or of ``rows`` rows of at least so many; as ``take``, but for kernels
+        that know how many they use: no view is made."""
+        held = self._held.get(name)
+        if held is None or held.shape[-1] < size:
+            length = 1 << max(8, (size - 1).bit_length())
+            held = self._held[name] = np.empty((rows, length) if rows else length, dtype)
+        return held

@@ -112,9 +112,9 @@ class Sourcing:
     def run(self, work: Work) -> None:
         """See ``Stage``."""
         query, watcher = work.query, work.watcher
-        found, count = work.found, 0
+        found, count, skipped = work.found, 0, query.request.sources_skipped
         for source in self.sources:
-            if work.skips("source", source.name):
+            if skipped and work.skips("source", source.name):
                 continue
             if watcher.expired():
                 work.degraded.append(source.name)
@@ -164,16 +164,18 @@ class Filtering:
 
     def __init__(self, *filters: Filter) -> None:
         self.filters = filters
-        #: By which filters apply; only a few depend on the request.
+        self._asked = tuple(rule for rule in filters if not rule.always)
+        #: By which of the filters apply that do not always do.
         self._plans: dict[tuple[bool, ...], _Plan] = {}
 
     def run(self, work: Work) -> None:
         """See ``Stage``."""
         query, candidates = work.query, work.candidates
-        applies = tuple([rule.enabled(query) for rule in self.filters])
+        applies = tuple([rule.enabled(query) for rule in self._asked])
         plan = self._plans.get(applies)
         if plan is None:
-            plan = self._plans[applies] = _plan([rule for rule, on in zip(self.filters, applies, strict=True) if on])
+            left_out = {rule for rule, on in zip(self._asked, applies, strict=True) if not on}
+            plan = self._plans[applies] = _plan([rule for rule in self.filters if rule not in left_out])
         code = candidates.codes(plan.names)
         for rules, drop in plan.groups:
             try:
@@ -183,9 +185,9 @@ class Filtering:
                 raise work.unsafe(f"filter {names}", error) from error
             code += len(rules)
         work.passed = plan.names
-        for name, dropped in zip(plan.names, candidates.settle()[1:].tolist(), strict=True):
-            if dropped:
-                work.watcher.count("filter", name, "dropped", dropped)
+        counts = candidates.settle()
+        for reason in counts[1:].nonzero()[0].tolist():
+            work.watcher.count("filter", plan.names[reason], "dropped", int(counts[1 + reason]))
 
 
 class _Plan(NamedTuple):

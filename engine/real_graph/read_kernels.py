@@ -37,6 +37,8 @@ from engine.real_graph.pairs import count_days, has_lapsed, is_look, recent
 #: Statistics of a feature: columns of ``statistics``.
 EWMA, AVERAGE, VARIANCE, NON_ZERO_DAYS, ELAPSED_DAYS, DAYS_SINCE = range(6)
 STATISTICS = 6
+#: The strongest tie weighs so much more than none.
+WEIGHT_MORE = 1.97
 _UNFOLLOWED = int(Status.UNFOLLOWED)
 DAYS_SINCE_MOST = 30
 
@@ -141,6 +143,12 @@ def _logistic(t: Any, pair: Any, day: Any) -> Any:
     active = count_days(recent(marks))
     z = BIAS + (total + PER_ACTIVE_DAY * np.float64(active) + PER_DAY_SINCE * np.float64(since))
     return 1.0 / (1.0 + exp(-z))
+
+
+@inlined
+def tie_weight(strength: Any) -> Any:
+    """What a tie of a strength (float32) in [0, 1] weighs: from 1, for no tie, to 2.97."""
+    return 1.0 + WEIGHT_MORE * np.float64(strength)
 
 
 @kernel

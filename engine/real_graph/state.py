@@ -24,9 +24,6 @@ from engine.room import Room, Share, only_grew
 
 Ids = NDArray[np.uint64]
 
-#: The strongest tie weighs so much more than none.
-_WEIGHT_MORE = 1.97
-
 
 class RealGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities.
@@ -212,11 +209,12 @@ def _enter_pairs(t: arrays.Ties, count: int) -> None:
 
 def tie_weights(strength: NDArray[np.float32]) -> NDArray[np.float64]:
     """What ties of these strengths (n) in [0, 1] weigh: float64 (n) from 1, for no tie, to 2.97."""
-    return 1.0 + _WEIGHT_MORE * strength.astype(np.float64)
+    return 1.0 + read_kernels.WEIGHT_MORE * strength.astype(np.float64)
 
 
 def _day(time_ms: int) -> np.int64:
-    return np.int64(arrays.day_of(np.int64(time_ms)))
+    """``arrays.day_of``, without a call of a kernel."""
+    return np.int64(min(max(1, time_ms // arrays.MS_PER_DAY), arrays.DAY_LAST))
 
 
 def warm() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.batch import Kind
 from engine.kernels.id_map import find
-from engine.kernels.jit import inlined, kernel
+from engine.kernels.jit import inlined, kernel, quick
 from engine.kernels.rng import mix64
 from engine.signals.arrays import (
     ACT_WORDS,
@@ -146,6 +146,21 @@ def acted_on(s: Any, user_id: Any, out: Any) -> Any:
             out[count] = np.uint64(s.blocks[block - 1, 1 + place * words])
             place += 1
             count += 1
+    return count
+
+
+@quick
+def count_since(s: Any, user_id: Any, which: Any, since_ms: Any) -> Any:
+    """How many acts in a viewer's list of acts are not older than ``since_ms``."""
+    v = np.int64(find(s.ids, user_id))
+    if v < 0:
+        return np.int64(0)
+    held, _, place = span(s, v, which)
+    block, count = first_block(s, v, which), np.int64(0)
+    for _ in range(held):
+        block, place = settle(s, block, place, ACTS_PER_BLOCK)
+        count += s.blocks[block - 1, 1 + place * ACT_WORDS + 1] >> KIND_BITS >= since_ms
+        place += 1
     return count
 
 

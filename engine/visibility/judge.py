@@ -40,14 +40,13 @@ class Hidden(IntFlag):
 
 
 class Judged(NamedTuple):
-    """What was found out about n tweets for a viewer; m entries of what they stand for.
+    """What was found out about n tweets for a viewer.
 
     ``hidden``: uint16 (n), ``Hidden`` bits. ``relation``: uint8 (n), ``Relation`` bits of viewer and author;
     ``related_relation``: uint8 (n), these bits of all authors of what the tweet stands for, together. Of retweets the
     author and time are the retweet's own.
     """
 
-    related: Related
     hidden: Marks
     relation: Bits
     related_relation: Bits
@@ -79,22 +78,21 @@ class Visibility:
         n = len(tweet_ids)
         entries = n * (1 + RELATED_MAX)
         whole = Related(
-            buffers.take("visibility.row", np.int32, entries),
-            buffers.take("visibility.slot", np.int32, entries),
-            buffers.take("visibility.author_id", np.uint64, entries),
+            buffers.at_least("visibility.row", np.int32, entries),
+            buffers.at_least("visibility.slot", np.int32, entries),
+            buffers.at_least("visibility.author_id", np.uint64, entries),
         )
-        relation = buffers.take("visibility.relation", np.uint8, entries)
-        numbers = buffers.take("visibility.numbers", np.int32, entries)
+        relation = buffers.at_least("visibility.relation", np.uint8, entries)
+        numbers = buffers.at_least("visibility.numbers", np.int32, entries)
         ids, joined = buffers.take("visibility.ids", np.uint64, 4, n), np.empty(n, np.uint8)
         facts = Facts(np.empty(n, np.uint16), np.empty(n, np.int64), ids, np.empty(n, np.int32))
         rooms = (self._tweet_store.tweets, self._social_graph.graph, self._profiles.profiles)
         bits = (relation, joined, numbers)
         m = int(kernels.judge(*rooms, np.uint64(viewer_id), tweet_ids, whole, facts, bits))
-        related = Related(whole.row[:m], whole.slot[:m], whole.author_id[:m])
-        self._words.mark(viewer_id, related, facts.hidden)
-        slots, authors = related.slot[:n], related.author_id[:n]
+        self._words.mark(viewer_id, whole, m, facts.hidden)
+        slots, authors = whole.slot[:n], whole.author_id[:n]
         known = (relation[:n], joined, slots, authors, facts.created_ms, *facts.ids, facts.original_slot)
-        return Judged(related, facts.hidden, *known)
+        return Judged(facts.hidden, *known)
 
     def may_see(self, viewer_id: int, tweet_ids: Ids) -> NDArray[np.bool_]:
         """Which tweets (uint64, n) the viewer may see; viewer 0: anybody may see them."""

@@ -63,9 +63,12 @@ class WordsCheck:
         self._muted_words = muted_words
         self._tweets = tweet_store.tweets
 
-    def mark(self, viewer_id: int, related: Related, hidden: NDArray[np.uint16]) -> None:
-        """Mark in ``hidden`` (n) the rows of entries (m) that have a muted word of the viewer."""
+    def mark(self, viewer_id: int, whole: Related, count: int, hidden: NDArray[np.uint16]) -> None:
+        """Mark in ``hidden`` (n) the rows of the first ``count`` entries that have a muted word of the viewer."""
         knowledge = self._muted_words.knows(viewer_id)
+        if knowledge == Knowledge.NONE_MUTED:
+            return
+        related = Related(whole.row[:count], whole.slot[:count], whole.author_id[:count])
         if knowledge == Knowledge.MUTED:
             muted = self._muted_words.make_muted()
             self._muted_words.of(viewer_id, muted)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.batch import Kind, TweetFlag, make_batch
 from engine.feed import Explain, Feed, Product, Request, seed_of, viewer_hour
 from engine.home_mixer import cursor as cursors
+from engine.home_mixer import hydrators
 from engine.home_mixer.config import (
     ForYouConfig,
     HomeMixerConfig,
@@ -234,6 +235,18 @@ def test_the_worlds_meet_every_rule():
         "popular", "own_tweets",
     }  # fmt: skip
     assert factors == {"out_of_network", "author_not_interested", "author_diversity"}
+
+
+@pytest.mark.parametrize("product", list(Product))
+def test_followees_are_the_same_people_however_many_there_are(product, monkeypatch):
+    def feeds():
+        requests = [Request(viewer_id=v, request_id=1, time_ms=NOW, seed=3, product=product) for v in range(1, PEOPLE)]
+        return [ask(world(5), request) for request in requests]
+
+    few = feeds()
+    monkeypatch.setattr(hydrators, "FEW", 0)  # everybody follows very many people
+    assert feeds() == few
+    assert any(feed.entries for feed in few)
 
 
 @pytest.mark.parametrize("product", Product)

@@ -46,6 +46,7 @@ class FakeHydrator:
 
 
 class FakeFilter:
+    always = False
     test = None
 
     def __init__(self, name, bad=(), error=None, enabled=True):
