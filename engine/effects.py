@@ -17,9 +17,12 @@ class EffectKind(IntEnum):
 
     REFUSED: the event in ``row`` could not be used and becomes a dead letter. ``text`` is the reason's name, a line
     break, and a detail for people.
+    MOTIF: several people whom ``user_id`` follows did the same to ``subject_id``. ``text`` is no text, but the motif
+    (``engine/motifs/state.py``).
     """
 
     REFUSED = 1
+    MOTIF = 2
 
 
 class Effects(NamedTuple):

@@ -19,6 +19,7 @@ from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
 from engine.lessons import Lessons, LessonsConfig
 from engine.models.specs import ModelsConfig
 from engine.models.state import Models
+from engine.motifs.state import MotifRoom, MotifsConfig
 from engine.muted_words.state import MutedWords, MutedWordsConfig
 from engine.profiles.state import ProfileRoom, ProfilesConfig
 from engine.real_graph.state import RealGraph, RealGraphConfig
@@ -48,6 +49,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     blend_learner: BlendLearnerConfig = BlendLearnerConfig()
     lessons: LessonsConfig = LessonsConfig()
     engagement_aggregates: EngagementAggregatesConfig = EngagementAggregatesConfig()
+    motifs: MotifsConfig = MotifsConfig()
 
 
 class Rooms:
@@ -72,6 +74,7 @@ class Rooms:
     blend_learner: BlendLearner
     lessons: Lessons
     engagement_aggregates: EngagementAggregates
+    motifs: MotifRoom
 
     def __init__(self, config: RoomsConfig) -> None:
         self.config = config
@@ -143,4 +146,5 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         real_graph=RealGraphConfig(people_max=size, pairs_max=4 * size, features_max=8 * size),
         models=ModelsConfig(reputation_users_max=size),
         engagement_aggregates=EngagementAggregatesConfig(authors_max=size, viewers_max=size, pairs_per_viewer=4),
+        motifs=MotifsConfig(targets_max=size),
     )

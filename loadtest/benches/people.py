@@ -17,6 +17,7 @@ from engine.real_graph.state import RealGraph, RealGraphConfig, real_graph_bytes
 from engine.social_graph.circles import LEFT, NEIGHBORS_MAX, RIGHT, Lists, intersections
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
+from loadtest.benches import motifs
 from loadtest.benches.reputation import make_follows
 
 Progress = Callable[[str], None]
@@ -39,15 +40,18 @@ WINDOW_MS: Final = 48 * 3_600_000
 
 def run(*, follows: int, accounts: int, progress: Progress) -> dict[str, float]:
     """Measure; ``follows`` are held among ``accounts`` while more are applied."""
+    graph, figures = _follows(follows, accounts, progress)
     return {
-        **_follows(follows, accounts, progress),
+        **figures,
+        **motifs.run(graph, accounts, progress),
         **_in_network(progress),
         **_intersections(progress),
         **_real_graph(progress),
     }
 
 
-def _follows(follows: int, accounts: int, progress: Progress) -> dict[str, float]:
+def _follows(follows: int, accounts: int, progress: Progress) -> tuple[SocialGraph, dict[str, float]]:
+    """The graph of follows, and what applying them took."""
     progress(f"applying {follows:,} follows")
     who, whom = make_follows(follows + TIMED, accounts)
     config = SocialGraphConfig(
@@ -64,7 +68,7 @@ def _follows(follows: int, accounts: int, progress: Progress) -> dict[str, float
     spent_s = time.process_time() - began
     graph = room.graph
     per_follow = graph.edges.nbytes + graph.sequences.nbytes + graph.follow_moment.nbytes + graph.arena.nbytes
-    return {
+    return room, {
         "follows_held": held,
         "follow_events_per_s": round(TIMED / spent_s),
         "follow_bytes": round(per_follow / room.follow_count, 1),

@@ -28,6 +28,7 @@ from engine.interaction_graph.related import RelatedTweetsConfig
 from engine.interaction_graph.state import InteractionGraphConfig
 from engine.interaction_graph.user_graph import UserGraphConfig
 from engine.lessons import LessonsConfig
+from engine.motifs.state import MotifsConfig
 from engine.pipeline.execute import Unwatched, execute
 from engine.pipeline.scratch import Scratch
 from engine.real_graph.state import RealGraphConfig
@@ -59,6 +60,7 @@ ROOMS = RoomsConfig(
     real_graph=RealGraphConfig(people_max=1 << 10, pairs_max=1 << 12, features_max=1 << 13),
     lessons=LessonsConfig(interval_ms=10_000),
     engagement_aggregates=EngagementAggregatesConfig(authors_max=1 << 6, viewers_max=1 << 6, pairs_per_viewer=4),
+    motifs=MotifsConfig(targets_max=1 << 8, actors_min=2),
 )
 #: Limits that a small society meets, so that every source brings something.
 PRODUCTS = HomeMixerConfig(
