@@ -57,6 +57,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # Judges what a viewer may see, from the rooms; products, queries and pushes ask it.
     "engine.visibility": (*BASE, "engine.visibility", "engine.pipeline.scratch", "engine.rooms", *STATE_ROOMS),
     "engine.in_network": (*BASE, "engine.in_network", "engine.social_graph"),
+    # Ties as feeds and queries read them, from the rooms.
+    "engine.tie_strength": (*BASE, "engine.in_network", "engine.rooms", *STATE_ROOMS),
     "engine.home_mixer": ("engine",),
     "config": ("config", "engine"),
     "streams": ("streams", "config", "engine"),

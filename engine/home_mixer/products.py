@@ -24,6 +24,7 @@ from engine.pipeline.late_stages import Contents, Scoring, Selection, Verificati
 from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, QueryHydration, Sourcing
 from engine.social_graph.state import Relation
 from engine.state import EngineState
+from engine.tie_strength import TieStrength
 from engine.visibility.judge import Visibility
 
 MODEL_VERSION = "blend-7"
@@ -161,7 +162,7 @@ class ServedSources:
 
 
 def _viewer_graph(state: EngineState, visibility: Visibility, config: HomeMixerConfig) -> hydrators.ViewerGraph:
-    rooms, strengths = (state.social_graph, state.interaction_graph, state.profiles), state.real_graph.strength
+    rooms, strengths = (state.social_graph, state.interaction_graph, state.profiles), TieStrength(state).rank
     return hydrators.ViewerGraph(*rooms, visibility, strengths, config.followees_max)
 
 

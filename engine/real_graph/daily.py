@@ -1,10 +1,14 @@
 """The daily roll-up of one feature, done when somebody touches it instead of every day.
 
 A day's total x of an act is folded into a feature's statistics as a daily sweep would: ``n += 1, d = x − mean, mean +=
-d / n, m2 += d · (x − mean), ewma = 0.955 · ewma + x``; a day without acts multiplies ewma by 0.955 only. The two newest
-days with acts stay open, so that acts may come late or be taken back; older ones are closed. Of a closed day at most
-``MARKED_DAYS`` before the newest it is still known whether its total was 1, 2 or more, so that a change to it is exact,
-too, up to 2; beyond that the ewma and the mean follow, and m2 is near.
+d / n, m2 += d · (x − mean), ewma = 0.955 · ewma + x``; a day without acts multiplies ewma by 0.955 only. However long
+nobody looked, the result is that of the sweep: a power of 0.955 stands for the days between, and what was idle for too
+long, or fell below the least ewma, on any of them begins anew.
+
+The two newest days with acts stay open, so that acts may come late or be taken back; older ones are closed. Of a closed
+day at most ``MARKED_DAYS`` before the newest it is still known whether its total was 1, 2 or more, so that a change to
+it is exact, too, up to 2. Of older ones it is known as long as all closed days have the same total; else the ewma and
+the mean follow, and m2 is near.
 
 Source: interaction_graph of Twitter's release (``IG/scio/agg_all``): the newest day has weight 1.
 """
@@ -164,14 +168,30 @@ def _change_total(t: Any, f: Any, back: Any, total: Any, more: Any) -> None:
 
 
 @inlined
+def _likely_total(t: Any, f: Any, least: Any) -> Any:
+    """The total of a closed day of which nothing is known but that it was at least ``least``: the mean. If all closed
+    days had the same total it is exact; two different counts make m2 at least 0.5."""
+    mean = np.float64(t.feature_sums[f, MEAN])
+    if t.feature_sums[f, M2] < 0.25 and t.feature_days[f, CODE] != _CODE_DWELL:
+        return np.float64(np.int64(mean + 0.5))
+    return max(least, mean)
+
+
+@inlined
 def _known_total(t: Any, f: Any, mark: Any) -> Any:
     """The total of a closed day by its two bits; where it is not known, a likely one."""
-    return np.float64(mark) if mark < _THREE else max(3.0, np.float64(t.feature_sums[f, MEAN]))
+    return np.float64(mark) if mark < _THREE else _likely_total(t, f, 3.0)
 
 
 @inlined
 def _mark_at(t: Any, f: Any, back: Any) -> Any:
     return (t.feature_marks[f] >> np.uint64(2 * back)) & _THREE if 0 <= back < MARKED_DAYS else _ZERO
+
+
+@inlined
+def _set_mark(t: Any, f: Any, back: Any, mark: Any) -> None:
+    bits = np.uint64(2 * back)
+    t.feature_marks[f] = (t.feature_marks[f] & ~(_THREE << bits)) | (mark << bits)
 
 
 @kernel
@@ -184,8 +204,7 @@ def _add_to_closed(t: Any, f: Any, day: Any, amount: Any) -> None:
         return
     total = _known_total(t, f, mark)
     _change_total(t, f, back, total, amount)
-    bits = np.uint64(2 * back)
-    t.feature_marks[f] = (t.feature_marks[f] & ~(_THREE << bits)) | (_mark(t, f, total + amount) << bits)
+    _set_mark(t, f, back, _mark(t, f, total + amount))
 
 
 @kernel
@@ -205,18 +224,14 @@ def _remove_from_closed(t: Any, f: Any, day: Any, amount: Any) -> Any:
     back = np.int64(days[CLOSED_DAY]) - day
     if days[NON_ZERO] == 0 or back < 0 or day < days[FIRST_DAY]:
         return False
-    if back >= MARKED_DAYS:
-        _change_total(t, f, back, max(2.0, np.float64(sums[MEAN])), -amount)
-        return True
     mark = _mark_at(t, f, back)
-    if mark == _ZERO:
+    if mark == _ZERO and back < MARKED_DAYS:
         return False
-    total = _known_total(t, f, mark)
-    bits = np.uint64(2 * back)
+    total = _known_total(t, f, mark) if mark != _ZERO else _likely_total(t, f, 2.0)
     if total > amount:
         _change_total(t, f, back, total, -amount)
-        t.feature_marks[f] &= ~(_THREE << bits)
-        t.feature_marks[f] |= (_mark(t, f, total - amount) if mark < _THREE else _THREE) << bits
+        if mark != _ZERO:
+            _set_mark(t, f, back, _mark(t, f, total - amount) if mark < _THREE else _THREE)
         return True
     if days[NON_ZERO] == 1:
         days[NON_ZERO] = days[CLOSED_DAY] = 0
@@ -226,7 +241,8 @@ def _remove_from_closed(t: Any, f: Any, day: Any, amount: Any) -> Any:
     _reopen_mean(t, f, total)
     days[NON_ZERO] -= 1
     sums[EWMA] = np.float32(max(0.0, np.float64(sums[EWMA]) - total * decay(back)))
-    t.feature_marks[f] &= ~(_THREE << bits)
+    if mark != _ZERO:
+        _set_mark(t, f, back, _ZERO)
     if back == 0 and t.feature_marks[f] != _ZERO:
         while t.feature_marks[f] & _THREE == _ZERO:
             t.feature_marks[f] >>= np.uint64(2)

@@ -32,10 +32,18 @@ from engine.social_graph.arrays import (
     USER_COLUMNS,
     ZERO,
     edge_flags,
+    find_edge,
     prefetch_edge,
     prefetch_id,
 )
-from engine.social_graph.write_kernels import FULL, TAKEN, TOO_MANY_BLOCKS, TOO_MANY_FOLLOWS, TOO_MANY_MUTES
+from engine.social_graph.write_kernels import (
+    ARRIVAL_BITS,
+    FULL,
+    TAKEN,
+    TOO_MANY_BLOCKS,
+    TOO_MANY_FOLLOWS,
+    TOO_MANY_MUTES,
+)
 
 
 @kernel
@@ -147,6 +155,24 @@ def followees(g: Any, user_id: Any, indices: Any, out: Any, relation: Any) -> An
             relation[i] |= np.uint8((flags & BLOCK) << 2 | (flags & MUTE) << 3)
     _close(g, user_id, out[:count], relation)
     return count
+
+
+@kernel
+def followed_ms(g: Any, user_ids: Any, other_ids: Any, sources: Any, out: Any) -> None:
+    """Write when users (uint64, n) followed others (uint64, n), pair by pair, into ``out`` (int64, n): ms, -1 for those
+    not followed now. ``sources`` is int32 (n) scratch."""
+    for i in range(other_ids.shape[0]):
+        prefetch_id(g, user_ids[i])
+        prefetch_id(g, other_ids[i])
+    for i in range(other_ids.shape[0]):
+        sources[i], out[i] = find(g.ids, user_ids[i]), find(g.ids, other_ids[i])
+        if sources[i] >= 0 and out[i] >= 0:
+            prefetch_edge(g, np.int64(sources[i]), out[i])
+    for i in range(other_ids.shape[0]):
+        known = sources[i] >= 0 and out[i] >= 0
+        slot = np.int64(find_edge(g, np.int64(sources[i]), out[i])) if known else np.int64(-1)
+        followed = slot >= 0 and g.edges[slot] & np.uint64(FOLLOW) != ZERO
+        out[i] = g.follow_moment[slot] >> ARRIVAL_BITS if followed else np.int64(-1)
 
 
 @kernel

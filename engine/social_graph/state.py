@@ -253,6 +253,13 @@ class SocialGraph(Room):
         read_kernels.relations(self._graph, np.uint64(viewer_id), other_ids, more_ids, indices, out)
         return out
 
+    def followed_ms(self, user_ids: Ids, other_ids: Ids) -> NDArray[np.int64]:
+        """When users (uint64, n) last followed others (uint64, n), pair by pair: int64 (n), ms; -1 for those not
+        followed now. Both C-contiguous and writable."""
+        out = np.empty(len(other_ids), np.int64)
+        read_kernels.followed_ms(self._graph, user_ids, other_ids, np.empty(len(other_ids), np.int32), out)
+        return out
+
     def followers_among(self, author_ids: Ids, audience: IdMap, fewest: NDArray[np.int32]) -> None:
         """Lower ``fewest`` (int32, k), by index of the audience's map (0 … k-1), for everybody who follows one of the
         authors (uint64): to how many of the audience follow that author, the least of them."""
@@ -329,6 +336,7 @@ def warm() -> None:
     graph.followees_with_relation(1, 1)
     ids = np.array([1, 2], np.uint64)
     graph.relation(1, ids)
+    graph.followed_ms(ids, ids)
     graph.relations(1, ids, ids)
     circle_kernels.warm_on(graph.graph)
     graph.followers_among(ids, id_map_of(ids), np.zeros(2, np.int32))

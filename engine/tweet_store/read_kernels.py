@@ -292,6 +292,41 @@ def recent(s: Any, author_ids: Any, since_ms: Any, per_author_max: Any, people: 
 
 
 @kernel
+def recent_counts(s: Any, author_ids: Any, since_ms: Any, most: Any, slots: Any, out: Any) -> None:
+    """Write how many listed tweets each author created at or after a time, at most ``most``, into ``out`` (int32, n).
+
+    ``slots`` is int32 (n) scratch: the authors take turns, so that the cache misses of their chains overlap.
+    """
+    for i in range(author_ids.shape[0]):
+        prefetch(s.heads, head_home(s, author_ids[i]))
+    for i in range(author_ids.shape[0]):
+        head = np.int64(s.heads[head_home(s, author_ids[i])]) - 1
+        if head >= 0:
+            prefetch(s.author_id, head)
+            prefetch(s.created_ms, head)
+            prefetch(s.row, head * ROW)
+    for i in range(author_ids.shape[0]):
+        slots[i], out[i] = s.heads[find_head(s, author_ids[i])] - 1, 0
+    for _ in range(most):
+        going = False
+        for i in range(author_ids.shape[0]):
+            slot = np.int64(slots[i])
+            if slot < 0:
+                continue
+            if s.created_ms[slot] < since_ms:
+                slots[i] = -1
+                continue
+            out[i] += 1
+            slots[i] = s.row[slot, OLDER]
+            if slots[i] >= 0:
+                prefetch(s.created_ms, np.int64(slots[i]))
+                prefetch(s.row, np.int64(slots[i]) * ROW)
+            going = True
+        if not going:
+            break
+
+
+@kernel
 def show(s: Any, slots: Any, counted: Any, counters: Any, ends: Any, totals: Any, out: Any) -> Any:
     """Write the ``totals`` (int32, (n, c)) of some ``counters`` (int64, c) of ``counted``, where each text of ``slots``
     ends (int64, n) if all are put end to end, and if they fit, the texts into ``out`` (uint8); returns their bytes.
@@ -338,3 +373,4 @@ def warm_on(s: Any) -> None:
     popular(s, zero, h, zero, zero, keys, ties, one.copy())
     people = (np.empty(1, np.int64), np.empty(1, np.uint64), np.empty(1, np.int32), np.empty(1, np.int32))
     recent(s, np.ones(1, np.uint64), zero, zero, people, (ties, keys, one.copy()))
+    recent_counts(s, np.ones(1, np.uint64), zero, zero, one.copy(), one.copy())

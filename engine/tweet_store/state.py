@@ -346,6 +346,14 @@ class TweetStore(Room):
         )
         return ids[:size], created_ms[:size], slots[:size]
 
+    def recent_counts(self, author_ids: Ids, since_ms: int, most: int) -> NDArray[np.int32]:
+        """How many servable tweets each author (uint64, n) created at or after ``since_ms``, at most ``most`` of each:
+        int32 (n). Of the same tweets as ``recent_of_authors``."""
+        authors, slots = np.array(author_ids, np.uint64), np.empty(len(author_ids), np.int32)
+        out = np.empty(len(authors), np.int32)
+        read_kernels.recent_counts(self._tweets, authors, np.int64(since_ms), np.int64(most), slots, out)
+        return out
+
     def text(self, slot: int) -> str:
         """The tweet's text; empty when the tweet has none or was deleted, or newer text has overwritten it."""
         slots = np.array([slot], np.int32)

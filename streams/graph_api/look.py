@@ -33,7 +33,9 @@ from engine.interaction_graph.similarity import CountScratch, SharedTweets, Simi
 from engine.interaction_graph.state import InteractionGraph
 from engine.interaction_graph.subgraph_salsa import SubgraphRequest, salsa_on_subgraph
 from engine.pipeline.scratch import Scratch
+from engine.real_graph.state import tie_weights
 from engine.state import EngineState
+from engine.tie_strength import TieStrength
 from engine.visibility.judge import Visibility
 from streams.graph_api import queries as q
 from streams.graph_api.answers import (
@@ -142,11 +144,11 @@ def _walk_on_subgraph(query: q.SubgraphSalsa, _: HomeMixerConfig, state: EngineS
 
 @_look.register
 def _prove(query: q.Proof, usual: HomeMixerConfig, state: EngineState, _: Scratch) -> Shape:
-    """``engine.interaction_graph.queries.social_proof``, of given users or of a user's newest followees."""
+    """``engine.interaction_graph.queries.social_proof``, of given users or of a user's followees, by tie strength."""
     visibility = Visibility(state)
     people = id_array(query.users)
     if query.user:
-        people = state.social_graph.followees(query.user, usual.followees_max)
+        people = TieStrength(state).followees(query.user, _now_ms(state), usual.followees_max).ids
     people = people[visibility.may_name(query.user, people)]
     tweets = id_array(query.tweets)
     tweets = tweets[visibility.may_mention(query.user, tweets)]
@@ -217,8 +219,9 @@ def _settled(query: AnyCount, state: EngineState, graph: InteractionGraph, follo
     """The query with its time and seeds filled in."""
     seeds = query.seeds
     if not seeds and query.user:
-        followees = state.social_graph.followees(query.user, followees_max)
-        seeds = dict.fromkeys(followees[_nameable(state, query.user, followees)].tolist(), 1.0)
+        found = TieStrength(state).followees(query.user, _now_ms(state), followees_max)
+        named = _nameable(state, query.user, found.ids)
+        seeds = dict(zip(found.ids[named].tolist(), tie_weights(found.strength[named]).tolist(), strict=True))
     return msgspec.structs.replace(query, time_ms=age_time_ms(query.time_ms, graph), seeds=seeds)
 
 
@@ -317,6 +320,35 @@ def _count_entities(
         return Answer(query.shown(), rows(**columns), stats)
 
     return shape
+
+
+@_look.register
+def _list_ties(query: q.Ties, _: HomeMixerConfig, state: EngineState, __: Scratch) -> Shape:
+    """``engine.tie_strength``: a person's ties, of those who may be named to the person."""
+    query, ties = msgspec.structs.replace(query, time_ms=query.time_ms or _now_ms(state)), TieStrength(state)
+    if isinstance(query, q.TiesOutOfNetwork):
+        found = ties.out_of_network(query.user, query.time_ms, query.limit)
+        wanted = found.strength > query.score_above
+    else:
+        found = ties.in_network(query.user, query.time_ms, query.limit)
+        wanted = np.ones(len(found.user_ids), np.bool_)
+    told = wanted & _nameable(state, query.user, found.user_ids)
+
+    def shape() -> Answer:
+        columns: Columns = {
+            "user_id": id_strings(found.user_ids[told]),
+            "score": found.strength[told],
+            "weight": tie_weights(found.strength[told]),
+            "tweets": found.tweets[told],
+        }
+        return Answer(query.shown(), rows(**columns), {"people": int(told.sum()), "left_out": found.left_out})
+
+    return shape
+
+
+def _now_ms(state: EngineState) -> int:
+    """The time of the newest event."""
+    return max(0, state.clock_ms)
 
 
 def _require_tweet(graph: InteractionGraph, tweet_id: int) -> None:

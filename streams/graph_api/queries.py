@@ -32,6 +32,8 @@ AGE_S_MAX: Final = 1e10
 LIMIT_DEFAULT: Final = 20
 #: Results of related tweets and of random neighbors: the engine's own limit.
 RESULTS_MAX: Final = 2500
+#: Ties of one person that are listed.
+TIES_MAX: Final = 1000
 #: The mask of all edge types.
 ALL_TYPES: Final = 0xFFFF
 
@@ -123,7 +125,9 @@ class _SecondDegree(Query, frozen=True, kw_only=True):
     of: Annotated[str, choice(lambda: SECOND_DEGREE.varieties), "What is counted: tweets, users, hashtags or urls."] = (
         "tweets"
     )
-    user: Annotated[User, "The viewer; without seeds, their newest followees are the seeds."] = 0
+    user: Annotated[
+        User, "The viewer; without seeds, the followees to whom they are tied most strongly are the seeds, by weight."
+    ] = 0
     seeds: Seeds = field(default_factory=dict)
     types: Types = ALL_TYPES
     edges_per_seed: Annotated[
@@ -173,13 +177,34 @@ class Proof(Query, frozen=True, kw_only=True):
     name: ClassVar[str] = "proof"
     tweets: Annotated[Ids, "The tweets to look at."]
     users: Annotated[Ids, "Look for these users."] = ()
-    user: Annotated[Id, "Look for this user's newest followees."] = 0
+    user: Annotated[Id, "Look for the followees to whom this user is tied most strongly."] = 0
     types: Types = ALL_TYPES
     proofs: Annotated[Proofs, Meta(ge=1, le=100)] = 10
 
     def check(self) -> None:
         if bool(self.users) == bool(self.user):
             raise BadTermError("users, or the user whose followees they are: one of the two")
+
+
+class Ties(Query, frozen=True, kw_only=True):
+    """Followees by tie strength, filled up with those who write most."""
+
+    name: ClassVar[str] = "ties"
+    not_here: ClassVar[str] = "out of network only"
+    of: Annotated[str, choice(lambda: TIES.varieties), "Whom to list: in_network (followees) or out_of_network."] = (
+        "in_network"
+    )
+    user: Annotated[Id, "Whose ties."]
+    time_ms: Annotated[
+        Whole, Meta(ge=0, le=10**15), "The ties as of the day of this time; 0: of the time of the newest event."
+    ] = 0
+    limit: Annotated[Limit, Meta(ge=1, le=TIES_MAX)] = LIMIT_DEFAULT
+
+
+class TiesOutOfNetwork(Ties, frozen=True, kw_only=True):
+    """People to whom somebody is tied without following them."""
+
+    score_above: ScoreAbove = 0.0
 
 
 class Similar(Query, frozen=True, kw_only=True):
@@ -299,6 +324,15 @@ SECOND_DEGREE: Final = Family(
     positional="user",
 )
 
+TIES: Final = Family(
+    {"in_network": Ties, "out_of_network": TiesOutOfNetwork},
+    "To whom somebody is tied: followees, strongest tie first, then those without a tie who wrote most; or others.",
+    "`user_id`, `score` (0 … 1, 0 without a tie), `weight` (1 … 2.97, what the tie weighs in feeds), `tweets` (of the "
+    "last three days, at most 50). `stats`: `people`, and `left_out`, who did not fit.",
+    by="of",
+    positional="user",
+)
+
 _SHARED: Final = "`tweet_id`, `score`, `cooccurrences`, `degree`."
 
 #: All queries, by the last part of the path.
@@ -318,6 +352,7 @@ QUERIES: Final[Mapping[str, Family]] = {
         "`tweet_id`, `proof` with a `time_ms` for each user.",
         positional="tweets",
     ),
+    "ties": TIES,
     "similar": Family({"": Similar}, "Tweets that the same people engaged with.", _SHARED, positional="tweet"),
     "related": Family(
         {"tweet": RelatedToTweet, "author": RelatedToAuthor, "users": RelatedToUsers},

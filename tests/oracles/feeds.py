@@ -189,12 +189,17 @@ def _tier(own_edges: int, followees: int) -> str:
 
 
 def _followees(state: EngineState, request: Request, most: int) -> NDArray[np.uint64]:
-    """The viewer's followees, the strongest tie first, of equal ones the newest follow; no more than ``most``."""
+    """The viewer's followees, the strongest tie first, then who wrote most in three days; of equal ones the newest
+    follow. No more than ``most``."""
     newest = state.social_graph.followees(request.viewer_id, most + 1)
     assert len(newest) <= most, "the oracle knows no viewer of more followees"
     ranked_ms = viewer_hour(request.viewer_id, request.time_ms)[1]
     strength = state.real_graph.strength(request.viewer_id, newest, ranked_ms).tolist()
-    order = sorted(range(len(newest)), key=lambda i: -strength[i])
+    wrote = [
+        min(50, len(state.tweet_store.recent_of_authors(newest[i : i + 1], ranked_ms - 3 * 86_400_000, 99, 99)[0]))
+        for i in range(len(newest))
+    ]
+    order = sorted(range(len(newest)), key=lambda i: (-strength[i], 0 if strength[i] else -wrote[i]))
     return newest[order]
 
 

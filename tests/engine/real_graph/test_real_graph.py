@@ -56,11 +56,12 @@ def assert_swept(room, feature, acts, day):
     np.testing.assert_allclose(statistics(room, feature, day), expected, rtol=2e-4, atol=2e-4)
 
 
+GAPS = st.one_of(st.integers(0, 3), st.integers(0, 75), st.integers(0, 900))
+
+
 @example([(0, 1), (60, 1)], 0)
-@given(
-    st.lists(st.tuples(st.one_of(st.integers(0, 3), st.integers(0, 75)), st.integers(1, 5)), min_size=1, max_size=30),
-    st.integers(0, 70),
-)
+@example([(0, 1), (59, 1), (59, 1), (59, 2), (1200, 1)], 60)
+@given(st.lists(st.tuples(GAPS, st.integers(1, 5)), min_size=1, max_size=30), GAPS)
 def test_what_is_rolled_up_on_touch_is_what_a_daily_sweep_gives(steps, later):
     """Acts in order of time, with gaps after which a feature is dropped, and dwell seconds beside counts."""
     room, day, acts, looks = RealGraph(WIDE), 0, [], []
@@ -108,6 +109,23 @@ def test_acts_in_any_order_taken_back_and_renewed_leave_the_sweep_of_what_holds(
         assert room.usage()["pairs"][0] == room.usage()["features"][0] == 0
     for at in (31, 40):
         assert_swept(room, Feature.RETWEET, left, at)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 58), min_size=8, max_size=40), st.data())
+def test_an_act_of_hundreds_of_days_ago_is_taken_back_exactly_while_all_days_are_alike(gaps, data):
+    """One act on every active day; then some of them are taken back, however old they are."""
+    days = np.cumsum(gaps).tolist()
+    room, newest = RealGraph(WIDE), days[-1]
+    room.apply(engage([row(Kind.FAVORITE, A, B, ms(day)) for day in days]))
+    # The first day and the newest stay, and no gap becomes longer than the sweep allows.
+    inner = [day for a, day, b in zip(days, days[1:], days[2:], strict=False) if b - a < 59]
+    undone = sorted(data.draw(st.lists(st.sampled_from(inner), max_size=6, unique=True))) if inner else []
+    undone = [day for before, day in zip([-99, *undone], undone, strict=False) if day - before > 59]
+    for day in undone:
+        room.apply(engage([row(Kind.UNFAVORITE, A, B, ms(newest), Change.ENDS, ms(day))]))
+        room.check()
+    assert_swept(room, Feature.FAVORITE, [(day, 1.0) for day in days if day not in undone], newest)
 
 
 def test_older_closed_days_with_many_acts_keep_their_sum_and_mean():

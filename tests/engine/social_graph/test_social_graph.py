@@ -105,6 +105,8 @@ def assert_same(room, model, users):
         expected = [model.relation(user, other) if other != user else 0 for other in users]
         others = np.array(list(users), np.uint64)
         assert room.relation(user, others).tolist() == expected
+        since = room.followed_ms(np.full(len(others), user, np.uint64), others)
+        assert (since >= 0).tolist() == [other in followees for other in users]
         more = np.where(others % 2 == 0, others, others[::-1])
         both = [expected, room.relation(user, more).tolist()]
         assert room.relations(user, others, more).tolist() == both
@@ -175,6 +177,14 @@ def test_a_full_arena_drops_follows_whole_and_stays_consistent(rows, entries):
             if number not in refused:
                 model.apply(*row)
         assert followees == set(model.follows)
+
+
+def test_when_somebody_followed_is_the_time_of_the_newest_follow():
+    room = ample()
+    room.apply(batch_of([(Kind.FOLLOW, 1, 2), (Kind.FOLLOW, 1, 3), (Kind.FOLLOW, 2, 1)], times=[5000, 6000, 7000]))
+    room.apply(batch_of([(Kind.FOLLOW, 1, 2), (Kind.UNFOLLOW, 1, 3)], times=[8000, 9000]))
+    sources, others = np.array([1, 1, 2, 9, 1], np.uint64), np.array([2, 3, 1, 1, 9], np.uint64)
+    assert room.followed_ms(sources, others).tolist() == [8000, -1, 7000, -1, -1]
 
 
 def test_a_celebrity_gains_and_loses_followers_in_any_order():

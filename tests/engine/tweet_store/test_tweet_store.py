@@ -136,6 +136,8 @@ def test_answers_as_the_model_however_the_batch_is_split(
         authors = store.columns(slots).author_id
         expected = model.recent((1, 2, 3), since_ms, per_author, total)
         assert list(zip(created_ms.tolist(), ids.tolist(), authors.tolist(), strict=True)) == expected
+        counts = store.recent_counts(np.array([3, 7, 1, 2, 0], np.uint64), since_ms, per_author)
+        assert counts.tolist() == [len(model.recent((person,), since_ms, per_author, 99)) for person in (3, 7, 1, 2, 0)]
 
 
 @settings(deadline=None)

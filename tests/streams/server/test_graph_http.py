@@ -213,6 +213,57 @@ async def test_followees_are_the_seeds_where_none_are_given(site):
     assert answer["results"] == (await site.ask("second-degree", user=1, seeds=seeds))["results"] != []
 
 
+def tie(instance: Running) -> None:
+    """User 1 likes tweets of followee 4 on two days and of stranger 30 once; followee 6 writes; 1 blocks 31."""
+    day, n = 86_400_000, 8
+    batch = make_batch(
+        kind=[Kind.CREATE] * 4 + [Kind.FAVORITE] * 3 + [Kind.BLOCK],
+        id=np.arange(5000, 5000 + n),
+        user_id=[4, 30, 6, 6, 1, 1, 1, 1],
+        author_id=[4, 30, 6, 6, 0, 0, 0, 0],
+        subject_id=[5001, 5002, 5003, 5004, 5001, 5001, 5002, 31],
+        timestamp_ms=[T0 - day] * 4 + [T0 - day, T0, T0, T0],
+        payload=[0, 1, 2, 3, -1, -1, -1, -1],
+        tweet_text_start=np.zeros(4),
+        tweet_text_bytes=np.zeros(4),
+    )
+    with instance.engine.lock.writing():
+        instance.engine.state.apply(batch)
+
+
+async def test_ties_are_the_engines_and_weigh_in_other_queries(site):
+    tie(site.instance)
+    state, time_ms = site.instance.engine.state, T0 + 7_200_000
+    strength = state.real_graph.strength(1, np.array([4, 30], np.uint64), time_ms)
+    assert strength.min() > 0
+    answer = await site.ask("ties", user=1)
+    people = [int(row["user_id"]) for row in answer["results"]]
+    # The tie first, then who wrote, then the newest follows.
+    assert people == [4, 6, 9, 8, 7, 5, 3, 2]
+    assert answer["results"][0] == {
+        "user_id": "4", "score": pytest.approx(strength[0]), "weight": pytest.approx(1 + 1.97 * strength[0]),
+        "tweets": 1,
+    }  # fmt: skip
+    assert answer["results"][1] == {"user_id": "6", "score": 0.0, "weight": 1.0, "tweets": 2}
+    assert answer["stats"] == {"people": 8, "left_out": 0}
+    assert answer["request"]["time_ms"] == time_ms
+    few = await site.ask("ties", user=1, limit=3)
+    assert (len(few["results"]), few["stats"]["left_out"]) == (3, 5)
+    outside = await site.ask("ties", user=1, of="out_of_network")
+    assert [(row["user_id"], row["score"]) for row in outside["results"]] == [("30", pytest.approx(strength[1]))]
+    assert not (await site.ask("ties", user=1, of="out_of_network", score_above=0.99))["results"]
+    seeds = (await site.ask("second-degree", user=1))["request"]["seeds"]
+    assert list(map(int, seeds)) == people
+    assert seeds["4"] == pytest.approx(1 + 1.97 * strength[0])
+    assert seeds["6"] == 1.0
+    # Whom a block concerns is not told.
+    with site.instance.engine.lock.writing():
+        state.apply(make_batch(kind=[Kind.BLOCK], id=[9000], user_id=[4], subject_id=[1], timestamp_ms=[time_ms]))
+    assert [int(row["user_id"]) for row in (await site.ask("ties", user=1))["results"]] == people[1:]
+    status, answer = await site.get("ties", user=1, score_above=0.1)
+    assert (status, answer["error"]) == (400, "bad_request")
+
+
 @pytest.mark.parametrize("people", [{"users": "2,3,4,5,6,7,8,9"}, {"user": "1"}])
 async def test_proof_is_the_engines(site, people):
     answer = await site.ask("proof", tweets="1001,1002,77", types="favorite,reply", proofs=5, **people)
