@@ -68,6 +68,7 @@ class Kind(IntEnum):
     UNMUTE_WORD = 105
     DISMISS = 106
     UNDISMISS = 107
+    INTERESTS = 112
 
     USER = 128
     #: A null value on ``users``: everything about the person goes, piece by piece. ``id`` is 0. With person 0 nobody
@@ -102,8 +103,9 @@ UNDOES = {
 ENGAGEMENT_KINDS = tuple(k for k in Kind if k < 64)
 DERIVED_KINDS = tuple(k for k in Kind if 72 <= k < 96)
 RELATIONSHIP_KINDS = tuple(k for k in Kind if 96 <= k < 128)
-#: Of these, the ones about a word instead of a person.
+#: Of these, the ones about a word, and all that are about no other person.
 WORD_KINDS = (Kind.MUTE_WORD, Kind.UNMUTE_WORD)
+OWN_KINDS = (*WORD_KINDS, Kind.INTERESTS)
 
 
 class TweetFlag(IntEnum):
@@ -137,13 +139,13 @@ class EventBatch(NamedTuple):
 
     All arrays are C-contiguous, writable and of exactly these dtypes (one numba signature per kernel).
     The first twelve have one entry per event (n). The ``tweet_*`` columns have one entry (p) per CREATE or EDIT with
-    content, HASHTAG or URL with its name, MUTE_WORD or UNMUTE_WORD, MODEL_PART or MODEL_COMMIT; ``payload`` is the
-    index of that entry, -1 for none. ``text`` holds the UTF-8 of these entries (of models:
-    ``engine/models/content.py``) end to end (m bytes).
+    content, HASHTAG or URL with its name, MUTE_WORD or UNMUTE_WORD, INTERESTS, USER with interests, MODEL_PART or
+    MODEL_COMMIT; ``payload`` is the index of that entry, -1 for none. ``text`` holds the UTF-8 of these entries (of
+    models: ``engine/models/content.py``, of interests: ``engine/interests/content.py``) end to end (m bytes).
     After a tweet's text come its hashtags, ``tweet_hashtag_bytes`` long, each a line break, ``#`` and the name.
 
-    ``subject_id``: the tweet acted on; for relationships and SUGGESTED the other user; for MUTE_WORD, UNMUTE_WORD, USER
-    and ERASE 0; for MODEL_PART and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
+    ``subject_id``: the tweet acted on; for relationships and SUGGESTED the other user; for MUTE_WORD, UNMUTE_WORD,
+    INTERESTS, USER and ERASE 0; for MODEL_PART and MODEL_COMMIT the hash of the model's name (their ``user_id`` is 0).
     ``author_id``: the tweet's author where known, else 0. For CREATE it equals ``user_id``; for USER it is when the
     account was made (ms), which is no id.
     ``user_id``: who acted; for MENTION and MEDIA_TAG the person named.

@@ -16,6 +16,7 @@ from engine.entity_names import EntityNames, EntityNamesConfig
 from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig
 from engine.interaction_graph.state import InteractionGraph, InteractionGraphConfig
 from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
+from engine.interests.state import InterestRoom, InterestsConfig
 from engine.lessons import Lessons, LessonsConfig
 from engine.models.specs import ModelsConfig
 from engine.models.state import Models
@@ -42,6 +43,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     social_graph: SocialGraphConfig = SocialGraphConfig()
     muted_words: MutedWordsConfig = MutedWordsConfig()
     profiles: ProfilesConfig = ProfilesConfig()
+    interests: InterestsConfig = InterestsConfig()
     signals: SignalsConfig = SignalsConfig()
     suggestions: SuggestionsConfig = SuggestionsConfig()
     real_graph: RealGraphConfig = RealGraphConfig()
@@ -67,6 +69,7 @@ class Rooms:
     social_graph: SocialGraph
     muted_words: MutedWords
     profiles: ProfileRoom
+    interests: InterestRoom
     signals: Signals
     suggestions: Suggestions
     real_graph: RealGraph
@@ -141,6 +144,7 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
         muted_words=MutedWordsConfig(people_max=size, words_max=4 * size, words_per_person_max=16),
         profiles=ProfilesConfig(users_max=size),
+        interests=InterestsConfig(people_max=size),
         signals=SignalsConfig(users_max=size, blocks_max=max(4 * size, 1 << 10)),
         suggestions=SuggestionsConfig(people_max=size, entries_max=4 * size),
         real_graph=RealGraphConfig(people_max=size, pairs_max=4 * size, features_max=8 * size),

@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.home_mixer import viewer_kernels
 from engine.home_mixer.config import ColdStartConfig
+from engine.interests.state import InterestRoom
 from engine.pipeline.components import Query
 from engine.profiles.bits import ProfileBit
 from engine.profiles.state import ProfileRoom
@@ -24,14 +25,15 @@ class Tier(StrEnum):
     ACTIVE = "active"
 
 
-def tier_of(own_edges: int, own_edges_min: int, followees: int, language: int) -> tuple[Tier, str]:
+def tier_of(own_edges: int, own_edges_min: int, followees: int, interests: int, languages: int) -> tuple[Tier, str]:
     """The tier, and the reason in words.
 
     Args:
         own_edges: acts of the viewer in the interaction graph.
         own_edges_min: with as many, walks start from the viewer.
         followees: whom the viewer follows.
-        language: the code of the viewer's first language, 0 if not known.
+        interests: what the viewer said they want to read about.
+        languages: languages of the viewer that are known.
     """
     if own_edges >= own_edges_min:
         return Tier.ACTIVE, f"{_many(own_edges, 'act')} on tweets"
@@ -39,9 +41,11 @@ def tier_of(own_edges: int, own_edges_min: int, followees: int, language: int) -
         return Tier.FEW_LIKES, f"{_many(own_edges, 'act')} on tweets, fewer than {own_edges_min}"
     if followees > 0:
         return Tier.FOLLOWS_ONLY, f"no act on a tweet, {_many(followees, 'followee')}"
-    if language:
+    if interests:
+        return Tier.INTERESTS_OR_LANGUAGE, f"no act on a tweet, no followees; {_many(interests, 'interest')} known"
+    if languages:
         return Tier.INTERESTS_OR_LANGUAGE, "no act on a tweet, no followees; the language is known"
-    return Tier.NOTHING_KNOWN, "no act on a tweet, no followees, no language"
+    return Tier.NOTHING_KNOWN, "no act on a tweet, no followees, no interests, no language"
 
 
 def _many(count: int, what: str) -> str:
@@ -49,8 +53,8 @@ def _many(count: int, what: str) -> str:
 
 
 class ViewerTier:
-    """Query hydrator: the viewer's tier, whether the viewer is a light user, and the viewer's language. Runs after
-    ``ViewerGraph``. Pushes of named tweets have no tier: they are one feed for many viewers."""
+    """Query hydrator: the viewer's tier, whether the viewer is a light user, and the viewer's interests and languages.
+    Runs after ``ViewerGraph``. Pushes of named tweets have no tier: they are one feed for many viewers."""
 
     name = "viewer_tier"
 
@@ -58,11 +62,13 @@ class ViewerTier:
         self,
         signals: Signals,
         profiles: ProfileRoom,
+        interests: InterestRoom,
         config: ColdStartConfig,
         own_edges_min: int,
     ) -> None:
         self.signals = signals
         self.profiles = profiles
+        self.interests = interests
         self.config = config
         self.own_edges_min = own_edges_min
 
@@ -77,7 +83,10 @@ class ViewerTier:
             np.uint64(request.viewer_id),
             request.time_ms - self.config.heavy_span_ms,
         )
-        language = facts["language"] = bits >> _LANGUAGE_SHIFT & _LANGUAGE_MASK
+        query.interests, query.languages = self.interests.of(request.viewer_id)
+        if not len(query.languages) and (language := bits >> _LANGUAGE_SHIFT & _LANGUAGE_MASK):
+            query.languages = np.array([language], np.uint16)
         facts["is_light"] = int(acts < self.config.heavy_acts_min)
-        tier, query.tier_reason = tier_of(facts["own_edges"], self.own_edges_min, facts["followees"], language)
+        known = facts["followees"], len(query.interests), len(query.languages)
+        tier, query.tier_reason = tier_of(facts["own_edges"], self.own_edges_min, *known)
         query.tier = tier.value

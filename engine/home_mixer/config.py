@@ -59,8 +59,9 @@ class NarrowConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     related_to_favorites: Count = 200
     walk_own: Count = 400
     walk_followees: Count = 400
-    walk_popular: Count = 400
+    interests: Count = 200
     popular_in_language: Count = 200
+    walk_popular: Count = 400
     popular: Count = 200
     newest: Count = 512
     #: Of all sources together.
@@ -80,6 +81,8 @@ class BlendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     social_proof: Weight = 0.5
     #: So many followees who engaged make the social-proof part whole.
     social_proof_full: Count = 3
+    #: Tweets with a hashtag of what the viewer wants to read about.
+    interest: Weight = 3.0
     out_of_network_factor: Share = 0.75
     author_not_interested_factor: Share = 0.2
     author_diversity_decay: Share = 0.5
@@ -94,6 +97,13 @@ class ColdStartConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     #: Who engaged with so many tweets within so long is no light user: followees' tweets of a shorter time suffice.
     heavy_acts_min: Annotated[int, Meta(ge=1, le=1000)] = 20
     heavy_span_ms: Ms = 7 * 24 * 3_600_000
+    #: The newest tweets of each interest, and of all of them together.
+    per_interest_max: Annotated[int, Meta(ge=1, le=1000)] = 50
+    interests_max: Annotated[int, Meta(ge=1, le=2500)] = 200
+    #: Where interests or languages bring so many tweets, nothing else fills up the feed of whom nothing else is known.
+    interests_enough: Annotated[int, Meta(ge=1, le=1000)] = 10
+    #: What an interest counts for where follows or acts are known, too.
+    interest_beside: Share = 0.5
 
 
 class ForYouConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from engine.batch import Kind, make_batch
 from engine.feed import Request
-from engine.home_mixer import hydrate_kernels, newest_kernels, viewer_kernels
+from engine.home_mixer import hydrate_kernels, newest_kernels, tagged_kernels, viewer_kernels
 from engine.home_mixer.viewer_kernels import FEW, ViewerScratch
 from engine.in_network.followees import NEWEST_SHARE, Strengths, followees_of
 from engine.interaction_graph.state import InteractionGraph
@@ -213,6 +213,10 @@ def warm() -> None:
     matrix = np.empty((1, 15), np.float32)
     hydrate_kernels.tweet_features(rooms.tweet_store.tweets, columns, candidates.rows, 1, matrix, 0)
     ViewerFlags(rooms.signals, rooms.tweet_store, SignalAges()).hydrate(query, candidates)
+    cut = (one.copy(), np.zeros(1, np.int64), np.zeros(4, np.int32))
+    tagged_kernels.tagged(
+        rooms.entity_graph.read_arrays, rooms.tweet_store.tweets, one, np.int64(0), cut, one.copy(), np.ones(1)
+    )
     newest_kernels.newest(
         rooms.tweet_store.tweets, rooms.social_graph.graph, np.uint64(1), np.int64(0), np.int64(0), one, np.ones(1)
     )

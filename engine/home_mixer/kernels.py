@@ -71,11 +71,11 @@ def _greatest(features: Any, column: Any) -> Any:
 
 @quick
 def blend_parts(features: Any, columns: Any, weights: Any, parts: Any, factors: Any) -> None:
-    """The plain score's parts float64 (7, m) and factors (2, m); docs/feeds.md has the formula.
+    """The plain score's parts float64 (8, m) and factors (2, m); docs/feeds.md has the formula.
 
     ``columns``: int64, of age in hours, the three families, the two seeded walks, related, people who proved, in
-    network, and author not interested. ``weights``: float64: recency, its half-life in hours, time-aware, seeded walk,
-    related, social proof, people who make it whole, the two factors.
+    network, author not interested, and interests. ``weights``: float64: recency, its half-life in hours, time-aware,
+    seeded walk, related, social proof, people who make it whole, the two factors, interests.
     """
     m = features.shape[0]
     together = 0.0
@@ -95,6 +95,7 @@ def blend_parts(features: Any, columns: Any, weights: Any, parts: Any, factors: 
         parts[4, i] = weights[3] * (walked / seeded)
         parts[5, i] = weights[4] * (np.float64(features[i, columns[6]]) / related)
         parts[6, i] = weights[5] * min(np.float64(features[i, columns[7]]) / weights[6], 1.0)
+        parts[7, i] = weights[9] * np.float64(features[i, columns[10]])
         factors[0, i] = 1.0 if features[i, columns[8]] > 0.0 else weights[7]
         factors[1, i] = weights[8] if features[i, columns[9]] > 0.0 else 1.0
 
@@ -287,7 +288,7 @@ def warm() -> None:
         bit_feature(rows, np.ones(2, dtype), 1, matrix, 0)
     family_features(np.ones((2, 2)), np.ones(2), 2, matrix, 0)
     proof_features(np.ones(2, np.int32), np.ones((2, 2), np.uint64), matrix, 0)
-    blend_parts(matrix, np.arange(10), np.ones(9), np.empty((7, 2)), np.empty((2, 2)))
+    blend_parts(matrix, np.arange(11), np.ones(10), np.empty((8, 2)), np.empty((2, 2)))
     cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32))
     author_diversity(total, ids, ids.copy(), 0.5, 0.25, cut, total.copy())
     choose_spaced(total, ids, ids.copy(), rows, 2, (rows.copy(), rows.copy()), rows.copy())

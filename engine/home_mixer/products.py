@@ -27,7 +27,7 @@ from engine.state import EngineState
 from engine.tie_strength import TieStrength
 from engine.visibility.judge import Visibility
 
-MODEL_VERSION = "blend-7"
+MODEL_VERSION = "blend-8"
 
 #: The most originals of retweets that a cursor of Following names.
 _RETWEETS_SHOWN_MAX = 400
@@ -167,7 +167,8 @@ def _viewer_graph(state: EngineState, visibility: Visibility, config: HomeMixerC
 
 
 def _viewer_tier(state: EngineState, config: ForYouConfig) -> ViewerTier:
-    return ViewerTier(state.signals, state.profiles, config.cold_start, config.walk.own_edges_min)
+    rooms = (state.signals, state.profiles, state.interests)
+    return ViewerTier(*rooms, config.cold_start, config.walk.own_edges_min)
 
 
 def _hydration_for_you(state: EngineState, visibility: Visibility, config: HomeMixerConfig) -> Hydration:
@@ -211,8 +212,9 @@ def build_for_you(state: EngineState, config: HomeMixerConfig, config_hash: str)
         sources.RelatedToFavorites(graph, state.signals, own.related),
         sources.OwnWalk(graph, own.walk),
         sources.FolloweesWalk(graph, own.walk),
-        sources.PopularWalk(graph, own.walk, popular, visibility),
+        sources.Interests(state.entity_graph, state.tweet_store, own),
         sources.PopularInLanguage(state.tweet_store, own),
+        sources.PopularWalk(graph, own, popular, visibility),
         popular,
     )
     hydration, filtering = _hydration_for_you(state, visibility, config), _filtering_for_you(own)

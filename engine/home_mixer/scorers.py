@@ -10,14 +10,14 @@ from engine.home_mixer import kernels
 from engine.home_mixer.config import BlendConfig
 from engine.home_mixer.features import FAMILY_COLUMNS
 from engine.home_mixer.hydrate_kernels import MS_PER_HOUR
-from engine.home_mixer.sources import SEEDED_WALKS, RelatedToFavorites
+from engine.home_mixer.sources import SEEDED_WALKS, Interests, RelatedToFavorites
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query, Scores
 from engine.pipeline.features import FeatureSchema
 from engine.pipeline.kernels import table_size
 from engine.pipeline.scratch import Buffers
 
-PARTS = ("recency", *FAMILY_COLUMNS, "seeded_walk", "related", "social_proof")
+PARTS = ("recency", *FAMILY_COLUMNS, "seeded_walk", "related", "social_proof", "interest")
 FACTORS = ("out_of_network", "author_not_interested")
 _FEATURES = (
     "age_h",
@@ -26,6 +26,7 @@ _FEATURES = (
     "proof_people",
     "in_network",
     "author_not_interested",
+    f"{Interests.name}_score",
 )
 
 
@@ -47,6 +48,7 @@ class Blend:
                 config.social_proof_full,
                 config.out_of_network_factor,
                 config.author_not_interested_factor,
+                config.interest,
             ],
             np.float64,
         )

@@ -8,15 +8,18 @@ from numpy.typing import NDArray
 
 from engine.batch import Kind
 from engine.feed import Product
-from engine.home_mixer import newest_kernels
+from engine.home_mixer import newest_kernels, tagged_kernels
 from engine.home_mixer.cold_start import Tier
 from engine.home_mixer.config import FollowingConfig, ForYouConfig, LikedByConfig, RelatedConfig, WalkConfig
+from engine.interaction_graph.entity_graph import EntityGraph
 from engine.interaction_graph.related import RelatedTweets, RelatedTweetsRequest
 from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, Walks
 from engine.interaction_graph.second_degree import EDGES_MAX, SecondDegree, SecondDegreeRequest
 from engine.interaction_graph.similarity_kernels import CountScratch
 from engine.interaction_graph.state import EdgeType, InteractionGraph
 from engine.pipeline.components import Query
+from engine.pipeline.kernels import table_size
+from engine.pipeline.scratch import Buffers
 from engine.signals.state import Signals
 from engine.social_graph.state import SocialGraph
 from engine.tweet_store.state import TweetStore
@@ -205,16 +208,57 @@ class FolloweesWalk(Walk):
         return query.tie_weights[: len(seeds)]
 
 
+class Interests:
+    """Tweets with a hashtag of what the viewer said they want to read about: those of most interests first, then the
+    newest. Raw score: what an interest counts for."""
+
+    name = "interests"
+
+    def __init__(self, entity_graph: EntityGraph, tweet_store: TweetStore, config: ForYouConfig) -> None:
+        self.entity_graph = entity_graph
+        self.tweet_store = tweet_store
+        self.config = config
+
+    def enabled(self, query: Query, found: int) -> bool:
+        return len(query.interests) > 0 and query.tier != Tier.ACTIVE
+
+    def fetch(self, query: Query) -> Found:
+        cold_start, buffers = self.config.cold_start, query.scratch.of(Buffers)
+        most = cold_start.per_interest_max
+        room = len(query.interests) * most
+        ids, created_ms = np.empty(room, np.uint64), np.empty(room)
+        cut = (
+            buffers.take("interests.authors", np.uint64, most),
+            buffers.take("interests.counts", np.int64, most),
+            buffers.take("interests.table", np.int32, table_size(most)),
+        )
+        graph, tweets = self.entity_graph.read_arrays, self.tweet_store.tweets
+        since_ms = np.int64(query.request.time_ms - self.config.age_ms_max)
+        count = int(tagged_kernels.tagged(graph, tweets, query.interests, since_ms, cut, ids, created_ms))
+        found, first, times = np.unique(ids[:count], return_index=True, return_counts=True)
+        best = np.lexsort((found, created_ms[first], times))[::-1][: cold_start.interests_max]
+        worth = 1.0 if query.tier == Tier.INTERESTS_OR_LANGUAGE else cold_start.interest_beside
+        return found[best], np.full(len(best), worth)
+
+
+def _is_enough(query: Query, found: int, config: ForYouConfig) -> bool:
+    """Whether interests or languages brought enough for a viewer of whom nothing else is known."""
+    return query.tier == Tier.INTERESTS_OR_LANGUAGE and found >= config.cold_start.interests_enough
+
+
 class PopularWalk(Walk):
     """For a viewer with neither engagements nor followees: walks from who just engaged with what is popular."""
 
-    def __init__(self, graph: InteractionGraph, config: WalkConfig, popular: "Popular", visibility: Visibility) -> None:
-        super().__init__("walk_popular", graph, config)
+    def __init__(
+        self, graph: InteractionGraph, config: ForYouConfig, popular: "Popular", visibility: Visibility
+    ) -> None:
+        super().__init__("walk_popular", graph, config.walk)
         self.popular = popular
         self.visibility = visibility
 
     def enabled(self, query: Query, found: int) -> bool:
-        return query.facts["own_edges"] < self.config.own_edges_min and len(query.nameable) == 0
+        few = query.facts["own_edges"] < self.config.own_edges_min and len(query.nameable) == 0
+        return few and not _is_enough(query, found, self.popular.config)
 
     def seeds(self, query: Query) -> Ids:
         tweets, _ = self.popular.top(query, self.config.popular_tweets)
@@ -234,7 +278,7 @@ class Popular:
         self.config = config
 
     def enabled(self, query: Query, found: int) -> bool:
-        return found < self.config.popular_below
+        return found < self.config.popular_below and not _is_enough(query, found, self.config)
 
     def fetch(self, query: Query) -> Found:
         return self.top(query, self.config.popular_max)
@@ -246,7 +290,7 @@ class Popular:
 
 
 class PopularInLanguage:
-    """For a viewer of whom only the language is known: what is popular now in that language."""
+    """For a viewer of whom only interests or languages are known: what is popular now in these languages."""
 
     name = "popular_in_language"
 
@@ -255,11 +299,19 @@ class PopularInLanguage:
         self.config = config
 
     def enabled(self, query: Query, found: int) -> bool:
-        return query.tier == Tier.INTERESTS_OR_LANGUAGE and query.facts["language"] > 0
+        return query.tier == Tier.INTERESTS_OR_LANGUAGE and len(query.languages) > 0
 
     def fetch(self, query: Query) -> Found:
-        config, since_ms = self.config, query.request.time_ms - self.config.age_ms_max
-        return self.tweet_store.popular(query.ranked_ms, 0, config.popular_max, since_ms, query.facts["language"])
+        most, since_ms = self.config.popular_max, query.request.time_ms - self.config.age_ms_max
+        found = [
+            self.tweet_store.popular(query.ranked_ms, 0, most, since_ms, language)
+            for language in query.languages.tolist()
+        ]
+        if len(found) == 1:
+            return found[0]
+        ids, scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        best = np.lexsort((ids, -scores))[:most]
+        return ids[best], scores[best]
 
 
 class Newest:

@@ -22,8 +22,8 @@ from engine.kernels.jit import kernel
 from engine.room import Share
 
 _HASHTAG, _URL = int(Kind.HASHTAG), int(Kind.URL)
-#: No query asks which tweets carry an entity, so an entity's list keeps only the newest.
-_ENTITY_DEGREE_MAX = 1
+#: How many tweets an entity's list keeps, the newest: twice an author's default share of a day.
+_ENTITY_DEGREE_MAX = 8192
 
 
 class EntityType(IntEnum):
@@ -87,7 +87,7 @@ class EntityGraph(InteractionGraph):
     """
 
     name: ClassVar[str] = "entity_graph"
-    layout: ClassVar[int] = 3
+    layout: ClassVar[int] = 4
     sides: ClassVar[tuple[str, str]] = ("entities", "tweets")
     shares: ClassVar[Mapping[str, Share]] = {
         "edges": Share(

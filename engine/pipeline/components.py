@@ -37,6 +37,8 @@ class Query:
         followees: uint64, strongest tie first; ``nameable``: those of them who may be named to the viewer.
         tie_weights: float64, of ``nameable``: 1 for no tie to nearly 2.97 for the strongest.
         excluded: uint64, tweets that the request excludes, and their originals.
+        interests: uint64, hashes of the hashtags and topics that the viewer wants to read about; ``languages``: uint16,
+            codes of the viewer's languages, the first first.
         facts: further facts about the viewer by name.
         tier, tier_reason: how much is known of the viewer, and why it is that tier; empty where nobody asked.
         late_rooms: rooms that do not know the whole history, and since which event time they know.
@@ -54,6 +56,8 @@ class Query:
         "facts",
         "first",
         "followees",
+        "interests",
+        "languages",
         "late_rooms",
         "models",
         "nameable",
@@ -75,6 +79,8 @@ class Query:
         self.nameable: NDArray[np.uint64] = self.followees
         self.tie_weights: NDArray[np.float64] = np.empty(0)
         self.excluded: NDArray[np.uint64] = self.followees
+        self.interests: NDArray[np.uint64] = self.followees
+        self.languages: NDArray[np.uint16] = np.empty(0, np.uint16)
         self.facts: dict[str, int] = {}
         self.tier = self.tier_reason = ""
         self.late_rooms: dict[str, int] = {}

@@ -4,7 +4,7 @@ Most events are engagements, so their columns are built and checked field by fie
 breaks a rule the whole list is refused here, and the caller checks the events one by one (decode.py).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, Kind, TweetFlag
 from engine.errors import EventError
+from engine.interests.content import encode_interests
 from engine.models.content import encode_commit, encode_part
 from engine.models.specs import stable_hash
 from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia
@@ -71,9 +72,7 @@ def build_columns(topic: str, events: Sequence[json_types.Event], times_ms_max: 
         return _models(events)
     if topic == "relationships":
         return _relationships(events)  # type: ignore[arg-type]
-    row_of = _ROWS[topic]
-    rows = [row_of(event) for event in events]
-    return Columns(_transpose(rows), np.arange(len(rows)))
+    return _users(events)  # type: ignore[arg-type]
 
 
 def _engagements(events: Sequence[json_types.Engagement], times_ms_max: NDArray[np.int64]) -> Columns:
@@ -142,19 +141,22 @@ def _transpose(rows: list[Row]) -> list[NDArray[Any]]:
 
 
 def _relationships(events: Sequence[json_types.Relationship]) -> Columns:
-    """One row per event; a muted word is in the text."""
+    """One row per event; a muted word, or what a person wants to read about, is in the text."""
     rows: list[Row] = []
     payloads: list[tuple[int, ...]] = []
     texts: list[bytes] = []
     text_bytes = 0
     for event in events:
-        context, payload = 0, -1
+        context, payload, text = 0, -1, b""
         if event.word:
-            word = event.word.encode()
-            context, payload = text_hash(event.word), len(payloads)
-            payloads.append((*_NO_CONTENT, text_bytes, len(word)))
-            texts.append(word)
-            text_bytes += len(word)
+            context, text = text_hash(event.word), event.word.encode()
+        elif event.type == json_types.INTERESTS:
+            text = _interests(event)
+        if text:
+            payload = len(payloads)
+            payloads.append((*_NO_CONTENT, text_bytes, len(text)))
+            texts.append(text)
+            text_bytes += len(text)
         ids = (int(event.id), int(event.user_id), int(event.target_id))
         rows.append((_KIND_CODES[event.type], *ids, 0, event.timestamp_ms, context, 0, payload))
     tweets = _tweet_columns(payloads, texts) if payloads else None
@@ -215,7 +217,32 @@ def _tweet_columns(payloads: list[tuple[int, ...]], texts: list[bytes]) -> Tweet
     return TweetColumns(arrays, b"".join(texts))
 
 
-def _user(event: json_types.User) -> Row:
+def _interests(event: json_types.Relationship | json_types.User) -> bytes:
+    """What a person wants to read about, as the engine takes it. A topic is what a hashtag of its letters is."""
+    tags = (text_hash("".join(name.split()) or name) for name in event.interests)
+    return encode_interests(tags, filter(None, map(language_code, event.languages)))
+
+
+def _users(events: Sequence[json_types.User]) -> Columns:
+    """One row per event; interests are in the text."""
+    rows: list[Row] = []
+    payloads: list[tuple[int, ...]] = []
+    texts: list[bytes] = []
+    text_bytes = 0
+    for event in events:
+        payload = -1
+        if event.interests:
+            text, payload = _interests(event), len(payloads)
+            payloads.append((*_NO_CONTENT, text_bytes, len(text)))
+            texts.append(text)
+            text_bytes += len(text)
+        rows.append((*_user(event), payload))
+    tweets = _tweet_columns(payloads, texts) if payloads else None
+    return Columns(_transpose(rows), np.arange(len(rows)), tweets)
+
+
+def _user(event: json_types.User) -> tuple[int, int, int, int, int, int, int, float]:
+    """The columns before the payload."""
     # The first language that is understood.
     language = next((code for tag in event.languages if (code := language_code(tag))), 0)
     bits = (
@@ -227,10 +254,7 @@ def _user(event: json_types.User) -> Row:
         | language << ProfileBit.LANGUAGE_SHIFT
         | country_code(event.country) << ProfileBit.COUNTRY_SHIFT
     )
-    return (Kind.USER, int(event.id), int(event.user_id), 0, event.created_ms, event.timestamp_ms, bits, 0, -1)
-
-
-_ROWS: dict[str, Callable[[Any], Row]] = {"users": _user}
+    return (Kind.USER, int(event.id), int(event.user_id), 0, event.created_ms, event.timestamp_ms, bits, 0)
 
 
 def _tweets(events: Sequence[json_types.Event]) -> Columns:

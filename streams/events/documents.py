@@ -26,14 +26,20 @@ _ID: Json = msgspec.json.schema(json_types.Id)
 def _conditions() -> dict[str, Json]:
     """Rules about several fields (rules.py), by struct name."""
     zero_value = {"properties": {"value": {"const": 0}}}
-    word = {"required": ["word"], "properties": {"target_id": False}}
-    target = {"required": ["target_id"], "properties": {"word": False}}
+    no_interests = {"interests": False, "languages": False}
+    word = {"required": ["word"], "properties": {"target_id": False, **no_interests}}
+    target = {"required": ["target_id"], "properties": {"word": False, **no_interests}}
+    interests = {"properties": {"target_id": False, "word": False}}
     return {
         "Engagement": {"if": {"properties": {"type": {"enum": sorted(VALUED_TYPES)}}}, "else": zero_value},
         "Relationship": {
             "if": {"properties": {"type": {"enum": sorted(json_types.WORD_TYPES)}}},
             "then": word,
-            "else": target,
+            "else": {
+                "if": {"properties": {"type": {"const": json_types.INTERESTS}}},
+                "then": interests,
+                "else": target,
+            },
         },
     }
 

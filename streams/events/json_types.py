@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from engine.batch import Kind
 from engine.feed import Request, Why
+from engine.interests.content import LANGUAGES_MAX, TAGS_MAX
 from engine.models.specs import PART_BYTES, PARTS_MAX
 from streams.events.ids import ID_MAX
 from streams.events.units import TIMESTAMP_MS_MAX, TIMESTAMP_MS_MIN
@@ -82,11 +83,13 @@ RelationshipType = Literal[
     "unmute_word",
     "dismiss",
     "undismiss",
+    "interests",
 ]
 
 
-#: Relationships with a word instead of a person.
+#: Relationships with a word instead of a person; what a person wants to read about.
 WORD_TYPES = frozenset({"mute_word", "unmute_word"})
+INTERESTS = "interests"
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, frozen=True, gc=False):
@@ -110,12 +113,15 @@ class Engagement(Event, kw_only=True, frozen=True):
 
 class Relationship(Event, kw_only=True, frozen=True):
     """A person's standing towards another (``target_id``), or towards a word or phrase (``mute_word`` and
-    ``unmute_word`` with ``word``)."""
+    ``unmute_word`` with ``word``); or what the person wants to read about (``interests``: hashtags and topics, and
+    ``languages``), whole: it replaces what the person said before, and without either nothing is left of that."""
 
     type: RelationshipType
     user_id: Id
     target_id: Id = 0
     word: Name = ""
+    interests: Annotated[tuple[Name, ...], Meta(max_length=TAGS_MAX)] = ()
+    languages: Annotated[tuple[Language, ...], Meta(max_length=LANGUAGES_MAX)] = ()
 
 
 class _Tweet(Event, kw_only=True, frozen=True, tag_field="type"):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, WORD_KINDS, Kind
+from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, OWN_KINDS, RELATIONSHIP_KINDS, WORD_KINDS, Kind
 from engine.kernels.jit import inlined, kernel
 from streams.events.json_types import VALUE_MAX
 from streams.events.units import TIMESTAMP_MS_MAX, TIMESTAMP_MS_MIN
@@ -30,8 +30,8 @@ def _traits() -> NDArray[np.uint16]:
     own = {Kind.CREATE, Kind.DELETE, Kind.HASHTAG, Kind.URL}
     hashed = {*WORD_KINDS, Kind.HASHTAG, Kind.URL}
     kinds_by_trait = {
-        HAS_SUBJECT: set(Kind) - set(WORD_KINDS),
-        TOWARDS_USER: relationships - set(WORD_KINDS),
+        HAS_SUBJECT: set(Kind) - set(OWN_KINDS),
+        TOWARDS_USER: relationships - set(OWN_KINDS),
         VALUED: {Kind.DWELL, Kind.IMPRESSION},
         NEEDS_AUTHOR: own | derived,
         NO_AUTHOR: relationships,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, RELATIONSHIP_KINDS, WORD_KINDS, Kind
+from engine.batch import DERIVED_KINDS, ENGAGEMENT_KINDS, OWN_KINDS, RELATIONSHIP_KINDS, Kind
 from engine.errors import EventError
 from streams.events import kernels
 from streams.events.columns import Columns
@@ -56,11 +56,11 @@ def _kind_table(*kinds: Kind) -> NDArray[np.bool_]:
 
 
 #: Kinds that a topic's packed records may have. Events whose content has no fixed width (edits, labels, profiles,
-#: muted words) are JSON only.
+#: muted words, interests) are JSON only.
 PACKED_KINDS = {
     "engagements": _kind_table(*ENGAGEMENT_KINDS),
     "tweets": _kind_table(Kind.CREATE, Kind.DELETE, *DERIVED_KINDS),
-    "relationships": _kind_table(*(kind for kind in RELATIONSHIP_KINDS if kind not in WORD_KINDS)),
+    "relationships": _kind_table(*(kind for kind in RELATIONSHIP_KINDS if kind not in OWN_KINDS)),
 }
 _FAULT_REASONS = {
     kernels.WRONG_TOPIC: Reason.WRONG_TOPIC,

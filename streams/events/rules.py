@@ -50,22 +50,30 @@ def _check_engagement(event: json_types.Engagement) -> None:
 
 
 def _check_relationship(event: json_types.Relationship) -> None:
+    if event.type == json_types.INTERESTS:
+        _refuse_fields(event, "target_id", "word")
+        return
+    _refuse_fields(event, "interests", "languages")
     if event.type in json_types.WORD_TYPES:
         _check_word(event)
         return
-    if event.word:
-        raise EventError(Reason.UNKNOWN_FIELD, f"a {event.type} has no `word`")
+    _refuse_fields(event, "word")
     if event.target_id == 0:
         raise EventError(Reason.MISSING_FIELD, f"a {event.type} needs `target_id`")
     if int(event.target_id) == int(event.user_id):
         raise EventError(Reason.SELF_TARGET, f"user and target of a {event.type} are the same")
 
 
+def _refuse_fields(event: json_types.Relationship, *names: str) -> None:
+    for name in names:
+        if getattr(event, name):
+            raise EventError(Reason.UNKNOWN_FIELD, f"a {event.type} has no `{name}`")
+
+
 def _check_word(event: json_types.Relationship) -> None:
     if not event.word:
         raise EventError(Reason.MISSING_FIELD, f"a {event.type} needs `word`")
-    if event.target_id != 0:
-        raise EventError(Reason.UNKNOWN_FIELD, f"a {event.type} has no `target_id`")
+    _refuse_fields(event, "target_id")
     words = words_in(event.word)
     if words == 0:
         raise EventError(Reason.TEXT_TOO_SHORT, "`word` has no letter, digit or symbol")

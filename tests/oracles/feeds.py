@@ -164,7 +164,7 @@ def _candidates(state: EngineState, pipeline: Pipeline, request: Request) -> lis
     own_edges = state.interaction_graph.user_degree(request.viewer_id)
     acts = state.signals.recent_engagements(request.viewer_id, 1000).times_ms.tolist()
     heavy = sum(ms >= request.time_ms - 7 * 24 * 3_600_000 for ms in acts) >= 20
-    query.facts |= {"own_edges": own_edges, "language": 0, "is_light": int(not heavy)}
+    query.facts |= {"own_edges": own_edges, "is_light": int(not heavy)}
     query.tier = _tier(own_edges, len(query.followees))
     tweets: dict[int, Tweet] = {}
     found = 0
@@ -377,6 +377,7 @@ def _blend(state: EngineState, config: HomeMixerConfig, request: Request, tweets
         score = {name: float(np.float32(raw)) for name, raw, _ in tweet["hits"]}
         tweet["seeded"] = max(score.get("walk_followees", 0.0), score.get("walk_popular", 0.0))
         tweet["related"] = score.get("related_to_favorites", 0.0)
+        tweet["interest"] = score.get("interests", 0.0)
         tweet["age_h"] = float(np.float32(max(ranked_ms - tweet["created_ms"], 0) / 3_600_000.0))
 
     def most(values: list[float]) -> float:
@@ -392,6 +393,7 @@ def _blend(state: EngineState, config: HomeMixerConfig, request: Request, tweets
             "seeded_walk": blend.seeded_walk * (tweet["seeded"] / seeded),
             "related": blend.related * (tweet["related"] / related),
             "social_proof": blend.social_proof * min(tweet["people"] / blend.social_proof_full, 1.0),
+            "interest": blend.interest * tweet["interest"],
         }
         follows, disliked = tweet["relations"][0] & Relation.FOLLOWS, tweet["flags"] & ViewerFlag.AUTHOR_NOT_INTERESTED
         tweet["factors"] = {

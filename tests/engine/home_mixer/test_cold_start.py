@@ -13,6 +13,7 @@ from engine.feed import Explain, Feed, Product, Request
 from engine.home_mixer.cold_start import Tier, tier_of
 from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_products
+from engine.interests.content import encode_interests
 from engine.pipeline.execute import Unwatched, execute
 from engine.pipeline.scratch import Scratch
 from engine.profiles.bits import ProfileBit, ProfileState
@@ -64,18 +65,20 @@ def shown(feed) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("edges", "followees", "language", "tier", "reason"),
+    ("edges", "followees", "interests", "languages", "tier", "reason"),
     [
-        (0, 0, 0, Tier.NOTHING_KNOWN, "no act on a tweet, no followees, no language"),
-        (0, 0, GERMAN, Tier.INTERESTS_OR_LANGUAGE, "no act on a tweet, no followees; the language is known"),
-        (0, 1, GERMAN, Tier.FOLLOWS_ONLY, "no act on a tweet, 1 followee"),
-        (1, 10, 0, Tier.FEW_LIKES, "1 act on tweets, fewer than 5"),
-        (4, 0, 0, Tier.FEW_LIKES, "4 acts on tweets, fewer than 5"),
-        (1234, 0, 0, Tier.ACTIVE, "1,234 acts on tweets"),
+        (0, 0, 0, 0, Tier.NOTHING_KNOWN, "no act on a tweet, no followees, no interests, no language"),
+        (0, 0, 0, 1, Tier.INTERESTS_OR_LANGUAGE, "no act on a tweet, no followees; the language is known"),
+        (0, 0, 3, 1, Tier.INTERESTS_OR_LANGUAGE, "no act on a tweet, no followees; 3 interests known"),
+        (0, 0, 1, 0, Tier.INTERESTS_OR_LANGUAGE, "no act on a tweet, no followees; 1 interest known"),
+        (0, 1, 2, 1, Tier.FOLLOWS_ONLY, "no act on a tweet, 1 followee"),
+        (1, 10, 2, 0, Tier.FEW_LIKES, "1 act on tweets, fewer than 5"),
+        (4, 0, 0, 0, Tier.FEW_LIKES, "4 acts on tweets, fewer than 5"),
+        (1234, 0, 0, 0, Tier.ACTIVE, "1,234 acts on tweets"),
     ],
 )
-def test_the_tier_and_its_reason(edges, followees, language, tier, reason):
-    assert tier_of(edges, 5, followees, language) == (tier, reason)
+def test_the_tier_and_its_reason(edges, followees, interests, languages, tier, reason):
+    assert tier_of(edges, 5, followees, interests, languages) == (tier, reason)
 
 
 @pytest.mark.parametrize("product", Product)
@@ -108,6 +111,94 @@ def test_who_has_only_a_language_gets_what_is_popular_in_it():
     assert japanese
     assert japanese == {tweet for tweet in hits if tweet % 2}
     assert not any("popular_in_language" in {s.name for s in e.why.sources} for e in ask(state, 51).entries)
+
+
+CATS, DOGS, TEA = 11, 12, 13
+
+
+def tag(state, tag_hash, tweets):
+    """Put a hashtag on tweets of ``new_state`` with an author each."""
+    n, tweets = len(tweets), np.array(tweets)
+    authors = state.tweet_store.columns(state.tweet_store.lookup(tweets.astype(np.uint64))).author_id
+    state.apply(
+        make_batch(
+            kind=[Kind.HASHTAG] * n, id=tweets, user_id=authors, author_id=authors, subject_id=tweets,
+            context_id=[tag_hash] * n, timestamp_ms=NOW - 1000 * (3000 - tweets),
+        )
+    )  # fmt: skip
+
+
+def say(state, viewer, tags=(), languages=(), age_ms=500):
+    text = encode_interests(tags, languages)
+    state.apply(
+        make_batch(
+            text, kind=[Kind.INTERESTS], id=[state.version * 10_000], user_id=[viewer], timestamp_ms=[NOW - age_ms],
+            payload=[0], tweet_text_start=[0], tweet_text_bytes=[len(text)],
+        )
+    )  # fmt: skip
+
+
+def names_of(feed) -> set[str]:
+    return {source.name for entry in feed.entries for source in entry.why.sources}
+
+
+def test_who_has_only_interests_gets_tweets_of_those_whatever_is_popular():
+    state = new_state(np.tile(np.arange(1, 31), 3))
+    tag(state, CATS, range(1000, 1030))
+    tag(state, DOGS, range(1030, 1060))
+    for person in range(60, 64):
+        act(state, Kind.FAVORITE, person, range(1060, 1090), author_id=range(1, 31))
+    say(state, 50, [CATS])
+    say(state, 51, [DOGS])
+    say(state, 52, [DOGS, CATS], age_ms=400)
+    feeds = [ask(state, viewer) for viewer in (50, 51, 52)]
+    assert [feed.tier for feed in feeds] == [Tier.INTERESTS_OR_LANGUAGE] * 3
+    assert all(len(feed.entries) == 20 and names_of(feed) == {"interests"} for feed in feeds)
+    assert {*shown(feeds[0])} <= {*range(1000, 1030)}
+    assert {*shown(feeds[1])} <= {*range(1030, 1060)}
+    assert {*shown(feeds[2])} <= {*range(1000, 1060)}
+    # What is taken back counts no more, also if what was said before comes later.
+    say(state, 50, age_ms=300)
+    say(state, 50, [CATS], age_ms=350)
+    assert ask(state, 50).tier == Tier.NOTHING_KNOWN
+
+
+def test_few_tweets_of_an_interest_come_first_and_others_fill_up():
+    state = new_state(np.arange(1, 61))
+    tag(state, TEA, range(1000, 1003))
+    for person in range(60, 64):
+        act(state, Kind.FAVORITE, person, range(1010, 1060), author_id=range(11, 61))
+    say(state, 90, [TEA])
+    feed = ask(state, 90)
+    assert {*shown(feed)[:3]} == {*range(1000, 1003)}
+    assert len(feed.entries) == 20
+    # With followees an interest adds to what they bring.
+    act(state, Kind.FOLLOW, 90, range(20, 30))
+    feed = ask(state, 90, limit=60)
+    assert feed.tier == Tier.FOLLOWS_ONLY
+    assert {e.author_id for e in feed.entries} >= {*range(20, 30)}
+    assert {"interests", "followees"} <= names_of(feed)
+
+
+def test_one_author_does_not_take_a_whole_interest():
+    state = new_state([*range(1, 31), *[40] * 500])
+    tag(state, CATS, range(1000, 1530))
+    say(state, 50, [CATS])
+    feed = ask(state, 50)
+    assert len({e.author_id for e in feed.entries}) > 12
+    assert sum(e.author_id == 40 for e in feed.entries) <= 5
+
+
+def test_languages_of_onboarding_come_before_the_profiles():
+    state = new_state(np.arange(1, 61), langs=[GERMAN, JAPANESE, 5] * 20)
+    for person in range(60, 64):
+        act(state, Kind.FAVORITE, person, range(1000, 1060), author_id=range(1, 61))
+    act(state, Kind.USER, 90, [0], context_id=[5 << ProfileBit.LANGUAGE_SHIFT])
+    assert {tweet % 3 for tweet in shown(ask(state, 90))} == {0}
+    say(state, 90, languages=[GERMAN, JAPANESE])
+    feed = ask(state, 90)
+    assert feed.tier_reason.endswith("the language is known")
+    assert {tweet % 3 for tweet in shown(feed)} == {1, 2}
 
 
 def test_tweets_that_nobody_has_touched_are_shown_newest_first():
@@ -153,9 +244,13 @@ BARS = (Kind.BLOCK, Kind.MUTE, Kind.IMPRESSION, Kind.FAVORITE, Kind.REPORT, Kind
     st.lists(st.tuples(st.sampled_from(BARS), st.integers(0, 5)), max_size=10),
     st.lists(st.sampled_from([1, 2, 3, 50]), min_size=1, max_size=6),
     st.lists(st.sampled_from([1, 40 * HOUR, 49 * HOUR]), min_size=6, max_size=6),
+    st.lists(st.sampled_from([CATS, DOGS]), max_size=2, unique=True),
 )
-def test_no_feed_is_empty_while_there_is_a_tweet_to_show(bars, authors, ages_ms):
+def test_no_feed_is_empty_while_there_is_a_tweet_to_show(bars, authors, ages_ms, interests):
     state = new_state(authors, ages_ms=ages_ms[: len(authors)], size=64)
+    tag(state, CATS, range(1000, 1000 + len(authors), 2))
+    if interests:
+        say(state, 50, interests)
     barred, rejected = set(), set()
     for kind, which in bars:
         tweet = 1000 + which % len(authors)

@@ -23,6 +23,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "dwell": HEAD | {"type": "dwell", "user_id": 1, "tweet_id": 2, "value": 2.5},
     "follow": HEAD | {"type": "follow", "user_id": 1, "target_id": str(ID_MAX)},
     "mute_word": HEAD | {"type": "mute_word", "user_id": 1, "word": "spoiler"},
+    "interests": HEAD
+    | {"type": "interests", "user_id": 1, "interests": ["#Birds", "Machine Learning"], "languages": ["pt-BR", "de"]},
     "create": HEAD
     | {
         "type": "create",
@@ -191,12 +193,16 @@ words = names.map("w{}".format)
 relationships = _event(
     {
         "type": st.sampled_from(
-            sorted(set(json_types.type_names(json_types.Relationship)) - {"mute_word", "unmute_word"})
+            sorted(set(json_types.type_names(json_types.Relationship)) - json_types.WORD_TYPES - {json_types.INTERESTS})
         ),
         "user_id": st.integers(1, 50).map(str),
         "target_id": st.integers(51, ID_MAX),
     }
 ) | _event({"type": st.sampled_from(sorted(json_types.WORD_TYPES)), "user_id": wire_ids, "word": words})
+relationships |= _event(
+    {"type": st.just(json_types.INTERESTS), "user_id": wire_ids},
+    {"interests": st.lists(names, max_size=3), "languages": st.lists(st.sampled_from(["de", "x"]), max_size=4)},
+)
 tweets = (
     _event({"type": st.just("create"), **_TWEET}, {**_CONTENT, **_REFERENCES})
     | _event({"type": st.just("edit"), **_TWEET}, _CONTENT)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, EventBatch, Kind, TweetFlag
 from engine.errors import EventError
+from engine.interests.state import InterestRoom, InterestsConfig
 from engine.models.content import read_commit, read_part
 from engine.models.specs import stable_hash
 from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia
@@ -79,6 +80,23 @@ def test_relationship_rows(decode_json: DecodeJson) -> None:
     ]
 
 
+def test_interests_are_an_event_and_part_of_a_profile(decode_json: DecodeJson) -> None:
+    """They are compared as hashtags are; what names none takes back what was named."""
+    room = InterestRoom(InterestsConfig(people_max=4))
+    room.apply(decode_json("relationships", SAMPLES["interests"]).batch)
+    tags = [text_hash("birds"), text_hash("machinelearning")]
+    known = room.of(1)
+    assert (known.tags.tolist(), known.languages.tolist()) == (tags, [language_code("pt"), language_code("de")])
+    decoded = decode_json("users", SAMPLES["user"] | {"user_id": 2}, HEAD | {"type": "user", "user_id": 1, "id": 6})
+    assert [decoded.batch.payload[0] >= 0, decoded.batch.payload[1] >= 0] == [True, False]
+    room.apply(decoded.batch)
+    assert room.of(1).tags.tolist() == tags
+    assert (room.of(2).tags.tolist(), len(room.of(2).languages)) == ([text_hash("birds")], 2)
+    nothing = {"type": "interests", "user_id": 1, "id": 7}
+    room.apply(decode_json("relationships", HEAD | nothing | {"interests": None, "languages": []}).batch)
+    assert room.of(1).tags.size == room.of(1).languages.size == 0
+
+
 def test_tweet_rows(decode_json: DecodeJson) -> None:
     decoded = decode_json("tweets", *(SAMPLES[name] for name in ("create", "edit", "delete", "label", "unlabel")))
     flags = TweetFlag.REPLY | TweetFlag.QUOTE | TweetFlag.RETWEET | TweetFlag.PHOTO | TweetFlag.VIDEO | TweetFlag.LINK
@@ -107,8 +125,9 @@ def test_tweet_rows(decode_json: DecodeJson) -> None:
 
 
 def test_user_and_served_rows(decode_json: DecodeJson) -> None:
-    ((kind, *_, bits, _),) = rows_of(decode_json("users", SAMPLES["user"]).batch)
-    assert kind == Kind.USER
+    batch = decode_json("users", SAMPLES["user"]).batch
+    bits = int(batch.context_id[0])
+    assert batch.kind.tolist() == [Kind.USER]
     assert bits & ProfileBit.VERIFIED
     assert bits & ProfileBit.PROTECTED
     assert bits >> ProfileBit.STATE_SHIFT & 3 == ProfileState.SUSPENDED

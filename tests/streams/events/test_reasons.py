@@ -13,6 +13,7 @@ LIKE = SAMPLES["favorite"]
 TWEET = SAMPLES["create"]
 FOLLOW = SAMPLES["follow"]
 WORD = SAMPLES["mute_word"]
+INTERESTS = SAMPLES["interests"]
 USER = SAMPLES["user"]
 LATE = NOW_MS + FUTURE_MS_MAX + 1
 
@@ -99,6 +100,13 @@ CASES = [
     ("relationships", FOLLOW | {"word": "x"}, "unknown_field"),
     ("relationships", without(WORD, "word"), "missing_field"),
     ("relationships", WORD | {"target_id": 4}, "unknown_field"),
+    ("relationships", WORD | {"interests": ["x"]}, "unknown_field"),
+    ("relationships", FOLLOW | {"languages": ["de"]}, "unknown_field"),
+    ("relationships", INTERESTS | {"target_id": 4}, "unknown_field"),
+    ("relationships", INTERESTS | {"word": "x"}, "unknown_field"),
+    ("relationships", INTERESTS | {"interests": ["x"] * 33}, "too_many_items"),
+    ("relationships", INTERESTS | {"languages": ["de"] * 5}, "too_many_items"),
+    ("relationships", INTERESTS | {"interests": [""]}, "text_too_short"),
     ("promoted", SAMPLES["promote"] | {"ends_ms": NOW_MS - 2}, "value_out_of_range"),
     ("models", SAMPLES["model_part"] | {"content": "*"}, "wrong_type"),
     ("models", SAMPLES["model_part"] | {"content": ""}, "text_too_short"),

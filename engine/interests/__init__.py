@@ -1,0 +1,1 @@
+"""What people said they want to read about: a room of state (docs/interests.md)."""
