@@ -68,6 +68,10 @@ class Kind(IntEnum):
     UNMUTE_WORD = 105
     DISMISS = 106
     UNDISMISS = 107
+    #: Takes a CONTACT back.
+    UNCONTACT = 108
+    MUTE_RETWEETS = 109
+    UNMUTE_RETWEETS = 110
     INTERESTS = 112
 
     USER = 128

@@ -18,6 +18,7 @@ from engine.interaction_graph.state import InteractionGraph, InteractionGraphCon
 from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
 from engine.interests.state import InterestRoom, InterestsConfig
 from engine.lessons import Lessons, LessonsConfig
+from engine.links.state import LinkRoom, LinksConfig
 from engine.models.specs import ModelsConfig
 from engine.models.state import Models
 from engine.motifs.state import MotifRoom, MotifsConfig
@@ -41,6 +42,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     entity_graph: EntityGraphConfig = EntityGraphConfig()
     entity_names: EntityNamesConfig = EntityNamesConfig()
     social_graph: SocialGraphConfig = SocialGraphConfig()
+    links: LinksConfig = LinksConfig()
     muted_words: MutedWordsConfig = MutedWordsConfig()
     profiles: ProfilesConfig = ProfilesConfig()
     interests: InterestsConfig = InterestsConfig()
@@ -67,6 +69,7 @@ class Rooms:
     entity_graph: EntityGraph
     entity_names: EntityNames
     social_graph: SocialGraph
+    links: LinkRoom
     muted_words: MutedWords
     profiles: ProfileRoom
     interests: InterestRoom
@@ -142,6 +145,7 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
             author_text_bytes_per_day_max=16 * size,
         ),
         social_graph=SocialGraphConfig(users_max=size, edges_max=4 * size, list_entries_max=20 * size),
+        links=LinksConfig(people_max=size, links_max=4 * size),
         muted_words=MutedWordsConfig(people_max=size, words_max=4 * size, words_per_person_max=16),
         profiles=ProfilesConfig(users_max=size),
         interests=InterestsConfig(people_max=size),

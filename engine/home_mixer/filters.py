@@ -78,6 +78,13 @@ def _repeated_of_page(query: Query, candidates: Candidates, code: int) -> None:
     )  # fmt: skip
 
 
+def _retweets_of_muted(query: Query, candidates: Candidates, code: int) -> None:
+    muted = np.isin(candidates.columns["author_id"], query.muted_retweeters)
+    muted &= candidates.columns["original_id"] != candidates.tweet_id
+    muted &= candidates.dropped_by == 0
+    candidates.dropped_by[muted] = code
+
+
 def _listed(query: Query, candidates: Candidates, ids: np.ndarray[tuple[int], np.dtype[np.uint64]], code: int) -> None:
     table = query.scratch.of(Buffers).take("filters.table", np.int32, kernels.table_size(len(ids)))
     for column in (candidates.tweet_id, candidates.columns["original_id"]):
@@ -118,6 +125,12 @@ MUTED = BitRule(
     " feed either",
     "hidden",
     Hidden.MUTED,
+)
+MUTED_RETWEETS = Rule(
+    "muted_retweets",
+    "a retweet by somebody whose retweets the viewer mutes",
+    _retweets_of_muted,
+    lambda query: len(query.muted_retweeters) > 0,
 )
 AUTHOR_SUSPENDED = BitRule(
     "author_suspended",

@@ -11,6 +11,7 @@ from engine.home_mixer import hydrate_kernels, newest_kernels, tagged_kernels, v
 from engine.home_mixer.viewer_kernels import FEW, ViewerScratch
 from engine.in_network.followees import NEWEST_SHARE, Strengths, followees_of
 from engine.interaction_graph.state import InteractionGraph
+from engine.links.state import LinkRoom
 from engine.models.state import Models
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
@@ -108,6 +109,19 @@ class ViewerGraph:
         query.followees, query.facts["followees_left_out"] = found.ids, found.left_out
         named = self.visibility.may_name(viewer, found.ids, found.relation)
         query.nameable, query.tie_weights = found.ids[named], tie_weights(found.strength[named])
+
+
+class MutedRetweeters:
+    """Query hydrator: whose retweets the viewer mutes."""
+
+    name = "muted_retweeters"
+
+    def __init__(self, links: LinkRoom) -> None:
+        self.links = links
+
+    def hydrate(self, query: Query) -> None:
+        """See ``QueryHydrator``."""
+        query.muted_retweeters = self.links.muted_retweeters(query.request.viewer_id)
 
 
 class Exclusions:

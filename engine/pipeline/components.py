@@ -39,6 +39,7 @@ class Query:
         excluded: uint64, tweets that the request excludes, and their originals.
         interests: uint64, hashes of the hashtags and topics that the viewer wants to read about; ``languages``: uint16,
             codes of the viewer's languages, the first first.
+        muted_retweeters: uint64, people whose retweets the viewer mutes.
         facts: further facts about the viewer by name.
         tier, tier_reason: how much is known of the viewer, and why it is that tier; empty where nobody asked.
         late_rooms: rooms that do not know the whole history, and since which event time they know.
@@ -60,6 +61,7 @@ class Query:
         "languages",
         "late_rooms",
         "models",
+        "muted_retweeters",
         "nameable",
         "offset",
         "ranked_ms",
@@ -81,6 +83,7 @@ class Query:
         self.excluded: NDArray[np.uint64] = self.followees
         self.interests: NDArray[np.uint64] = self.followees
         self.languages: NDArray[np.uint16] = np.empty(0, np.uint16)
+        self.muted_retweeters: NDArray[np.uint64] = self.followees
         self.facts: dict[str, int] = {}
         self.tier = self.tier_reason = ""
         self.late_rooms: dict[str, int] = {}

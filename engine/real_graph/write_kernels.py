@@ -63,7 +63,7 @@ PAIRS_PER_ROW, DROPPED_PER_ROW = 1 << 14, 256
 DWELL_S_MAX = 600.0
 KIND_DWELL, KIND_ERASE, KIND_USER = int(Kind.DWELL), int(Kind.ERASE), int(Kind.USER)
 KIND_MENTION, KIND_MEDIA_TAG = int(Kind.MENTION), int(Kind.MEDIA_TAG)
-KIND_CONTACT = int(Kind.CONTACT)
+KIND_CONTACT, KIND_UNCONTACT = int(Kind.CONTACT), int(Kind.UNCONTACT)
 ENGAGEMENTS_END = max(ENGAGEMENT_KINDS) + 1
 DWELL_S, UNFOLLOWED = int(Feature.DWELL_S), int(Status.UNFOLLOWED)
 NOTHING, BEGINS, RENEWED, ENDS, UNCOUNTED = (np.uint8(change) for change in Change)
@@ -105,6 +105,7 @@ def _make_rules() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint
         Kind.REPORT_USER: Status.REPORTED,
         Kind.REPORT: Status.REPORTED,
         Kind.CONTACT: Status.CONTACT,
+        Kind.UNCONTACT: Status.CONTACT,
     }.items():
         status[kind] = bit
     for undo, kind in UNDOES.items():
@@ -168,7 +169,7 @@ def _count(t: Any, source: Any, target: Any, code: Any, day: Any, amount: Any, s
 def _set_status(t: Any, batch: Any, row: Any, source: Any, target: Any, scratch: Any) -> None:
     """Note a block, mute, report, contact or unfollow, or the end of one."""
     code, bit = np.int64(batch.kind[row]), np.int64(STATUS_OF[batch.kind[row]])
-    sets = batch.change[row] != ENDS
+    sets = batch.change[row] != ENDS and code != KIND_UNCONTACT
     if bit == UNFOLLOWED:
         sets = not sets
     if not sets:
@@ -294,7 +295,7 @@ def _concerns(batch: Any, row: Any) -> Any:
 def _changes(batch: Any, row: Any) -> Any:
     """Whether a row changes anything. Of contacts, mentions and photo tags it is not said: they do."""
     code = batch.kind[row]
-    if code in (KIND_CONTACT, KIND_MENTION, KIND_MEDIA_TAG):
+    if code in (KIND_CONTACT, KIND_UNCONTACT, KIND_MENTION, KIND_MEDIA_TAG):
         return True
     return batch.change[row] != NOTHING and batch.change[row] != UNCOUNTED
 

@@ -84,6 +84,9 @@ RelationshipType = Literal[
     "dismiss",
     "undismiss",
     "interests",
+    "uncontact",
+    "mute_retweets",
+    "unmute_retweets",
 ]
 
 

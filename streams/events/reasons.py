@@ -59,6 +59,10 @@ class Reason(StrEnum):
     TOO_MANY_BLOCKS = "too_many_blocks"
     TOO_MANY_MUTES = "too_many_mutes"
     SOCIAL_GRAPH_FULL = "social_graph_full"
+    # The same of contacts and muted retweets (engine/links/state.py).
+    TOO_MANY_CONTACTS = "too_many_contacts"
+    TOO_MANY_RETWEET_MUTES = "too_many_retweet_mutes"
+    LINKS_FULL = "links_full"
     # Found only when the event is applied (engine/suggestions/state.py).
     SUGGESTIONS_FULL = "suggestions_full"
 

@@ -48,12 +48,12 @@ _BY_ACTOR: Final = _table(
 _OWN: Final = _table(
     Kind.FAVORITE, Kind.UNFAVORITE, Kind.RETWEET, Kind.UNRETWEET, Kind.REPLY, Kind.UNREPLY, Kind.QUOTE, Kind.UNQUOTE,
     Kind.SHARE, Kind.BOOKMARK, Kind.UNBOOKMARK, Kind.NOT_INTERESTED, Kind.UNDO_NOT_INTERESTED, Kind.SEE_FEWER,
-    Kind.UNDO_SEE_FEWER, Kind.REPORT,
+    Kind.UNDO_SEE_FEWER, Kind.REPORT, Kind.INTERESTS,
 )  # fmt: skip
 #: What changes who may see what: for the person, and where it is about another person for that one as well.
 _BOUND: Final = _table(
     Kind.FOLLOW, Kind.UNFOLLOW, Kind.BLOCK, Kind.UNBLOCK, Kind.MUTE, Kind.UNMUTE, Kind.REPORT_USER, Kind.MUTE_WORD,
-    Kind.UNMUTE_WORD, Kind.USER, Kind.ERASE,
+    Kind.UNMUTE_WORD, Kind.MUTE_RETWEETS, Kind.UNMUTE_RETWEETS, Kind.USER, Kind.ERASE,
 )  # fmt: skip
 _BOUND_BOTH: Final = _table(Kind.BLOCK, Kind.UNBLOCK, Kind.MUTE, Kind.UNMUTE)
 #: Tweets that may have to leave the feeds in which they are, or change there.

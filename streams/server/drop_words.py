@@ -28,6 +28,10 @@ WORDS: Final[Mapping[str, Words]] = {
         "involves somebody whom the viewer mutes, or who mutes the viewer",
         "involve people whom the viewer mutes, or who mute the viewer",
     ),
+    "muted_retweets": Words(
+        "is a retweet by somebody whose retweets the viewer mutes",
+        "are retweets by people whose retweets the viewer mutes",
+    ),
     "author_suspended": Words("involves a suspended account", "involve suspended accounts"),
     "author_deactivated": Words(
         "involves an account that was deactivated or is being erased",

@@ -129,6 +129,17 @@ def test_excluded_and_shown_apply_only_when_asked(products):
     }
 
 
+@pytest.mark.parametrize("product", ["for_you", "following"])
+def test_who_retweets_what_the_viewer_does_not_want_is_shown_only_with_tweets_of_their_own(products, product):
+    rows = [CLEAN | {"original_id": o, "author_id": by} for o, by in ((100, AUTHOR), (200, AUTHOR), (300, OTHER))]
+    query = ask()
+    query.muted_retweeters = np.array([AUTHOR, VIEWER], np.uint64)
+    assert first_drop(products[product], table(rows, [100, 201, 301]), query) == {201: "muted_retweets"}
+    # What hides a tweet from everybody comes first.
+    hidden = [rows[1] | {"hidden": Hidden.MUTED}]
+    assert first_drop(products[product], table(hidden, [201]), query) == {201: "muted"}
+
+
 def test_served_counts_only_when_paging(products):
     served = [CLEAN | {"viewer_flags": ViewerFlag.SERVED}]
     assert first_drop(products["for_you"], table(served, [100]), ask()) == {}
