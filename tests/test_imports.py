@@ -59,6 +59,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.in_network": (*BASE, "engine.in_network", "engine.social_graph"),
     # Ties as feeds and queries read them, from the rooms.
     "engine.tie_strength": (*BASE, "engine.in_network", "engine.rooms", *STATE_ROOMS),
+    # What people share, and what they lately did, for queries.
+    "engine.shared_circles": (*BASE, "engine.tie_strength", "engine.rooms", *STATE_ROOMS),
+    "engine.user_signals": (*BASE, "engine.rooms", *STATE_ROOMS),
     "engine.home_mixer": ("engine",),
     "config": ("config", "engine"),
     "streams": ("streams", "config", "engine"),

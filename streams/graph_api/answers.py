@@ -11,6 +11,7 @@ from engine.interaction_graph.arrays import EdgeType
 from engine.interaction_graph.similarity import AgeOf, Measure
 from engine.interaction_graph.state import InteractionGraph
 from engine.interaction_graph.user_graph import UserEdgeType
+from engine.user_signals import NAMES
 from streams.reading.graph_queries import Answer
 
 #: Names of the stored edge types, by code.
@@ -25,6 +26,7 @@ TYPE_CODES: Final = {name: code for code, name in TYPE_NAMES.items()}
 USER_TYPE_CODES: Final = {name: code for code, name in USER_TYPE_NAMES.items()}
 #: Measures of similarity; the last one is the score of related tweets only.
 MEASURES: Final = {measure.name.lower(): measure for measure in Measure if measure is not Measure.LOG_DEGREE}
+SIGNAL_CODES: Final = {name: name for name in NAMES}
 AGES_OF: Final = {age_of.name.lower(): age_of for age_of in AgeOf}
 
 Ids = NDArray[np.uint64]

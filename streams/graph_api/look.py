@@ -37,6 +37,7 @@ from engine.real_graph.state import tie_weights
 from engine.state import EngineState
 from engine.tie_strength import TieStrength
 from engine.visibility.judge import Visibility
+from streams.graph_api import look_people
 from streams.graph_api import queries as q
 from streams.graph_api.answers import (
     TYPE_NAMES,
@@ -344,6 +345,11 @@ def _list_ties(query: q.Ties, _: HomeMixerConfig, state: EngineState, __: Scratc
         return Answer(query.shown(), rows(**columns), {"people": int(told.sum()), "left_out": found.left_out})
 
     return shape
+
+
+_look.register(q.Intersections, look_people.share_circles)
+_look.register(q.Contacts, look_people.list_contacts)
+_look.register(q.Signals, look_people.read_signals)
 
 
 def _now_ms(state: EngineState) -> int:

@@ -34,6 +34,10 @@ LIMIT_DEFAULT: Final = 20
 RESULTS_MAX: Final = 2500
 #: Ties of one person that are listed.
 TIES_MAX: Final = 1000
+#: Candidates whose circles are compared with a person's.
+CANDIDATES_MAX: Final = 100
+CONTACT_SIDES: Final = {"own": "own", "held_by": "held_by"}
+SIGNAL_GROUPS: Final = {"signal": "signal", "tweet": "tweet", "author": "author"}
 #: The mask of all edge types.
 ALL_TYPES: Final = 0xFFFF
 
@@ -186,6 +190,9 @@ class Proof(Query, frozen=True, kw_only=True):
             raise BadTermError("users, or the user whose followees they are: one of the two")
 
 
+TiesTime = Annotated[Whole, Meta(ge=0, le=10**15), "As of the day of this time; 0: of the time of the newest event."]
+
+
 class Ties(Query, frozen=True, kw_only=True):
     """Followees by tie strength, filled up with those who write most."""
 
@@ -205,6 +212,44 @@ class TiesOutOfNetwork(Ties, frozen=True, kw_only=True):
     """People to whom somebody is tied without following them."""
 
     score_above: ScoreAbove = 0.0
+
+
+class Intersections(Query, frozen=True, kw_only=True):
+    """What a person's circle shares with those of candidates."""
+
+    name: ClassVar[str] = "intersections"
+    user: Annotated[Id, "Whose circle: followees, people whose tweets they favorited, mutual follows."]
+    users: Annotated[Ids, "The candidates, at most 100."]
+    names: Annotated[
+        Whole, Meta(ge=0, le=100), "How many of the user's followees who follow a candidate are named."
+    ] = 3
+    time_ms: TiesTime = 0
+
+    def check(self) -> None:
+        if len(self.users) > CANDIDATES_MAX:
+            raise BadTermError(f"at most {CANDIDATES_MAX} candidates")
+
+
+class Contacts(Query, frozen=True, kw_only=True):
+    """Who has whom in the address book."""
+
+    name: ClassVar[str] = "contacts"
+    user: Annotated[Id, "Whose address book; or, with `of=held_by`, who is in those of others."]
+    of: Annotated[str, choice(lambda: CONTACT_SIDES), "own: whom the user has; held_by: who has the user."] = "own"
+    limit: Annotated[Limit, Meta(ge=1, le=TIES_MAX)] = LIMIT_DEFAULT
+
+
+class Signals(Query, frozen=True, kw_only=True):
+    """What a person lately did, by type of signal."""
+
+    name: ClassVar[str] = "signals"
+    user: Annotated[Id, "Whose signals."]
+    signal: Annotated[str, choice(_codes("SIGNAL_CODES")), "Only this one; default all (docs/signals.md)."] = ""
+    by: Annotated[
+        str, choice(lambda: SIGNAL_GROUPS), "signal: target by target; tweet or author: positive signals added up."
+    ] = "signal"
+    time_ms: TiesTime = 0
+    limit: Annotated[Whole, Meta(ge=1, le=200), "Results of each signal, or of all groups."] = LIMIT_DEFAULT
 
 
 class Similar(Query, frozen=True, kw_only=True):
@@ -353,6 +398,28 @@ QUERIES: Final[Mapping[str, Family]] = {
         positional="tweets",
     ),
     "ties": TIES,
+    "intersections": Family(
+        {"": Intersections},
+        "How many people a person's circle shares with those of candidates: 15 pairs of lists, each with at most the "
+        "512 strongest ties ([social graph](social_graph.md#circles)).",
+        "`user_id`, `pairs` (by `following_followed_by`, …: `count`, the sizes of the lists `left` and `right`, and "
+        "`normalized`, count / √(left · right)), `followed_by` (how many of the user's followees follow them), "
+        "`names` (who of them). Only of people who may be named to the user.",
+        positional="user",
+    ),
+    "contacts": Family(
+        {"": Contacts},
+        "Whom somebody has in the address book, or who has them there, the newest first ([links](links.md)).",
+        "`user_id`.",
+        positional="user",
+    ),
+    "signals": Family(
+        {"": Signals},
+        "What somebody lately did, by type of signal, each with its window ([signals](signals.md#signals-on-read)).",
+        "`signal`, `tweet_id` or `user_id`, `time_ms` (0 where it is not kept), newest first; grouped `tweet_id` or "
+        "`user_id`, `score` (how many signals), `time_ms`, `signals`, the greatest score first.",
+        positional="user",
+    ),
     "similar": Family({"": Similar}, "Tweets that the same people engaged with.", _SHARED, positional="tweet"),
     "related": Family(
         {"tweet": RelatedToTweet, "author": RelatedToAuthor, "users": RelatedToUsers},

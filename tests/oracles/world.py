@@ -15,6 +15,7 @@ UNDO = {
     "undo_not_interested": "not_interested", "undo_see_fewer": "see_fewer", "unreply": "reply",
     "unquote": "quote", "unbookmark": "bookmark",
     "unmute_word": "mute_word", "unlabel": "label", "undismiss": "dismiss",
+    "unmute_retweets": "mute_retweets", "uncontact": "contact",
 }  # fmt: skip
 #: Labels that hide a tweet from everybody but its author.
 HIDING_LABELS = ("spam", "pdna", "bounce")
@@ -163,12 +164,17 @@ class World:
             for act, (_, stands) in self.acts.items()
         )
 
+    def retweets_unwanted(self, viewer: int, tweet: int) -> bool:
+        """Whether a tweet is a retweet by somebody whose retweets the viewer mutes."""
+        return self.original(tweet) != tweet and self.stands("mute_retweets", viewer, self.author(tweet))
+
     def candidates_of_following(self, viewer: int) -> dict[int, set[int]]:
         """Per original, the tweets of followees and of the viewer of which Following shows exactly one."""
         groups: dict[int, set[int]] = {}
         for tweet in self.creates:
             who = self.author(tweet) if self.known(tweet) else 0
-            if who and (who == viewer or self.follows_now(viewer, who)) and self.visible(viewer, tweet):
+            wanted = who and (who == viewer or self.follows_now(viewer, who)) and self.visible(viewer, tweet)
+            if wanted and not self.retweets_unwanted(viewer, tweet):
                 groups.setdefault(self.original(tweet), set()).add(tweet)
         return groups
 

@@ -32,7 +32,19 @@ person = st.integers(1, PEOPLE)
 tweet = st.integers(101, 100 + TWEETS)
 word = st.sampled_from(["flock", "Flock", "#flock", "shoal", "ＦＬＯＣＫ"])
 text = st.sampled_from(["a flock", "Flock!", "flocking", "shoals", "a shoal", "#Flock", ""])
-BONDS = ("follow", "follow", "follow", "unfollow", "block", "unblock", "mute", "unmute")
+BONDS = (
+    "follow",
+    "follow",
+    "follow",
+    "unfollow",
+    "block",
+    "unblock",
+    "mute",
+    "unmute",
+    "mute_retweets",
+    "mute_retweets",
+    "unmute_retweets",
+)
 ACTS = ("favorite", "favorite", "unfavorite", "retweet", "unretweet", "bookmark", "not_interested", "impression")
 
 
@@ -148,6 +160,9 @@ def test_a_feed_shows_only_what_its_viewer_may_see(made):
             feed = ask(state, viewer, product)
             shown = [entry.tweet_id for entry in feed.entries]
             assert all(world.visible(viewer, number) for number in shown), (viewer, product, shown)
+            assert not any(world.retweets_unwanted(viewer, number) for number in shown), (viewer, product, shown)
+            texts = {entry.tweet_id: entry.text for entry in feed.entries}
+            assert texts == {number: world.content(number)["text"] for number in shown}
             originals = [world.original(number) for number in shown]
             assert len(set(originals)) == len(originals), (viewer, product, shown)
             note(f"{product} shows {min(len(shown), 3)}")
