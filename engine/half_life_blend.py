@@ -9,7 +9,7 @@ is not known beforehand: ``BlendLearner`` weighs the components by what was enga
 A reading room: it holds no state. Callers hold the read side of the state lock.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,24 @@ class BlendScratch:
             self.nodes = np.zeros(1 << (n - 1).bit_length(), np.int64)
             self.asked = np.zeros(2 * len(self.nodes), np.int64)
         return self.nodes[:n], self.asked[: max(16, 1 << (2 * n - 1).bit_length())]
+
+    def terms(self, graph: InteractionGraph, request: BlendRequest, n: int) -> tuple[Any, ...]:
+        """What the kernel ``score`` takes before its ``out``, but for the n tweets: graph, viewer, options, start, ints
+        and floats, ages, room for n tweets, totals.
+
+        Raises:
+            RequestError: no walks, or more than a request may have.
+        """
+        return (
+            graph.read_arrays,
+            np.uint64(request.viewer_id),
+            _options(request),
+            self.start,
+            self.walk(request.walks),
+            self.ages(_window_s(graph)),
+            self.entered(n),
+            self.no_totals,
+        )
 
     def walk(self, walks: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The buffers of the kernel ``walk``, whose length is part of no result."""
@@ -183,18 +201,8 @@ def components(
     """
     if out is None:
         out = np.empty((len(tweet_ids), len(FAMILIES) * WIDTH))
-    walk_kernels.score(
-        graph.read_arrays,
-        tweet_ids,
-        np.uint64(request.viewer_id),
-        _options(request),
-        scratch.start,
-        *scratch.walk(request.walks),
-        scratch.ages(_window_s(graph)),
-        scratch.entered(len(tweet_ids)),
-        scratch.no_totals,
-        out,
-    )
+    arrays, viewer_id, options, start, cut, *more = scratch.terms(graph, request, len(tweet_ids))
+    walk_kernels.score(arrays, tweet_ids, viewer_id, options, start, *cut, *more, out)
     return out
 
 

@@ -18,15 +18,17 @@ from engine.errors import BadCursorError
 from engine.feed import Product
 
 _HEADER = struct.Struct("<BBHQ")
+_SEAL = struct.Struct("<I")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _VERSION = 2
 _CODES = {Product.FOR_YOU: 1, Product.FOLLOWING: 2}
 
 
 def encode(product: Product, viewer_id: int, offset: int, numbers: NDArray[np.uint64]) -> str:
     """Pack a cursor: ``offset`` entries were shown before it, ``numbers`` is the product's own matter."""
-    body = _HEADER.pack(_VERSION, _CODES[product], offset, viewer_id) + numbers.astype("<u8").tobytes()
-    sealed = body + struct.pack("<I", zlib.crc32(body))
-    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+    body = _HEADER.pack(_VERSION, _CODES[product], offset, viewer_id) + numbers.astype("<u8", copy=False).tobytes()
+    sealed = body + _SEAL.pack(zlib.crc32(body))
+    return binascii.b2a_base64(sealed, newline=False).translate(_URL_SAFE, b"=").decode()
 
 
 def decode(cursor: str, product: Product, viewer_id: int, numbers_max: int) -> tuple[int, NDArray[np.uint64]]:
@@ -41,7 +43,7 @@ def decode(cursor: str, product: Product, viewer_id: int, numbers_max: int) -> t
     except (UnicodeEncodeError, binascii.Error, ValueError) as error:
         raise BadCursorError("the cursor is not one of ours") from error
     body = sealed[:-4]
-    if len(body) < _HEADER.size or struct.pack("<I", zlib.crc32(body)) != sealed[-4:]:
+    if len(body) < _HEADER.size or _SEAL.pack(zlib.crc32(body)) != sealed[-4:]:
         raise BadCursorError("the cursor is damaged")
     version, code, offset, owner = _HEADER.unpack_from(body)
     numbers = body[_HEADER.size :]

@@ -14,16 +14,15 @@ from engine.blend_learner import BlendLearner
 from engine.engagement_aggregates.arrays import Label, PairLabel
 from engine.engagement_aggregates.state import EngagementAggregates
 from engine.feed import Explain
-from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
-from engine.home_mixer import hydrate_kernels, kernels
+from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch
+from engine.home_mixer import feature_kernels, hydrate_kernels, kernels
 from engine.home_mixer.hydrators import Columns, Safety
 from engine.home_mixer.sources import PUBLIC_ACTS
-from engine.interaction_graph.queries import social_proof
 from engine.interaction_graph.state import InteractionGraph
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query
 from engine.pipeline.features import Feature, FeatureKind
-from engine.pipeline.kernels import source_features
+from engine.pipeline.kernels import source_features, table_size
 from engine.pipeline.scratch import Buffers
 from engine.signals.state import ViewerFlag
 from engine.social_graph.state import Relation, SocialGraph
@@ -93,13 +92,12 @@ class Relationship(Plain):
         ),
     )
 
+    _BITS = (Relation.FOLLOWS.value, Relation.FOLLOWED_BY.value, ViewerFlag.AUTHOR_NOT_INTERESTED.value)
+
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
         rows, columns = candidates.rows, candidates.columns
-        kernels.bit_feature(rows, columns["relation"], Relation.FOLLOWS.value, matrix, at)
-        kernels.bit_feature(rows, columns["relation"], Relation.FOLLOWED_BY.value, matrix, at + 1)
-        flag = ViewerFlag.AUTHOR_NOT_INTERESTED.value
-        kernels.bit_feature(rows, columns["viewer_flags"], flag, matrix, at + 2)
+        kernels.bond_features(rows, columns["relation"], columns["viewer_flags"], self._BITS, matrix, at)
         return {}
 
 
@@ -147,12 +145,14 @@ class TimeAware(Plain):
 
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
-        request, scratch = query.request, query.scratch
-        ids = candidates.of_kept("original_id")
-        parts = scratch.of(Buffers).take("time_aware", np.float64, len(ids), len(FAMILIES) * len(HALF_LIVES_MS))
+        request, scratch = query.request, query.scratch.of(BlendScratch)
+        rows, buffers = candidates.rows, query.scratch.of(Buffers)
         asked = BlendRequest(request.viewer_id, query.ranked_ms, self.walks, request.seed, groups=1)
-        components(self.graph, ids, asked, scratch.of(BlendScratch), parts)
-        kernels.family_features(parts, self.learner.weights, len(HALF_LIVES_MS), matrix, at)
+        terms = scratch.terms(self.graph, asked, len(rows))
+        ids = buffers.at_least("time_aware.ids", np.uint64, len(rows))
+        parts = buffers.take("time_aware", np.float64, len(rows), len(FAMILIES) * len(HALF_LIVES_MS))
+        originals, learnt = candidates.columns["original_id"], self.learner.weights
+        feature_kernels.time_aware(*terms, (originals, rows, ids), parts, learnt, matrix, at)
         return {}
 
 
@@ -193,7 +193,7 @@ class FollowedBy(Plain):
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
         if query.request.explain is Explain.NONE:
-            return self.defaults(len(candidates.rows))
+            return {}
         rows, columns = candidates.rows, candidates.columns
         strangers = columns["relation"][rows] & np.uint8(Relation.FOLLOWS) == 0
         authors = np.where(strangers, columns["original_author_id"][rows], np.uint64(0))
@@ -221,10 +221,26 @@ class SocialProof:
 
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
-        ids = candidates.of_kept("original_id")
-        proof = social_proof(self.graph, ids, query.nameable, self.per_tweet_max, PUBLIC_ACTS)
-        kernels.proof_features(proof.counts, proof.user_ids, matrix, at)
-        return {"proof_users": proof.user_ids, "proof_types": proof.types}
+        buffers, rows, people, k = query.scratch.of(Buffers), candidates.rows, query.nameable, self.per_tweet_max
+        m, n = len(rows), len(rows) + len(people)
+        explains = query.request.explain is not Explain.NONE
+        users = np.zeros((m, k), np.uint64) if explains else buffers.take("proof.users", np.uint64, m, k)
+        types = np.zeros((m, k), np.uint8) if explains else buffers.take("proof.types", np.uint8, m, k)
+        feature_kernels.social_proof(
+            self.graph.read_arrays,
+            (candidates.columns["original_id"], rows, people),
+            np.int64(PUBLIC_ACTS),
+            (
+                buffers.at_least("proof.ids", np.uint64, m),
+                buffers.at_least("proof.table", np.int64, 2 * table_size(n)),
+                buffers.at_least("proof.nodes", np.int64, n),
+            ),
+            (buffers.at_least("proof.counts", np.int32, m), users, types, buffers.take("proof.times", np.int64, m, k)),
+            matrix,
+            at,
+        )
+        # Who they are is read only where the feed explains its entries.
+        return {"proof_users": users, "proof_types": types} if explains else {}
 
     def defaults(self, count: int) -> dict[str, NDArray[Any]]:
         """See ``Enricher``."""

@@ -29,36 +29,14 @@ def first_rank(ranks: Any, rows: Any, out: Any) -> None:
 
 
 @quick
-def bit_feature(rows: Any, column: Any, bits: Any, out: Any, at: Any) -> None:
-    """1 where ``column`` (unsigned, (n,)) has any of ``bits`` (int64), else 0, into column ``at`` of ``out``."""
+def bond_features(rows: Any, relation: Any, flags: Any, bits: Any, out: Any, at: Any) -> None:
+    """Three columns of ``out`` from ``at`` on: 1 where ``relation`` (uint8, (n,)) has the first or the second of
+    ``bits``, and where ``flags`` (uint16, (n,)) has the third; else 0."""
     for i in range(rows.shape[0]):
-        out[i, at] = np.float32(np.int64(column[rows[i]]) & bits != 0)
-
-
-@quick
-def family_features(components: Any, weights: Any, width: Any, out: Any, at: Any) -> None:
-    """Sum each family's ``width`` components (float64, (m, families · width)) by ``weights`` (float64), in order."""
-    for i in range(components.shape[0]):
-        for family in range(components.shape[1] // width):
-            total = 0.0
-            for h in range(family * width, (family + 1) * width):
-                total += components[i, h] * weights[h]
-            out[i, at + family] = np.float32(total)
-
-
-@quick
-def proof_features(counts: Any, users: Any, out: Any, at: Any) -> None:
-    """How many different people proved each row, and by how many acts: the first ``counts[i]`` (int32, m) of ``users``
-    uint64 (m, k)."""
-    for i in range(counts.shape[0]):
-        people = 0
-        for j in range(counts[i]):
-            known = False
-            for before_j in range(j):
-                known = known or users[i, before_j] == users[i, j]
-            people += not known
-        out[i, at] = np.float32(people)
-        out[i, at + 1] = np.float32(counts[i])
+        bonds = np.int64(relation[rows[i]])
+        out[i, at] = np.float32(bonds & bits[0] != 0)
+        out[i, at + 1] = np.float32(bonds & bits[1] != 0)
+        out[i, at + 2] = np.float32(np.int64(flags[rows[i]]) & bits[2] != 0)
 
 
 @inlined
@@ -284,10 +262,7 @@ def warm() -> None:
     rows, ids, total = np.arange(2, dtype=np.int32), np.arange(1, 3, dtype=np.uint64), np.ones(2)
     matrix = np.ones((2, 20), np.float32)
     first_rank(np.zeros((1, 2), np.int32), rows, total.copy())
-    for dtype in (np.uint8, np.uint16):
-        bit_feature(rows, np.ones(2, dtype), 1, matrix, 0)
-    family_features(np.ones((2, 2)), np.ones(2), 2, matrix, 0)
-    proof_features(np.ones(2, np.int32), np.ones((2, 2), np.uint64), matrix, 0)
+    bond_features(rows, np.ones(2, np.uint8), np.ones(2, np.uint16), (1, 2, 1), matrix, 0)
     blend_parts(matrix, np.arange(11), np.ones(10), np.empty((8, 2)), np.empty((2, 2)))
     cut = (rows.copy(), rows.copy(), np.zeros(TABLE_MIN, np.int32))
     author_diversity(total, ids, ids.copy(), 0.5, 0.25, cut, total.copy())

@@ -19,6 +19,7 @@ from engine.interaction_graph.state import EdgeType
 from engine.pipeline.candidates import Candidates
 from engine.pipeline.components import Query, Watcher
 from engine.pipeline.execute import Pipeline
+from engine.pipeline.kernels import count_brought
 from engine.pipeline.last_resort import LastResort
 from engine.pipeline.late_stages import Contents, Scoring, Selection, Verification
 from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, QueryHydration, Sourcing
@@ -31,6 +32,7 @@ MODEL_VERSION = "blend-8"
 
 #: The most originals of retweets that a cursor of Following names.
 _RETWEETS_SHOWN_MAX = 400
+_FOLLOWS = int(Relation.FOLLOWS)
 #: How many tweets the last resort judges at a time.
 _LAST_RESORT_PART = 512
 
@@ -50,27 +52,28 @@ class _Presenter:
     ) -> tuple[Entry, ...]:
         """See ``Presenter``."""
         rows, columns = candidates.rows[places], candidates.columns
-        follows = columns["relation"].take(rows) & np.uint8(Relation.FOLLOWS) != 0
+        ids, contents = candidates.tweet_id.take(rows).tolist(), query.contents
         return tuple(
             [
                 Entry(
                     tweet_id=tweet_id,
                     author_id=author_id,
                     created_ms=created_ms,
-                    text=query.contents[tweet_id].text,
+                    text=content.text,
                     position=position,
                     score=score,
-                    in_network=in_network,
-                    counts=query.contents[tweet_id].counts,
+                    in_network=relation & _FOLLOWS != 0,
+                    counts=content.counts,
                     why=why,
                 )
-                for position, tweet_id, author_id, created_ms, score, in_network, why in zip(
-                    range(query.offset, query.offset + len(places)),
-                    candidates.tweet_id.take(rows).tolist(),
+                for position, tweet_id, content, author_id, created_ms, score, relation, why in zip(
+                    range(query.offset, query.offset + len(ids)),
+                    ids,
+                    [contents[tweet_id] for tweet_id in ids],
                     columns["author_id"].take(rows).tolist(),
                     columns["created_ms"].take(rows).tolist(),
                     scores,
-                    follows.tolist(),
+                    columns["relation"].take(rows).tolist(),
                     whys,
                     strict=True,
                 )
@@ -155,7 +158,8 @@ class ServedSources:
         self, query: Query, candidates: Candidates, rows: NDArray[np.int32], feed: Feed, watcher: Watcher
     ) -> None:
         """See ``SideEffect``."""
-        brought = np.count_nonzero(candidates.source_rank[:, rows] >= 0, axis=1)
+        brought = np.empty(len(candidates.sources), np.int64)
+        count_brought(candidates.source_rank, rows, brought)
         for name, count in zip(candidates.sources, brought.tolist(), strict=True):
             if count:
                 watcher.count("source", name, "served", count)

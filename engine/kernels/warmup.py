@@ -40,4 +40,5 @@ MODULES = (
     "in_network.kernels",
     "home_mixer.hydrators",
     "home_mixer.kernels",
+    "home_mixer.feature_kernels",
 )

@@ -27,8 +27,8 @@ class Pipeline(NamedTuple):
 
 
 class _Clock:
-    """Time by stage in ms: by the clock on the wall, and of the thread's own CPU. The first stage is ``wait``, the time
-    until the read lock was there; a wait for the interpreter's lock later on is wall time only."""
+    """Time by stage in ms: by the clock on the wall (whole µs), and of the thread's own CPU. The first stage is
+    ``wait``, the time until the read lock was there; a wait for the interpreter's lock later on is wall time only."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
@@ -38,12 +38,12 @@ class _Clock:
 
     def done(self, stage: str) -> None:
         wall, cpu = self._watcher.clock_ns(), self._watcher.cpu_ns()
-        self.wall_ms[stage] = round((wall - self._wall) / 1e6, 3)
+        self.wall_ms[stage] = (wall - self._wall) // 1000 / 1000
         self.cpu_ms[stage] = (cpu - self._cpu) / 1e6
         self._wall, self._cpu = wall, cpu
 
     def stop(self) -> None:
-        self.wall_ms["total"] = round((self._wall - self._begun[0]) / 1e6, 3)
+        self.wall_ms["total"] = (self._wall - self._begun[0]) // 1000 / 1000
         self.cpu_ms["total"] = (self._cpu - self._begun[1]) / 1e6
 
 

@@ -200,6 +200,16 @@ def drop_others(rows: Any, places: Any, dropped_by: Any, code: Any) -> Any:
     return dropped
 
 
+@quick
+def count_brought(ranks: Any, rows: Any, out: Any) -> None:
+    """How many of ``rows`` (int32, k) each source brought, into ``out`` (int64, s); ``ranks`` int32 (s, n), −1 where a
+    source did not bring a row."""
+    for source in range(ranks.shape[0]):
+        out[source] = 0
+        for i in range(rows.shape[0]):
+            out[source] += ranks[source, rows[i]] >= 0
+
+
 @inlined
 def before(scores: Any, ids: Any, a: Any, b: Any) -> Any:
     """Whether row a comes before row b: the greater score, among equals the greater (newer) id."""
@@ -322,5 +332,6 @@ def warm() -> None:
         dropped,
         1,
     )
+    count_brought(rank, order, np.zeros(1, np.int64))
     combine(np.ones((1, 2)), np.ones((1, 2)), scores, scores.copy(), scores.copy())
     source_features(score, rank, order, np.zeros(1, np.int64), 1, np.empty((2, 2), np.float32), 0)

@@ -13,7 +13,8 @@ import orjson
 
 from engine.feed import Entry, Feed, Why
 
-_KIND_ORDER: Final = {"favorite": 0, "retweet": 1, "reply": 2, "quote": 3}
+_KINDS: Final = ("favorite", "retweet", "reply", "quote")
+_KIND_ORDER: Final = {kind: place for place, kind in enumerate(_KINDS)}
 
 
 def feed_digest(feed: Feed) -> str:
@@ -96,12 +97,12 @@ def _entry_fields(entry: Entry) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "tweet_id": str(entry.tweet_id),
         "author_id": str(entry.author_id),
-        "created_ms": int(entry.created_ms),
+        "created_ms": entry.created_ms,
         "text": entry.text,
-        "position": int(entry.position),
+        "position": entry.position,
         "score": float(entry.score),
-        "in_network": bool(entry.in_network),
-        "counts": {kind: int(entry.counts[kind]) for kind in _by_kind(tuple(entry.counts))},
+        "in_network": entry.in_network,
+        "counts": in_order(entry.counts),
     }
     if entry.why is not None:
         fields["why"] = _why_fields(entry.why)
@@ -116,6 +117,12 @@ def _why_fields(why: Why) -> dict[str, Any]:
         "factors": [{"name": f.name, "factor": float(f.factor)} for f in why.factors],
         "filters_passed": list(why.filters_passed),
     }
+
+
+def in_order(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Counts by kind of engagement in the protocol's order; as a rule they are in it already."""
+    kinds = tuple(counts)
+    return counts if kinds == _KINDS else {kind: counts[kind] for kind in _by_kind(kinds)}
 
 
 @lru_cache(maxsize=1024)

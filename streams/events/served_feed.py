@@ -5,7 +5,6 @@ that nothing is encoded twice.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -14,7 +13,7 @@ import msgspec
 import orjson
 
 from engine.feed import Feed, Request, Why
-from streams.events.feed_fields import digest_with, dropped_fields, entries_fields, entries_json
+from streams.events.feed_fields import digest_with, dropped_fields, entries_fields, entries_json, in_order
 from streams.events.ids import hash64
 from streams.events.json_types import ServedFeed
 
@@ -76,27 +75,31 @@ class EncodedFeed:
         """``like``: a feed whose entries are the same objects; what was encoded of them is used again."""
         self.feed = feed
         if like is not None and like.feed.entries is feed.entries:
-            self._entries = like._entries
             self.entries_json = like.entries_json
             self._entry_rows = like._entry_rows
 
     @cached_property
-    def _entries(self) -> Sequence[Mapping[str, Any]]:
-        return entries_fields(self.feed.entries)
-
-    @cached_property
     def entries_json(self) -> bytes:
         """The JSON array of the feed's entries."""
-        return entries_json(self._entries)
+        return entries_json(entries_fields(self.feed.entries))
 
     @cached_property
     def _entry_rows(self) -> bytes:
-        """The rows of the feed's entries in a record."""
-        pack = ENTRY_ROW.pack
+        """The rows of the feed's entries in a record, each with the CRC-32 of its parts (``ENTRY_PARTS``): of time and
+        network, of the text, of the counts."""
+        pack, dumps = ENTRY_ROW.pack, orjson.dumps
         return b"".join(
             [
-                pack(entry.tweet_id, entry.author_id, entry.score, entry.position, *part_crcs(fields))
-                for entry, fields in zip(self.feed.entries, self._entries, strict=True)
+                pack(
+                    entry.tweet_id,
+                    entry.author_id,
+                    entry.score,
+                    entry.position,
+                    crc32(b"%d,%d" % (entry.created_ms, entry.in_network)),
+                    crc32(entry.text.encode()),
+                    crc32(dumps(in_order(entry.counts), option=orjson.OPT_SERIALIZE_NUMPY)),
+                )
+                for entry in self.feed.entries
             ]
         )
 
@@ -137,15 +140,6 @@ class EncodedFeed:
 
 
 _encoder = msgspec.msgpack.Encoder()
-
-
-def part_crcs(fields: Mapping[str, Any]) -> tuple[int, int, int]:
-    """The CRC-32 of an entry's parts (``ENTRY_PARTS``): of time and network, of the text, of the counts."""
-    return (
-        crc32(b"%d,%d" % (fields["created_ms"], fields["in_network"])),
-        crc32(fields["text"].encode()),
-        crc32(orjson.dumps(fields["counts"])),
-    )
 
 
 def part_digest(value: Any) -> str:

@@ -59,11 +59,16 @@ class Outbox:
         self._heartbeat: bytes | None = None
         self._push: Push | None = None
         self._arrived = asyncio.Event()
+        #: Whether ``run`` waits for something to write.
+        self._idle = False
         self._full = False
         self._drain: asyncio.Task[None] | None = None
 
     def answer(self, frame: bytes) -> None:
-        """Queue an answer. If it does not fit, the connection ends as too slow."""
+        """Write an answer now if nothing waits before it, or queue it. If it does not fit, the connection ends as too
+        slow."""
+        if self._idle and self._write_now(frame):
+            return
         fits = not self._answers or self._answers_bytes + len(frame) <= self._buffer_bytes_max
         if not fits or len(self._answers) >= ANSWERS_MAX:
             self._full = True
@@ -105,6 +110,24 @@ class Outbox:
         """Whether enough answers wait already, so that no further request should be read."""
         return self._full
 
+    def _write_now(self, frame: bytes) -> bool:
+        """Write an answer without waking ``run``, if nothing waits and the client has taken all that was written."""
+        if self._arrived.is_set() or self._transport.get_write_buffer_size():
+            return False
+        writing = self._socket.send_frame(frame, WSMsgType.TEXT)
+        try:
+            writing.send(None)
+        except StopIteration:
+            pass  # as a rule: the websocket's write limit is off, so that it does not wait
+        except ConnectionError:
+            return False  # ``run`` meets the same error
+        else:
+            writing.close()
+        self._metrics.sent_bytes.inc(len(frame))
+        if self._transport.get_write_buffer_size():
+            self._arrived.set()  # the client does not read now: ``run`` waits for it
+        return True
+
     async def run(self) -> None:
         """Write until cancelled.
 
@@ -113,7 +136,11 @@ class Outbox:
             ConnectionError: it is gone.
         """
         while True:
-            await self._arrived.wait()
+            self._idle = True
+            try:
+                await self._arrived.wait()
+            finally:
+                self._idle = False
             self._arrived.clear()
             await self.flush()
 
@@ -127,6 +154,7 @@ class Outbox:
         while True:
             if self._full or self._transport.get_write_buffer_size() > self._buffer_bytes_max:
                 raise SlowConsumerError
+            await self._until_read()
             if self._pong is not None:
                 payload, self._pong = self._pong, None
                 await self._send(payload, WSMsgType.PONG)
@@ -157,6 +185,14 @@ class Outbox:
     async def _send(self, frame: bytes, kind: WSMsgType) -> None:
         await self._socket.send_frame(frame, kind)
         self._metrics.sent_bytes.inc(len(frame))
+
+    async def _until_read(self) -> None:
+        """Wait until the client has taken what was written.
+
+        Raises:
+            SlowConsumerError: it has not within ``send_timeout_s``.
+            ConnectionError: it is gone.
+        """
         if self._transport.get_write_buffer_size() == 0:
             return
         # The drain runs as a separate task, because cancelling aiohttp's drain would cancel the next drain as well.
