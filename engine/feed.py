@@ -58,7 +58,8 @@ def viewer_hour(viewer_id: int, time_ms: int) -> tuple[int, int]:
 def seed_of(viewer_id: int, time_ms: int) -> int:
     """The seed of a request that names none: it follows from viewer and hour, so that a viewer who refreshes a feed
     sees the same draws again."""
-    return _mix64(_mix64(viewer_id) ^ viewer_hour(viewer_id, time_ms)[0])
+    mixed = _mix64(viewer_id)
+    return _mix64(mixed ^ ((time_ms + mixed % _HOUR_MS) // _HOUR_MS))  # the viewer's hour
 
 
 def _mix64(number: int) -> int:

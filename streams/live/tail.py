@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import structlog
+from prometheus_client import Gauge
 
 from config.serving import IngestConfig, LogConfig
 from streams.events.dead_letters import DeadLetter
@@ -63,6 +64,8 @@ class Ingest:
         self._state_thread: StateThread | None = None
         self._arrivals: dict[TopicPartition, Arrivals] = {}
         self._transactions = Transactions()
+        #: By partition, the gauges of its lag in records and in seconds: looking them up costs more than setting them.
+        self._lag_gauges: dict[TopicPartition, tuple[Gauge, Gauge]] = {}
         self._source: PieceSource | None = None
         #: By partition, the offset after the last record that was given to the state thread.
         self._handed: dict[TopicPartition, int] = {}
@@ -162,13 +165,11 @@ class Ingest:
 
     async def _measure_lag(self, applier: Applier) -> str | None:
         """Measure once; returns why the engine is not ready as far as the lag says."""
-        written: dict[TopicPartition, int] = {}
+        written = await self._log.written_offsets_of(APPLIED_TOPICS)
         readable: dict[TopicPartition, int] = {}
-        for topic in APPLIED_TOPICS:
-            ends = _by_partition(topic, await self._log.written_offsets(topic))
-            written |= ends
-            if any(end > self._position(applier, where) for where, end in ends.items()):
-                readable |= _by_partition(topic, await self._log.end_offsets(topic))
+        for topic in dict.fromkeys(w.topic for w, end in written.items() if end > self._position(applier, w)):
+            ends = await self._log.end_offsets(topic)
+            readable |= {TopicPartition(topic, partition): end for partition, end in ends.items()}
         now_s = time.time()
         self._transactions.see(readable, now_s, written)
         self.lag_records = {where: max(0, end - self._position(applier, where)) for where, end in written.items()}
@@ -187,10 +188,13 @@ class Ingest:
         return None if self.replayed else f"replaying the log, {left} records to go"
 
     def _show_lag(self, where: TopicPartition, records: int, position: int, now_s: float) -> None:
-        labels = (where.topic, str(where.partition))
+        gauges = self._lag_gauges.get(where)
+        if gauges is None:
+            labels, of = (where.topic, str(where.partition)), self._metrics
+            gauges = self._lag_gauges[where] = (of.lag_records.labels(*labels), of.lag_seconds.labels(*labels))
         oldest_s = self._arrivals_of(where).oldest_s(position)
-        self._metrics.lag_records.labels(*labels).set(records)
-        self._metrics.lag_seconds.labels(*labels).set(max(0.0, now_s - (oldest_s or now_s)) if records else 0.0)
+        gauges[0].set(records)
+        gauges[1].set(max(0.0, now_s - (oldest_s or now_s)) if records else 0.0)
 
     def position(self, where: TopicPartition) -> int:
         """The next offset to apply."""
@@ -235,7 +239,3 @@ async def apply_retention(
             except LogError as error:
                 log.warning("retention was not applied", topic=topic, error=str(error))
         await asyncio.sleep(interval_s)
-
-
-def _by_partition(topic: str, offsets: dict[int, int]) -> dict[TopicPartition, int]:
-    return {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}

@@ -249,6 +249,14 @@ class EventLog(ABC):
         """
         return await self.end_offsets(topic)
 
+    async def written_offsets_of(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        """``written_offsets`` of several topics."""
+        return {
+            TopicPartition(topic, partition): offset
+            for topic in topics
+            for partition, offset in (await self.written_offsets(topic)).items()
+        }
+
     @abstractmethod
     async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:
         """The first offset appended at or after ``time_ms`` (the end offset when there is none), by partition."""

@@ -193,6 +193,18 @@ class SqliteLog(EventLog):
     async def end_offsets(self, topic: str) -> dict[int, int]:
         return {row.partition: row.end_offset for row in await self._rows(topic)}
 
+    async def written_offsets_of(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        names = [self._prefix + topic for topic in topics]
+        found = await self.read(lambda c: [sqlite_file.partition_rows(c, name) for name in names])
+        for name, rows in zip(names, found, strict=True):
+            if not rows:
+                raise LogError(f"no topic {name!r} in {self._address.path}")
+        return {
+            TopicPartition(topic, row.partition): row.end_offset
+            for topic, rows in zip(topics, found, strict=True)
+            for row in rows
+        }
+
     async def offsets_for_time(self, topic: str, time_ms: int) -> dict[int, int]:
         await self._ids(topic)
         return await self.read(lambda c: sqlite_file.offsets_for_time(c, self._prefix + topic, time_ms))

@@ -57,6 +57,7 @@ async def test_what_was_acknowledged_is_read_back_at_its_offset(log: EventLog, h
             assert tail.positions[partition] == len(offsets)
         ends = {TopicPartition(t, p): o for t in "ab" for p, o in (await log.end_offsets(t)).items()}
         assert ends == tail.positions
+        assert await log.written_offsets_of(["a", "b"]) == ends
 
 
 async def test_the_key_chooses_the_partition_as_kafka_clients_do(log: EventLog):
@@ -92,6 +93,8 @@ async def test_an_unknown_topic_is_an_error_and_stays_unknown(log: EventLog):
         await log.append("nowhere", [NewRecord(b"x")])
     with pytest.raises(LogError):
         await log.end_offsets("nowhere")
+    with pytest.raises(LogError, match="nowhere"):
+        await log.written_offsets_of(["a", "nowhere"])
     with pytest.raises(LogError):
         await log.tail({TopicPartition("nowhere", 0): 0})
     with pytest.raises(LogError):
