@@ -17,6 +17,7 @@ from streams.live.wiring import running_engine, shown_config
 from streams.log.interface import EventLog
 from streams.process.ending import end_tasks, force_end_after
 from streams.process.garbage import Garbage, GarbagePauses
+from streams.process.huge_pages import keep_huge
 from streams.process.logs import configure_logging
 from streams.process.memory import release_unused
 from streams.process.signals import StopSignals, stop_signals
@@ -102,8 +103,12 @@ async def _until_told(signals: StopSignals, engine: LiveEngine) -> str:
     pauses = GarbagePauses()
     engine.metrics.registry.register(pauses)
     with Garbage(pauses) as garbage:
-        rounds = asyncio.create_task(garbage.run(), name="garbage")
+        forks = asyncio.Lock() if engine.keeper is None else engine.keeper.forks
+        rounds = [
+            asyncio.create_task(garbage.run(), name="garbage"),
+            asyncio.create_task(keep_huge(forks), name="huge pages"),
+        ]
         try:
             return await signals.told()
         finally:
-            await end_tasks([rounds])
+            await end_tasks(rounds)
