@@ -15,7 +15,8 @@ from engine.feed import Dropped, SourceHit
 from engine.pipeline import kernels
 from engine.pipeline.scratch import Buffers
 
-_NO_IDS, _NO_SCORES = np.empty(0, np.uint64), np.empty(0)
+_NO_IDS = np.empty(0, np.uint64)
+_NO_FEATURES = np.empty((0, 0), np.float32)
 
 #: What a source found: its name, tweet ids (uint64) and raw scores (float64), best first.
 Found = tuple[str, NDArray[np.uint64], NDArray[np.float64]]
@@ -71,7 +72,7 @@ class Candidates:
         self.rows = np.arange(len(tweet_id), dtype=np.int32)
         self.kept_columns: dict[str, NDArray[Any]] = {}
         self._of_kept: dict[str, NDArray[Any]] = {}
-        self.features: NDArray[np.float32] = np.empty((0, 0), np.float32)
+        self.features: NDArray[np.float32] = _NO_FEATURES
 
     def __len__(self) -> int:
         return int(self.tweet_id.shape[0])
@@ -83,18 +84,18 @@ class Candidates:
         A tweet that several sources brought is one candidate that remembers all of them; its place is that
         of the first source (the order of sources is their precedence).
         """
-        names = tuple(name for name, _, _ in found)
-        counts = tuple(len(ids) for _, ids, _ in found)
-        total = sum(len(ids) for _, ids, _ in found)
+        if not found:
+            return cls(_NO_IDS, (), np.empty((0, 0)), np.empty((0, 0), np.int32), ())
+        names, ids, scores = zip(*found, strict=True)
+        counts = tuple(map(len, ids))
+        total = sum(len(own) for own in ids)
         tweet_id = buffers.take("candidates.tweet_id", np.uint64, total)
         score = buffers.take("candidates.source_score", np.float64, len(found), total)
         rank = buffers.take("candidates.source_rank", np.int32, len(found), total)
         table = buffers.at_least("candidates.table", np.int32, kernels.table_size(total))
-        all_ids, all_scores = _NO_IDS, _NO_SCORES
-        if found:
-            all_ids, all_scores = (np.concatenate(columns) for columns in list(zip(*found, strict=True))[1:])
         sizes = np.array(counts, np.int64)
-        count = int(kernels.merge_sources(all_ids, all_scores, sizes, table, tweet_id, score, rank))
+        merged = kernels.merge_sources(np.concatenate(ids), np.concatenate(scores), sizes, table, tweet_id, score, rank)
+        count = int(merged)
         return cls(tweet_id[:count], names, score[:, :count], rank[:, :count], counts)
 
     def add(self, columns: Mapping[str, NDArray[Any]]) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,8 +167,8 @@ class LiveEngine:
     async def feed(self, request: Request) -> Feed:
         return await self.readers.answer(request, lambda feed: feed)
 
-    async def answer(self, request: Request, finish: Callable[[Feed], T]) -> T:
-        return await self.readers.answer(request, finish)
+    def answer(self, request: Request, finish: Callable[[Feed], T]) -> Coroutine[Any, Any, T]:
+        return self.readers.answer(request, finish)
 
     async def query(self, query: GraphQuery) -> bytes:
         return await self.graph.run(query)

@@ -7,7 +7,7 @@ with labels and locks would take a noticeable share of the feed's time.
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -39,14 +39,23 @@ class FeedMeter:
         self.tiers: Counter[tuple[str, str]] = Counter()
         #: By product and stage.
         self.stages: dict[tuple[str, str], _Stage] = {}
+        #: The same by product, then by stage: no key is made to find one.
+        self._by_product: dict[str, dict[str, _Stage]] = {}
 
-    def stage(self, product: str, name: str, seconds: float) -> None:
-        """Count a stage's time."""
-        stage = self.stages.get((product, name))
-        if stage is None:
-            stage = self.stages[product, name] = _Stage()
-        stage.buckets[bisect_left(STAGE_S, seconds)] += 1
-        stage.seconds += seconds
+    def note(self, product: str, wall_ms: Mapping[str, float], cpu_ms: Mapping[str, float]) -> None:
+        """Count a feed's times by stage, ``total`` among them; of CPU time only the stages."""
+        found, cpu_s = self._by_product.get(product), self.cpu_s
+        if found is None:
+            found = self._by_product[product] = {}
+        for name, ms in wall_ms.items():
+            stage = found.get(name)
+            if stage is None:
+                stage = found[name] = self.stages[product, name] = _Stage()
+            seconds = ms / 1000.0
+            stage.buckets[bisect_left(STAGE_S, seconds)] += 1
+            stage.seconds += seconds
+            if name != "total":
+                cpu_s[name] += cpu_ms[name] / 1000.0
 
 
 class FeedMeters(Collector):
