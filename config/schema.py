@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from config.jobs import JobsConfig
+from config.notifications import NotificationsConfig
 from config.processors import ProcessorsConfig
 from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
 from engine.home_mixer.config import HomeMixerConfig
@@ -22,6 +23,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     durable: DurableConfig = DurableConfig()
     serving: ServingConfig = ServingConfig()
     processors: ProcessorsConfig = ProcessorsConfig()
+    notifications: NotificationsConfig = NotificationsConfig()
     jobs: JobsConfig = JobsConfig()
     rooms: RoomsConfig = RoomsConfig()
     home_mixer: HomeMixerConfig = HomeMixerConfig()

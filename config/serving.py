@@ -22,9 +22,9 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     record_bytes_max: Positive = 1_000_000
     #: Older records are removed, except from the topics of ``kept_topics``.
     retention_h: Annotated[float, Meta(gt=0)] = 168.0
-    #: Topics whose records are kept however old, so that a new state has every follow, block and profile. Of ``models``
-    #: only the records of the versions in force are kept longer than the retention.
-    kept_topics: tuple[str, ...] = ("relationships", "users", "models")
+    #: Topics whose records are kept however old, so that a new state has every follow, block, profile and wish. Of
+    #: ``models`` only the records of the versions in force are kept longer than the retention.
+    kept_topics: tuple[str, ...] = ("relationships", "users", "models", "notification-wishes")
     #: The order in which records become versions: as this node reads them (``own``), or as the nodes of a cluster agree
     #: through topic ``order`` (``shared``, docs/scaling.md), so that all nodes have the same versions.
     order: Literal["own", "shared"] = "own"

@@ -22,7 +22,7 @@ from streams.ordering.metrics import OrderMetrics
 from streams.process.garbage import GarbagePauses
 from streams.process.version import VERSION
 from streams.processors.exposures import Label
-from streams.processors.metrics import ProcessorMetrics
+from streams.processors.metrics import NotificationMetrics, ProcessorMetrics
 from streams.reading.metrics import EngineMetrics
 from streams.server.metrics import ServingMetrics
 
@@ -257,6 +257,7 @@ def registered() -> dict[str, set[str]]:
     JobMetrics(registry)
     OrderMetrics(registry)
     ProcessorMetrics(registry)
+    NotificationMetrics(registry)
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         found.setdefault(family.type, set()).update(family.name + suffix for suffix in SUFFIXES[family.type])
@@ -321,7 +322,7 @@ class TestMetrics:
 
     def test_labels_on_the_page_are_the_metrics_labels(self):
         registry = CollectorRegistry()
-        made = (EngineMetrics, ServingMetrics, ProcessorMetrics, OrderMetrics, JobMetrics)
+        made = (EngineMetrics, ServingMetrics, ProcessorMetrics, NotificationMetrics, OrderMetrics, JobMetrics)
         parts = [metrics(registry) for metrics in made]
         metrics = [metric for part in parts for metric in vars(part).values()]
         page = (ROOT / "docs" / "metrics.md").read_text()

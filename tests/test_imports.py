@@ -63,6 +63,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.shared_circles": (*BASE, "engine.tie_strength", "engine.rooms", *STATE_ROOMS),
     "engine.user_signals": (*BASE, "engine.rooms", *STATE_ROOMS),
     "engine.home_mixer": ("engine",),
+    "engine.notifications": (*BASE, "engine.notifications", "engine.rooms", "engine.visibility", *STATE_ROOMS),
     "config": ("config", "engine"),
     "streams": ("streams", "config", "engine"),
     "loadtest": ("loadtest", "streams", "config", "engine"),

@@ -185,6 +185,11 @@ class Signals(Room):
         """Not-interested, see-fewer, reports, and REPORT_USER with tweet 0; as ``recent_engagements``."""
         return self._newest(user_id, arrays.NEGATIVES, limit)
 
+    def last_served_ms(self, user_id: int) -> int:
+        """The newest time at which the viewer was served a tweet; 0 if none is kept."""
+        times_ms = self._entries(lookup(self._store.ids, user_id), arrays.SERVED).times_ms
+        return int(times_ms.max(initial=0))
+
     @property
     def store(self) -> arrays.Store:
         """The room's arrays, for kernels that read them."""

@@ -20,7 +20,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from config.schema import Config
 from engine.errors import ConfigError, MurmurationError
 from streams.agents.faust_app import ensure_changelog, faust_app, group
+from streams.agents.notify_agent import NotifyAgent
 from streams.agents.table import PartitionedTable, position_key
+from streams.events.notifications import CANDIDATES
 from streams.events.open_topics import running_log
 from streams.events.served_feed import TOPIC as SERVED
 from streams.log.interface import EventLog, LogUnavailableError, OffsetOutOfRangeError, Tail, TopicPartition
@@ -232,19 +234,34 @@ async def run_agents(config: Config) -> None:
         partitions = await event_log.partitions(SERVED)
         worker = Worker(config, event_log, registry, partitions=partitions, folder=folder)
         await ensure_changelog(config, config.log.topic_prefix + worker.changelog, partitions)
+        notify = await _notify_agent(worker, config, event_log, registry)
         runner = _answering(worker, registry)
         host = config.processors.agents_host
         port = await listen(runner, host, config.processors.agents_port, setting="processors.agents_")
         stack.push_async_callback(runner.cleanup)
         log.info("working", url=f"http://{host}:{port}", group=worker.app.conf.id, partitions=partitions)
-        await _work(worker, event_log, partitions, signals)
+        await _work(worker, notify, event_log, partitions, signals)
     log.info("stopped")
 
 
-async def _work(worker: Worker, event_log: EventLog, partitions: int, signals: StopSignals) -> None:
+async def _notify_agent(
+    worker: Worker, config: Config, event_log: EventLog, registry: CollectorRegistry
+) -> NotifyAgent | None:
+    """The worker's part in notifications; None if nobody is notified."""
+    if not config.notifications.enabled:
+        return None
+    partitions = await event_log.partitions(CANDIDATES)
+    return NotifyAgent(worker.app, config, event_log, registry, partitions=partitions)
+
+
+async def _work(
+    worker: Worker, notify: NotifyAgent | None, event_log: EventLog, partitions: int, signals: StopSignals
+) -> None:
     """Work until SIGTERM or Ctrl-C, or until a part fails; then end within ``END_TIMEOUT_S``."""
     async with asyncio.TaskGroup() as running:
-        works = (worker.run(), worker.check(), worker.show(), watch_partitions(event_log, partitions))
+        works = [worker.run(), worker.check(), worker.show(), watch_partitions(event_log, partitions)]
+        if notify is not None:
+            works.append(notify.check())
         tasks = [running.create_task(work) for work in works]
         try:
             await signals.told()

@@ -137,6 +137,25 @@ def feed(
 
 
 @app.command()
+def notifications(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The id of the person.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print what comes.")] = False,
+    config: ConfigFile = None,
+    log: Annotated[str | None, typer.Option(help="Read this log instead of the configured one.")] = None,
+    json: Json = False,
+) -> None:
+    """Show what a person was notified of, read from the log."""
+    from streams.cli.notifications import show_notifications
+    from streams.events.ids import parse_id
+
+    try:
+        user_id = parse_id(user)
+    except EventError as error:
+        raise typer.BadParameter(f"USER: {error.detail}") from error
+    run(show_notifications(load_config(config, log=log), user_id, follow=follow, json=json))
+
+
+@app.command()
 def schemas(
     write: Annotated[Path, typer.Option(help="Folder for the AsyncAPI document and the JSON Schemas.")],
 ) -> None:

@@ -30,7 +30,14 @@ def _conditions() -> dict[str, Json]:
     word = {"required": ["word"], "properties": {"target_id": False, **no_interests}}
     target = {"required": ["target_id"], "properties": {"word": False, **no_interests}}
     interests = {"properties": {"target_id": False, "word": False}}
+    notification = {
+        "if": {"properties": {"cause": {"const": "follows"}}},
+        "then": {"required": ["target_id"], "properties": {"tweet_id": False, "author_id": False}},
+        "else": {"required": ["tweet_id", "author_id"], "properties": {"target_id": False}},
+    }
     return {
+        "NotificationCandidate": notification,
+        "Notification": notification,
         "Engagement": {"if": {"properties": {"type": {"enum": sorted(VALUED_TYPES)}}}, "else": zero_value},
         "Relationship": {
             "if": {"properties": {"type": {"enum": sorted(json_types.WORD_TYPES)}}},

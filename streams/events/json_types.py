@@ -42,6 +42,10 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 Language = Annotated[str, Meta(description="BCP 47 tag; one that is not understood counts as none")]
+TimeZone = Annotated[
+    str,
+    Meta(max_length=64, description="IANA name of a time zone; one that is not understood counts as none"),
+]
 Country = Annotated[str, Meta(description="ISO 3166-1 alpha-2; one that is not understood counts as none")]
 Sha256 = Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
 Crc32 = Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
@@ -177,7 +181,7 @@ class User(Event, kw_only=True, frozen=True):
     """A person's profile, whole, as of ``timestamp_ms``: what an event leaves out has its default, not its old value.
 
     ``recommendable`` false: the person's tweets and name come only to followers. ``groups`` are for cohort metrics
-    only.
+    only. ``notify`` false: the person is not notified of anything; ``time_zone`` says when the person's night is.
     """
 
     type: Literal["user"]
@@ -190,6 +194,8 @@ class User(Event, kw_only=True, frozen=True):
     languages: Annotated[tuple[Language, ...], Meta(max_length=16)] = ()
     country: Country = ""
     recommendable: bool = True
+    notify: bool = True
+    time_zone: TimeZone = ""
     interests: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
     interest_opt_outs: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
     groups: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()
@@ -303,15 +309,42 @@ class ModelCommit(_OfModel, kw_only=True, frozen=True, tag="model_commit"):
     evaluation: Annotated[dict[Name, float], Meta(max_length=100)] = {}
 
 
-class Notification(EngineEvent, kw_only=True, frozen=True):
-    """A tweet to be pushed to a person, after all limits on notifications were checked."""
+#: Why a person is notified: several people whom the person follows followed somebody, or liked or reposted a tweet.
+Cause = Literal["follows", "likes"]
+
+
+class _OfNotification(EngineEvent, kw_only=True, frozen=True):
+    user_id: Id
+    cause: Cause
+    #: The person who was followed; else the tweet and its author.
+    target_id: Id = 0
+    tweet_id: Id = 0
+    author_id: Id = 0
+    actor_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=32)]
+
+
+class NotificationCandidate(_OfNotification, kw_only=True, frozen=True):
+    """Something of which a person may be notified, before the limits on notifications are checked.
+
+    ``timestamp_ms`` is when the act that completed it came into the log, ``visited_ms`` when the person was last shown
+    a feed.
+    """
+
+    type: Literal["notification_candidate"]
+    visited_ms: Count = 0
+
+
+class Notification(_OfNotification, kw_only=True, frozen=True):
+    """A person is notified, after all limits on notifications were checked; ``timestamp_ms`` is when that was."""
 
     type: Literal["notification"]
+
+
+class NotifyLess(Event, kw_only=True, frozen=True):
+    """A person wants fewer notifications: none for some days, then few."""
+
+    type: Literal["notify_less"]
     user_id: Id
-    tweet_id: Id
-    author_id: Id
-    cause: Name
-    score: Annotated[float, Meta(ge=-VALUE_MAX, le=VALUE_MAX)] = 0.0
 
 
 class DeadLetterEvent(EngineEvent, kw_only=True, frozen=True):
@@ -357,7 +390,9 @@ TOPICS: dict[str, Topic] = {
         Topic("promoted", "", (Promote, Withdraw), False, False, "Paid tweets and their slots"),
         Topic("examples", "user_id", (Example,), False, False, "Joined training examples"),
         Topic("models", "model", (ModelPart, ModelCommit), False, False, "Model versions, in parts"),
-        Topic("notifications", "user_id", (Notification,), False, False, "Pushes that passed their caps"),
+        Topic("notification-candidates", "user_id", (NotificationCandidate,), False, False, "What people may be told"),
+        Topic("notification-wishes", "user_id", (NotifyLess,), False, False, "Who wants fewer notifications"),
+        Topic("notifications", "user_id", (Notification,), False, False, "What people are told, within their caps"),
         Topic("dead-letters", "", (DeadLetterEvent,), False, False, "What could not be used, and why"),
     )
 }

@@ -102,6 +102,17 @@ def _check_served(event: json_types.ServedFeed) -> None:
             parse_id(entry.author_id)
 
 
+def _check_notification(event: json_types.NotificationCandidate | json_types.Notification) -> None:
+    for actor in event.actor_ids:
+        parse_id(actor)
+    named = [name for name in ("target_id", "tweet_id", "author_id") if getattr(event, name)]
+    wanted = ["target_id"] if event.cause == "follows" else ["tweet_id", "author_id"]
+    if missing := set(wanted) - set(named):
+        raise EventError(Reason.MISSING_FIELD, f"a notification of {event.cause} needs `{min(missing)}`")
+    if more := set(named) - set(wanted):
+        raise EventError(Reason.UNKNOWN_FIELD, f"a notification of {event.cause} has no `{min(more)}`")
+
+
 def _check_promote(event: json_types.Promote) -> None:
     if event.ends_ms <= event.starts_ms:
         raise EventError(Reason.VALUE_OUT_OF_RANGE, "ends_ms is not after starts_ms")
@@ -132,6 +143,8 @@ _RULES: dict[type[json_types.Event], Callable[..., None]] = {
     json_types.Create: _check_create,
     json_types.Edit: _check_content,
     json_types.ServedFeed: _check_served,
+    json_types.NotificationCandidate: _check_notification,
+    json_types.Notification: _check_notification,
     json_types.Promote: _check_promote,
     json_types.ModelPart: _check_part,
     json_types.ModelCommit: _check_commit,

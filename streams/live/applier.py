@@ -24,7 +24,7 @@ from streams.ordering.proposals import events_only
 from streams.reading.concerns import Concerns
 from streams.reading.metrics import EngineMetrics
 from streams.reading.state_lock import PhaseFairLock
-from streams.recovery.effects import dead_letters
+from streams.recovery.effects import FoundMotif, dead_letters, found_motifs
 
 #: Topic by kind, for counting. Derived rows (a create's mentions, hashtags, …) are not counted as events.
 _TOPIC_OF_KIND = np.full(256, len(APPLIED_TOPICS), np.int64)
@@ -54,6 +54,7 @@ class Applier:
         journal: Journal | None = None,
         journal_sync: Literal["interval", "always"] = "interval",
         on_dead: Callable[[list[DeadLetter]], None] = lambda letters: None,
+        on_motifs: Callable[[list[FoundMotif]], None] = lambda motifs: None,
         concerns: Concerns | None = None,
     ) -> None:
         self.state = state
@@ -71,6 +72,7 @@ class Applier:
         self._metrics = metrics
         self._sync_always = journal_sync == "always"
         self._on_dead = on_dead
+        self._on_motifs = on_motifs
         self._concerns = concerns
         self._shown_version = state.version
         self._shown_s = time.perf_counter()
@@ -109,6 +111,8 @@ class Applier:
         if time.perf_counter() - self._shown_s >= ROOMS_SHOWN_S:
             self.show_rooms()
         self._bury(dead_letters(piece, decoded, applied.effects))
+        if motifs := found_motifs(piece, decoded, applied.effects):
+            self._on_motifs(motifs)
 
     def _pass_over(self, piece: Piece) -> None:
         """Pass over a piece that cannot be applied: its version changes no room, its records become dead letters."""

@@ -17,6 +17,8 @@ from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_products
 from engine.home_mixer.same_feed import SameFeed
 from engine.models.state import ModelInForce
+from engine.motifs.state import Motif
+from engine.notifications.judge import Judged, NotificationJudge
 from engine.pipeline.execute import Pipeline
 from engine.profiles.bits import Standing
 from engine.social_graph.state import Refusal
@@ -26,6 +28,7 @@ from streams.events.dead_letters import DeadLetter
 from streams.events.decode import Decoder
 from streams.events.identity import Identities
 from streams.live.applier import Applier
+from streams.live.candidates import CandidateWriter
 from streams.live.keeper import Keeper
 from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
 from streams.live.state_thread import StateThread
@@ -38,6 +41,7 @@ from streams.reading.metrics import EngineMetrics
 from streams.reading.readers import Readers
 from streams.reading.reputation import AccountReputation, reputation_of
 from streams.reading.state_lock import PhaseFairLock
+from streams.recovery.effects import FoundMotif
 from streams.recovery.recover import Recovered
 
 T = TypeVar("T")
@@ -69,6 +73,10 @@ class LiveEngine:
         self._published = asyncio.Event()
         self._concerns = Concerns()
         self._same_feed = SameFeed(self.state, config.home_mixer.followees_max)
+        self._notifications = NotificationJudge(
+            self.state, actors_min=config.rooms.motifs.actors_min, ages=config.home_mixer.signals
+        )
+        self.candidates: CandidateWriter | None = None
         self.ingest: Ingest | None = None
         self.state_thread: StateThread | None = None
         self.keeper: Keeper | None = None
@@ -84,6 +92,14 @@ class LiveEngine:
         def on_dead(letters: list[DeadLetter]) -> None:
             loop.call_soon_threadsafe(ingest.on_dead, letters)
 
+        if self.config.notifications.enabled:
+            age_ms_max = 60_000 * self.config.notifications.age_minutes_max
+            self.candidates = CandidateWriter(event_log, self.judge_motifs, self.metrics, age_ms_max=age_ms_max)
+
+        def on_motifs(motifs: list[FoundMotif]) -> None:
+            if self.candidates is not None:
+                loop.call_soon_threadsafe(self.candidates.offer, motifs)
+
         applier = Applier(
             self.state,
             self.lock,
@@ -92,6 +108,7 @@ class LiveEngine:
             journal=recovered.journal,
             journal_sync=self.config.durable.journal_sync,
             on_dead=on_dead,
+            on_motifs=on_motifs,
             concerns=self._concerns,
         )
         applier.positions.update(recovered.positions)
@@ -237,6 +254,15 @@ class LiveEngine:
         with self.readers.reading():
             found: list[bool] = self.state.deduplication.known(*events).tolist()
         return found
+
+    async def judge_motifs(self, motifs: Sequence[Motif]) -> Sequence[Judged]:
+        # Whether somebody may be told must not remain unknown because many feeds wait.
+        time_ms = self.now_ms()
+        return await self.readers.read_unbounded(lambda: self._judge_motifs(motifs, time_ms))
+
+    def _judge_motifs(self, motifs: Sequence[Motif], time_ms: int) -> Sequence[Judged]:
+        with self.readers.reading():
+            return [self._notifications.judge(motif, time_ms) for motif in motifs]
 
     async def answer_named(
         self, requests: Sequence[Request], finish: Callable[[Sequence[Feed]], Sequence[T]]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from engine.feed import Feed, Request
 from engine.home_mixer.config import HomeMixerConfig
 from engine.models.state import ModelInForce
+from engine.motifs.state import Motif
+from engine.notifications.judge import Judged
 from streams.durable.origin import Origin
 from streams.events.identity import Identities
 from streams.log.interface import TopicPartition
@@ -142,6 +144,9 @@ class FeedService(Protocol):
 
     async def concerned(self, concern: Concern, audience: Audience, shown: NDArray[np.uint64]) -> Concerned:
         """Whom of the audience a concern means, and which of the ``shown`` tweets (uint64) it touches."""
+
+    async def judge_motifs(self, motifs: Sequence[Motif]) -> Sequence[Judged]:
+        """Whether the recipients of motifs may be told of them at present, and who of the actors may be named."""
 
     async def answer_named(
         self, requests: Sequence[Request], finish: Callable[[Sequence[Feed]], Sequence[T]]

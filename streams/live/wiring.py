@@ -29,7 +29,7 @@ from streams.live.erasing import see_erasing_through
 from streams.live.keeper import Keeper, snapshots_on_signal
 from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
-from streams.live.tail import apply_retention
+from streams.live.tail import Ingest, apply_retention
 from streams.log.interface import EventLog, TopicPartition
 from streams.ordering.metrics import OrderMetrics
 from streams.ordering.own import OwnOrder
@@ -38,6 +38,7 @@ from streams.ordering.shared_source import SharedSource
 from streams.process.ending import end_tasks
 from streams.process.loop import new_registry
 from streams.processors.embedded import processors_beside
+from streams.processors.notify_beside import notifications_beside
 from streams.recovery.recover import Recovered, recover
 
 RETENTION_INTERVAL_S = 600.0
@@ -81,6 +82,7 @@ async def running_engine(
             )
         )
         await stack.enter_async_context(processors_beside(config, event_log, engine.metrics.registry))
+        await stack.enter_async_context(notifications_beside(config, event_log, engine.metrics.registry))
         assert engine.keeper is not None
         listener.ready(engine.keeper)
         engine.metrics.registry.register(NameCaches())
@@ -129,7 +131,7 @@ async def following_engine(
             DurableMetrics(registry),
             event_log,
             rooms=room_hashes(config.rooms),
-            settled=lambda: writer.applier.dead_letters == ingest.dead_letters_written,
+            settled=lambda: _settled(engine, ingest, writer),
         )
         jobs = _jobs(config, engine, writer, keeper, event_log, registry, start_job)
         writer.between_pieces = jobs.between_pieces
@@ -152,10 +154,18 @@ async def following_engine(
                 tasks.create_task(see_erasing_through(event_log, writer.applier, engine.metrics), name="erasing"),
                 tasks.create_task(_until_failed(engine), name="state thread"),
             ]
+            if engine.candidates is not None:
+                background.append(tasks.create_task(engine.candidates.run(), name="candidates"))
             try:
                 yield engine
             finally:
                 await end_tasks(background)
+
+
+def _settled(engine: LiveEngine, ingest: Ingest, writer: StateThread) -> bool:
+    """Whether all dead letters and candidates for notifications of what was applied are in the log."""
+    candidates = engine.candidates is None or engine.candidates.idle
+    return candidates and writer.applier.dead_letters == ingest.dead_letters_written
 
 
 def _jobs(

@@ -65,3 +65,15 @@ class ProcessorMetrics:
     def show(self, totals: Mapping[Label, int]) -> None:
         """Report these windows from now on."""
         self._exposures.totals = totals
+
+
+class NotificationMetrics:
+    """Counters of the processor of notifications, in the given registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.candidates = Counter(
+            "murmuration_notification_candidates_total",
+            "Candidates for notifications that were decided about, by result (sent, or why not)",
+            ["result"],
+            registry=registry,
+        )

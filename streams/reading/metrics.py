@@ -107,6 +107,7 @@ class EngineMetrics:
             "murmuration_component_failures_total", "Pipeline components that raised", ["component"], registry=registry
         )
         self.model_version, self.model_committed = _model_gauges(registry)
+        self.motifs = _motif_counter(registry)
         self.log_failures = Counter(
             "murmuration_log_failures_total", "Reads or appends that the log refused", ["operation"], registry=registry
         )
@@ -119,6 +120,15 @@ class EngineMetrics:
         for model in models:
             self.model_version.labels(model.name).set(model.version)
             self.model_committed.labels(model.name).set(model.committed_ms / 1000.0)
+
+
+def _motif_counter(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "murmuration_motifs_total",
+        "Motifs found, by what became of them (allowed: a candidate for a notification, or why not)",
+        ["result"],
+        registry=registry,
+    )
 
 
 def _model_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:

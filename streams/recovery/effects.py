@@ -4,19 +4,47 @@ A refused event becomes a dead letter, like a record that cannot be decoded. The
 on, and the letter's id follows from the place of the record in the log. After a crash the piece is applied again; a
 letter that is in the log already is not written a second time, so a reader that deduplicates by id sees each refusal
 once.
+
+A motif becomes a candidate for a notification, which has its own way to the log (streams/live/candidates.py).
 """
 
 from collections.abc import Sequence
 from itertools import count, islice
+from typing import NamedTuple
 
 import numpy as np
 
 from engine.effects import EffectKind, Effects
+from engine.motifs.state import Motif, motif_of, motifs_in
 from streams.events.dead_letters import DeadLetter
 from streams.events.decode import Decoded
 from streams.events.packed import row_bytes
 from streams.log.interface import Format, Records
 from streams.ordering.proposals import events_only
+
+
+class FoundMotif(NamedTuple):
+    """A motif, and the record whose event completed it: its place in the log and the time of its append."""
+
+    motif: Motif
+    topic: str
+    partition: int
+    offset: int
+    append_ms: int
+
+
+def found_motifs(piece: Sequence[Records], decoded: Decoded, effects: Effects) -> list[FoundMotif]:
+    """The motifs among the effects of a piece, in their order."""
+    places = motifs_in(effects)
+    if not places:
+        return []
+    records = [(run, i) for run in events_only(list(piece)) for i in range(len(run.offsets))]
+    found = []
+    for at in places:
+        run, i = records[int(decoded.source[effects.row[at]])]
+        where = (run.topic, run.partition, run.offsets[i], run.append_ms[i])
+        found.append(FoundMotif(motif_of(effects, at), *where))
+    return found
 
 
 def dead_letters(piece: Sequence[Records], decoded: Decoded, effects: Effects) -> list[DeadLetter]:

@@ -26,6 +26,7 @@ from streams.server.graph_http import graph_query
 from streams.server.intake import Classify, EventIntake, LogIntake
 from streams.server.limits import Clock
 from streams.server.metrics import ServingMetrics
+from streams.server.notices import Notices
 from streams.server.pushes import Pushes
 from streams.server.served_log import ServedLog
 from streams.server.shares import Shares
@@ -76,20 +77,15 @@ def build_app(
     check_serving(config)
     metrics = ServingMetrics(registry)
     if intake is None:
-        intake = LogIntake(
-            event_log,
-            classify,
-            social=SocialEntrance(service),
-            now_ms=service.now_ms,
-            new_id=new_id,
-            known=service.known,
-        )
-
+        social = SocialEntrance(service)
+        known, now_ms = service.known, service.now_ms
+        intake = LogIntake(event_log, classify, social=social, now_ms=now_ms, new_id=new_id, known=known)
     served = ServedLog(
         event_log, metrics, linger_s=config.served_linger_s, feeds_max=max(SERVED_FEEDS_MAX, config.connections_max)
     )
     answers = Answers(service)
     feeds = Feeds(config, service, intake, metrics, new_id)
+    connections = Connections(config, metrics)
     context = Context(
         config=config,
         service=service,
@@ -101,7 +97,8 @@ def build_app(
         auth=Authenticator(config),
         feeds=feeds,
         answers=answers,
-        connections=Connections(config, metrics),
+        connections=connections,
+        notices=Notices(event_log, service, connections, metrics),
         pushes=Pushes(
             service,
             feeds,
@@ -153,6 +150,7 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     context.background = [
         asyncio.create_task(context.served.run(), name="served log"),
         asyncio.create_task(context.pushes.run(), name="pushes"),
+        asyncio.create_task(context.notices.run(), name="notices"),
     ]
     for task in context.background:
         task.add_done_callback(_report_death)

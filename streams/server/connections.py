@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -220,7 +219,7 @@ class Connections:
         self._config = config
         self._metrics = metrics
         self._open: set[Connection] = set()
-        self._by_viewer: Counter[int] = Counter()
+        self._by_viewer: dict[int, set[Connection]] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -243,9 +242,10 @@ class Connections:
         Raises:
             ProtocolError: ``too_many_connections``.
         """
-        if self._by_viewer[viewer_id] >= self._config.connections_per_viewer_max:
+        own = self._by_viewer.get(viewer_id, set())
+        if len(own) >= self._config.connections_per_viewer_max:
             raise ProtocolError("too_many_connections", "this viewer has too many connections")
-        self._by_viewer[viewer_id] += 1
+        self._by_viewer[viewer_id] = own | {connection}
         connection.viewer_id = viewer_id
 
     def discard(self, connection: Connection) -> None:
@@ -255,10 +255,14 @@ class Connections:
             self._metrics.connections.set(len(self._open))
             self._changed.set()
         if connection.viewer_id is not None:
-            self._by_viewer[connection.viewer_id] -= 1
-            if not self._by_viewer[connection.viewer_id]:
-                del self._by_viewer[connection.viewer_id]
+            own = self._by_viewer.pop(connection.viewer_id) - {connection}
+            if own:
+                self._by_viewer[connection.viewer_id] = own
             connection.viewer_id = None
+
+    def of_viewer(self, viewer_id: int) -> Collection[Connection]:
+        """The viewer's connections."""
+        return self._by_viewer.get(viewer_id, ())
 
     async def drain(self, timeout_s: float) -> None:
         """Tell every client to reconnect later and close its connection; returns when all are closed or time is up."""

@@ -17,6 +17,7 @@ from streams.server.feeds import Feeds
 from streams.server.intake import EventIntake
 from streams.server.limits import Clock
 from streams.server.metrics import ServingMetrics
+from streams.server.notices import Notices
 from streams.server.pushes import Pushes
 from streams.server.served_log import ServedLog
 from streams.server.shares import Shares
@@ -38,6 +39,7 @@ class Context:
     feeds: Feeds
     answers: Answers
     connections: Connections
+    notices: Notices
     pushes: Pushes
     shares: Shares
     tcp_guard: TcpGuard

@@ -21,7 +21,7 @@ from streams.server.social_entrance import TOPIC as SOCIAL
 from streams.server.social_entrance import Judged, SocialEntrance
 
 #: Topics that a viewer may write to. ``user_id`` of every event must be the viewer.
-VIEWER_TOPICS: Final = frozenset({"engagements", "relationships"})
+VIEWER_TOPICS: Final = frozenset({"engagements", "relationships", "notification-wishes"})
 
 
 #: Topics that publishers may write to over HTTP. Only the engine writes to the others.

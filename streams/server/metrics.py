@@ -86,6 +86,12 @@ class ServingMetrics:
             ["cause"],
             registry=registry,
         )
+        self.notifications = Counter(
+            "murmuration_notifications_total",
+            "Notifications read from the log, by what became of them here (shown, not_connected, or why not)",
+            ["result"],
+            registry=registry,
+        )
         self.pushes_due = Gauge(
             "murmuration_pushes_due", "Subscribers whose feed waits to be computed for a push", registry=registry
         )

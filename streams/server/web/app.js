@@ -10,6 +10,7 @@ import { Health } from "./health.js";
 import { listenToKeys, makeTabs } from "./keys.js";
 import { CardList } from "./list.js";
 import { madePanel, showJson } from "./made.js";
+import { Notices } from "./notices.js";
 import { People } from "./people.js";
 import { askWith } from "./reputation.js";
 import { Status } from "./status.js";
@@ -27,6 +28,10 @@ const view = new FeedView(connection, list, { onShow, onRefused, onAnswered: () 
 const acts = new Acts(connection, view, list);
 list.acts = acts;
 const people = new People((viewer) => go({ viewer }));
+const notices = new Notices({
+  less: () => connection.request({ type: "engage", event: { type: "notify_less" } }),
+  see: (viewer) => !isTokenMode() && go({ viewer }),
+});
 const turnFlock = makeFlock(byId("flock"));
 const openFilters = new Set();
 
@@ -62,6 +67,7 @@ function arrive(next) {
 function open(viewer) {
   byId("viewer-problem").hidden = true;
   acts.clear();
+  notices.clear();
   view.clear();
   status.shows(null);
   name(viewer);
@@ -213,6 +219,7 @@ connection.addEventListener("hello", ({ detail }) => {
   view.follow({ atOnce: true });
 });
 for (const type of ["new_tweets", "new_entries"]) connection.addEventListener(type, ({ detail }) => view.pushed(detail));
+connection.addEventListener("notification", ({ detail }) => notices.add(detail));
 connection.addEventListener("refused", ({ detail }) => view.refused(new Refusal(detail.error, detail.message)));
 
 askWith(() => connection.headers);

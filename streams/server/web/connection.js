@@ -19,7 +19,8 @@ export class Refusal extends Error {
 
 /**
  * Events: `state` {state: connecting | open | waiting | closed, in_ms?, reason?, message?, wasOpen?}, and `hello`,
- * `new_tweets`, `new_entries`, `heartbeat` and `refused` (an error that answers no request) with the frame as `detail`.
+ * `new_tweets`, `new_entries`, `notification`, `heartbeat` and `refused` (an error that answers no request) with the frame
+ * as `detail`.
  * Every frame has the property `raw`, the text as it was received.
  */
 export class Connection extends EventTarget {

@@ -133,8 +133,19 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "created_ms": NOW_MS,
         "evaluation": {"auc": 0.75},
     },
+    "notification_candidate": HEAD
+    | {
+        "type": "notification_candidate",
+        "user_id": 1,
+        "tweet_id": 2,
+        "author_id": 3,
+        "cause": "likes",
+        "actor_ids": [4, 5, 6],
+        "visited_ms": NOW_MS,
+    },
     "notification": HEAD
-    | {"type": "notification", "user_id": 1, "tweet_id": 2, "author_id": 3, "cause": "followee", "score": 1},
+    | {"type": "notification", "user_id": 1, "target_id": 2, "cause": "follows", "actor_ids": [4, "5", 6]},
+    "notify_less": HEAD | {"type": "notify_less", "user_id": 1},
     "dead_letter": HEAD
     | {
         "type": "dead_letter",

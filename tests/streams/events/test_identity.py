@@ -40,7 +40,7 @@ def test_many_events_have_one_identity_each_in_their_order() -> None:
     assert [row[1] for row in found.as_tuples()] == [7, 8, 9]
 
 
-@pytest.mark.parametrize("name", ["promote", "example", "notification"])
+@pytest.mark.parametrize("name", ["promote", "example", "notification", "notify_less"])
 def test_events_that_are_not_applied_have_none(name: str) -> None:
     topic, _, canonical = classify(encode(SAMPLES[name]))
     assert identities(topic, [canonical]) is None

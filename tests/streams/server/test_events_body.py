@@ -74,7 +74,14 @@ async def test_the_engines_own_topics_are_not_written_from_outside(site):
             "sha256": hashlib.sha256(b"\0").hexdigest(),
             "content": "AA==",
         },
-        "notifications": {"type": "notification", "user_id": 1, "tweet_id": 2, "author_id": 3, "cause": "c"},
+        "notifications": {
+            "type": "notification",
+            "user_id": 1,
+            "tweet_id": 2,
+            "author_id": 3,
+            "cause": "likes",
+            "actor_ids": [4],
+        },
         "served": {
             "type": "served_feed",
             "user_id": 1,

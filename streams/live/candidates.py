@@ -1,0 +1,114 @@
+"""From motifs to candidates for notifications in the log: judged at the newest version, then appended.
+
+Nothing waits for this: a bounded queue, and one task that empties it. Old motifs (of a replay) make no candidates. A
+motif that is found again, by a restart or by another node, makes the same candidate again, which the processor of
+notifications recognizes; of those that this process made lately, it makes none again.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from engine.motifs.state import Motif
+from engine.notifications.judge import Judged, Verdict
+from streams.events.notifications import CANDIDATES, candidate_of, record_of
+from streams.log.interface import EventLog, LogError
+from streams.process.retry import Retries
+from streams.reading.metrics import EngineMetrics
+from streams.recovery.effects import FoundMotif
+
+log = structlog.get_logger("murmuration.notifications")
+
+#: Motifs that may wait, and that are judged under one hold of the state lock; about 0.1 ms each.
+WAITING_MAX: Final = 4096
+TOGETHER_MAX: Final = 8
+#: Recipients and targets of the candidates made last, and for how long one is not made again.
+MADE_MAX: Final = 1 << 16
+MADE_AGE_S: Final = 600.0
+
+
+class CandidateWriter:
+    """Makes candidates of the motifs that it is offered. Lives on the event loop."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        judge: Callable[[Sequence[Motif]], Awaitable[Sequence[Judged]]],
+        metrics: EngineMetrics,
+        *,
+        age_ms_max: int,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """``age_ms_max``: motifs whose record was appended earlier than that make no candidate."""
+        self._log = event_log
+        self._judge = judge
+        self._metrics = metrics
+        self._age_ms_max = age_ms_max
+        self._now_ms = now_ms
+        self._queue: deque[FoundMotif] = deque()
+        self._arrived = asyncio.Event()
+        self._made: OrderedDict[tuple[int, int, int], float] = OrderedDict()
+        self._retries = Retries("candidates for notifications wait for the log", log=log)
+        self._busy = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was offered is in the log, or needs not be."""
+        return not self._queue and not self._busy
+
+    def offer(self, motifs: Sequence[FoundMotif]) -> None:
+        """Take motifs; those that are old, made lately, or for which there is no room are counted and left out."""
+        since_ms = self._now_ms() - self._age_ms_max
+        for found in motifs:
+            if found.append_ms < since_ms:
+                self._count("old")
+            elif self._is_made(found.motif):
+                self._count("made_already")
+            elif len(self._queue) >= WAITING_MAX:
+                self._count("queue_full")
+            else:
+                self._queue.append(found)
+                self._arrived.set()
+
+    def _is_made(self, motif: Motif) -> bool:
+        made_s = self._made.get(motif[:3])
+        return made_s is not None and time.monotonic() - made_s < MADE_AGE_S
+
+    def _count(self, result: str) -> None:
+        self._metrics.motifs.labels(result).inc()
+
+    async def run(self) -> None:
+        """Make candidates for ever. While the log is away, wait for it."""
+        while True:
+            await self._arrived.wait()
+            self._busy = True
+            batch = [self._queue.popleft() for _ in range(min(TOGETHER_MAX, len(self._queue)))]
+            if not self._queue:
+                self._arrived.clear()
+            await self._write([found for found in batch if not self._is_made(found.motif)])
+            self._busy = False
+
+    async def _write(self, batch: Sequence[FoundMotif]) -> None:
+        records = []
+        for found, judged in zip(batch, await self._judge([found.motif for found in batch]), strict=True):
+            self._count(judged.verdict)
+            if judged.verdict is Verdict.ALLOWED:
+                place = f"{found.topic}/{found.partition}/{found.offset}"
+                times = {"append_ms": found.append_ms, "visited_ms": judged.visited_ms}
+                records.append(record_of(candidate_of(found.motif, judged.actor_ids, place=place, **times)))
+        while records:
+            try:
+                await self._log.append(CANDIDATES, records)
+                break
+            except LogError as error:
+                self._metrics.log_failures.labels("append").inc()
+                await self._retries.wait(error)
+        self._retries.succeeded()
+        for found in batch:
+            self._made[found.motif[:3]] = time.monotonic()
+        while len(self._made) > MADE_MAX:
+            self._made.popitem(last=False)
