@@ -17,6 +17,7 @@ MODULES = (
     "kernels.top_k",
     "kernels.ring_slices",
     "kernels.calendar_log",
+    "kernels.trees",
     *dict.fromkeys(
         room.__module__.removeprefix("engine.")
         for room in room_classes().values()

@@ -1,12 +1,14 @@
 """The models that the engine knows: their names, the meaning of their bytes, and their capacities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Annotated, NamedTuple
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
+
+from engine.models import tie_trees
 
 #: Every part except a version's last has exactly this many bytes: 512 KiB, 700 KB as base64 in a record.
 PART_BYTES = 1 << 19
@@ -29,6 +31,8 @@ class ModelSpec(NamedTuple):
     capacity of one half. ``well_formed`` takes the bytes (uint8, size) and returns, in constant time, whether their
     number fits their content. ``forget`` takes the bytes of a well-formed version and a person's id, and removes the
     person from them, in logarithmic time; it returns whether they had the person. None: the model names nobody.
+    ``finite``: whether all numbers of a well-formed version can be reckoned with. ``as_good``: whether the evaluation
+    of a version says that it is at least as good as the version in force (0: none yet). None: not asked.
     """
 
     name: str
@@ -36,6 +40,8 @@ class ModelSpec(NamedTuple):
     bytes_max: Callable[[ModelsConfig], int]
     well_formed: Callable[[NDArray[np.uint8]], bool]
     forget: Callable[[NDArray[np.uint8], int], bool] | None = None
+    finite: Callable[[NDArray[np.uint8]], bool] | None = None
+    as_good: Callable[[Mapping[str, float], int], bool] | None = None
 
     @property
     def name_hash(self) -> int:
@@ -93,5 +99,34 @@ REPUTATION = ModelSpec(
     _reputation_forget,
 )
 
+#: What a version of ``real_graph`` is measured by, on examples that it was not fitted to; and the same of what was in
+#: force when it was measured, whose version (0: the default score) ``before`` names.
+AUC_ANY, AUC_EXPLICIT = "auc_any", "auc_explicit"
+BEFORE, BEFORE_AUC_ANY, BEFORE_AUC_EXPLICIT = "before", "before_auc_any", "before_auc_explicit"
+
+
+def _real_graph_as_good(evaluation: Mapping[str, float], in_force: int) -> bool:
+    """Both were measured on the same examples; of the two figures the sum counts."""
+    names = (AUC_ANY, AUC_EXPLICIT, BEFORE, BEFORE_AUC_ANY, BEFORE_AUC_EXPLICIT)
+    if any(name not in evaluation for name in names) or evaluation[BEFORE] != float(in_force):
+        return False
+    after, before = (
+        evaluation[a] + evaluation[b] for a, b in ((AUC_ANY, AUC_EXPLICIT), (BEFORE_AUC_ANY, BEFORE_AUC_EXPLICIT))
+    )
+    return after >= before
+
+
+REAL_GRAPH = ModelSpec(
+    "real_graph",
+    "little endian: trees of the forest for any act uint64, of both k, nodes n, 0; bases float64[2]; threshold and "
+    "value float64[n]; left and right int32[n]; roots int32[k + 1]; feature and missing_left uint8[n]. Columns: "
+    "num_days, num_tweets, num_follows, num_favorites, num_tweet_clicks, num_profile_views, days_since_last, "
+    "label_types",
+    lambda config: tie_trees.tie_trees_bytes(tie_trees.TREES_MAX, tie_trees.NODES_MAX),
+    lambda payload: tie_trees.fault_of(payload) in ("", "not_finite"),
+    finite=lambda payload: tie_trees.fault_of(payload) == "",
+    as_good=_real_graph_as_good,
+)
+
 #: All models, in the order of their places in the room's arrays.
-SPECS = (REPUTATION,)
+SPECS = (REPUTATION, REAL_GRAPH)

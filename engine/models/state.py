@@ -11,7 +11,7 @@ used is refused with a reason: it is counted by model, and returned as an effect
 Whoever is erased leaves the bytes at once, also those that have arrived. A version that was made before may come after:
 so the room remembers the last people who were erased, and removes them from every version that is committed.
 
-Memory: ``2 · bytes_max + 8,464 B + 40 B · parts`` per model, with ``parts`` those of the largest model, and 8 KiB.
+Memory: ``2 · bytes_max + 8,480 B + 40 B · parts`` per model, with ``parts`` those of the largest model, and 8 KiB.
 """
 
 from collections import namedtuple
@@ -20,6 +20,7 @@ from enum import IntEnum
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +54,8 @@ class Refusal(IntEnum):
     MISSING_PART = 4
     WRONG_DIGEST = 5
     MALFORMED_MODEL = 6
+    NOT_FINITE = 7
+    WORSE_MODEL = 8
 
 
 #: Columns of the counts after the refusals'.
@@ -67,7 +70,9 @@ _DETAILS = {
     Refusal.OLDER_VERSION: "a version as new or newer is in force or arriving",
     Refusal.MISSING_PART: "not all of its parts are there",
     Refusal.WRONG_DIGEST: "the digests of its parts do not give the commit's",
-    Refusal.MALFORMED_MODEL: "its size does not fit its content",
+    Refusal.MALFORMED_MODEL: "its size does not fit its content, or its content is none",
+    Refusal.NOT_FINITE: "a number in it is not finite",
+    Refusal.WORSE_MODEL: "its evaluation does not say that it is as good as what is in force now",
 }
 
 
@@ -162,11 +167,19 @@ def _make_arrays(names: Sequence[str], bytes_max: Sequence[int]) -> Arrays:
     )
 
 
+def _figures(evaluation: NDArray[np.uint8]) -> Mapping[str, float]:
+    """The measurements in a commit; empty where they are none."""
+    try:
+        return msgspec.json.decode(evaluation.tobytes(), type=dict[str, float])
+    except msgspec.DecodeError:
+        return {}
+
+
 class Models(Room):
     """The models' bytes and versions. Only the writer calls ``apply``; readers hold the read side of the state lock."""
 
     name: ClassVar[str] = "models"
-    layout: ClassVar[int] = 2
+    layout: ClassVar[int] = 3
     shares: ClassVar[Mapping[str, Share]] = {
         ANY: Share("none: what jobs compute for all; people write nothing here", "–")
     }
@@ -324,8 +337,17 @@ class Models(Room):
         # Decoding compared each part's bytes with its digest, so only the digests are hashed here.
         if sha256(self._arrays.part_digest[place, : commit.parts].tobytes()).digest() != commit.digest:
             return Refusal.WRONG_DIGEST
-        if not self.specs[place].well_formed(self._halves(place)[standby, : commit.size]):
+        return self._fault_of_content(place, self._halves(place)[standby, : commit.size], commit)
+
+    def _fault_of_content(self, place: int, payload: NDArray[np.uint8], commit: Commit) -> Refusal | None:
+        """Why a complete version cannot take the place of the one in force; None if it can."""
+        spec, in_force = self.specs[place], int(self._arrays.version[place, self._arrays.active[place]])
+        if not spec.well_formed(payload):
             return Refusal.MALFORMED_MODEL
+        if spec.finite is not None and not spec.finite(payload):
+            return Refusal.NOT_FINITE
+        if spec.as_good is not None and not spec.as_good(_figures(commit.evaluation), in_force):
+            return Refusal.WORSE_MODEL
         return None
 
     def _clear(self, place: int, standby: int, version: int) -> None:
@@ -351,6 +373,15 @@ class Models(Room):
             if version := int(self._arrays.version[place, self._arrays.active[place]]):
                 found[spec.name] = str(version)
         return found
+
+    def version(self, name: str) -> int:
+        """The current version of a model; 0 before the first commit.
+
+        Raises:
+            KeyError: no such model.
+        """
+        place = self._place(name)
+        return int(self._arrays.version[place, self._arrays.active[place]])
 
     def payload(self, name: str) -> NDArray[np.uint8]:
         """The current version's bytes (uint8, size), a view that begins at a multiple of 64 bytes from the first half.

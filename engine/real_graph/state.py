@@ -18,7 +18,7 @@ from engine.kernels.handle import handle
 from engine.kernels.id_map import SIZE, id_map_bytes, lookup
 from engine.kernels.jit import kernel
 from engine.kernels.top_k import top_k
-from engine.real_graph import arrays, read_kernels, write_kernels
+from engine.real_graph import arrays, column_kernels, read_kernels, write_kernels
 from engine.real_graph.check import check
 from engine.room import Room, Share, only_grew
 
@@ -152,6 +152,39 @@ class RealGraph(Room):
         read_kernels.statistics(self._ties, np.uint64(viewer_id), ids, _day(time_ms), flags, work, out)
         return out, flags
 
+    def columns(
+        self,
+        source_ids: Ids,
+        other_ids: Ids,
+        followed_ms: NDArray[np.int64],
+        tweets: NDArray[np.int32],
+        time_ms: int,
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The model's columns of pairs (uint64, n, both C-contiguous and writable) as of the end of a day.
+
+        ``followed_ms`` (n): when the one followed the other, -1 not. ``tweets`` (n): what the other lately wrote.
+
+        Returns:
+            float64 (n, 8), zeros where a pair is no tie; bool (n): whether it is one.
+        """
+        out, tied = np.empty((len(other_ids), column_kernels.COLUMNS)), np.empty(len(other_ids), np.bool_)
+        column_kernels.columns(self._ties, source_ids, other_ids, _day(time_ms), followed_ms, tweets, tied, out)
+        return out, tied
+
+    def labels(
+        self, source_ids: Ids, other_ids: Ids, followed_ms: NDArray[np.int64], time_ms: int
+    ) -> NDArray[np.uint8]:
+        """What was done in pairs on the day of ``time_ms``: uint8 (n), ``ACTED`` and ``EXPLICITLY`` of
+        engine/real_graph/column_kernels.py. As in ``columns``."""
+        out = np.empty(len(other_ids), np.uint8)
+        column_kernels.labels(self._ties, source_ids, other_ids, _day(time_ms), followed_ms, out)
+        return out
+
+    def all_pairs(self) -> tuple[Ids, Ids]:
+        """Everybody's pairs: who, and toward whom; both uint64 (n)."""
+        held = np.flatnonzero(self._ties.destinations)
+        return self._ties.ids.keys[self._ties.pairs[held, arrays.SOURCE]], self._ties.destinations[held]
+
     def _pairs(self, viewer_id: int, time_ms: int) -> tuple[Ids, NDArray[np.float64], NDArray[np.uint8]]:
         """All pairs of a viewer in which something counts: others, scores, ``Status`` bits."""
         u = lookup(self._ties.ids, viewer_id)
@@ -237,4 +270,5 @@ def warm() -> None:
     room.strength_between(ids, ids, 0)
     room.strongest(1, 0, 1)
     room.statistics(1, ids, 0)
+    room.columns(ids, ids, np.zeros(2, np.int64), np.zeros(2, np.int32), 0)
     room._pairs(1, 0)

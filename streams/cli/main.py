@@ -16,6 +16,7 @@ from streams.cli.audit import audit
 from streams.cli.common import ConfigFile, Json, Urls, load_config, run
 from streams.cli.durable import durable
 from streams.cli.query import query
+from streams.cli.train import train
 from streams.process.version import VERSION
 
 #: Entry points of this group are commands of ``murmuration``.
@@ -32,6 +33,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(query, name="query")
+app.add_typer(train, name="train")
 
 
 @app.callback(invoke_without_command=True)

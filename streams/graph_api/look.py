@@ -334,15 +334,20 @@ def _list_ties(query: q.Ties, _: HomeMixerConfig, state: EngineState, __: Scratc
         found = ties.in_network(query.user, query.time_ms, query.limit)
         wanted = np.ones(len(found.user_ids), np.bool_)
     told = wanted & _nameable(state, query.user, found.user_ids)
+    people, model = found.user_ids[told], ties.version
+    explicit = ties.strength_between(np.full(len(people), query.user, np.uint64), people, query.time_ms, explicit=True)
 
     def shape() -> Answer:
         columns: Columns = {
-            "user_id": id_strings(found.user_ids[told]),
+            "user_id": id_strings(people),
             "score": found.strength[told],
+            "explicit": explicit,
             "weight": tie_weights(found.strength[told]),
             "tweets": found.tweets[told],
         }
-        return Answer(query.shown(), rows(**columns), {"people": int(told.sum()), "left_out": found.left_out})
+        return Answer(
+            query.shown(), rows(**columns), {"model": model, "people": len(people), "left_out": found.left_out}
+        )
 
     return shape
 

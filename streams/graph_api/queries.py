@@ -372,8 +372,9 @@ SECOND_DEGREE: Final = Family(
 TIES: Final = Family(
     {"in_network": Ties, "out_of_network": TiesOutOfNetwork},
     "To whom somebody is tied: followees, strongest tie first, then those without a tie who wrote most; or others.",
-    "`user_id`, `score` (0 … 1, 0 without a tie), `weight` (1 … 2.97, what the tie weighs in feeds), `tweets` (of the "
-    "last three days, at most 50). `stats`: `people`, and `left_out`, who did not fit.",
+    "`user_id`, `score` (0 … 1, 0 without a tie: that anything is done tomorrow), `explicit` (the same of likes, "
+    "answers and the like), `weight` (1 … 2.97, what the tie weighs in feeds), `tweets` (of the last three days, at "
+    "most 50). `stats`: `model` (its version, 0: the default score), `people`, and `left_out`, who did not fit.",
     by="of",
     positional="user",
 )

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from config.jobs import JobsConfig, ReputationJobConfig
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
-from engine.models.specs import PART_BYTES, REPUTATION, ModelsConfig
+from engine.models.specs import PART_BYTES, REAL_GRAPH, REPUTATION, ModelsConfig
+from engine.models.tie_trees import encode
+from engine.tie_strength import TieStrength
 from loadtest.scenarios.demo import publish_events
 from loadtest.society.society import Society, SocietyConfig
 from streams.audit.auditor import Auditor, Outcome
@@ -31,6 +33,7 @@ from streams.live.wiring import wait_applied
 from streams.log.interface import EventLog, NewRecord, TopicPartition
 from streams.process.ending import end_tasks
 from streams.serve import Running, running
+from tests.oracles.trees import tie_model
 from tests.streams.server.conftest import FakeLog
 
 #: Three parts.
@@ -48,6 +51,26 @@ def reputation(seed: int, people: int = PEOPLE) -> bytes:
 def version_of(version: int, *, schema: str = REPUTATION.schema, name: str = "reputation") -> list[NewRecord]:
     """Parts and commit of a version."""
     return model_records(name, version, schema, reputation(version), {"residual": 0.5}, NOW_MS + version)
+
+
+def ties_of(version: int, *, before: int = 0, auc: float = 0.8, broken: float | None = None) -> list[NewRecord]:
+    """A version of model ``real_graph`` that says of itself to have been compared with a version, and to be better."""
+    model = tie_model(version)
+    if broken is not None:
+        model.trees.value[-1] = broken
+    figures = {"auc_any": auc, "auc_explicit": 0.7, "before": float(before)}
+    figures |= {"before_auc_any": 0.75, "before_auc_explicit": 0.7}
+    return model_records(REAL_GRAPH.name, version, REAL_GRAPH.schema, encode(model), figures, NOW_MS + version)
+
+
+def refused_ties() -> list[tuple[str, list[NewRecord]]]:
+    """The same for model ``real_graph``, while version 18 of it is in force."""
+    return [
+        ("not_finite", ties_of(50, before=18, broken=float("nan"))),
+        ("worse_model", ties_of(51, before=18, auc=0.74)),
+        ("worse_model", ties_of(52, before=17)),
+        ("worse_model", model_records("real_graph", 53, REAL_GRAPH.schema, encode(tie_model(1)), {}, NOW_MS)),
+    ]
 
 
 def refused_versions() -> dict[str, list[NewRecord]]:
@@ -126,25 +149,30 @@ async def test_a_model_in_the_middle_of_traffic(settings, tmp_path):
         log = instance.event_log
         assert "models" not in await traffic.feed(instance)
         await log.append(TOPIC, version_of(17))
-        assert (await traffic.feed(instance))["models"] == {"reputation": "17"}
-        for records in refused.values():
+        await log.append(TOPIC, ties_of(18))
+        assert (await traffic.feed(instance))["models"] == {"reputation": "17", "real_graph": "18"}
+        for records in (*refused.values(), *(records for _, records in refused_ties())):
             await log.append(TOPIC, records)
-        assert (await traffic.feed(instance))["models"] == {"reputation": "17"}
+        assert (await traffic.feed(instance))["models"] == {"reputation": "17", "real_graph": "18"}
         await snapshot(instance)
         await log.append(TOPIC, version_of(40))
         feed = await traffic.feed(instance)
-        assert feed["models"] == {"reputation": "40"}
+        assert feed["models"] == {"reputation": "40", "real_graph": "18"}
         async with aiohttp.ClientSession() as session, session.get(f"{instance.url}/v1/models") as answer:
-            (model,) = await answer.json()
+            model, ties = await answer.json()
+        assert (ties["model"], ties["version"]) == ("real_graph", "18")
         assert (model["version"], model["size_bytes"]) == ("40", len(reputation(40)))
         assert model["evaluation"] == {"residual": 0.5}
     async with running(settings) as instance:
-        assert (await traffic.feed(instance))["models"] == {"reputation": "40"}
+        await instance.event_log.append(TOPIC, ties_of(60, before=18))
+        assert (await traffic.feed(instance))["models"] == {"reputation": "40", "real_graph": "60"}
+        assert TieStrength(instance.engine.state).version == 60
         assert instance.engine.state.models.payload("reputation").tobytes() == reputation(40)
         # Written once, though the second start has replayed some of it.
-        assert await dead_reasons(instance.event_log) == Counter(dict.fromkeys(refused, 1))
+        expected = Counter([*refused, *(reason for reason, _ in refused_ties())])
+        assert await dead_reasons(instance.event_log) == expected
         registry = instance.engine.metrics.registry
-        (model,) = await instance.engine.models()
+        model, _ = await instance.engine.models()
         assert (model.began_ms, model.committed_ms) == (NOW_MS + 40, NOW_MS + 40)
         assert await instance.engine.models_since_ms() == NOW_MS + 40 - settings.ingest.future_ms_max
         assert registry.get_sample_value("murmuration_model_version", {"model": "reputation"}) == 40

@@ -241,11 +241,11 @@ async def test_ties_are_the_engines_and_weigh_in_other_queries(site):
     # The tie first, then who wrote, then the newest follows.
     assert people == [4, 6, 9, 8, 7, 5, 3, 2]
     assert answer["results"][0] == {
-        "user_id": "4", "score": pytest.approx(strength[0]), "weight": pytest.approx(1 + 1.97 * strength[0]),
-        "tweets": 1,
+        "user_id": "4", "score": pytest.approx(strength[0]), "explicit": pytest.approx(strength[0]),
+        "weight": pytest.approx(1 + 1.97 * strength[0]), "tweets": 1,
     }  # fmt: skip
-    assert answer["results"][1] == {"user_id": "6", "score": 0.0, "weight": 1.0, "tweets": 2}
-    assert answer["stats"] == {"people": 8, "left_out": 0}
+    assert answer["results"][1] == {"user_id": "6", "score": 0.0, "explicit": 0.0, "weight": 1.0, "tweets": 2}
+    assert answer["stats"] == {"model": 0, "people": 8, "left_out": 0}
     assert answer["request"]["time_ms"] == time_ms
     few = await site.ask("ties", user=1, limit=3)
     assert (len(few["results"]), few["stats"]["left_out"]) == (3, 5)
