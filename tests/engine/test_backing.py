@@ -8,6 +8,7 @@ import pytest
 
 from engine.backing import AHEAD_BYTES, ROWS_BETWEEN, Backing
 from engine.batch import Kind, make_batch
+from engine.interests.content import encode_interests
 from engine.room import InOrder
 from engine.rooms import small_rooms
 from engine.state import EngineState
@@ -92,6 +93,10 @@ def test_what_rooms_say_of_rows_in_use_is_true():
     text = {"tweet_text_start": range(9), "tweet_text_bytes": [1] * 9}
     state.apply(make_batch(b"abcdefghi", timestamp_ms=[NOW + 900_000] * 9, **words, **text))
     state.apply(make_batch(kind=[Kind.DISMISS] * 9, user_id=[1] * 9, subject_id=range(2, 11)))
+    state.apply(make_batch(kind=[Kind.CONTACT] * 9, user_id=[1] * 9, subject_id=range(2, 11), timestamp_ms=[NOW] * 9))
+    said = encode_interests([1, 2], [3])
+    row = {"kind": [Kind.INTERESTS], "user_id": [1], "payload": [0], "timestamp_ms": [NOW]}
+    state.apply(make_batch(said, **row, tweet_text_start=[0], tweet_text_bytes=[len(said)]))
     found = {}
     for room in state.parts:
         for part in room.in_order():

@@ -28,7 +28,8 @@ def state() -> EngineState:
         users_max=1 << 17, edges_max=1 << 17, list_entries_max=1 << 20, follows_per_person_max=MANY
     )
     made = EngineState(msgspec.structs.replace(small_rooms(1 << 9), social_graph=wide))
-    rows = [(Kind.FOLLOW, VIEWER, 1000 + at, 0, NOW - 50_000 + at) for at in range(MANY)]
+    # Long ago: so many acts within two days would be more than one person's share.
+    rows = [(Kind.FOLLOW, VIEWER, 1000 + at, 0, NOW - 10 * 86_400_000 + at) for at in range(MANY)]
     rows += [(Kind.CREATE, one, 10 * one, one, NOW - 20_000) for one in (TIED, UNTIED, NEWEST)]
     rows += [(Kind.CREATE, TIED, 10 * TIED + 1, TIED, NOW - 21_000)]
     rows += [(Kind.FAVORITE, VIEWER, 10 * TIED + 1, TIED, NOW - 10_000)]
