@@ -37,7 +37,7 @@ class SharedCircles:
 
     def __init__(self, rooms: Rooms) -> None:
         self._ties = TieStrength(rooms)
-        self._social_graph, self._real_graph = rooms.social_graph, rooms.real_graph
+        self._social_graph = rooms.social_graph
         self._graph, self._user_graph, self._tweet_store = rooms.interaction_graph, rooms.user_graph, rooms.tweet_store
 
     def left(self, user_id: int, time_ms: int) -> list[Ids]:
@@ -49,7 +49,7 @@ class SharedCircles:
         slots = self._tweet_store.lookup(tweets[types == EdgeType.FAVORITE])
         authors = np.unique(self._tweet_store.columns(slots[slots >= 0]).author_id)
         authors = authors[(authors != 0) & (authors != user_id)]
-        strength = self._real_graph.strength(user_id, authors, time_ms)
+        strength = self._ties.strength(user_id, authors, time_ms)
         return [followees[:NEIGHBORS_MAX], _strongest(authors, strength), followees[mutual][:NEIGHBORS_MAX]]
 
     def right(self, candidate_id: int, time_ms: int) -> list[Ids]:
@@ -84,7 +84,7 @@ class SharedCircles:
         if len(people) <= NEIGHBORS_MAX:
             return people
         others = np.full(len(people), candidate_id, np.uint64)
-        return _strongest(people, self._real_graph.strength_between(people, others, time_ms))
+        return _strongest(people, self._ties.strength_between(people, others, time_ms))
 
 
 def _strongest(people: Ids, strength: NDArray[np.float32]) -> Ids:

@@ -15,6 +15,7 @@ from engine.real_graph.arrays import Status
 from engine.rooms import Rooms
 from engine.signals.state import Acts
 from engine.social_graph.state import Relation
+from engine.tie_strength import TieStrength
 from engine.tweet_store.state import Counter
 
 Ids = NDArray[np.uint64]
@@ -116,6 +117,7 @@ class UserSignals:
     def __init__(self, rooms: Rooms) -> None:
         self._signals, self._tweet_store = rooms.signals, rooms.tweet_store
         self._social_graph, self._real_graph = rooms.social_graph, rooms.real_graph
+        self._strength = TieStrength(rooms)
 
     def of(self, user_id: int, time_ms: int, names: Iterable[str] = NAMES) -> dict[str, Targets]:
         """The targets of each named signal of a person at a time, in the order of ``SIGNALS``.
@@ -200,7 +202,7 @@ class UserSignals:
         return _targets(people[often], acts.times_ms[first[often]], people[often])
 
     def _ties(self, user_id: int, time_ms: int) -> Targets:
-        ids = self._real_graph.strongest(user_id, time_ms, _TIES_MAX).user_ids
+        ids = self._strength.out_of_network(user_id, time_ms, _TIES_MAX).user_ids
         barred = np.uint8(Relation.FOLLOWS | Relation.BLOCKS | Relation.MUTES)
         ids = ids[self._social_graph.relation(user_id, ids) & barred == 0][:TARGETS_MAX]
         return Targets(ids, np.zeros(len(ids), np.int64), ids)

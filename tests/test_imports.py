@@ -61,7 +61,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine.tie_strength": (*BASE, "engine.in_network", "engine.rooms", *STATE_ROOMS),
     # What people share, and what they lately did, for queries.
     "engine.shared_circles": (*BASE, "engine.tie_strength", "engine.rooms", *STATE_ROOMS),
-    "engine.user_signals": (*BASE, "engine.rooms", *STATE_ROOMS),
+    "engine.user_signals": (*BASE, "engine.tie_strength", "engine.rooms", *STATE_ROOMS),
     "engine.home_mixer": ("engine",),
     "engine.notifications": (*BASE, "engine.notifications", "engine.rooms", "engine.visibility", *STATE_ROOMS),
     "config": ("config", "engine"),
