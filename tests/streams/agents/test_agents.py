@@ -20,10 +20,13 @@ from config.processors import ProcessorsConfig
 from config.schema import Config
 from config.serving import LogConfig
 from engine.errors import ConfigError, MurmurationError
+from engine.motifs.state import Motif
 from streams.agents import faust_app as agents_faust
 from streams.agents import worker as agents
+from streams.events.json_types import Notification
+from streams.events.notifications import CANDIDATES, NOTIFICATIONS, candidate_of, decode_notification, record_of
 from streams.events.open_topics import running_log
-from streams.log.interface import LogUnavailableError
+from streams.log.interface import LogUnavailableError, NewRecord, TopicPartition
 from streams.log.kafka.options import parse_options
 from streams.processors.embedded import EmbeddedProcessors
 
@@ -63,7 +66,7 @@ async def until(condition, what):
 class WorkerProcess:
     """``murmuration agents`` in a separate process."""
 
-    def __init__(self, config: Config, folder: Path):
+    def __init__(self, config: Config, folder: Path, **more: str):
         self.port = free_port()
         self.log = folder / f"worker-{self.port}.log"
         environ = {
@@ -72,6 +75,7 @@ class WorkerProcess:
             "MURMURATION__LOG__PARTITIONS_DEFAULT": str(PARTITIONS),
             "MURMURATION__PROCESSORS__AGENTS_PORT": str(self.port),
             "MURMURATION__PROCESSORS__AGENTS_SESSION_TIMEOUT_S": "6",
+            **more,
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -105,6 +109,65 @@ class WorkerProcess:
         """Tell it to end, as an operator does."""
         self.process.terminate()
         assert self.process.wait(TIMEOUT_S) == 0, self.log.read_text()[-3000:]
+
+
+@pytest.mark.kafka
+async def test_two_workers_one_of_them_killed_tell_nobody_twice_and_nobody_too_often(kafka, tmp_path):
+    """Eight candidates for each of thirty people, five of which may be sent, in an order that the kill cuts in two."""
+    config = Config(
+        log=LogConfig(url=f"kafka://{kafka}", topic_prefix=f"t{secrets.token_hex(6)}.", partitions_default=PARTITIONS)
+    )
+    always = {f"MURMURATION__NOTIFICATIONS__{key}": "0" for key in ("QUIET_FROM_HOUR", "QUIET_TO_HOUR")}
+    always["MURMURATION__NOTIFICATIONS__SPACING_MINUTES_MIN"] = "0"
+    people, workers = range(1, 31), []
+
+    def candidates(targets: range) -> list[NewRecord]:
+        now_ms = time.time_ns() // 1_000_000
+        return [
+            record_of(candidate_of(Motif(person, target, 0, (7, 8, 9)), (7, 8, 9), place=f"t/{person}/{target}",
+                                   append_ms=now_ms, visited_ms=0))
+            for target in targets
+            for person in people
+        ]  # fmt: skip
+
+    async with running_log(config.log) as event_log:
+
+        async def told() -> list[Notification]:
+            starts = await event_log.start_offsets(NOTIFICATIONS)
+            ends = await event_log.end_offsets(NOTIFICATIONS)
+            places = {TopicPartition(NOTIFICATIONS, p): at for p, at in starts.items()}
+            found = []
+            async with await event_log.tail(places) as tail:
+                while any(tail.positions[place] < ends[place.partition] for place in places):
+                    for run in await tail.poll(records_max=1000, timeout_s=1.0):
+                        found += [decode_notification(value) for value in run.values]
+            return found
+
+        async def told_at_least(count: int) -> bool:
+            return len(await told()) >= count
+
+        try:
+            workers += [WorkerProcess(config, tmp_path, **always) for _ in range(2)]
+            for worker in workers:
+                await until(worker.partitions, "a worker has no partitions")
+            await event_log.append(CANDIDATES, candidates(range(101, 104)))
+            await until(lambda: told_at_least(1), "nobody is told")
+            workers[0].kill()
+            await event_log.append(CANDIDATES, candidates(range(101, 109)))
+            workers.append(WorkerProcess(config, tmp_path, **always))
+            await until(lambda: told_at_least(5 * len(people)), "not everybody is told")
+            workers[1].stop()
+            workers[2].stop()
+        finally:
+            for worker in workers:
+                worker.process.kill()
+        sent = await told()
+    assert len({one.id for one in sent}) == len(sent) == 5 * len(people)
+    for person in people:
+        own = sorted((one.timestamp_ms, int(one.target_id)) for one in sent if int(one.user_id) == person)
+        assert len({target for _, target in own}) == len(own)
+        for time_ms, _ in own:  # every window of 24 hours
+            assert sum(time_ms <= other < time_ms + 86_400_000 for other, _ in own) <= 5
 
 
 @pytest.mark.kafka
