@@ -20,7 +20,9 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, async_p
 
 from engine.errors import SafetyError
 from engine.feed import Explain, Product, Request
+from engine.motifs.state import Motif
 from loadtest.society.society import Society, SocietyConfig
+from streams.events.notifications import NOTIFICATIONS, candidate_of, notification_of, record_of
 from tests.support.page_site import FILTERS, Site, SmallEngine
 
 #: One browser for all tests, so they share its event loop.
@@ -506,6 +508,32 @@ async def test_a_block_brings_the_whole_feed(site: Site, reader: Reader):
     await site.engine.apply([event])
     for tweet in ("881", "882"):
         await expect(reader.page.locator(f'[data-tweet="{tweet}"]')).to_contain_text("the filter “blocked” drops it")
+
+
+# ---- notifications ---------------------------------------------------------------------------------------------
+
+
+async def test_notifications_come_by_themselves_and_fewer_can_be_had(site: Site, reader: Reader):
+    await reader.open()
+    panel, viewer = reader.page.locator("#notices"), site.engine.society.viewer_ids(1)[0]
+    await expect(panel).to_be_hidden()
+    motifs = [Motif(viewer, 2**63 + 5, 0, (11, 12, 13, 14)), Motif(viewer, 77, 250, (11, 12, 13))]
+    for number, motif in enumerate((*motifs, motifs[0])):
+        found = candidate_of(motif, motif.actor_ids, place=f"t/{number % 2}", append_ms=1, visited_ms=0)
+        await site.log.append(NOTIFICATIONS, [record_of(notification_of(found, site.engine.now_ms()))])
+    items = panel.locator("li")
+    await expect(items).to_have_count(2)  # the third one is the first again
+    await expect(items.nth(1).get_by_role("button")).to_have_text("@11, @12, @13, and one more followed @9223…5813")
+    await expect(items.nth(0)).to_contain_text("@11, @12, and @13 liked or reposted a tweet by @250")
+    await expect(items.nth(0).locator("p")).to_have_text("<b>Look</b> at that")
+    await expect(panel.locator("summary")).to_contain_text("2")
+    await panel.get_by_role("button", name="Fewer of these").click()
+    await expect(panel.get_by_role("button", name="You will get fewer")).to_be_disabled()
+    wish = next(body for body in site.appended if body["type"] == "notify_less")
+    assert wish["user_id"] == str(viewer)
+    await items.nth(1).get_by_role("button").click()
+    await expect(reader.page.get_by_role("heading", name=f"Feed of @{2**63 + 5}", exact=True)).to_be_visible()
+    await expect(panel).to_be_hidden()
 
 
 # ---- reading in peace ------------------------------------------------------------------------------------------

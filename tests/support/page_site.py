@@ -20,6 +20,8 @@ from prometheus_client import Counter as Count
 from config.serving import LogConfig, ServingConfig
 from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
 from engine.home_mixer.config import HomeMixerConfig
+from engine.motifs.state import Motif
+from engine.notifications.judge import Judged, Verdict
 from loadtest.society.society import Society
 from streams.durable.origin import Origin
 from streams.events.publish import classify
@@ -94,10 +96,13 @@ class SmallEngine:
         if self.not_ready_times:
             self.not_ready_times -= 1
             return Readiness(False, "12 records behind", {})
-        return Readiness(self.ready, "caught up" if self.ready else "12 records behind", {})
+        return Readiness(self.ready, "caught up" if self.ready else "12 records behind", {}, self.ready)
 
     def alive(self) -> bool:
         return True
+
+    async def judge_motifs(self, motifs: Sequence[Motif]) -> list[Judged]:
+        return [Judged(Verdict.ALLOWED, motif.actor_ids, 0, "<b>Look</b> at that") for motif in motifs]
 
     async def judge_social(self, acts: SocialActs) -> list[SocialAnswer]:
         return [(None, True)] * len(acts.kind)
@@ -317,7 +322,8 @@ class Site:
 
     async def open(self) -> None:
         await self.log.open()
-        await self.log.ensure_topics(dict.fromkeys(("engagements", "relationships", "tweets", "users", "served"), 2))
+        topics = ("engagements", "relationships", "tweets", "users", "served", "notifications", "notification-wishes")
+        await self.log.ensure_topics(dict.fromkeys(topics, 2))
         append = self.log.append
 
         async def note(topic, records):

@@ -50,7 +50,7 @@ export class Notices {
       "li",
       { "data-notice": notice.id },
       h("button", { type: "button", class: "quiet", text: inWords(notice), onclick: () => this.see(whose) }),
-      ...(notice.text ? [h("p", { class: "hint", text: notice.text })] : []),
+      ...(notice.text ? [h("p", { dir: "auto", text: notice.text })] : []),
     );
     this.#list.prepend(item);
     while (this.#list.children.length > LISTED_MAX) this.#list.lastChild.remove();
