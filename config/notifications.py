@@ -35,8 +35,9 @@ class NotificationsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     less_days: Annotated[int, Meta(ge=0, le=365)] = 7
     less_reduced_days: Annotated[int, Meta(ge=0, le=365)] = 30
     less_per_24h_max: Positive = 1
-    #: People whose notifications are remembered, and people whose wishes are; nobody else is notified.
-    people_max: Positive = 200_000
+    #: People whose notifications are remembered, and people whose wishes are (a time zone, none, fewer). While there
+    #: are more, only those are notified.
+    people_max: Positive = 1_000_000
     #: Blocks, mutes, deletes and profiles of the last ``age_minutes_max`` that are remembered; what was found before
     #: one that was forgotten makes no notification.
     changes_max: Positive = 200_000

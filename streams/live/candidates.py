@@ -6,6 +6,7 @@ notifications recognizes; of those that this process made lately, it makes none 
 """
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +17,7 @@ import structlog
 from engine.motifs.state import Motif
 from engine.notifications.judge import Judged, Verdict
 from streams.events.notifications import CANDIDATES, candidate_of, record_of
-from streams.log.interface import EventLog, LogError
+from streams.log.interface import EventLog, LogError, LogForbiddenError, LogUnavailableError, NewRecord
 from streams.process.retry import Retries
 from streams.reading.metrics import EngineMetrics
 from streams.recovery.effects import FoundMotif
@@ -85,11 +86,27 @@ class CandidateWriter:
         """Make candidates for ever. While the log is away, wait for it."""
         while True:
             await self._arrived.wait()
-            self._busy = True
-            batch = [self._queue.popleft() for _ in range(min(TOGETHER_MAX, len(self._queue)))]
-            if not self._queue:
-                self._arrived.clear()
-            await self._write([found for found in batch if not self._is_made(found.motif)])
+            await self._write_next()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Make candidates of what waits, as far as the time reaches. To be called when ``run`` has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._queue:
+                    await self._write_next()
+
+    async def _write_next(self) -> None:
+        self._busy = True
+        batch = [self._queue.popleft() for _ in range(min(TOGETHER_MAX, len(self._queue)))]
+        if not self._queue:
+            self._arrived.clear()
+        try:
+            fresh = {found.motif[:3]: found for found in batch if not self._is_made(found.motif)}
+            await self._write(list(fresh.values()))
+        except BaseException:
+            self._queue.extendleft(reversed(batch))
+            raise
+        finally:
             self._busy = False
 
     async def _write(self, batch: Sequence[FoundMotif]) -> None:
@@ -100,15 +117,29 @@ class CandidateWriter:
                 place = f"{found.topic}/{found.partition}/{found.offset}"
                 times = {"append_ms": found.append_ms, "visited_ms": judged.visited_ms}
                 records.append(record_of(candidate_of(found.motif, judged.actor_ids, place=place, **times)))
-        while records:
-            try:
-                await self._log.append(CANDIDATES, records)
-                break
-            except LogError as error:
-                self._metrics.log_failures.labels("append").inc()
-                await self._retries.wait(error)
-        self._retries.succeeded()
+        if records and not await self._append(records, max(found.append_ms for found in batch)):
+            self._metrics.motifs.labels("not_written").inc(len(records))
+            return
         for found in batch:
             self._made[found.motif[:3]] = time.monotonic()
         while len(self._made) > MADE_MAX:
             self._made.popitem(last=False)
+
+    async def _append(self, records: Sequence[NewRecord], newest_ms: int) -> bool:
+        """Append; False if the log refuses them, or is away until they are too old. Snapshots wait for this."""
+        while self._now_ms() - newest_ms <= self._age_ms_max:
+            try:
+                await self._log.append(CANDIDATES, records)
+            except LogUnavailableError as error:
+                self._metrics.log_failures.labels("append").inc()
+                if isinstance(error, LogForbiddenError):
+                    self._retries.failed(error)  # told once
+                    return False
+                await self._retries.wait(error)
+            except LogError as error:
+                self._retries.failed(error)
+                return False
+            else:
+                self._retries.succeeded()
+                return True
+        return False

@@ -32,7 +32,7 @@ from streams.live.candidates import CandidateWriter
 from streams.live.keeper import Keeper
 from streams.live.service import Readiness, SocialActs, SocialAnswer, Viewer
 from streams.live.state_thread import StateThread
-from streams.live.tail import Ingest
+from streams.live.tail import CLOSE_TIMEOUT_S, Ingest
 from streams.log.interface import EventLog, TopicPartition
 from streams.reading.aggregates import AuthorAggregates, aggregates_of
 from streams.reading.concerns import Audience, Concern, Concerned, Concerns, find_concerned
@@ -137,6 +137,8 @@ class LiveEngine:
         """End the threads; queued pieces are applied first."""
         if self.state_thread is not None:
             await self.state_thread.stop()
+        if self.candidates is not None:
+            await self.candidates.drain(CLOSE_TIMEOUT_S)
         await self.readers.close()
         if not self.failed.done():
             self.failed.cancel()

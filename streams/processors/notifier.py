@@ -158,9 +158,11 @@ class Notifier:
         user_id = int(candidate.user_id)
         if self._withdrawn.forbids(candidate):
             return Result.WITHDRAWN, 0
-        if self._wishes.full or (user_id not in self._sent and len(self._sent) >= self._config.people_max):
+        if not self._wishes.knows(user_id):
+            return Result.FULL, 0
+        if user_id not in self._sent and len(self._sent) >= self._config.people_max:
             self._prune(now_ms)
-            if self._wishes.full or len(self._sent) >= self._config.people_max:
+            if len(self._sent) >= self._config.people_max:
                 return Result.FULL, 0
         return decide(candidate, self._sent.get(user_id, ()), self._wishes.of(user_id), now_ms, self._config)
 

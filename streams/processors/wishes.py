@@ -51,12 +51,16 @@ class Wishes:
     def __init__(self, people_max: int) -> None:
         self._people_max = people_max
         self._people: dict[int, Wish] = {}
-        #: Whether there was no room for somebody's wishes: nobody's are fully known then.
-        self.full = False
+        #: Whether there was no room for somebody's wishes.
+        self._is_full = False
 
     def of(self, user_id: int) -> Wish:
         """A person's wishes."""
         return self._people.get(user_id, NO_WISH)
+
+    def knows(self, user_id: int) -> bool:
+        """Whether a person's wishes are known; those of somebody without any may be among those without room."""
+        return not self._is_full or user_id in self._people
 
     def learn_profiles(self, values: Sequence[bytes], keys: Sequence[bytes] = ()) -> list[int]:
         """Learn from records of topic ``users``, in the log's order; returns who was erased."""
@@ -96,7 +100,7 @@ class Wishes:
 
     def _enter(self, user_id: int) -> Wish | None:
         if len(self._people) >= self._people_max:
-            self.full = True
+            self._is_full = True
             return None
         return self._people.setdefault(user_id, Wish())
 

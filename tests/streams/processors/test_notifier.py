@@ -230,3 +230,20 @@ async def test_only_owned_partitions_are_decided_about(world) -> None:
 async def test_records_that_are_no_candidates_are_counted(world) -> None:
     await world.log.append(CANDIDATES, [NewRecord(b"no", b"1"), NewRecord(b'{"type":"notification_candidate"}', b"1")])
     assert (await world.told(), world.count("refused")) == ([], 2)
+
+
+async def test_only_people_who_are_remembered_are_told_when_there_are_too_many(world) -> None:
+    world.notifier = Notifier(
+        msgspec.structs.replace(OPEN, people_max=2), world.log, world.metrics, now_ms=lambda: world.clock_ms
+    )
+    await world.notifier.own(None)
+    await world.log.append("users", [profile(1, time_zone="Asia/Tokyo")])
+    await world.log.append("users", [profile(2, time_zone="Asia/Tokyo")])
+    for user in (1, 2, 3):
+        await world.find(user, 50)
+    assert sorted(await world.told()) == [(1, 50), (2, 50)]
+    await world.log.append("users", [profile(4, notify=False)])  # no room: who else may have said so is not known
+    await world.find(4, 50)
+    await world.find(1, 51)
+    assert sorted(await world.told()) == [(1, 50), (1, 51), (2, 50)]
+    assert world.count("full") == 2
