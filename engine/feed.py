@@ -9,10 +9,16 @@ _BITS = (1 << 64) - 1
 
 
 class Product(StrEnum):
-    """The feeds that a viewer can request."""
+    """What a viewer can request: feeds of tweets, and people."""
 
     FOR_YOU = "for_you"
     FOLLOWING = "following"
+    #: People instead of tweets (docs/who_to_follow.md).
+    WHO_TO_FOLLOW = "who_to_follow"
+
+
+#: The products that show tweets.
+FEEDS = (Product.FOR_YOU, Product.FOLLOWING)
 
 
 class Explain(StrEnum):
@@ -111,6 +117,23 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     in_network: bool
     counts: dict[str, int]
     why: Why | None = None
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a person is suggested. ``people``: some of those who are the reason, of ``count`` in all (0 where it is not
+    about people); ``text``: the same in words."""
+
+    name: str
+    text: str
+    people: tuple[int, ...] = ()
+    count: int = 0
+
+
+class PersonEntry(Entry, frozen=True, kw_only=True):
+    """One person of who to follow: ``tweet_id`` is the person's id (``author_id`` 0), ``created_ms`` is when the
+    account was made (0: not known), ``counts`` has followers and followees."""
+
+    reasons: tuple[Reason, ...]
 
 
 class Dropped(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from engine.interaction_graph.user_graph import UserGraph, UserGraphConfig
 from engine.interests.state import InterestRoom, InterestsConfig
 from engine.lessons import Lessons, LessonsConfig
 from engine.links.state import LinkRoom, LinksConfig
+from engine.locale_follows.state import LocaleFollows, LocaleFollowsConfig
 from engine.models.specs import ModelsConfig
 from engine.models.state import Models
 from engine.motifs.state import MotifRoom, MotifsConfig
@@ -54,6 +55,7 @@ class RoomsConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     lessons: LessonsConfig = LessonsConfig()
     engagement_aggregates: EngagementAggregatesConfig = EngagementAggregatesConfig()
     motifs: MotifsConfig = MotifsConfig()
+    locale_follows: LocaleFollowsConfig = LocaleFollowsConfig()
 
 
 class Rooms:
@@ -81,6 +83,7 @@ class Rooms:
     lessons: Lessons
     engagement_aggregates: EngagementAggregates
     motifs: MotifRoom
+    locale_follows: LocaleFollows
 
     def __init__(self, config: RoomsConfig) -> None:
         self.config = config
@@ -155,4 +158,5 @@ def small_rooms(size: int = 1 << 10) -> RoomsConfig:
         models=ModelsConfig(reputation_users_max=size),
         engagement_aggregates=EngagementAggregatesConfig(authors_max=size, viewers_max=size, pairs_per_viewer=4),
         motifs=MotifsConfig(targets_max=size),
+        locale_follows=LocaleFollowsConfig(locales_max=8, people_max=1 << 8, people_per_locale_max=1 << 6),
     )

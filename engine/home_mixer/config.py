@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from engine.interaction_graph.related import RelatedTweetsConfig
 from engine.signals.state import SignalAges
+from engine.who_to_follow.config import WhoToFollowConfig
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Weight = Annotated[float, Meta(ge=0, le=1000)]
@@ -146,9 +147,10 @@ class FollowingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class HomeMixerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Both products. ``followees_max``: how many followees count, strongest ties first (docs/feeds.md)."""
+    """All products. ``followees_max``: how many followees count, strongest ties first (docs/feeds.md)."""
 
     followees_max: Annotated[int, Meta(ge=1, le=10_000)] = 1000
     signals: SignalAges = SignalAges()
     for_you: ForYouConfig = ForYouConfig()
     following: FollowingConfig = FollowingConfig()
+    who_to_follow: WhoToFollowConfig = WhoToFollowConfig()

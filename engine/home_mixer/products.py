@@ -1,4 +1,4 @@
-"""For You and Following: which components, in which order."""
+"""For You and Following: which components, in which order. Who to follow is built in a package of its own."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadCursorError
-from engine.feed import Entry, Feed, Product, Why
+from engine.feed import Entry, Product, Why
 from engine.home_mixer import cursor as cursors
 from engine.home_mixer import features, filters, hydrators, scorers, selector, sources
 from engine.home_mixer.cold_start import ViewerTier
@@ -15,11 +15,11 @@ from engine.home_mixer.config import ForYouConfig, HomeMixerConfig
 from engine.home_mixer.contents import TweetContents
 from engine.home_mixer.light_ranker import FirstRank
 from engine.home_mixer.selector import BestSpaced, StillSafe, WithRoots
+from engine.home_mixer.served_sources import ServedSources
 from engine.interaction_graph.state import EdgeType
 from engine.pipeline.candidates import Candidates
-from engine.pipeline.components import Query, Watcher
+from engine.pipeline.components import Query
 from engine.pipeline.execute import Pipeline
-from engine.pipeline.kernels import count_brought
 from engine.pipeline.last_resort import LastResort
 from engine.pipeline.late_stages import Contents, Scoring, Selection, Verification
 from engine.pipeline.stages import Enrichment, Filtering, Hydration, Narrowing, QueryHydration, Sourcing
@@ -27,6 +27,7 @@ from engine.social_graph.state import Relation
 from engine.state import EngineState
 from engine.tie_strength import TieStrength
 from engine.visibility.judge import Visibility
+from engine.who_to_follow.product import build_who_to_follow
 
 MODEL_VERSION = "blend-8"
 
@@ -147,22 +148,6 @@ class _FollowingPages(_Presenter):
         shown = np.concatenate([query.shown, carried[carried != carriers]])[-_RETWEETS_SHOWN_MAX:]
         offset = min(query.offset + len(entries), 65_535)
         return cursors.encode(self.product, query.request.viewer_id, offset, np.concatenate([places, shown]))
-
-
-class ServedSources:
-    """Side effect: counts how many entries each source brought, so that its share of what is shown can be seen."""
-
-    name = "served_sources"
-
-    def happen(
-        self, query: Query, candidates: Candidates, rows: NDArray[np.int32], feed: Feed, watcher: Watcher
-    ) -> None:
-        """See ``SideEffect``."""
-        brought = np.empty(len(candidates.sources), np.int64)
-        count_brought(candidates.source_rank, rows, brought)
-        for name, count in zip(candidates.sources, brought.tolist(), strict=True):
-            if count:
-                watcher.count("source", name, "served", count)
 
 
 def _viewer_graph(state: EngineState, visibility: Visibility, config: HomeMixerConfig) -> hydrators.ViewerGraph:
@@ -327,4 +312,5 @@ def build_products(state: EngineState, config: HomeMixerConfig, config_hash: str
     return {
         Product.FOR_YOU: build_for_you(state, config, config_hash),
         Product.FOLLOWING: build_following(state, config, config_hash),
+        Product.WHO_TO_FOLLOW: build_who_to_follow(state, config, config_hash),
     }

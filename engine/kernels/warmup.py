@@ -42,4 +42,5 @@ MODULES = (
     "home_mixer.hydrators",
     "home_mixer.kernels",
     "home_mixer.feature_kernels",
+    "who_to_follow.product",
 )

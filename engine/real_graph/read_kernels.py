@@ -178,6 +178,14 @@ def strength_between(t: Any, source_ids: Any, other_ids: Any, day: Any, out: Any
 
 
 @kernel
+def statuses_toward(t: Any, source_ids: Any, viewer_id: Any, day: Any, out: Any) -> None:
+    """``Status`` bits (uint8, n) of each source (uint64, n) toward the viewer."""
+    for i in range(source_ids.shape[0]):
+        pair = find_pair(t, np.int64(find(t.ids, source_ids[i])), viewer_id)
+        out[i] = flags_at(t, pair, day) if pair >= 0 else 0
+
+
+@kernel
 def destinations(t: Any, viewer_id: Any, day: Any, ids: Any, scores: Any, flags: Any) -> Any:
     """All pairs of a viewer in which something counts: others (uint64), scores (float64), ``Status`` (uint8), each (at
     least the pairs of one person,); returns how many."""

@@ -139,6 +139,13 @@ class RealGraph(Room):
         top_k(kinds, ids, np.int64(len(ids)), np.int64(len(best)), best)
         return ids[best], flags[best] & np.uint8(arrays.NEGATIVE)
 
+    def statuses_toward(self, source_ids: Ids, viewer_id: int, time_ms: int) -> NDArray[np.uint8]:
+        """``Status`` bits of each source (uint64, n) toward the viewer: uint8 (n)."""
+        ids = np.array(source_ids, np.uint64)
+        out = np.empty(len(ids), np.uint8)
+        read_kernels.statuses_toward(self._ties, ids, np.uint64(viewer_id), _day(time_ms), out)
+        return out
+
     def statistics(self, viewer_id: int, other_ids: Ids, time_ms: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """The statistics of pairs as of the end of the day of ``time_ms``.
 
@@ -271,4 +278,5 @@ def warm() -> None:
     room.strongest(1, 0, 1)
     room.statistics(1, ids, 0)
     room.columns(ids, ids, np.zeros(2, np.int64), np.zeros(2, np.int32), 0)
+    room.statuses_toward(ids, 1, 0)
     room._pairs(1, 0)

@@ -117,11 +117,16 @@ class Visibility:
         """
         if relation is None:
             relation = self._social_graph.relation(viewer_id, user_ids)
+        named: NDArray[np.bool_] = self.judge_people(viewer_id, user_ids, relation) == 0
+        return named
+
+    def judge_people(self, viewer_id: int, user_ids: Ids, relation: Bits) -> Marks:
+        """Why people (uint64, n) may not be named to the viewer: ``Hidden`` bits, uint16 (n), 0 where they may be;
+        ``relation``: uint8 (n), their ``Relation`` bits, as of ``may_name``."""
         ids, n = np.ascontiguousarray(user_ids, np.uint64), len(user_ids)
         hidden, row = np.empty(n, np.uint16), np.empty(n, np.int32)
         kernels.judge_people(self._profiles.profiles, np.uint64(viewer_id), ids, relation, row, hidden)
-        named: NDArray[np.bool_] = hidden == 0
-        return named
+        return hidden
 
 
 def warm() -> None:

@@ -1,4 +1,4 @@
-"""The people side measured: follows, followees' tweets, circles that two people share, tie strength.
+"""The people side measured: follows, followees' tweets, circles that two people share, tie strength, suggestions.
 
 All figures are CPU time of one core. The graph of follows is synthetic, as in ``reputation``: few people follow many,
 and few are followed by many.
@@ -6,17 +6,25 @@ and few are followed by many.
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
+from engine.feed import Feed, Product, Request
+from engine.home_mixer.config import HomeMixerConfig
 from engine.in_network.followees import followees_of
+from engine.pipeline.execute import Unwatched, execute
+from engine.pipeline.scratch import Scratch
 from engine.real_graph.state import RealGraph, RealGraphConfig, real_graph_bytes
+from engine.rooms import RoomsConfig
 from engine.social_graph.circles import LEFT, NEIGHBORS_MAX, RIGHT, Lists, intersections
 from engine.social_graph.state import SocialGraph, SocialGraphConfig
+from engine.state import EngineState
 from engine.tweet_store.state import TweetStore, TweetStoreConfig
+from engine.who_to_follow.product import build_who_to_follow
 from loadtest.benches import motifs
 from loadtest.benches.reputation import make_follows
 
@@ -34,6 +42,9 @@ TWEETS: Final = 100_000
 RETURNED: Final = 600
 CANDIDATES: Final = 200
 ROUNDS: Final = 51
+#: Of who to follow: people, and whom each follows.
+PEOPLE: Final = 10_000
+FOLLOWS_EACH: Final = 50
 NOW_MS: Final = 1_760_000_000_000
 WINDOW_MS: Final = 48 * 3_600_000
 
@@ -47,6 +58,7 @@ def run(*, follows: int, accounts: int, progress: Progress) -> dict[str, float]:
         **_in_network(progress),
         **_intersections(progress),
         **_real_graph(progress),
+        **_who_to_follow(progress),
     }
 
 
@@ -169,6 +181,37 @@ def _real_graph(progress: Progress) -> dict[str, float]:
         "real_graph_bytes_per_edge": round(real_graph_bytes(RealGraphConfig()) / RealGraphConfig().pairs_max, 1),
         "real_graph_features_per_edge": round(room.usage()["features"][0] / room.usage()["pairs"][0], 2),
     }
+
+
+def _who_to_follow(progress: Progress) -> dict[str, float]:
+    """People for a viewer with 1,000 followees, a fifth of whom follow back; everybody follows ``FOLLOWS_EACH``."""
+    progress(f"applying {PEOPLE * FOLLOWS_EACH:,} follows to all rooms")
+    rng = np.random.default_rng(4)
+    state = EngineState(RoomsConfig())
+    who = np.repeat(np.arange(2, 2 + PEOPLE, dtype=np.uint64), FOLLOWS_EACH)
+    whom = (PEOPLE * rng.random(who.size) ** 2).astype(np.uint64) + np.uint64(2)
+    followees = np.arange(2, 2 + FOLLOWEES, dtype=np.uint64)
+    friends = followees[:: FOLLOWEES // 200]
+    who = np.concatenate([who, np.full(FOLLOWEES, VIEWER, np.uint64), friends])
+    whom = np.concatenate([whom, followees, np.full(friends.size, VIEWER, np.uint64)])
+    kept, ids = who != whom, np.arange(1, 1 + who.size)
+    columns = {
+        "id": ids[kept],
+        "user_id": who[kept],
+        "subject_id": whom[kept],
+        "timestamp_ms": NOW_MS + ids[kept] // 100,
+    }
+    for start in range(0, columns["id"].size, BATCH):
+        part = {name: column[start : start + BATCH] for name, column in columns.items()}
+        state.apply(make_batch(kind=np.full(part["id"].size, Kind.FOLLOW, np.uint8), **part))
+    pipeline = build_who_to_follow(state, HomeMixerConfig(), "")
+    request = Request(viewer_id=VIEWER, request_id=1, time_ms=NOW_MS + 60_000, seed=1, product=Product.WHO_TO_FOLLOW)
+    scratch = Scratch()
+
+    def ask() -> Feed:
+        return execute(pipeline, request, scratch=scratch, reading=nullcontext(state.version), watcher=Unwatched())
+
+    return {"who_to_follow_people": len(ask().entries), "who_to_follow_ms_p50": round(1000 * _middle(ask), 3)}
 
 
 def _middle(work: Callable[[], Any]) -> float:

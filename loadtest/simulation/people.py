@@ -150,6 +150,8 @@ class Viewer:
         return request
 
     async def _react(self, feed: Feed) -> None:
+        if feed.product is Product.WHO_TO_FOLLOW:
+            return  # the workload follows and dismisses people
         entries = [{"tweet_id": entry.tweet_id, "author_id": entry.author_id} for entry in feed.entries]
         publication = self._workload.reactions(self._person, entries, feed.time_ms, feed.request_id)
         if publication.records:

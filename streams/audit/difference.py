@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from engine.feed import Feed
+from engine.feed import Feed, Product
 from streams.events.feed_fields import feed_fields
 from streams.events.json_types import ServedEntry, ServedFeed
-from streams.events.served_feed import ENTRY_PARTS, EncodedFeed
+from streams.events.served_feed import ENTRY_PARTS, PERSON_PARTS, EncodedFeed
 from streams.events.served_records import decode_served, encode_served
 from streams.log.interface import Format
 
@@ -55,20 +55,23 @@ def first_difference(served: ServedFeed, feed: Feed) -> Difference | None:
 def _plain(served: ServedFeed, fields: Mapping[str, Any] | None) -> dict[str, Any]:
     """A record as plain values, in the order of comparison; ``fields``: the whole feed, if it was computed again."""
     entries = [None] * len(served.entries) if fields is None else fields["entries"]
+    parts = PERSON_PARTS if served.request.product is Product.WHO_TO_FOLLOW else ENTRY_PARTS
     plain: dict[str, Any] = {name: msgspec.to_builtins(getattr(served, name)) for name in _TERMS}
-    plain["entries"] = [_plain_entry(entry, whole) for entry, whole in zip(served.entries, entries, strict=True)]
+    plain["entries"] = [_plain_entry(entry, whole, parts) for entry, whole in zip(served.entries, entries, strict=True)]
     plain["cursor"] = _Part(served.cursor_digest, fields and fields.get("cursor"))
     plain["dropped"] = _Part(served.dropped_digest, fields and fields["dropped"])
     return plain
 
 
-def _plain_entry(entry: ServedEntry, fields: Mapping[str, Any] | None) -> dict[str, Any]:
+def _plain_entry(
+    entry: ServedEntry, fields: Mapping[str, Any] | None, covered: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "tweet_id": int(entry.tweet_id),
         "author_id": int(entry.author_id),
         "position": entry.position,
     }
-    for (name, parts), digest in zip(ENTRY_PARTS.items(), entry.digest.split("-"), strict=True):
+    for (name, parts), digest in zip(covered.items(), entry.digest.split("-"), strict=True):
         values = None if fields is None else {part: fields[part] for part in parts}
         plain[name] = _Part(digest, values[name] if values is not None and name in values else values)
     if entry.why is not msgspec.UNSET:

@@ -122,7 +122,7 @@ def erase(
 def feed(
     user: Annotated[str, typer.Argument(help="The viewer's id.")],
     url: Urls = ["http://127.0.0.1:8400"],  # noqa: B006 - typer never changes it
-    product: Annotated[str, typer.Option(help="for_you or following.")] = "for_you",
+    product: Annotated[str, typer.Option(help="for_you, following or who_to_follow.")] = "for_you",
     limit: Annotated[int, typer.Option(min=1, help="Entries to ask for.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and print the feed when it changes.")] = False,
     explain: Annotated[

@@ -9,6 +9,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from engine.feed import Product
 from streams.client.entry_list import EntryList
 
 #: Reasons that say nothing about a tweet but that others were better: only an explanation has them.
@@ -20,7 +21,10 @@ def render_feed(feed: dict[str, Any], explain: bool = False) -> RenderableType:
     """A ``feed`` frame, or a ``new_tweets`` frame with the new entries marked, as an object that rich can print."""
     now_ms = feed.get("time_ms") or max((entry["created_ms"] for entry in feed["entries"]), default=0)
     numbered = [(entry["position"] + 1, entry) for entry in feed["entries"]]
-    table = _table(numbered, now_ms, set(feed.get("new", ())), explain)
+    if feed["product"] == Product.WHO_TO_FOLLOW:
+        table = _people(feed["entries"], explain)
+    else:
+        table = _table(numbered, now_ms, set(feed.get("new", ())), explain)
     parts: list[RenderableType] = [table if feed["entries"] else Text("nothing to show yet", style="dim")]
     left_out = feed.get("dropped_in_words", [])
     if left_out and (explain or not feed["entries"]):
@@ -64,6 +68,28 @@ def _table(numbered: Sequence[tuple[int, dict[str, Any]]], now_ms: int, new: Col
             f"{entry['score']:.3f}",
             Text(entry["author_id"], style="cyan" if entry["in_network"] else "magenta"),
             age(now_ms - entry["created_ms"]),
+            Group(*lines),
+        )
+    return table
+
+
+def _people(entries: Sequence[dict[str, Any]], explain: bool) -> Table:
+    """People of who to follow with the reasons."""
+    table = Table(box=None, show_header=True, header_style="dim", pad_edge=False, expand=True)
+    table.add_column("", justify="right", style="dim", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("person", no_wrap=True)
+    table.add_column("followers", justify="right", no_wrap=True)
+    table.add_column("why", ratio=1)
+    for entry in entries:
+        lines = [Text("; ".join(plain(reason["text"]) for reason in entry["reasons"]))]
+        if explain and "why" in entry:
+            lines += _why(entry["why"])
+        table.add_row(
+            str(entry["position"] + 1),
+            f"{entry['score']:.3f}",
+            Text(entry["user_id"], style="cyan"),
+            str(entry["counts"]["followers"]),
             Group(*lines),
         )
     return table

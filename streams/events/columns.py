@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.batch import EVENT_COLUMNS, TWEET_COLUMNS, Kind, TweetFlag
 from engine.errors import EventError
+from engine.feed import Product
 from engine.interests.content import encode_interests
 from engine.models.content import encode_commit, encode_part
 from engine.models.specs import stable_hash
@@ -169,10 +170,12 @@ def _served(events: Sequence[json_types.ServedFeed]) -> Columns:
     source = np.repeat(np.arange(len(events)), sizes)
     entries = [entry for event in events for entry in event.entries]
     positions = np.array([entry.position for entry in entries], np.uint64)
+    of_people = (event.request.product is Product.WHO_TO_FOLLOW for event in events)
+    kinds = np.array([Kind.SUGGESTED if people else Kind.SERVED for people in of_people], np.uint8)
     with np.errstate(over="ignore"):  # a score beyond float32 is infinite there
         score = np.array([entry.score for entry in entries], np.float64).astype(np.float32)
     columns: list[NDArray[Any]] = [
-        np.full(len(entries), Kind.SERVED, np.uint8),
+        kinds[source],
         mix_ids(id_column([event.id for event in events])[source], positions),
         id_column([event.user_id for event in events])[source],
         id_column([entry.tweet_id for entry in entries]),

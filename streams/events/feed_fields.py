@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from engine.feed import Entry, Feed, Why
+from engine.feed import Entry, Feed, PersonEntry, Product, Reason, Why
 
 _KINDS: Final = ("favorite", "retweet", "reply", "quote")
 _KIND_ORDER: Final = {kind: place for place, kind in enumerate(_KINDS)}
@@ -80,7 +80,8 @@ def _fields(feed: Feed, entries: Any, *, with_dropped: bool) -> dict[str, Any]:
 
 def dropped_fields(feed: Feed) -> list[dict[str, Any]]:
     """The dropped candidates as the protocol's JSON objects."""
-    return [{"tweet_id": str(d.tweet_id), "filter": d.filter, "sources": list(d.sources)} for d in feed.dropped]
+    name = "user_id" if feed.product is Product.WHO_TO_FOLLOW else "tweet_id"
+    return [{name: str(d.tweet_id), "filter": d.filter, "sources": list(d.sources)} for d in feed.dropped]
 
 
 def entries_json(entries: Sequence[Mapping[str, Any]]) -> bytes:
@@ -93,7 +94,32 @@ def entries_fields(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [_entry_fields(entry) for entry in entries]
 
 
+def _person_fields(entry: PersonEntry) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "user_id": str(entry.tweet_id),
+        "created_ms": int(entry.created_ms),
+        "position": int(entry.position),
+        "score": float(entry.score),
+        "counts": {name: int(count) for name, count in entry.counts.items()},
+        "reasons": reasons_fields(entry.reasons),
+    }
+    if entry.why is not None:
+        fields["why"] = _why_fields(entry.why)
+    return fields
+
+
+def reasons_fields(reasons: Sequence[Reason]) -> list[dict[str, Any]]:
+    """Reasons for a person as the protocol's JSON objects; those about people have some of them, and their number."""
+    return [
+        {"name": reason.name, "text": reason.text}
+        | ({"people": [str(person) for person in reason.people], "count": reason.count} if reason.count else {})
+        for reason in reasons
+    ]
+
+
 def _entry_fields(entry: Entry) -> dict[str, Any]:
+    if isinstance(entry, PersonEntry):
+        return _person_fields(entry)
     fields: dict[str, Any] = {
         "tweet_id": str(entry.tweet_id),
         "author_id": str(entry.author_id),

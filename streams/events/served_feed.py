@@ -12,8 +12,15 @@ from zlib import crc32
 import msgspec
 import orjson
 
-from engine.feed import Feed, Request, Why
-from streams.events.feed_fields import digest_with, dropped_fields, entries_fields, entries_json, in_order
+from engine.feed import Feed, PersonEntry, Product, Request, Why
+from streams.events.feed_fields import (
+    digest_with,
+    dropped_fields,
+    entries_fields,
+    entries_json,
+    in_order,
+    reasons_fields,
+)
 from streams.events.ids import hash64
 from streams.events.json_types import ServedFeed
 
@@ -22,6 +29,12 @@ TOPIC: Final = "served"
 ENTRY_PARTS: Final = {
     "origin": ("created_ms", "in_network"),
     "text": ("text",),
+    "counts": ("counts",),
+}
+#: The same of a person.
+PERSON_PARTS: Final = {
+    "origin": ("created_ms",),
+    "reasons": ("reasons",),
     "counts": ("counts",),
 }
 
@@ -54,13 +67,15 @@ class ServedDetails(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ServedPart(NamedTuple):
-    """A feed's part of a record of topic ``served``; ``entries`` is the number of entries."""
+    """A feed's part of a record of topic ``served``; ``entries`` is the number of entries, ``of_people`` whether these
+    are people instead of tweets."""
 
     viewer_id: int
     entries: int
     feed_row: bytes
     entry_rows: bytes
     details: bytes
+    of_people: bool = False
 
     @property
     def size(self) -> int:
@@ -87,6 +102,8 @@ class EncodedFeed:
     def _entry_rows(self) -> bytes:
         """The rows of the feed's entries in a record, each with the CRC-32 of its parts (``ENTRY_PARTS``): of time and
         network, of the text, of the counts."""
+        if self.feed.product is Product.WHO_TO_FOLLOW:
+            return b"".join([_person_row(entry) for entry in self.feed.entries if isinstance(entry, PersonEntry)])
         pack, dumps = ENTRY_ROW.pack, orjson.dumps
         return b"".join(
             [
@@ -136,10 +153,19 @@ class EncodedFeed:
         served_id = hash64(f"{feed.viewer_id}/{feed.request_id}/{digest}".encode())
         counts = (len(feed.entries), len(details))
         row = FEED_ROW.pack(served_id, feed.viewer_id, feed.time_ms, feed.request_id, *counts)
-        return ServedPart(feed.viewer_id, len(feed.entries), row, self._entry_rows, details)
+        of_people = feed.product is Product.WHO_TO_FOLLOW
+        return ServedPart(feed.viewer_id, len(feed.entries), row, self._entry_rows, details, of_people)
 
 
 _encoder = msgspec.msgpack.Encoder()
+
+
+def _person_row(entry: PersonEntry) -> bytes:
+    """The row of a person in a record, with the CRC-32 of its parts (``PERSON_PARTS``)."""
+    reasons = orjson.dumps(reasons_fields(entry.reasons), option=orjson.OPT_SERIALIZE_NUMPY)
+    counts = orjson.dumps(entry.counts, option=orjson.OPT_SERIALIZE_NUMPY)
+    crcs = (crc32(b"%d" % entry.created_ms), crc32(reasons), crc32(counts))
+    return ENTRY_ROW.pack(entry.tweet_id, 0, entry.score, entry.position, *crcs)
 
 
 def part_digest(value: Any) -> str:

@@ -1,9 +1,10 @@
 """Records of topic ``served``: many feeds each, in fixed-width rows that the engine reads without decoding the rest.
 
-Layout 2 of packed records (layout 1: ``packed``), little endian: a 24-byte header (magic ``MURM``, version u8 = 1,
-layout u8 = 2, reserved u16 = 0, feeds u32, entries u32, bytes of details u32, CRC-32 of all that follows u32), one row
-per feed, one row per entry in the order of the feeds, and the details of each feed (MessagePack, ``ServedDetails``),
-which only audits read. A record that is damaged anywhere is refused whole.
+Layouts 2 and 3 of packed records (layout 1: ``packed``), little endian: a 24-byte header (magic ``MURM``, version u8 =
+1, layout u8 = 2, or 3 where the entries are people instead of tweets, reserved u16 = 0, feeds u32, entries u32, bytes
+of details u32, CRC-32 of all that follows, begun with layout - 2, u32), one row per feed, one row per entry in the
+order of the feeds, and the details of each feed (MessagePack, ``ServedDetails``), which only audits read. A record that
+is damaged anywhere is refused whole.
 
 A record of one feed as JSON (``json_types.ServedFeed``) has the same fields, and is read as well.
 """
@@ -29,6 +30,8 @@ from streams.events.units import TIMESTAMP_MS_MAX
 from streams.log.interface import Format
 
 LAYOUT: Final = 2
+#: The same, of feeds whose entries are people instead of tweets.
+LAYOUT_OF_PEOPLE: Final = 3
 HEADER: Final = struct.Struct("<4sBBHIIII")
 #: Most entries of a record: all of them are applied under one hold of the state lock.
 ENTRIES_MAX: Final = 4096
@@ -57,18 +60,22 @@ ENTRY: Final = np.dtype(
 assert (FEED.itemsize, ENTRY.itemsize) == (FEED_ROW.size, ENTRY_ROW.size)
 
 _CONSTANT = struct.pack("<4sBBH", b"MURM", 1, LAYOUT, 0)
+_CONSTANT_OF_PEOPLE = struct.pack("<4sBBH", b"MURM", 1, LAYOUT_OF_PEOPLE, 0)
 
 
 class ServedRecord(NamedTuple):
-    """A verified record: rows of ``FEED`` (n), rows of ``ENTRY`` (m), and the details' bytes."""
+    """A verified record: rows of ``FEED`` (n), rows of ``ENTRY`` (m), the details' bytes, and whether the entries are
+    people instead of tweets."""
 
     feeds: NDArray[np.void]
     entries: NDArray[np.void]
     details: memoryview
+    of_people: bool
 
 
 def encode_served(parts: Sequence[ServedPart]) -> bytes:
-    """One record of these feeds, at least one."""
+    """One record of these feeds, at least one; their entries are either all tweets or all people."""
+    layout = LAYOUT_OF_PEOPLE if parts[0].of_people else LAYOUT
     body = b"".join(
         [
             *[part.feed_row for part in parts],
@@ -77,7 +84,7 @@ def encode_served(parts: Sequence[ServedPart]) -> bytes:
         ]
     )
     counts = (len(parts), sum(part.entries for part in parts), sum(len(part.details) for part in parts))
-    return HEADER.pack(b"MURM", 1, LAYOUT, 0, *counts, zlib.crc32(body)) + body
+    return HEADER.pack(b"MURM", 1, layout, 0, *counts, zlib.crc32(body, layout - LAYOUT)) + body
 
 
 def open_served(value: bytes) -> ServedRecord:
@@ -89,7 +96,7 @@ def open_served(value: bytes) -> ServedRecord:
     if len(value) < HEADER.size:
         raise EventError(Reason.TRUNCATED_BATCH, f"{len(value)} bytes are less than a header")
     *_, feeds, entries, detail_bytes, checksum = HEADER.unpack_from(value)
-    if not value.startswith(_CONSTANT):
+    if not value.startswith((_CONSTANT, _CONSTANT_OF_PEOPLE)):
         raise EventError(Reason.BAD_PACKED_HEADER, f"{value[:8].hex()} is not {_CONSTANT.hex()}")
     if not feeds or entries > ENTRIES_MAX:
         raise EventError(Reason.BAD_PACKED_HEADER, f"a record has feeds, and at most {ENTRIES_MAX} entries")
@@ -97,12 +104,14 @@ def open_served(value: bytes) -> ServedRecord:
     details_at = entries_at + entries * ENTRY.itemsize
     if len(value) != details_at + detail_bytes:
         raise EventError(Reason.TRUNCATED_BATCH, f"{len(value)} bytes are not {feeds} feeds of {entries} entries")
-    if zlib.crc32(memoryview(value)[HEADER.size :]) != checksum:
+    of_people = value.startswith(_CONSTANT_OF_PEOPLE)
+    if zlib.crc32(memoryview(value)[HEADER.size :], of_people) != checksum:
         raise EventError(Reason.BAD_CHECKSUM, "the feeds do not match their checksum")
     record = ServedRecord(
         np.frombuffer(value, FEED, feeds, HEADER.size),
         np.frombuffer(value, ENTRY, entries, entries_at),
         memoryview(value)[details_at:],
+        of_people,
     )
     if (record.feeds["entries"].sum(), record.feeds["detail_bytes"].sum()) != (entries, detail_bytes):
         raise EventError(Reason.BAD_PACKED_HEADER, "the feeds' counts are not the record's")
@@ -110,13 +119,15 @@ def open_served(value: bytes) -> ServedRecord:
 
 
 def served_columns(records: Sequence[ServedRecord], times_ms_max: NDArray[np.int64]) -> tuple[Columns, list[BadRow]]:
-    """One SERVED row per entry, in order, equal to those of a JSON record; unusable feeds are left out and returned.
+    """One SERVED row (of people a SUGGESTED one) per entry, in order, equal to those of a JSON record; unusable feeds
+    are left out and returned.
 
     ``times_ms_max`` (one per record) bounds the feeds' times. ``Columns.source`` is the row's record.
     """
     feeds = np.concatenate([record.feeds for record in records])
     entries = np.concatenate([record.entries for record in records])
     record = np.repeat(np.arange(len(records)), [len(one.feeds) for one in records])
+    kinds = np.array([Kind.SUGGESTED if one.of_people else Kind.SERVED for one in records], np.uint8)
     sizes = feeds["entries"].astype(np.int64)
     feed = np.repeat(np.arange(len(feeds)), sizes)
     bad = _bad_feeds(feeds, entries["tweet_id"], feed, times_ms_max[record])
@@ -128,7 +139,7 @@ def served_columns(records: Sequence[ServedRecord], times_ms_max: NDArray[np.int
     with np.errstate(over="ignore"):  # a score beyond float32 is infinite there
         score = entries["score"].astype(np.float32)
     columns: list[NDArray[Any]] = [
-        np.full(len(entries), Kind.SERVED, np.uint8),
+        kinds[record[feed]],
         mix_ids(of["id"].astype(np.uint64), entries["position"].astype(np.uint64)),
         of["viewer_id"].astype(np.uint64),
         entries["tweet_id"].astype(np.uint64),

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from engine.errors import EventError
+from engine.feed import Product
 from streams.events.ids import parse_id
 from streams.events.served_records import bad_feeds, open_served
 from streams.log.interface import Format
@@ -49,6 +50,10 @@ class _Entry(msgspec.Struct, gc=False):
     author_id: int | str = 0
 
 
+class _Request(msgspec.Struct, gc=False):
+    product: str = ""
+
+
 class _ServedFeed(msgspec.Struct, gc=False):
     """The fields of ``events.json_types.ServedFeed`` that are counted. Decoding only these costs a third."""
 
@@ -57,6 +62,7 @@ class _ServedFeed(msgspec.Struct, gc=False):
     user_id: int | str
     timestamp_ms: int
     entries: tuple[_Entry, ...]
+    request: _Request = msgspec.field(default_factory=_Request)
 
 
 _decode = msgspec.json.Decoder(_ServedFeed).decode
@@ -64,15 +70,18 @@ _decode = msgspec.json.Decoder(_ServedFeed).decode
 
 def decode_feeds(format_: Format, value: bytes, time_ms_max: int) -> list[FeedShown | None]:
     """The feeds of a record of topic ``served``; None for each feed that cannot be used or is later than
-    ``time_ms_max``. (The engine refuses the same feeds, and writes the dead letters.)"""
+    ``time_ms_max``. (The engine refuses the same feeds, and writes the dead letters.) People who were suggested are no
+    exposures of authors: none for a record of these."""
     if not value:  # null says nothing on this topic
         return []
     if format_ is Format.JSON:
-        return [_decode_one(value, time_ms_max)]
+        return _decode_one(value, time_ms_max)
     try:
         record = open_served(value)
     except EventError:
         return [None]
+    if record.of_people:
+        return []
     bad = bad_feeds(record, time_ms_max)
     authors = record.entries["author_id"].tolist()
     feeds: list[FeedShown | None] = []
@@ -84,11 +93,13 @@ def decode_feeds(format_: Format, value: bytes, time_ms_max: int) -> list[FeedSh
     return feeds
 
 
-def _decode_one(value: bytes, time_ms_max: int) -> FeedShown | None:
+def _decode_one(value: bytes, time_ms_max: int) -> list[FeedShown | None]:
     try:
         feed = _decode(value)
+        if feed.request.product == Product.WHO_TO_FOLLOW:
+            return []
         authors = tuple(parse_id(entry.author_id) if entry.author_id else 0 for entry in feed.entries)
         shown = FeedShown(parse_id(feed.id), parse_id(feed.user_id), feed.timestamp_ms, authors)
     except (msgspec.MsgspecError, UnicodeDecodeError, EventError):
-        return None
-    return shown if 0 < shown.time_ms <= time_ms_max else None
+        return [None]
+    return [shown if 0 < shown.time_ms <= time_ms_max else None]

@@ -34,7 +34,7 @@ class Answers:
         def make(feed: Feed) -> Answer:
             encoded = EncodedFeed(feed)
             explains = request.explain is Explain.ALL
-            in_words = drop_words(feed.dropped, self._service.home_mixer) if explains else None
+            in_words = drop_words(feed, self._service.home_mixer) if explains else None
             frame = feed_frame(encoded, with_dropped=explains, in_words=in_words)
             return Answer(frame, part_of(encoded, request, history, incarnation))
 

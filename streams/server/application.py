@@ -127,6 +127,7 @@ def _routes() -> list[web.RouteDef]:
     routes = [
         web.get("/v1/feed", feed_socket, allow_head=False),
         web.get("/v1/users/{id}/feed", http_api.users_feed),
+        web.get("/v1/users/{id}/who_to_follow", http_api.who_to_follow),
         web.get("/v1/users/{id}/reputation", http_api.reputation),
         web.get("/v1/users/{id}/aggregates", http_api.aggregates),
         web.get("/v1/users", http_api.users),

@@ -1,17 +1,18 @@
-"""Why tweets are left out of a feed, in words: one table for the answer, and so for the command line and the page."""
+"""Why tweets and people are left out, in words: two tables for the answer, and so for command line and page."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from engine.feed import Dropped
+from engine.feed import Feed, Product
 from engine.home_mixer.config import HomeMixerConfig
 
 _UNITS: Final = ((3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
 
 class Words(NamedTuple):
-    """What comes after "1 tweet" and after "2 tweets". ``{age}`` stands for the greatest age of For You."""
+    """What comes after "1 tweet" ("1 person") and after "2 tweets" ("2 people"). ``{age}`` stands for the greatest age
+    of For You."""
 
     one: str
     many: str
@@ -102,20 +103,45 @@ WORDS: Final[Mapping[str, Words]] = {
 }
 
 
-def drop_words(dropped: Iterable[Dropped], config: HomeMixerConfig) -> list[dict[str, Any]]:
+#: The same of people, by reason (docs/who_to_follow.md).
+WORDS_OF_PEOPLE: Final[Mapping[str, Words]] = {
+    "blocked": Words("blocks the viewer, or is blocked", "block the viewer, or are blocked"),
+    "muted": Words("mutes the viewer, or is muted", "mute the viewer, or are muted"),
+    "author_suspended": Words("is suspended", "are suspended"),
+    "author_deactivated": Words(
+        "has deactivated the account, or is being erased", "have deactivated their accounts, or are being erased"
+    ),
+    "author_unknown": Words("has a profile that found no room", "have profiles that found no room"),
+    "author_protected": Words("has a protected account", "have protected accounts"),
+    "opted_out": Words("does not want to be recommended", "do not want to be recommended"),
+    "own": Words("is the viewer", "are the viewer"),
+    "already_followed": Words("is followed already", "are followed already"),
+    "dismissed": Words("was dismissed by the viewer", "were dismissed by the viewer"),
+    "reported": Words("was reported, or reported the viewer", "were reported, or reported the viewer"),
+    "unfollowed": Words("was unfollowed lately", "were unfollowed lately"),
+    "rejected": Words("was rejected by the viewer lately", "were rejected by the viewer lately"),
+    "excluded": Words("is excluded by the request", "are excluded by the request"),
+    "fatigued": Words("was suggested often enough", "were suggested often enough"),
+    "not_selected": Words("ranked lower than who is shown", "ranked lower than who is shown"),
+    "unsafe": Words("did not pass the last safety check", "did not pass the last safety check"),
+}
+
+
+def drop_words(feed: Feed, config: HomeMixerConfig) -> list[dict[str, Any]]:
     """The dropped candidates of a feed by reason, most first: ``filter`` (the reason), ``count``, and ``words``, which
     is both as a sentence (``1 tweet is older than 48 h``)."""
-    counts = Counter(candidate.filter for candidate in dropped)
-    age = span_words(config.for_you.age_ms_max)
+    counts = Counter(candidate.filter for candidate in feed.dropped)
+    age, of_people = span_words(config.for_you.age_ms_max), feed.product is Product.WHO_TO_FOLLOW
     return [
-        {"filter": reason, "count": count, "words": _sentence(reason, count, age)}
+        {"filter": reason, "count": count, "words": _sentence(reason, count, age, of_people=of_people)}
         for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 
-def _sentence(reason: str, count: int, age: str) -> str:
-    words = WORDS[reason]
-    return f"1 tweet {words.one.format(age=age)}" if count == 1 else f"{count:,} tweets {words.many.format(age=age)}"
+def _sentence(reason: str, count: int, age: str, *, of_people: bool) -> str:
+    words = (WORDS_OF_PEOPLE if of_people else WORDS)[reason]
+    one, many = ("person", "people") if of_people else ("tweet", "tweets")
+    return f"1 {one} {words.one.format(age=age)}" if count == 1 else f"{count:,} {many} {words.many.format(age=age)}"
 
 
 def span_words(span_ms: int) -> str:

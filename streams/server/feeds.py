@@ -9,7 +9,7 @@ import msgspec
 
 from config.serving import ServingConfig
 from engine.errors import BadCursorError
-from engine.feed import Explain, Feed, Product, Request, seed_of
+from engine.feed import FEEDS, Explain, Feed, Product, Request, seed_of
 from streams.events.units import unit_of
 from streams.live.service import FeedService
 from streams.server.error_names import ProtocolError, name_error
@@ -71,6 +71,9 @@ class Feeds:
         seen = parse_ids(frame.seen, "seen")
         _within(len(exclude), "exclude", 0, self._config.exclude_max, "ids")
         _within(len(seen), "seen", 0, self._config.seen_max, "ids")
+        product = _product(frame.product)
+        if seen and product not in FEEDS:
+            raise ProtocolError("bad_request", f"seen: {product} has no tweets")
         if frame.cursor is not None and len(frame.cursor) > CURSOR_CHARS_MAX:
             raise BadCursorError("the cursor is damaged")
         now_ms = self._service.now_ms()
@@ -83,7 +86,7 @@ class Feeds:
             request_id=self._new_id() if frame.request_id is None else parse_id(frame.request_id, "request_id"),
             time_ms=time_ms,
             seed=seed_of(viewer_id, time_ms) if frame.seed is None else parse_id(frame.seed, "seed", least=0),
-            product=_product(frame.product),
+            product=product,
             limit=self._limit(frame.limit),
             cursor=frame.cursor,
             exclude=tuple(dict.fromkeys(exclude + seen)) if seen else exclude,
@@ -103,6 +106,8 @@ class Feeds:
         interval_ms = self._config.push_interval_ms_default if frame.interval_ms is None else frame.interval_ms
         _within(interval_ms, "interval_ms", self._config.push_interval_ms_min, 86_400_000, "ms")
         product, entries = _product(frame.product), frame.pushes == "entries"
+        if product not in FEEDS:
+            raise ProtocolError("bad_request", f"product: {product} is asked for, not pushed")
         if frame.pushes not in ("feed", "entries"):
             raise ProtocolError("bad_request", "pushes: feed or entries")
         if entries and (product is not Product.FOLLOWING or explain is not Explain.NONE):

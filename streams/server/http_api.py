@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
 import orjson
 import structlog
 from aiohttp import HttpVersion11, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from engine.errors import RequestError
+from engine.feed import Product
 from streams.server.auth import check_site, require_viewer
 from streams.server.context import CONTEXT, Context
 from streams.server.encode import encode
@@ -28,15 +30,30 @@ _log = structlog.get_logger(__name__)
 
 async def users_feed(request: web.Request) -> web.Response:
     """``GET /v1/users/{id}/feed``."""
+    return await _feed(request, None)
+
+
+async def _feed(request: web.Request, product: Product | None) -> web.Response:
+    """Answer with a feed: of ``product``, or of the one that the query names."""
     context = open_context(request)
     viewer_id = as_id(request.match_info["id"], "id")
     if not context.auth.open:
         require_viewer(context.auth.verify_header(request.headers), viewer_id)
-    asked, _ = context.feeds.build(feed_frame(request), viewer_id)
+    frame = feed_frame(request)
+    if product is not None:
+        frame = msgspec.structs.replace(frame, product=product)
+    asked, _ = context.feeds.build(frame, viewer_id)
     context.shares.take_request(viewer_id, way="http")
     answer = await context.feeds.answer(asked, context.answers.finish(asked), way="http")
     context.served.offer(answer.served)
     return json_answer(answer.frame)
+
+
+async def who_to_follow(request: web.Request) -> web.Response:
+    """``GET /v1/users/{id}/who_to_follow``: the feed of this product."""
+    if "product" in request.query:
+        raise ProtocolError("bad_request", "product: this call has only one")
+    return await _feed(request, Product.WHO_TO_FOLLOW)
 
 
 async def users(request: web.Request) -> web.Response:

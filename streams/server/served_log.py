@@ -156,12 +156,13 @@ class ServedLog:
         return self._partitions
 
     def _records(self, parts: Sequence[ServedPart], partitions: int) -> Iterator[NewRecord]:
-        """Records of each partition's feeds, in their order. The viewer's key chooses the partition."""
-        by_partition: dict[int, list[ServedPart]] = {}
+        """Records of each partition's feeds, in their order, of tweets and of people apart. The viewer's key chooses
+        the partition."""
+        by_partition: dict[tuple[int, bool], list[ServedPart]] = {}
         keys = [str(part.viewer_id).encode() for part in parts]
         for part, partition in zip(parts, partitions_of(keys, partitions, 0), strict=True):
-            by_partition.setdefault(partition, []).append(part)
-        for partition, own in by_partition.items():
+            by_partition.setdefault((partition, part.of_people), []).append(part)
+        for (partition, _), own in by_partition.items():
             for group in _groups(own):
                 key = str(group[0].viewer_id).encode()
                 yield NewRecord(value=encode_served(group), key=key, format=Format.PACKED, partition=partition)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from engine.feed import Explain, Product, Request
+from engine.feed import FEEDS, Explain, Product, Request
 from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, RelatedConfig
 from engine.home_mixer.products import build_products
 from engine.interaction_graph.related import RelatedTweetsConfig, RelatedTweetsRequest, related_to_tweet
@@ -153,7 +153,7 @@ def test_feeds_of_a_living_society_keep_their_promises(state):
 
 
 def test_pages_never_repeat_and_reach_the_end(state):
-    for product in Product:
+    for product in FEEDS:
         seen: list[int] = []
         cursor = None
         for _ in range(200):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.batch import Kind, make_batch
-from engine.feed import Explain, Feed, Product, Request
+from engine.feed import FEEDS, Explain, Feed, Product, Request
 from engine.home_mixer.cold_start import Tier, tier_of
 from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_products
@@ -81,7 +81,7 @@ def test_the_tier_and_its_reason(edges, followees, interests, languages, tier, r
     assert tier_of(edges, 5, followees, interests, languages) == (tier, reason)
 
 
-@pytest.mark.parametrize("product", Product)
+@pytest.mark.parametrize("product", FEEDS)
 def test_every_feed_names_the_tier(product):
     state = new_state(np.arange(1, 9))
     act(state, Kind.FOLLOW, 50, [1])

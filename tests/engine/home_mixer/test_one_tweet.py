@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 
 from engine.batch import Kind, make_batch
-from engine.feed import Explain, Product, Request
+from engine.feed import FEEDS, Explain, Product, Request
 from engine.home_mixer.config import FollowingConfig, HomeMixerConfig
 from engine.home_mixer.products import build_products
 from engine.pipeline.execute import Unwatched, execute
@@ -117,7 +117,7 @@ def test_seeing_fewer_of_a_retweet_rejects_who_carried_it_and_of_an_original_who
     )
 
 
-@pytest.mark.parametrize("product", Product)
+@pytest.mark.parametrize("product", FEEDS)
 @pytest.mark.parametrize("excluded", [ORIGINAL, CARRIER, FURTHER])
 def test_excluding_any_of_them_excludes_all_of_them(w, product, excluded):
     w.create(ORIGINAL, STRANGER)
@@ -126,7 +126,7 @@ def test_excluding_any_of_them_excludes_all_of_them(w, product, excluded):
     assert w.shown(product, exclude=(excluded,)) == []
 
 
-@pytest.mark.parametrize("product", Product)
+@pytest.mark.parametrize("product", FEEDS)
 def test_an_original_comes_once_in_all_pages_whatever_arrives_between_them(w, product):
     w.create(303, FRIEND)
     w.create(ORIGINAL, STRANGER)

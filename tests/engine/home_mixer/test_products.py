@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.batch import Kind, TweetFlag, make_batch
-from engine.feed import Explain, Feed, Product, Request, seed_of, viewer_hour
+from engine.feed import FEEDS, Explain, Feed, Product, Request, seed_of, viewer_hour
 from engine.home_mixer import cursor as cursors
 from engine.home_mixer import hydrators
 from engine.home_mixer.config import (
@@ -152,7 +152,7 @@ def agree(feed: Feed, plain: Expected, request: Request) -> None:
 requests = st.fixed_dictionaries(
     {
         "viewer_id": st.integers(1, PEOPLE),
-        "product": st.sampled_from(Product),
+        "product": st.sampled_from(FEEDS),
         "limit": st.integers(1, 12),
         "seed": st.integers(0, 2**64 - 1),
         "exclude": st.lists(st.integers(100, 100 + TWEETS), max_size=3).map(tuple),
@@ -210,7 +210,7 @@ def test_the_worlds_meet_every_rule():
     for seed in range(24):
         state = world(seed)
         for viewer in range(1, PEOPLE + 1):
-            for product in Product:
+            for product in FEEDS:
                 cursor = None
                 for page in range(2):
                     request = Request(
@@ -237,7 +237,7 @@ def test_the_worlds_meet_every_rule():
     assert factors == {"out_of_network", "author_not_interested", "author_diversity"}
 
 
-@pytest.mark.parametrize("product", list(Product))
+@pytest.mark.parametrize("product", FEEDS)
 def test_followees_are_the_same_people_however_many_there_are(product, monkeypatch):
     def feeds():
         requests = [Request(viewer_id=v, request_id=1, time_ms=NOW, seed=3, product=product) for v in range(1, PEOPLE)]
@@ -249,7 +249,7 @@ def test_followees_are_the_same_people_however_many_there_are(product, monkeypat
     assert any(feed.entries for feed in few)
 
 
-@pytest.mark.parametrize("product", Product)
+@pytest.mark.parametrize("product", FEEDS)
 def test_a_used_scratch_leaves_no_trace(product):
     first, other = world(1), world(2)
     for viewer in range(1, PEOPLE + 1):

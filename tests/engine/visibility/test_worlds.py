@@ -10,7 +10,7 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.feed import Explain, Feed, Product, Request
+from engine.feed import FEEDS, Explain, Feed, Product, Request
 from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, WalkConfig
 from engine.home_mixer.products import build_products
 from engine.pipeline.execute import Unwatched, execute
@@ -156,7 +156,7 @@ def test_a_feed_shows_only_what_its_viewer_may_see(made):
     events, cuts = made
     world, state = told(events), apply(events, cuts)
     for viewer in range(1, PEOPLE + 1):
-        for product in Product:
+        for product in FEEDS:
             feed = ask(state, viewer, product)
             shown = [entry.tweet_id for entry in feed.entries]
             assert all(world.visible(viewer, number) for number in shown), (viewer, product, shown)

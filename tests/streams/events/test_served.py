@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from engine.batch import EVENT_COLUMNS
+from engine.batch import EVENT_COLUMNS, Kind
 from engine.errors import EventError
-from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
+from engine.feed import Dropped, Entry, Explain, Factor, Feed, PersonEntry, Product, Reason, Request, SourceHit, Why
 from streams.events.decode import Decoder
 from streams.events.documents import json_schema
 from streams.events.feed_fields import feed_digest
 from streams.events.ids import ID_MAX
-from streams.events.served_feed import ENTRY_PARTS, EncodedFeed, repeated
+from streams.events.served_feed import ENTRY_PARTS, PERSON_PARTS, EncodedFeed, repeated
 from streams.events.served_records import decode_served, encode_served
 from streams.log.interface import Format, Records
 from streams.processors.base import decode_feeds
@@ -60,9 +60,30 @@ entries = st.builds(
 )
 
 
+people = st.builds(
+    PersonEntry,
+    tweet_id=ids,
+    author_id=st.just(0),
+    created_ms=st.integers(0, NOW_MS),
+    text=st.just(""),
+    position=st.integers(0, 1000),
+    score=floats,
+    in_network=st.just(False),
+    counts=st.dictionaries(st.sampled_from(["followers", "followees"]), st.integers(0, 99)),
+    why=st.none() | whys,
+    reasons=st.lists(
+        st.builds(Reason, name=names, text=names, people=st.lists(ids, max_size=2).map(tuple), count=st.integers(0, 9)),
+        max_size=2,
+    ).map(tuple),
+)
+of_people = st.just(Product.WHO_TO_FOLLOW)
+of_tweets = st.sampled_from([Product.FOR_YOU, Product.FOLLOWING])
+
+
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[Request, Feed]:
-    request = draw(requests)
+def answers(draw: st.DrawFn, products: st.SearchStrategy[Product] = of_people | of_tweets) -> tuple[Request, Feed]:
+    request = msgspec.structs.replace(draw(requests), product=draw(products))
+    drawn = people if request.product is Product.WHO_TO_FOLLOW else entries
     feed = Feed(
         request_id=request.request_id,
         viewer_id=request.viewer_id,
@@ -73,7 +94,7 @@ def answers(draw: st.DrawFn) -> tuple[Request, Feed]:
         config_hash="c0ffee",
         model_version="blend-2",
         models=draw(st.dictionaries(names, ids.map(str), max_size=2)),
-        entries=draw(st.lists(entries, max_size=4).map(tuple)),
+        entries=draw(st.lists(drawn, max_size=4).map(tuple)),
         dropped=draw(st.lists(st.builds(Dropped, ids, names, st.just(("popular",))), max_size=2).map(tuple)),
         degraded=draw(st.lists(names, max_size=2).map(tuple)),
         gap_records=draw(st.integers(0, 9)),
@@ -81,6 +102,11 @@ def answers(draw: st.DrawFn) -> tuple[Request, Feed]:
         timings_ms={"total": 1.5},
     )
     return request, feed
+
+
+def of_one_kind(most):
+    """Answers that stand in one record."""
+    return st.one_of(*(st.lists(answers(products), min_size=1, max_size=most) for products in (of_tweets, of_people)))
 
 
 def part(feed, request, history="", incarnation=0):
@@ -115,13 +141,13 @@ def test_a_record_has_all_that_was_asked_and_fits_its_schema(answer, history, in
     assert recorded(feed, request, history, incarnation) == served
 
 
-@given(st.lists(answers(), min_size=1, max_size=6))
+@given(of_one_kind(6))
 def test_a_record_of_many_feeds_is_each_of_them_in_order(answered):
     value = encode_served([part(feed, request) for request, feed in answered])
     assert decode_served(Format.PACKED, value) == [recorded(feed, request) for request, feed in answered]
 
 
-@given(st.lists(answers(), min_size=1, max_size=3), st.data())
+@given(of_one_kind(3), st.data())
 def test_no_byte_of_a_record_changes_unnoticed(answered, data):
     value = bytearray(encode_served([part(feed, request) for request, feed in answered]))
     place = data.draw(st.integers(0, len(value) - 1))
@@ -138,7 +164,7 @@ def runs_of(*records):
     return [Records("served", 0, list(range(size)), [NOW_MS] * size, list(formats), [b""] * size, list(values))]
 
 
-@given(st.lists(answers(), min_size=1, max_size=5), st.data())
+@given(of_one_kind(5), st.data())
 def test_the_engine_reads_the_same_rows_from_either_form(answered, data):
     cuts = sorted(data.draw(st.sets(st.integers(1, len(answered)), max_size=3)) | {0, len(answered)})
     parts = [part(feed, request) for request, feed in answered]
@@ -151,6 +177,8 @@ def test_the_engine_reads_the_same_rows_from_either_form(answered, data):
     for name in EVENT_COLUMNS:
         np.testing.assert_array_equal(getattr(one.batch, name), getattr(other.batch, name))
     assert one.record_row_counts.sum() == sum(p.entries for p in parts)
+    kind = Kind.SUGGESTED if answered[0][1].product is Product.WHO_TO_FOLLOW else Kind.SERVED
+    assert set(one.batch.kind.tolist()) <= {kind}
 
 
 def shown(request_id, time_ms, tweet_id=7, viewer_id=5):
@@ -207,19 +235,27 @@ def test_a_feed_that_cannot_be_used_is_a_dead_letter_and_the_others_are_applied(
 
 
 CHANGES = {"origin": {"created_ms": 5}, "text": {"text": "other"}, "counts": {"counts": {"favorite": 100}}}
+CHANGES_OF_PEOPLE = CHANGES | {"reasons": {"reasons": (Reason(name="other", text="other"),)}}
 
 
-@pytest.mark.parametrize("changed_part", CHANGES)
-@given(answer=answers())
-def test_an_entrys_digest_says_which_part_differs(changed_part, answer):
-    request, feed = answer
+@pytest.mark.parametrize(
+    ("products", "parts", "changed_part"),
+    [
+        *((of_tweets, ENTRY_PARTS, part) for part in ENTRY_PARTS),
+        *((of_people, PERSON_PARTS, part) for part in PERSON_PARTS),
+    ],
+)
+@given(data=st.data())
+def test_an_entrys_digest_says_which_part_differs(products, parts, changed_part, data):
+    request, feed = data.draw(answers(products))
+    changes = CHANGES_OF_PEOPLE[changed_part]
     changed = msgspec.structs.replace(
-        feed, entries=tuple(msgspec.structs.replace(entry, **CHANGES[changed_part]) for entry in feed.entries)
+        feed, entries=tuple(msgspec.structs.replace(entry, **changes) for entry in feed.entries)
     )
     one, other = (recorded(f, request) for f in (feed, changed))
     for mine, its, entry, change in zip(one.entries, other.entries, feed.entries, changed.entries, strict=True):
         differing = [a != b for a, b in zip(mine.digest.split("-"), its.digest.split("-"), strict=True)]
-        assert differing == [name == changed_part and entry != change for name in ENTRY_PARTS]
+        assert differing == [name == changed_part and entry != change for name in parts]
 
 
 @given(answers(), answers())

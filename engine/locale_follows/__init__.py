@@ -1,0 +1,1 @@
+"""Who is followed lately, by the language and country of those who follow."""
