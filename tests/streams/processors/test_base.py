@@ -49,7 +49,7 @@ def test_the_engines_own_records_are_read(viewer_id, request_id, time_ms, author
     assert decode_feeds(Format.PACKED, value, time_ms - 1) == [None, None]
     assert decode_feeds(Format.JSON, msgspec.json.encode(served), NOW_MS) == [shown]
     # People who were suggested are no exposures of authors.
-    suggested = msgspec.structs.replace(feed, product=Product.WHO_TO_FOLLOW)
+    suggested = msgspec.structs.replace(feed, product=Product.WHO_TO_FOLLOW, entries=())
     asked = msgspec.structs.replace(request, product=Product.WHO_TO_FOLLOW)
     value = encode_served([EncodedFeed(suggested).served_part(asked, history="", incarnation=0)])
     (served,) = decode_served(Format.PACKED, value)
