@@ -62,7 +62,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # What people share, and what they lately did, for queries.
     "engine.shared_circles": (*BASE, "engine.tie_strength", "engine.rooms", *STATE_ROOMS),
     "engine.user_signals": (*BASE, "engine.tie_strength", "engine.rooms", *STATE_ROOMS),
-    "engine.user_signals": (*BASE, "engine.rooms", *STATE_ROOMS),
     "engine.who_to_follow": ("engine",),
     "engine.home_mixer": ("engine",),
     "engine.notifications": (*BASE, "engine.notifications", "engine.rooms", "engine.visibility", *STATE_ROOMS),
