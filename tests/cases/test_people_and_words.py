@@ -336,3 +336,41 @@ def test_two_refreshes_at_one_version_show_the_same(w: World):
     w.publish()
     lists = [w.shown(1, "for_you", limit=20, explain="none") for _ in range(3)]
     assert lists[0] == lists[1] == lists[2], json.dumps(lists)
+
+
+def test_a_newcomers_interests_make_the_feed_until_they_are_taken_back(w: World):
+    birds, tea = f"birds{w.base}", f"Tea{w.base}"
+    for at in range(15):
+        w.create(3100 + at, by=20 + at, hashtags=[birds.upper()], at=-3000)
+        w.create(3200 + at, by=40 + at, hashtags=[f"#{tea}"], at=-2000)
+    w.event("interests", user_id=5, interests=[birds])
+    w.event("user", user_id=6, interests=[tea], languages=["de"])
+    w.publish()
+    feeds = {viewer: w.feed(viewer, limit=10) for viewer in (5, 6)}
+    assert {feed["tier"]["name"] for feed in feeds.values()} == {"interests_or_language"}
+    assert {*w.small([e["tweet_id"] for e in feeds[5]["entries"]])} <= {*range(3100, 3115)}
+    assert {*w.small([e["tweet_id"] for e in feeds[6]["entries"]])} <= {*range(3200, 3215)}
+    w.event("interests", user_id=5, interests=[tea], at=-1)  # older: nothing changes
+    w.event("interests", user_id=6, interests=None, at=1)
+    w.publish()
+    assert {*w.shown(5, "for_you", limit=10)} <= {*range(3100, 3115)}
+    assert w.feed(6)["tier"]["reason"].endswith("the language is known")
+
+
+def test_muted_retweets_leave_the_feed_at_once_and_come_back(w: World):
+    w.follow(1, 60, 61)
+    w.create(3300, by=9, at=-3000)
+    w.create(3301, by=60, retweets=3300, at=-2000)
+    w.create(3302, by=60, at=-2000)
+    w.publish()
+    assert w.sees(1, 3301)
+    w.relate("mute_retweets", 1, 60)
+    w.publish()
+    assert {w.why_not(1, 3301, product) for product in ("for_you", "following")} == {"muted_retweets"}
+    assert w.sees(1, 3302)
+    w.relate("unmute_retweets", 1, 60, at=-1)
+    w.publish()
+    assert w.why_not(1, 3301, "following") == "muted_retweets"
+    w.relate("unmute_retweets", 1, 60, at=1)
+    w.publish()
+    assert w.sees(1, 3301)
