@@ -45,8 +45,8 @@ def parts(maps: str) -> Iterator[int]:
 def collapse() -> int:
     """Move what is in memory nearly whole into huge pages; returns how many there are then, as far as the system says.
 
-    Takes some 0.3 ms of CPU for each new one, in which only threads that want the same page wait. Does something on
-    Linux only.
+    Takes some 3 ms of CPU for each new one, in which only threads wait that want the same page or new memory. Does
+    something on Linux only.
 
     Raises:
         OSError: the system does not tell the process about its memory.
