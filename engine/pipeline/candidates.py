@@ -90,13 +90,17 @@ class Candidates:
         counts = tuple(map(len, ids))
         total = sum(len(own) for own in ids)
         tweet_id = buffers.take("candidates.tweet_id", np.uint64, total)
-        score = buffers.take("candidates.source_score", np.float64, len(found), total)
-        rank = buffers.take("candidates.source_rank", np.int32, len(found), total)
-        table = buffers.at_least("candidates.table", np.int32, kernels.table_size(total))
-        sizes = np.array(counts, np.int64)
-        merged = kernels.merge_sources(np.concatenate(ids), np.concatenate(scores), sizes, table, tweet_id, score, rank)
-        count = int(merged)
-        return cls(tweet_id[:count], names, score[:, :count], rank[:, :count], counts)
+        score = buffers.at_least("candidates.source_score", np.float64, len(found) * total)
+        rank = buffers.at_least("candidates.source_rank", np.int32, len(found) * total)
+        cut = (
+            buffers.at_least("candidates.table", np.int32, kernels.table_size(total)),
+            buffers.at_least("candidates.rows", np.int32, total),
+        )
+        own = (np.concatenate(ids), np.concatenate(scores), np.array(counts, np.int64))
+        n = int(kernels.merge_sources(*own, cut, tweet_id, score, rank))
+        # Rows stand side by side, whatever n is: a part of a wider array would be of another type for kernels.
+        score, rank = (array[: len(found) * n].reshape(len(found), n) for array in (score, rank))
+        return cls(tweet_id[:n], names, score, rank, counts)
 
     def add(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Add hydrated columns; each must have one row a candidate and a new name."""

@@ -41,34 +41,39 @@ def place_of(keys: Any, table: Any, key: Any) -> Any:
 
 
 @quick
-def merge_sources(ids: Any, scores: Any, counts: Any, slots: Any, tweet_id: Any, score: Any, rank: Any) -> Any:
-    """Make one table of what s sources found; returns how many candidates there are.
+def merge_sources(ids: Any, scores: Any, counts: Any, cut: Any, tweet_id: Any, score: Any, rank: Any) -> Any:
+    """Make one table of what s sources found; returns how many candidates n there are.
 
     ``ids`` (k,) and ``scores`` float64 (k,): what the first source found, best first, then what the second did, and so
-    on; ``counts`` int64 (s,): how many each. ``score`` float64 (s, k) and ``rank`` int32 (s, k), by source and
-    candidate; ``tweet_id`` (k,): the candidates. ``slots``: int32, at least ``table_size(k)``, scratch. Of a tweet that
-    a source names twice the better rank stays. O(k · s).
+    on; ``counts`` int64 (s,): how many each. ``tweet_id`` (k,): the candidates, n of them. ``score`` float64 and
+    ``rank`` int32 (s · k,): the first s · n are those by source and candidate, row by row. ``cut``: scratch: a table
+    int32 of at least ``table_size(k)``, rows int32 (k,). Of a tweet that a source names twice the better rank stays.
+    O(k + n · s).
     """
+    slots, rows = cut
     table = slots[: slots_for(ids.shape[0])]
     for at in range(table.shape[0]):
         table[at] = 0
-    count, first = np.int64(0), np.int64(0)
+    n = np.int64(0)
+    for i in range(ids.shape[0]):
+        at = place_of(tweet_id, table, ids[i])
+        if table[at] == 0:
+            tweet_id[n] = ids[i]
+            n += 1
+            table[at] = n
+        rows[i] = table[at] - 1
+    for at in range(counts.shape[0] * n):
+        score[at] = np.nan
+        rank[at] = -1
+    first = np.int64(0)
     for source in range(counts.shape[0]):
-        for column in range(score.shape[1]):
-            score[source, column] = np.nan
-            rank[source, column] = -1
         for i in range(counts[source]):
-            at = place_of(tweet_id, table, ids[first + i])
-            if table[at] == 0:
-                tweet_id[count] = ids[first + i]
-                count += 1
-                table[at] = count
-            row = table[at] - 1
-            if rank[source, row] < 0:
-                score[source, row] = scores[first + i]
-                rank[source, row] = i
+            at = source * n + rows[first + i]
+            if rank[at] < 0:
+                score[at] = scores[first + i]
+                rank[at] = i
         first += counts[source]
-    return count
+    return n
 
 
 @quick
@@ -311,7 +316,7 @@ def warm() -> None:
     ids, scores = np.arange(1, 3, dtype=np.uint64), np.ones(2)
     table, order = np.zeros(TABLE_MIN, np.int32), np.arange(2, dtype=np.int32)
     score, rank, dropped = np.empty((1, 2)), np.empty((1, 2), np.int32), np.zeros(2, np.int16)
-    merge_sources(ids, scores, np.array([2]), table, ids.copy(), score, rank)
+    merge_sources(ids, scores, np.array([2]), (table, order.copy()), ids.copy(), score.ravel(), rank.ravel())
     drop_by_bits(np.zeros(2, np.uint16), np.ones(1, np.uint16), dropped, 1)
     drop_either_equal(ids, ids.copy(), np.uint64(9), dropped, 1)
     drop_less(np.ones(2, np.int64), 0, dropped, 1)

@@ -30,6 +30,9 @@ def test_merge_against_a_dictionary(lists):
     for i, tweet in enumerate(expected):
         assert {h.name: (h.score, h.rank) for h in merged.hits(i)} == expected[tweet]
     assert np.isnan(merged.source_score[merged.source_rank < 0]).all()
+    # Kernels are compiled for such arrays, and for others only when the first comes.
+    assert merged.source_score.flags.c_contiguous
+    assert merged.source_rank.flags.c_contiguous
 
 
 @given(found, st.lists(st.sets(st.integers(0, 12)), max_size=4))
