@@ -354,6 +354,30 @@ async def test_not_interested_leaves_and_goes_away(site: Site, reader: Reader):
     assert [e["tweet_id"] for e in site.written("undo_not_interested")] == [tweet]
 
 
+async def test_people_are_suggested_followed_and_dismissed_and_both_are_taken_back(site: Site, reader: Reader):
+    viewer = site.engine.society.viewer_ids(1)[0]
+    await reader.open(f"#{viewer}")
+    people = reader.page.locator("#suggested-list li")
+    await expect(people).to_have_count(4)
+    first, other = people.nth(0), people.nth(1)
+    await expect(first).to_contain_text("Followed by @7, @8 and 1 other, whom you follow; popular in your circle.")
+    who, whom = [int(await item.get_attribute("data-person")) for item in (first, other)]
+    await first.get_by_role("button", name="Follow").click()
+    await expect(first).to_contain_text("Followed.")
+    assert site.engine.ties[viewer, who]
+    await other.get_by_role("button", name="Dismiss").click()
+    await expect(other).to_contain_text("Not suggested any more.")
+    assert (viewer, whom) in site.engine.dismissed
+    await reader.page.get_by_role("button", name="Show others").click()
+    await expect(reader.page.locator(f'#suggested-list [data-person="{who}"]')).to_have_count(0)
+    item = people.nth(0)
+    for act, undo in (("Dismiss", "undismiss"), ("Follow", "unfollow")):
+        await item.get_by_role("button", name=act).click()
+        await item.get_by_role("button", name="Undo").click()
+        await expect(item.get_by_role("button", name=act)).to_be_focused()
+        assert len(site.written(undo)) == 1
+
+
 async def test_replies_and_quotes_have_a_text(site: Site, reader: Reader):
     await reader.open()
     viewer = str(site.engine.society.viewer_ids(1)[0])

@@ -18,7 +18,19 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as Count
 
 from config.serving import LogConfig, ServingConfig
-from engine.feed import Dropped, Entry, Explain, Factor, Feed, Product, Request, SourceHit, Why
+from engine.feed import (
+    Dropped,
+    Entry,
+    Explain,
+    Factor,
+    Feed,
+    PersonEntry,
+    Product,
+    Reason,
+    Request,
+    SourceHit,
+    Why,
+)
 from engine.home_mixer.config import HomeMixerConfig
 from engine.motifs.state import Motif
 from engine.notifications.judge import Judged, Verdict
@@ -84,6 +96,7 @@ class SmallEngine:
         self.blocked: set[tuple[int, int]] = set()
         self.muted: set[tuple[int, int]] = set()
         self.words: set[tuple[int, str]] = set()
+        self.dismissed: set[tuple[int, int]] = set()
         self.fail: Exception | None = None
         self.ready = True
         #: This often it says that it is not ready, before it is.
@@ -186,7 +199,8 @@ class SmallEngine:
                 self.rejected.add(pair)
             elif kind == "undo_not_interested":
                 self.rejected.discard(pair)
-        pairs = {"block": self.blocked, "mute": self.muted}.get(kind.removeprefix("un"))
+        sets = {"block": self.blocked, "mute": self.muted, "dismiss": self.dismissed}
+        pairs = sets.get(kind.removeprefix("un"))
         if "target_id" in body:
             pair = (int(body["user_id"]), int(body["target_id"]))
             if pairs is not None:
@@ -224,6 +238,8 @@ class SmallEngine:
     def feed(self, request: Request) -> Feed:
         if self.fail is not None:
             raise self.fail
+        if request.product is Product.WHO_TO_FOLLOW:
+            return self._people(request)
         started = time.perf_counter()
         viewer, entries, dropped = request.viewer_id, [], []
         for tweet in self.tweets:
@@ -268,6 +284,28 @@ class SmallEngine:
                 "total": (time.perf_counter() - started) * 1000,
             },
         )
+
+    def _people(self, request: Request) -> Feed:
+        """Who to follow: the first people whom nothing keeps away."""
+        viewer = request.viewer_id
+        away = self.blocked | self.muted | self.dismissed | {(viewer, one) for one in (viewer, *request.exclude)}
+        people = [one for one in range(1, 60) if (viewer, one) not in away and not self._follows(viewer, one)]
+        followed = Reason(
+            name="followed_by", text="followed by 7, 8 and 1 other whom you follow", people=(7, 8), count=3
+        )
+        reasons = (followed, Reason(name="circle", text="popular in your circle"))
+        entries = tuple(
+            PersonEntry(
+                tweet_id=one, author_id=0, created_ms=0, text="", position=i, score=1.0, in_network=False,
+                counts={"followers": 40 + one, "followees": 9}, reasons=reasons,
+            )
+            for i, one in enumerate(people[: request.limit])
+        )  # fmt: skip
+        return Feed(
+            request_id=request.request_id, viewer_id=viewer, product=request.product, version=self.version,
+            seed=request.seed, time_ms=request.time_ms, config_hash="9f86d081884c7d65", model_version="by-sources-1",
+            entries=entries,
+        )  # fmt: skip
 
     def _entry(self, request: Request, tweet: dict, tie: bool, sources) -> Entry:
         viewer, tweet_id = request.viewer_id, int(tweet["tweet_id"])

@@ -14,6 +14,7 @@ import { Notices } from "./notices.js";
 import { People } from "./people.js";
 import { askWith } from "./reputation.js";
 import { Status } from "./status.js";
+import { Suggested } from "./suggested.js";
 
 /** When to look again for people, while the server lists none. */
 const AGAIN_MS = 2000;
@@ -27,6 +28,7 @@ const list = new CardList(byId("feed"));
 const view = new FeedView(connection, list, { onShow, onRefused, onAnswered: () => status.notReady(null) });
 const acts = new Acts(connection, view, list);
 list.acts = acts;
+const suggested = new Suggested(connection, (refusal) => onRefused(refusal, false));
 const people = new People((viewer) => go({ viewer }));
 const notices = new Notices({
   less: () => connection.request({ type: "engage", event: { type: "notify_less" } }),
@@ -68,6 +70,7 @@ function open(viewer) {
   byId("viewer-problem").hidden = true;
   acts.clear();
   notices.clear();
+  suggested.clear();
   view.clear();
   status.shows(null);
   name(viewer);
@@ -140,6 +143,7 @@ function askForToken(next) {
 
 function onShow({ feed, pages }, fresh) {
   status.shows(feed.time_ms);
+  suggested.follow(feed.viewer_id ?? view.viewer);
   byId("empty").hidden = true;
   const left = feed.dropped_in_words.map(({ words }) => h("li", { text: `${words}.` }));
   byId("left-out").hidden = !left.length || !byId("more").hidden;
