@@ -828,7 +828,7 @@ async def test_errors_are_named(site: Site, reader: Reader):
     await expect(card.get_by_role("button", name="Like")).to_have_attribute("aria-pressed", "true")
     await expect(reader.page.locator(".toast code")).to_have_text("safety_unavailable")
     site.engine.fail = None
-    await reader.page.get_by_role("button", name="Dismiss").click()
+    await reader.page.get_by_role("button", name="Dismiss", exact=True).click()
     await newcomer(site, "886")
     await reader.later(3)
     await expect(reader.cards.first).to_contain_text("Newcomer 886")
