@@ -28,18 +28,30 @@ def _family_features(components: Any, weights: Any, width: Any, out: Any, at: An
 
 
 @inlined
-def _proof_features(counts: Any, users: Any, out: Any, at: Any) -> None:
-    """How many different people proved each row, and by how many acts: the first ``counts[i]`` (int32, m) of ``users``
-    uint64 (m, k)."""
+def _proof_features(counts: Any, users: Any, people: Any, weights: Any, out: Any, at: Any) -> None:
+    """How many different people proved each row, by how many acts, and what these people weigh together: the first
+    ``counts[i]`` (int32, m) of ``users`` uint64 (m, k). They all are in ``people`` (uint64, p), ascending, who have
+    ``weights`` (float64, p)."""
     for i in range(counts.shape[0]):
-        people = 0
+        different, weight = 0, 0.0
         for j in range(counts[i]):
             known = False
             for before_j in range(j):
                 known = known or users[i, before_j] == users[i, j]
-            people += not known
-        out[i, at] = np.float32(people)
+            if known:
+                continue
+            different += 1
+            low, high = np.int64(0), np.int64(people.shape[0] - 1)
+            while low < high:
+                middle = (low + high) >> 1
+                if people[middle] < users[i, j]:
+                    low = middle + 1
+                else:
+                    high = middle
+            weight += weights[low]
+        out[i, at] = np.float32(different)
         out[i, at + 1] = np.float32(counts[i])
+        out[i, at + 2] = np.float32(weight)
 
 
 @kernel
@@ -68,11 +80,12 @@ def social_proof(g: Any, about: Any, mask: Any, cut: Any, out: Any, matrix: Any,
     """Which people engaged with the kept candidates' originals, as ``proof_kernels.prove``, and their numbers into the
     columns ``at`` … of ``matrix``.
 
-    ``about``: originals (uint64, n), rows, and the people (uint64, p). ``out``: counts (int32, m); users (uint64),
-    types (uint8) and times (int64), (m, k) each: of each row the first ``counts[i]`` are written. ``cut``: scratch: the
-    rows' originals (uint64, m), table (int64, twice ``slots_for(m + p)``), nodes (int64, m + p).
+    ``about``: originals (uint64, n), rows, the people (uint64, p), ascending, and what they weigh (float64, p).
+    ``out``: counts (int32, m); users (uint64), types (uint8) and times (int64), (m, k) each: of each row the first
+    ``counts[i]`` are written. ``cut``: scratch: the rows' originals (uint64, m), table (int64, twice
+    ``slots_for(m + p)``), nodes (int64, m + p).
     """
-    originals, rows, people = about
+    originals, rows, people, weights = about
     ids, slots, nodes = cut
     m, p = rows.shape[0], people.shape[0]
     for i in range(m):
@@ -82,7 +95,7 @@ def social_proof(g: Any, about: Any, mask: Any, cut: Any, out: Any, matrix: Any,
         table = slots[: 2 * slots_for(m + p)]
         table[:] = 0
         prove(g, ids[:m], people, mask, table, nodes[: m + p], out)
-    _proof_features(out[0][:m], out[1], matrix, at)
+    _proof_features(out[0][:m], out[1], people, weights, matrix, at)
 
 
 def warm() -> None:
@@ -94,4 +107,5 @@ def warm() -> None:
     time_aware(*terms, (ids, rows, ids.copy()), parts, np.ones(parts.shape[1]), matrix, 0)
     cut = (ids.copy(), np.zeros(2 * TABLE_MIN, np.int64), np.zeros(2, np.int64))
     out = (np.zeros(1, np.int32), np.zeros((1, 1), np.uint64), np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.int64))
-    social_proof(graph.read_arrays, (ids, rows, ids.copy()), np.int64(1), cut, out, matrix, 0)
+    about = (ids, rows, ids.copy(), np.ones(1))
+    social_proof(graph.read_arrays, about, np.int64(1), cut, out, matrix, 0)

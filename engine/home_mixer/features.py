@@ -32,7 +32,7 @@ Matrix = NDArray[np.float32]
 FLAG, COUNT, NUMBER, SHARE = FeatureKind.FLAG, FeatureKind.COUNT, FeatureKind.NUMBER, FeatureKind.SHARE
 
 #: Raised when a feature comes to mean something else under the same name.
-FEATURES_VERSION = 4
+FEATURES_VERSION = 5
 #: Features of ``TimeAware``, which are names of score parts too.
 FAMILY_COLUMNS = tuple(family.replace(" ", "_") for family in FAMILIES)
 
@@ -213,6 +213,7 @@ class SocialProof:
     features: tuple[Feature, ...] = (
         Feature("proof_people", COUNT, "followees who publicly engaged with the tweet, of the newest acts kept"),
         Feature("proof_acts", COUNT, "their public acts on it, of the newest kept"),
+        Feature("proof_weight", NUMBER, "what these followees weigh together, each 1 + 1.97 · strength of the tie"),
     )
 
     def __init__(self, graph: InteractionGraph, per_tweet_max: int) -> None:
@@ -221,14 +222,16 @@ class SocialProof:
 
     def enrich(self, query: Query, candidates: Candidates, matrix: Matrix, at: int) -> Columns:
         """See ``Enricher``."""
-        buffers, rows, people, k = query.scratch.of(Buffers), candidates.rows, query.nameable, self.per_tweet_max
+        buffers, rows, k = query.scratch.of(Buffers), candidates.rows, self.per_tweet_max
+        order = np.argsort(query.nameable, kind="stable")
+        people, weights = query.nameable[order], query.tie_weights[order]
         m, n = len(rows), len(rows) + len(people)
         explains = query.request.explain is not Explain.NONE
         users = np.zeros((m, k), np.uint64) if explains else buffers.take("proof.users", np.uint64, m, k)
         types = np.zeros((m, k), np.uint8) if explains else buffers.take("proof.types", np.uint8, m, k)
         feature_kernels.social_proof(
             self.graph.read_arrays,
-            (candidates.columns["original_id"], rows, people),
+            (candidates.columns["original_id"], rows, people, weights),
             np.int64(PUBLIC_ACTS),
             (
                 buffers.at_least("proof.ids", np.uint64, m),

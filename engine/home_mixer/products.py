@@ -29,7 +29,7 @@ from engine.tie_strength import TieStrength
 from engine.visibility.judge import Visibility
 from engine.who_to_follow.product import build_who_to_follow
 
-MODEL_VERSION = "blend-8"
+MODEL_VERSION = "blend-9"
 
 #: The most originals of retweets that a cursor of Following names.
 _RETWEETS_SHOWN_MAX = 400

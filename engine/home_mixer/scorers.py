@@ -23,7 +23,7 @@ _FEATURES = (
     "age_h",
     *FAMILY_COLUMNS,
     *(f"{name}_score" for name in (*SEEDED_WALKS, RelatedToFavorites.name)),
-    "proof_people",
+    "proof_weight",
     "in_network",
     "author_not_interested",
     f"{Interests.name}_score",

@@ -350,7 +350,10 @@ def _prove(state: EngineState, config: HomeMixerConfig, request: Request, tweets
         most = config.for_you.social_proof_per_tweet
         proof = social_proof(state.interaction_graph, ids, followees, most, PUBLIC_ACTS)
         acts = list(zip(proof.user_ids[0].tolist(), proof.types[0].tolist(), strict=True))[: int(proof.counts[0])]
-        tweet["people"] = len({user for user, _ in acts})
+        different = np.array(list(dict.fromkeys(user for user, _ in acts)), np.uint64)
+        ranked_ms = viewer_hour(request.viewer_id, request.time_ms)[1]
+        ties = state.real_graph.strength(request.viewer_id, different, ranked_ms)
+        tweet["people"] = float(np.float32(sum(1 + 1.97 * tie for tie in ties.tolist())))
         kinds = sorted({EdgeType(code).name.lower() for _, code in acts})
         tweet["proof"] = {k: tuple(u for u, code in acts if EdgeType(code).name.lower() == k) for k in kinds}
         if request.product is Product.FOR_YOU and not tweet["relations"][0] & Relation.FOLLOWS:

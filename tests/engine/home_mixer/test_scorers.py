@@ -122,7 +122,7 @@ def test_walks_from_others_count_for_who_has_none_of_their_own(schema):
 
 
 def test_social_proof_is_full_at_three(schema):
-    parts, _ = blend(schema, 4, proof_people=[0, 1, 3, 9])
+    parts, _ = blend(schema, 4, proof_weight=[0, 1, 3, 9])
     assert parts["social_proof"] == pytest.approx([0, 0.5 / 3, 0.5, 0.5])
 
 
