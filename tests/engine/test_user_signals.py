@@ -87,7 +87,7 @@ def expected(acts):
     return {name: sorted(kept.items(), key=lambda item: (-item[1], -item[0])) for name, kept in found.items()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(ACTS, max_size=24), st.lists(FOLLOWS, max_size=6), st.randoms(use_true_random=False))
 def test_every_signal_is_the_raw_log_filtered_and_sorted(acts, follows, chance):
     acts = [(kind, what, NOW - age * DAY_MS - at) for at, (kind, what, age) in enumerate([*acts, *follows])]

@@ -51,7 +51,7 @@ def expected(rows, people_max):
     return model
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(ROWS, max_size=40), st.sampled_from([1, 3, 7]), st.integers(1, 9))
 def test_what_was_said_last_holds_wherever_batches_are_cut(rows, people_max, pieces):
     room, whole = (InterestRoom(InterestsConfig(people_max=people_max)) for _ in range(2))

@@ -82,7 +82,7 @@ def assert_same(room, model):
         assert room.muted_retweeters(person).tolist() == model.held("mute", person)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(st.lists(ROWS, max_size=60), st.integers(1, 9))
 def test_what_holds_is_what_was_done_last_wherever_batches_are_cut(rows, pieces):
     config = LinksConfig(
