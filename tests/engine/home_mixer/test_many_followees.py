@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.batch import Kind, make_batch
-from engine.feed import Product, Request
+from engine.feed import FEEDS, Product, Request
 from engine.home_mixer.config import HomeMixerConfig
 from engine.home_mixer.products import build_products
 from engine.pipeline.execute import Unwatched, execute
@@ -45,7 +45,7 @@ def state() -> EngineState:
     return made
 
 
-@pytest.mark.parametrize("product", Product)
+@pytest.mark.parametrize("product", FEEDS)
 def test_ties_and_new_follows_are_shown_and_the_feed_says_how_many_are_left_out(state, product):
     config = HomeMixerConfig()
     request = Request(viewer_id=VIEWER, request_id=1, time_ms=NOW, seed=5, product=product)
