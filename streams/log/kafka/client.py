@@ -20,7 +20,8 @@ from streams.process.retry import Retries
 
 _TOPIC_EXISTS, _FORBIDDEN_TOPIC = 36, 29
 _RETRY_S_MAX = 0.3
-#: One try of a question takes at most this share of the time for the question: the broker asked may be silent.
+#: One try of a question takes at most this share of the time for the question, and less with more brokers, so that each
+#: of them can be asked: those asked first may be silent.
 _TRY_SHARE = 1 / 3
 _TRY_S_MIN = 1.0
 #: A broker that did not answer is not asked again for so long, where another can be asked.
@@ -68,10 +69,13 @@ class KafkaClient:
 
     def _answering_node(self) -> int | None:
         """The number of a broker to ask: any of those that were not silent lately."""
-        now = asyncio.get_running_loop().time()
-        known = [broker.nodeId for broker in self._opened()[0]._client.cluster.brokers()]
+        now, known = asyncio.get_running_loop().time(), self._brokers()
         self._asked = random.choice([n for n in known if self._silent_until.get(n, 0.0) < now] or known or [None])
         return self._asked
+
+    def _brokers(self) -> list[int]:
+        """The numbers of all brokers that are known."""
+        return [broker.nodeId for broker in self._opened()[0]._client.cluster.brokers()]
 
     async def close(self) -> None:
         """Disconnect; idempotent."""
@@ -193,7 +197,8 @@ class KafkaClient:
         """Ask again until answered or until ``open_timeout_s`` is over: a leader may just be being elected."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.open_timeout_s
-        try_s = max(_TRY_S_MIN, self._options.open_timeout_s * _TRY_SHARE)
+        share = min(_TRY_SHARE, 1 / (len(self._brokers()) + 1))
+        try_s = max(_TRY_S_MIN, self._options.open_timeout_s * share)
         retries = Retries("", wait_s_max=_RETRY_S_MAX)
         while True:
             try:

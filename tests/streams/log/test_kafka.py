@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -65,18 +66,22 @@ async def test_nobody_at_the_address():
         await log.close()
 
 
-async def test_somebody_who_does_not_speak_kafka():
+@pytest.mark.parametrize("count", [1, 3])
+async def test_nobody_who_speaks_kafka(count: int):
+    """Servers that take connections and say nothing."""
+
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(mute, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    log = open_log(LogConfig(url=f"kafka://127.0.0.1:{port}", kafka={"open_timeout_s": 1.0}))
+    servers = [await asyncio.start_server(mute, "127.0.0.1", 0) for _ in range(count)]
+    hosts = ",".join(f"127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers)
+    log = open_log(LogConfig(url=f"kafka://{hosts}", kafka={"open_timeout_s": 1.0}))
     error = await raised_within(2.5, log.open)
-    assert f"127.0.0.1:{port}" in str(error)
-    server.close()
-    await server.wait_closed()
+    assert re.fullmatch(rf"log kafka://{hosts}: no answer within 1 s; .* \(127\.0\.0\.1:\d+: no answer\)", str(error))
+    for server in servers:
+        server.close()
+        await server.wait_closed()
 
 
 async def test_a_broker_that_is_away_and_comes_back(kafka_node, helpers, monkeypatch):
