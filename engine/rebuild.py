@@ -9,7 +9,7 @@ from typing import Any
 from engine.apply import kept_rows, with_erased_tweets
 from engine.batch import EventBatch
 from engine.deduplication import Deduplication
-from engine.room import Observer, Room
+from engine.room import Bounded, Observer, Room
 from engine.rooms import Rooms
 from engine.state import EngineState
 from engine.tweet_store.state import TweetStore
@@ -27,7 +27,8 @@ def carry_over(state: EngineState, before: EngineState, rooms: Collection[str]) 
     left = []
     for room in state.parts:
         other = others.get(room.name) if room.name in rooms else None
-        if other is None or not room.grow_from(other):
+        # Rooms with a way of their own to grow move what they hold: with an equal configuration every byte stays.
+        if other is None or not (Bounded.grow_from(room, other) or room.grow_from(other)):
             left.append(room.name)
         else:
             state.begin_late(room.name, before.since(room.name))

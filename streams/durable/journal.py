@@ -237,7 +237,10 @@ class Journal:
         if self._file is None:
             return
         try:
-            self.sync()
+            try:
+                self.sync()
+            except OSError:  # this time the segment is written anew
+                self.sync()
             # The journal is whole without this note; with it, later damage is told from a torn tail.
             with contextlib.suppress(OSError):
                 self._make_room()

@@ -10,7 +10,11 @@ import errno
 import threading
 from zlib import crc32
 
+import structlog
+
 from streams.durable.disk import Disk, write_whole
+
+log = structlog.get_logger("murmuration.journal")
 
 
 class SegmentFile:
@@ -57,7 +61,7 @@ class SegmentFile:
         Raises:
             OSError: it cannot be repaired now.
         """
-        if self._unsure:
+        if self._unsure or (self._torn and not self._there()):
             self._write_anew()
         if self._torn:
             with self._writing, self._syncing:
@@ -70,20 +74,26 @@ class SegmentFile:
         Raises:
             OSError: how many of the bytes are on the disk is unknown now.
         """
-        if self._unsure:
+        if self._unsure or not self._there():
             self._write_anew()
         with self._syncing:
             if self._closed:  # it was synced before
                 return
             written = len(self._unsynced)
             try:
-                if not self._file.there():
-                    raise FileNotFoundError(errno.ENOENT, "was removed while it was in use", self.name)
                 self._file.sync()
             except OSError:
                 self._unsure = True
                 raise
             self._count_synced(written)
+
+    def _there(self) -> bool:
+        """Whether the file still has its name; if not, it is to be written anew."""
+        with self._syncing:
+            if not self._closed and not self._file.there():
+                log.error("the journal was removed while it was in use, and is written again", file=self.name)
+                self._unsure = True
+        return not self._unsure
 
     def close(self) -> None:
         """Release the file without a sync; idempotent."""

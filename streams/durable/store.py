@@ -167,6 +167,19 @@ class Store:
         """Whether a process has gone on in this history; else it was prepared, and a crash came before it was taken."""
         return self.has_journal(info) and self.journal(info, cut=False).state.incarnation is not None
 
+    def begun_ids(self) -> list[str]:
+        """Ids of all histories, also of those whose description is gone but that a process has followed."""
+        files = [name.partition("/")[::2] for name in self.disk.names() if not name.endswith(TEMPORARY)]
+        begun = {history for history, name in files if name.startswith("snapshot-")} | set(self.history_ids())
+        for history in {history for history, name in files if name.startswith("journal-")} - begun:
+            try:
+                journal = Journal.open(self.disk, history, segment_bytes=self._segment_bytes, start={}, cut=False)
+            except JournalError:  # damaged
+                begun.add(history)
+            else:
+                begun |= {history} if journal.state.incarnation is not None else set()
+        return sorted(begun)
+
     def history_ids(self) -> list[str]:
         """Ids of all histories."""
         return [name.removesuffix(DESCRIPTION) for name in self.disk.names() if name.endswith(DESCRIPTION)]

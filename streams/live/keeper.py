@@ -102,8 +102,7 @@ class Keeper:
                     return None
                 self._pending = pending
                 info = await asyncio.to_thread(pending.finish)
-                for name in await asyncio.to_thread(self._store.mend):
-                    log.error("a file of the durable folder was gone, and is written again", file=name)
+                await asyncio.to_thread(self._mend)
             except OSError:
                 self._metrics.snapshot_failures.inc()
                 raise
@@ -118,6 +117,12 @@ class Keeper:
                 pause_ms=round(pending.pause_s * 1e3, 1),
             )
             return info
+
+    def _mend(self) -> None:
+        """Write files of the folder again that are gone; raises OSError."""
+        assert self._store is not None
+        for name in self._store.mend():
+            log.error("a file of the durable folder was gone, and is written again", file=name)
 
     def _start(self) -> Pending | None:
         """Begin a snapshot. Runs on the writer thread, so that nothing changes until the fork is done."""
@@ -190,6 +195,10 @@ class Keeper:
         except (OSError, JournalError) as error:
             log.error("no snapshot was written, the next start replays the journal", error=str(error))
         finally:
+            try:
+                await asyncio.to_thread(self._mend)
+            except OSError as error:
+                log.error("a file of the durable folder was gone, and cannot be written", error=str(error))
             try:
                 await asyncio.to_thread(journal.close)
             except OSError as error:

@@ -251,6 +251,8 @@ async def _reachable(store: Store, info: HistoryInfo, version: int, event_log: E
         again = await topics_made_again(info, event_log)
         try:
             journal = store.journal(info, cut=False)
+            if journal.version < version:  # it has lost its end: what it still has does not lead on
+                return entries
             items = list(journal.entries(max(info.begins_after, journal.first_version - 1), version))
         except JournalError:
             return entries

@@ -132,8 +132,11 @@ async def _recover_from(
             raise TopicMadeAgainError(min(again), config.log.url)
         if again or not _goes_on(info, config):
             # A history cannot be continued under another order, nor with other rooms in a shared order: begin anew.
-            alone = not shared and ORDER not in info.start_positions and bool(info.settings)
+            before, alone = info.id, not shared and ORDER not in info.start_positions and bool(info.settings)
             info = await start.go_on(store, info, pass_over=accept_gap, progress=progress) if alone else None
+            if info is None and alone:
+                trace = f"history {before} has no snapshot that can be used, and its journal does not reach back"
+                info = await start.begin_first(store, identity, accept_gap=accept_gap, trace=trace)
     if info is None:
         info = await start.begin(store, identity, replace=accept_gap)
     store.save_config(feed_hash(config), saved_config(config))
@@ -208,8 +211,8 @@ class _Start(NamedTuple):
                 before them.
         """
         trace = trace or self.trace
-        if not trace and (histories := store.history_ids()):
-            trace = f"the durable folder has lost its file current (its histories: {', '.join(sorted(histories))})"
+        if not trace and (histories := store.begun_ids()):
+            trace = f"the durable folder has lost its file current (its histories: {', '.join(histories)})"
         lost = {partition: start for partition, start in (await self._needed()).items() if start}
         if not lost:
             if trace:

@@ -8,9 +8,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from streams.durable import segment
-from streams.durable.disk import RealDisk
+from streams.durable.disk import RealDisk, RealFile
 from streams.durable.journal import Entry, Gap, Journal, JournalError, Run
 from streams.log.interface import TopicPartition
 
@@ -433,13 +434,38 @@ def test_a_segment_that_is_removed_under_the_process_is_noticed_and_written_agai
     (tmp_path / name).unlink()
     if replaced:
         (tmp_path / name).write_bytes(b"something else")
-    with pytest.raises(FileNotFoundError, match="removed while it was in use"):
+    with capture_logs() as lines:
         journal.sync()
+    assert [line["event"] for line in lines] == ["the journal was removed while it was in use, and is written again"]
+    with open_journal(disk, cut=False) as beside:
+        assert beside.version == 2
     journal.append(next_run(journal))
+    (tmp_path / name).unlink()
     journal.close()
     with open_journal(disk) as again:
         assert again.version == 3
         assert len(list(again.entries(0))) == 3
+
+
+def test_a_segment_that_is_removed_after_a_torn_write_is_written_again(tmp_path, monkeypatch):
+    disk = RealDisk(tmp_path)
+    journal = open_journal(disk)
+    journal.append(next_run(journal))
+    (name,) = disk.names()
+
+    def full(self, data):
+        write(self, data[:3])
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    write = RealFile.write
+    monkeypatch.setattr(RealFile, "write", full)
+    with pytest.raises(OSError, match="no space"):
+        journal.append(next_run(journal))
+    monkeypatch.undo()
+    (tmp_path / name).unlink()
+    journal.append(next_run(journal))
+    journal.close()
+    assert [entry.version for entry in whole(disk)] == [1, 2]
 
 
 def test_pruned_it_begins_at_a_whole_segment(memory_disk):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from config.jobs import JobsConfig, ReputationJobConfig
 from config.schema import Config
@@ -71,14 +72,29 @@ async def test_a_journal_that_ends_before_a_snapshot_goes_on_in_a_new_history(se
     assert await state_now(settings) == after
 
 
-@pytest.mark.parametrize("lost", ["current", "the folder"])
+async def test_a_room_is_rebuilt_only_from_what_leads_to_the_present(settings):
+    """Other rooms after a journal has lost its end: the entries in front of the hole would leave out what was in it."""
+    version, _, _ = await lived(settings)
+    (journal,) = durable_folder(settings).glob("*/journal-*")
+    journal.write_bytes(journal.read_bytes()[:-60])
+    await state_now(settings)
+    store = settings.rooms.tweet_store
+    store = msgspec.structs.replace(store, half_life_short_ms=store.half_life_short_ms + 1000)
+    changed = msgspec.structs.replace(settings, rooms=msgspec.structs.replace(settings.rooms, tweet_store=store))
+    async with running_engine(changed) as (engine, _):
+        assert engine.state.since("tweet_store").version == version
+
+
+@pytest.mark.parametrize("lost", ["current", "current and history.json", "the folder"])
 async def test_without_a_folder_the_log_is_replayed_or_its_gap_is_named(settings, lost):
     _, _, events = await lived(settings, lives=1)
     folder = durable_folder(settings)
 
     def lose() -> None:
-        if lost == "current":
+        if lost.startswith("current"):
             (folder / "current").unlink()
+            for description in folder.glob("*/history.json") if lost != "current" else ():
+                description.unlink()
         else:
             shutil.rmtree(folder)
 
@@ -134,3 +150,23 @@ async def test_a_snapshot_that_the_disk_cannot_read_is_passed_over(settings, mon
 
     monkeypatch.setattr(RealView, "__getitem__", failing)
     assert await state_now(settings) == left
+
+
+async def test_a_history_that_cannot_be_continued_with_other_rooms_is_as_a_lost_folder(settings):
+    """No snapshot, and the journal's first segment is gone: other rooms could only begin anew, and that is said."""
+    durable = msgspec.structs.replace(settings.durable, snapshot_at_stop=False, journal_segment_bytes=200)
+    settings = msgspec.structs.replace(settings, durable=durable)
+    _, _, events = await lived(settings, lives=1)
+    first, second, *_ = sorted(durable_folder(settings).glob("*/journal-*"))
+    first.unlink()
+    store = msgspec.structs.replace(settings.rooms.tweet_store, tweets_max=settings.rooms.tweet_store.tweets_max * 2)
+    changed = msgspec.structs.replace(settings, rooms=msgspec.structs.replace(settings.rooms, tweet_store=store))
+    with capture_logs() as lines:
+        assert (await state_now(changed))[2] == events
+    (line,) = [line for line in lines if line["event"] == "a new history applies the whole log"]
+    assert "its journal does not reach back" in line["why"]
+    async with running_log(settings.log) as event_log:
+        await event_log.apply_retention("tweets", before_ms=int(time.time() * 1000) + 1)
+    (durable_folder(settings) / "current").write_text(second.parent.name)
+    with pytest.raises(LogGapError, match=r"its journal does not reach back.*--accept-gap"):
+        await state_now(changed)
