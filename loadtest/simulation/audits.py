@@ -14,10 +14,17 @@ from streams.events.served_records import decode_served
 
 
 async def check_audits(
-    config: Config, broker: Broker, platter: Platter, lineage: Lineage, *, log_lost: bool, chance: Chance
+    config: Config,
+    broker: Broker,
+    platter: Platter,
+    lineage: Lineage,
+    *,
+    log_lost: bool,
+    files_lost: bool,
+    chance: Chance,
 ) -> Counter[str]:
     """Audit all feeds; returns the count of each outcome. ``log_lost``: retention may have taken records that audits
-    need.
+    need. ``files_lost``: files of the folder were lost.
 
     A feed of a version that is still part of the history must be identical. A feed of a version that a power cut took
     back must be recognized as such (or be the same by chance). No feed may be different.
@@ -44,6 +51,8 @@ async def check_audits(
             allowed.add(Outcome.LOST_VERSION)
         if log_lost:
             allowed |= {Outcome.LOG_GONE, Outcome.NO_HISTORY}
+        if files_lost:
+            allowed |= set(Outcome) - {Outcome.DIFFERENT, Outcome.UNKNOWN_REQUEST}
         if audit.outcome not in allowed:
             raise CheckError(_describe(audit))
     return Counter(str(audit.outcome) for audit in audited)

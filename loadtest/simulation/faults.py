@@ -29,6 +29,16 @@ class Rates(NamedTuple):
     failing_jobs: float
     #: The chance that a life has another configuration than the life before.
     changes: float
+    #: The chance that an operation finds no room, though the next one does.
+    no_room: float
+    failing_syncs: float
+    #: How often files are lost while a process runs, and the chance that they are between two lives.
+    losses: int
+    losses_between: float
+    #: The chance that between two lives an older copy takes the place of ``current``.
+    older_current: float
+    #: The chance that between two lives the journal loses what led to its newest snapshot.
+    lost_ends: float
 
     @classmethod
     def draw(cls, chance: Chance) -> "Rates":
@@ -45,6 +55,12 @@ class Rates(NamedTuple):
             executor_delay_s=chance.choice([0.0, 0.01, 0.3]),
             failing_jobs=chance.choice([0.0, 0.2, 0.6]),
             changes=chance.choice([0.0, 0.0, 0.3, 0.8]),
+            no_room=chance.choice([0.0, 0.0, 0.003, 0.02]),
+            failing_syncs=chance.choice([0.0, 0.0, 0.01, 0.05]),
+            losses=chance.choice([0, 0, 0, 1, 3]),
+            losses_between=chance.choice([0.0, 0.0, 0.0, 0.3]),
+            older_current=chance.choice([0.0, 0.5]),
+            lost_ends=chance.choice([0.0, 0.0, 0.5]),
         )
 
 
@@ -149,14 +165,20 @@ class ClientFaults:
 class ProcessFaults:
     """The disk faults of one life of the process (``DiskFaults``). Only a ``mortal`` life dies in a disk operation."""
 
-    def __init__(self, weather: Weather, chance: Chance, *, mortal: bool) -> None:
-        self._weather = weather
+    def __init__(self, weather: Weather, rates: Rates, chance: Chance, *, mortal: bool) -> None:
+        self._weather, self._rates, self._chance = weather, rates, chance
         #: Some lives die before they serve (a start takes a few operations), most die later, some never.
         operations = chance.choice([20, 100, 100, 400, 0])
         self._left = chance.integer(1, operations) if mortal and operations else 0
 
     def full(self) -> bool:
-        return self._weather.disk_full()
+        return self._weather.disk_full() or self._unlucky(self._rates.no_room)
+
+    def fails_to_sync(self) -> bool:
+        return self._unlucky(self._rates.failing_syncs)
+
+    def _unlucky(self, rate: float) -> bool:
+        return not self._weather.calm and rate > 0 and self._chance.happens(rate)
 
     def dies(self, operation: str) -> bool:
         if self._weather.calm:

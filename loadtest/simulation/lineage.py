@@ -137,6 +137,12 @@ class Lineage:
         self.observed = {place: seen for place, seen in self.observed.items() if place[0] <= version}
         return lost
 
+    def restart(self, start: dict[TopicPartition, int]) -> None:
+        """Begin again at these positions, after all versions were taken back; only gaps stay."""
+        self.marks = list(self.gaps)
+        self.start = start
+        self.observed.clear()
+
     def _at(self, version: int) -> Observed:
         return self.observed.setdefault((version, len(self.marks)), Observed([], [], [], []))
 

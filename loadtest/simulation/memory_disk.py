@@ -3,6 +3,9 @@
 ``Platter`` outlives the process: it holds the files, and for each file the bytes that have surely reached the disk.
 ``FaultyDisk`` is the view of one life, which may die at any operation: before, after or in the middle of it.
 
+A sync may fail. What was not synced by then never reaches the disk, although later syncs succeed: the system takes the
+pages for written, and may drop them, so that a reader sees zeros.
+
 After a kill, everything written survives; the last write perhaps in part. After a power cut, synced bytes survive, and
 a drawn part of later bytes, perhaps with holes (zeros) anywhere in it: a disk writes pages in any order, and a file's
 length may reach it before the bytes.
@@ -27,16 +30,30 @@ class Inode:
         self.synced = content
         #: Length of the prefix that both share; shorter than ``synced`` after the file was cut.
         self.common = len(content)
+        #: Parts that a failed sync has left out; no later sync brings them to the disk.
+        self._left_out: list[tuple[int, int]] = []
 
     def cut(self, size: int) -> None:
         """Cut the file; the cut reaches the disk with the next sync."""
         del self.content[size:]
+        self._left_out = [(begin, min(end, size)) for begin, end in self._left_out if begin < size]
         self.common = min(self.common, size)
 
     def sync(self) -> None:
-        """Bring the whole content to the disk."""
-        self.synced = bytes(self.content)
-        self.common = len(self.synced)
+        """Bring the content to the disk, but for what a failed sync has left out."""
+        disk = bytearray(self.content)
+        for begin, end in self._left_out:
+            disk[begin:end] = bytes(end - begin)
+        self.synced = bytes(disk)
+        self.common = len(self.synced) if not self._left_out else min(begin for begin, _ in self._left_out)
+
+    def fail_to_sync(self, *, dropped: bool) -> None:
+        """Leave out what was not synced; with ``dropped`` readers see zeros there."""
+        begin, end = min(self.common, len(self.content)), len(self.content)
+        if begin < end:
+            self._left_out.append((begin, end))
+        if dropped:
+            self.content[begin:] = bytes(end - begin)
 
 
 class Platter:
@@ -45,6 +62,8 @@ class Platter:
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
         self.names: dict[str, Inode] = {}
+        #: Every name that was given to a file; whoever wants to see a name given again removes it here.
+        self.given: set[str] = set()
         self._synced_names: dict[str, Inode] = {}
         #: Names given (or removed: None) since the last sync of a folder; each dict is one atomic change.
         self._unsynced: list[dict[str, Inode | None]] = []
@@ -52,6 +71,7 @@ class Platter:
     def change(self, changes: dict[str, Inode | None]) -> None:
         """Give names to files, or remove them (None), in one atomic change."""
         self._unsynced.append(changes)
+        self.given |= {name for name, inode in changes.items() if inode is not None}
         _change(self.names, changes)
 
     def sync_names(self) -> None:
@@ -100,7 +120,10 @@ class DiskFaults(Protocol):
     """When the disk of one life fails."""
 
     def full(self) -> bool:
-        """Whether the disk is full now."""
+        """Whether the disk is full now, for this operation."""
+
+    def fails_to_sync(self) -> bool:
+        """Whether this sync of a file fails."""
 
     def dies(self, operation: str) -> bool:
         """Whether the process ends in this operation."""
@@ -135,7 +158,8 @@ class FaultyDisk(Disk):
     def open(self, name: str) -> File:
         self._step("open", name)
         if name not in self._platter.names:
-            self._refuse_when_full(name)
+            if self._faults.full():
+                self._refuse(name)
             self._platter.change({name: Inode()})
         return _OpenFile(self, name, self._platter.names[name])
 
@@ -174,14 +198,19 @@ class FaultyDisk(Disk):
             self._life.end(f"write {name}, after {part} of {len(data)} bytes")
         if self._faults.full():
             inode.content += data[: self._chance.integer(0, max(0, len(data) - 1))]
-            self._refuse_when_full(name)
+            self._refuse(name)
         inode.content += data
 
     def sync(self, name: str, inode: Inode) -> None:
         """Bring a file's bytes to the disk; a full disk may refuse only now."""
         self._step("sync", name)
-        if self._faults.full() and inode.content != inode.synced and self._chance.happens(0.5):
-            self._refuse_when_full(name)
+        if inode.content != inode.synced and self._faults.full() and self._chance.happens(0.5):
+            self._refuse(name)
+        if self._faults.fails_to_sync():
+            dropped = self._chance.happens(0.5)
+            self._chance.note(f"a sync of {name} fails, and what was not synced is {'dropped' if dropped else 'kept'}")
+            inode.fail_to_sync(dropped=dropped)
+            raise OSError(errno.EIO, "input/output error", name)
         inode.sync()
         self._on_sync(name)
         self._step("after the sync of", name)
@@ -196,10 +225,9 @@ class FaultyDisk(Disk):
         if self._faults.dies(operation):
             self._life.end(f"{operation} {name}")
 
-    def _refuse_when_full(self, name: str) -> None:
-        if self._faults.full():
-            self._chance.note(f"no room for {name}")
-            raise OSError(errno.ENOSPC, "no space left on device", name)
+    def _refuse(self, name: str) -> None:
+        self._chance.note(f"no room for {name}")
+        raise OSError(errno.ENOSPC, "no space left on device", name)
 
     def _inode(self, name: str) -> Inode:
         inode = self._platter.names.get(name)
@@ -234,6 +262,9 @@ class NoDiskFaults:
     """A good disk (``DiskFaults``)."""
 
     def full(self) -> bool:
+        return False
+
+    def fails_to_sync(self) -> bool:
         return False
 
     def dies(self, operation: str) -> bool:

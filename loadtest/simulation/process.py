@@ -17,6 +17,7 @@ from loadtest.simulation.faults import ClientFaults, ProcessFaults, Rates, Weath
 from loadtest.simulation.jobs import DrawnJobs
 from loadtest.simulation.life import Crash, Life
 from loadtest.simulation.lineage import CheckError
+from loadtest.simulation.losses import Losses
 from loadtest.simulation.memory_disk import FaultyDisk, Platter
 from loadtest.simulation.memory_log import Broker, MemoryLog
 from loadtest.simulation.settings import change_config
@@ -24,7 +25,7 @@ from loadtest.simulation.witness import Witness
 from loadtest.simulation.workload import EPOCH_MS
 from loadtest.simulation.writer import InlineStateThread
 from streams.durable.journal import JournalError
-from streams.durable.store import FolderError, Store
+from streams.durable.store import FolderError, Store, StoreError
 from streams.events.json_types import TOPICS
 from streams.live.applier import Applier
 from streams.live.live_engine import LiveEngine
@@ -49,6 +50,9 @@ class Process:
         self.config, self.broker = config, broker
         self.witness = Witness(config, chance.stream("witness"))
         self.platter = platter
+        self.losses = Losses(
+            platter, self.witness, rates, chance.stream("losses"), serving=lambda: self.engine is not None
+        )
         self.engine: LiveEngine | None = None
         self.served: ServedLog | None = None
         self.life = Life(0)
@@ -56,6 +60,8 @@ class Process:
         self.deaths = 0
         self._weather, self._rates, self._chance = weather, rates, chance
         self._accept_gap = False
+        #: How long the trace was when the process was told to stop.
+        self._told_at = 0
         self._calm = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -99,6 +105,7 @@ class Process:
                 await _first(living, self._stop)
             if not living.done() and (last or chance.happens(0.3)):
                 chance.note("is told to stop")
+                self._told_at = len(chance.trace.lines)
                 told.set()
                 await asyncio.wait((living,), timeout=STOP_S_MAX)
             if not living.done():
@@ -120,11 +127,12 @@ class Process:
             CheckError: the life ended by an error that is no injected fault.
         """
         error = None if living.cancelled() else living.exception()
-        causes = _causes(error)
+        causes, struck = _causes(error), self.witness.lost_files
+        careless = self.broker.careless or self.witness.ever_lost_files
         for cause in causes:
             if isinstance(cause, CheckError):
                 raise cause
-            if not _may_end(cause, stormy=stormy, careless=self.broker.careless):
+            if not _may_end(cause, stormy=stormy, careless=careless, struck=struck):
                 raise CheckError(f"life {life.number} ended by {cause!r}") from cause
         if life.dead:
             self.deaths += 1
@@ -136,11 +144,22 @@ class Process:
         else:
             chance.note(f"ends: {causes[0] if causes else 'stopped'}")
             self._accept_gap = any(isinstance(cause, LogGapError) for cause in causes)
+            if struck and any(isinstance(cause, JournalError | StoreError) for cause in causes):
+                self.losses.move_folder_away()
+        self.losses.ended(well=not life.dead and not causes and not self._errors())
+        if not self._weather.calm:
+            self.losses.between_lives()
+        self.witness.kept_version = self.losses.kept_version()
         life.kill("it has ended")
+
+    def _errors(self) -> bool:
+        """Whether an error was logged since the process was told to stop; files that were written again are none."""
+        lines = self._chance.trace.lines[self._told_at :]
+        return any("log: error" in line and "written again" not in line for line in lines)
 
     async def _live(self, life: Life, chance: Chance, told: asyncio.Event, *, mortal: bool) -> None:
         config, durable = self.config, self.config.durable
-        faults = ProcessFaults(self._weather, chance.stream("disk"), mortal=mortal)
+        faults = ProcessFaults(self._weather, self._rates, chance.stream("disk"), mortal=mortal)
         disk = FaultyDisk(self.platter, faults, chance.stream("tears"), life, self.witness.synced)
         log = MemoryLog(self.broker, ClientFaults(self._weather, self._rates, chance.stream("log"), life))
         pauses = chance.stream("writer")
@@ -171,7 +190,7 @@ class Process:
                 log,
                 store,
                 incarnation=chance.integer(1, 1 << 60),
-                now_ms=EPOCH_MS,
+                now_ms=EPOCH_MS + int(asyncio.get_running_loop().time() * 1000),
                 registry=CollectorRegistry(),
                 accept_gap=accept_gap,
                 state_thread=writer,
@@ -207,11 +226,17 @@ async def _first(living: asyncio.Task[None], event: asyncio.Event, timeout_s: fl
     waiting.cancel()
 
 
-def _may_end(cause: BaseException, *, stormy: bool, careless: bool) -> bool:
-    """True if the exception is an injected fault, so that the process may end by it. Anything else is a bug."""
+def _may_end(cause: BaseException, *, stormy: bool, careless: bool, struck: bool) -> bool:
+    """True if the exception is an injected fault, so that the process may end by it. Anything else is a bug.
+
+    ``careless``: the log may lack records that a start needs. ``struck``: files were lost since the last start that
+    went well, so one may refuse the folder by name.
+    """
     if isinstance(cause, LogGapError):
         return careless
-    return stormy and isinstance(cause, FolderError | JournalError | LogUnavailableError | OSError)
+    if isinstance(cause, JournalError | StoreError):
+        return struck or (stormy and isinstance(cause, JournalError))
+    return stormy and isinstance(cause, FolderError | LogUnavailableError | OSError)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

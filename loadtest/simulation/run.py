@@ -113,6 +113,7 @@ class World:
             busy.append(asyncio.create_task(producer.work(hostile.floods(seconds))))
         operator = Operator(broker, platter, chance.stream("operator"))
         busy.append(asyncio.create_task(operator.work(seconds)))
+        busy.append(asyncio.create_task(process.losses.work(seconds)))
         await _all(living, busy)
         process.calm()
         chance.note("the weather calms")
@@ -121,7 +122,13 @@ class World:
         checks = Checks(witness.configs, broker, workload.config.people if hostile is not None else 0)
         self.state_digest = checks.run(witness.lineage, witness.lost, acknowledged)
         audited = await check_audits(
-            config, broker, platter, witness.lineage, log_lost=broker.removed_any(), chance=chance.stream("audits")
+            config,
+            broker,
+            platter,
+            witness.lineage,
+            log_lost=broker.removed_any(),
+            files_lost=witness.ever_lost_files,
+            chance=chance.stream("audits"),
         )
         self.figures = {
             "lives": process.lives,

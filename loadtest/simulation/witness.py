@@ -23,6 +23,15 @@ class Witness:
         #: How often the rooms' configuration changed.
         self.changes = 0
         self._history = ""
+        #: Whether the current history continues another one, as far as lives were seen.
+        self.continued = False
+        #: Whether files were ever lost; whether since the last recovery, and whether it was the whole folder. A life
+        #: may then begin at an earlier version, or anew.
+        self.ever_lost_files = self.lost_files = False
+        self._lost_folder = False
+        #: The newest snapshot that was left when files were lost: no life may begin before it.
+        self.kept_version = 0
+        self._told_until = 0
         #: Versions that power cuts and gaps took back, with their observations.
         self.lost: list[Lineage] = []
         #: No later start may be at an earlier version than this, not even after a power cut.
@@ -31,6 +40,11 @@ class Witness:
         self.powered = True
         self._sync_always = config.durable.journal_sync == "always"
         self._chance = chance
+
+    def lose(self, *, folder: bool = False) -> None:
+        """Note that files are lost, or the whole folder."""
+        self.ever_lost_files = self.lost_files = True
+        self._lost_folder |= folder
 
     def began(self, applier: Applier, store: Store) -> int:
         """Note that a life has recovered from this folder; returns the version up to which it will replay.
@@ -44,12 +58,18 @@ class Witness:
         version, gaps = journal.version, journal.state.gaps
         self._chance.note(f"version {state.version} is back, the journal is at {version} of {self.lineage.version}")
         safe = self.lineage.version if self.powered else self.synced_version
+        lost_files, self.lost_files = self.lost_files, False
+        if lost_files:
+            safe = min(safe, self.kept_version)
         if version < safe and not gap_accepted:
             raise CheckError(f"the journal is at version {version}, but {safe} was safe")
-        if gap_accepted or not self.powered:
+        if gap_accepted or lost_files or not self.powered:
             self.synced_version = version
         self.powered = True
         lost = self.lineage.take_back(version, gaps)
+        if lost_files:
+            self._check_anew(store, version)
+        self._lost_folder, self._told_until = False, len(self._chance.trace.lines)
         self._note_changes(store)
         if not version and not self.lineage.marks:
             self.lineage.start = journal.positions_at(0)
@@ -63,9 +83,30 @@ class Witness:
             self.lineage.saw_state(state.version, state.digest(), "what was recovered")
         return version
 
+    def _check_anew(self, store: Store, version: int) -> None:
+        """Where files were lost, the current history may be one that continues none of those seen: then it begins with
+        the log, and somebody was told.
+
+        Raises:
+            CheckError: it does not, or nobody was.
+        """
+        info = store.followed
+        while info is not None and info.id != self._history:
+            info = store.history(info.began.history) if info.began is not None else None
+        if info is not None or not self._history:
+            return
+        if version:
+            raise CheckError(f"version {version} of another history is gone on with")
+        told = any("log: error" in line for line in self._chance.trace.lines[self._told_until :])
+        if not told and not self._lost_folder:
+            raise CheckError("a history begins anew, and nobody is told")
+        self._chance.note("a history begins anew")
+        self._history = ""
+        self.lineage.restart(_first(store).start_positions)
+
     def _note_changes(self, store: Store) -> None:
         """Follow the histories from the previously current one to the current one."""
-        info, new = store.current, []
+        info, new = store.followed, []
         while info is not None and info.id != self._history:
             new.append(info)
             info = store.history(info.began.history) if info.began is not None else None
@@ -80,10 +121,12 @@ class Witness:
                 self._chance.note(f"the rooms change after version {info.began.version}: {info.began.rooms}")
                 self.lineage.changed(Change(info.began.version, config, info.began))
                 self.changes += 1
-            self._history = info.id
+            self._history, self.continued = info.id, info.began is not None
 
     def _catch_up(self, store: Store, began: Began) -> None:
         """Add pieces that a life wrote to the journal but died before applying; the change has applied them."""
+        if began.version <= self.lineage.version:
+            return
         journal = store.journal(store.history(began.history), cut=False)
         for entry in journal.entries(self.lineage.version, began.version):
             if isinstance(entry, Entry):
@@ -103,7 +146,7 @@ class Witness:
 
 def _first(store: Store) -> HistoryInfo:
     """The history that the current one goes back to."""
-    info = store.current
+    info = store.followed
     assert info is not None
     while info.began is not None:
         info = store.history(info.began.history)

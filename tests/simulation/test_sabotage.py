@@ -15,11 +15,14 @@ from engine.social_graph import sizes
 from engine.social_graph.arrays import BLOCKS_EACH, FOLLOWS_EACH, MUTES_EACH, UNDONE_EACH
 from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
+from loadtest.simulation import memory_disk
 from loadtest.simulation.hostile import HOSTILE
 from loadtest.simulation.memory_log import MemoryTail
 from loadtest.simulation.run import simulate
 from streams.durable.journal import Journal
+from streams.durable.segment_file import SegmentFile
 from streams.durable.snapshots import Snapshots
+from streams.durable.store import Store
 from streams.jobs.reputation import ReputationJob
 from streams.live import applier
 from streams.live.applier import Applier
@@ -66,6 +69,47 @@ def test_a_sync_that_does_nothing(monkeypatch):
     """Only a power cut shows it."""
     monkeypatch.setattr(Journal, "sync", lambda self: None)
     caught("was safe|JournalError|LogBehind")
+
+
+def test_a_write_that_found_no_room_and_is_not_cut_off(monkeypatch):
+    monkeypatch.setattr(SegmentFile, "repair", lambda self: None)
+    caught("was safe|JournalError|is audited as damaged|is missing", first=6)
+
+
+def test_a_failed_sync_that_is_only_tried_again(monkeypatch):
+    sync = SegmentFile.sync
+
+    def hopeful(self):
+        try:
+            sync(self)
+        finally:
+            self._unsure = False
+
+    monkeypatch.setattr(SegmentFile, "sync", hopeful)
+    caught("was safe|JournalError", first=7)
+
+
+def test_a_journal_that_goes_on_in_a_file_that_vanished(monkeypatch):
+    monkeypatch.setattr(memory_disk._OpenFile, "there", lambda self: True)
+    caught("journal-.* vanished under the process, which did not write it again", first=141)
+
+
+def test_a_folder_whose_files_vanish_and_are_not_written_again(monkeypatch):
+    monkeypatch.setattr(Store, "mend", lambda self: [])
+    caught("(current|history.json)'] vanished under the process, which did not write it again", first=56)
+
+
+def test_a_journal_without_its_synced_end_whose_snapshot_is_forgotten(monkeypatch):
+    async def begin_anew(self, store, before):
+        return None
+
+    monkeypatch.setattr(recovery._Start, "go_on_at_snapshot", begin_anew)
+    caught("was safe", first=109)
+
+
+def test_an_older_copy_of_current_that_is_believed(monkeypatch):
+    monkeypatch.setattr(Store, "newest", lambda self, info: info)
+    caught("was safe|begin late|is gone on with", first=1)
 
 
 def test_an_apply_that_runs_twice(monkeypatch):
