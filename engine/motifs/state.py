@@ -161,14 +161,17 @@ class MotifRoom(DerivedRoom):
 
     def grow_from(self, smaller: "MotifRoom") -> bool:
         """Hold the same rings (``Bounded.grow_from``)."""
-        if not only_grew(smaller.config, self.config, capacities=("targets_max",), rules=_RULES):
+        if not only_grew(smaller.config, self.config, capacities=("targets_max", "actors_max"), rules=_RULES):
             return False
         own, held = self._motifs, smaller._motifs
         for name in ("follows", "engagements"):
             rings, before = getattr(own, name), getattr(held, name)
             grow_id_map(rings.targets, before.targets)
-            for column in ("author", "actor", "time_ms", "acts", "links", "ends"):
+            for column in ("author", "links", "ends"):
                 copy_rows(getattr(rings, column), getattr(before, column))
+            targets, actors = before.actor.shape
+            for column in ("actor", "time_ms", "acts"):
+                getattr(rings, column)[:targets, :actors] = getattr(before, column)
         grow_shares(own.spent, held.spent)
         own.header[:] = held.header
         copy_queue(own.erasing, held.erasing, self.config.targets_max)

@@ -212,7 +212,7 @@ def test_a_larger_room_goes_on_with_the_same_rings() -> None:
     config = MotifsConfig(targets_max=8)
     small, graph = room_with_followers(config, 5)
     small.apply(make_batch(**likes(55, [1, 2])))
-    large = MotifRoom(replace(config, targets_max=64, window_ms=WINDOW_MS + 1), graph)
+    large = MotifRoom(replace(config, targets_max=64, actors_max=20, window_ms=WINDOW_MS + 1), graph)
     assert large.grow_from(small)
     large.check()
     effects = large.apply(make_batch(**likes(55, [3], T0 + 10)))
