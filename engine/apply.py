@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, EventBatch, Kind
-from engine.deduplication import Deduplication
+from engine.deduplication.state import Deduplication
 from engine.effects import Effects, joined
 from engine.profiles.state import ProfileRoom
 from engine.room import DerivedRoom, Observer, Room

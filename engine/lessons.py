@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from engine.batch import Change, EventBatch, Kind, make_batch
 from engine.blend_learner import HEADER_SIZE, BlendLearner, BlendLearnerConfig, Learnt
-from engine.deduplication import Deduplication, DeduplicationConfig
+from engine.deduplication.state import Deduplication, DeduplicationConfig
 from engine.errors import InvariantError
 from engine.half_life_blend import LENGTH, BlendRequest, BlendScratch, components, recent_company
 from engine.interaction_graph.salsa import SalsaRequest, SalsaScratch, salsa

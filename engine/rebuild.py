@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.apply import kept_rows, with_erased_tweets
 from engine.batch import EventBatch
-from engine.deduplication import Deduplication
+from engine.deduplication.state import Deduplication
 from engine.room import Bounded, Observer, Room
 from engine.rooms import Rooms
 from engine.state import EngineState

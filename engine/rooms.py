@@ -10,7 +10,7 @@ from typing import get_type_hints
 from msgspec import Struct
 
 from engine.blend_learner import BlendLearner, BlendLearnerConfig
-from engine.deduplication import Deduplication, DeduplicationConfig
+from engine.deduplication.state import Deduplication, DeduplicationConfig
 from engine.engagement_aggregates.state import EngagementAggregates, EngagementAggregatesConfig
 from engine.entity_names import EntityNames, EntityNamesConfig
 from engine.interaction_graph.entity_graph import EntityGraph, EntityGraphConfig

@@ -89,13 +89,15 @@ class Limit(IntEnum):
     USER_ENTRIES = 4
     NAMED_ENTRIES = 5
     UNDOS_PER_DAY = 6
+    NAMED_PER_DAY = 7
 
 
 class GraphArrays(NamedTuple):
     """The complete state. ``*_records``: (nodes,) see kernels/ring_slices.py. ``*_skips``: (nodes,) how many of the
     node's log entries are no longer in its list (dropped by the degree cap or taken back). ``undone``,
-    ``undone_seconds`` (places,), ``undone_next`` (1,) and ``undos_spent``: see undone_kernels.py. ``erasing``: whose
-    edges are still to leave (engine/kernels/erasing.py), by the ids that took the people's places."""
+    ``undone_seconds`` (places,), ``undone_next`` (1,) and ``undos_spent``: see undone_kernels.py; ``named_spent``: see
+    named_kernels.py. ``erasing``: whose edges are still to leave (engine/kernels/erasing.py), by the ids that took the
+    people's places."""
 
     users: IdMap
     tweets: IdMap
@@ -110,4 +112,5 @@ class GraphArrays(NamedTuple):
     undone_next: NDArray[np.int64]
     erasing: NDArray[np.uint64]
     undos_spent: DailyShare
+    named_spent: DailyShare
     scalars: NDArray[np.int64]

@@ -87,7 +87,7 @@ class EntityGraph(InteractionGraph):
     """
 
     name: ClassVar[str] = "entity_graph"
-    layout: ClassVar[int] = 4
+    layout: ClassVar[int] = 5
     sides: ClassVar[tuple[str, str]] = ("entities", "tweets")
     shares: ClassVar[Mapping[str, Share]] = {
         "edges": Share(

@@ -24,4 +24,5 @@ def grow(target: GraphArrays, source: GraphArrays) -> None:
     grow_id_map(target.undone, source.undone, first)
     copy_rows(target.undone_seconds, source.undone_seconds, first)
     daily_share.grow(target.undos_spent, source.undos_spent)
+    daily_share.grow(target.named_spent, source.named_spent)
     target.undone_next[0] = places if turned else source.undone_next[0]

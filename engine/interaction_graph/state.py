@@ -29,8 +29,9 @@ from engine.interaction_graph.arrays import (
     Scalar,
 )
 from engine.interaction_graph.check import check
+from engine.interaction_graph.named_kernels import refuse_named
 from engine.kernels import calendar_log, id_map, ring_slices
-from engine.kernels.daily_share import daily_share_bytes, make_daily_share
+from engine.kernels.daily_share import DAY_MS, daily_share_bytes, make_daily_share
 from engine.kernels.erasing import QUEUE_SIZE, make_queue
 from engine.kernels.handle import handle
 from engine.room import InOrder, Room, Share, only_grew
@@ -87,8 +88,8 @@ class InteractionGraphConfig(Struct, frozen=True, forbid_unknown_fields=True, kw
     ``*_degree_max``: how many edges a node's list keeps, the newest.
     ``user_entries_max``: how many of the ``edges_max`` places one user may take, edges taken back or replaced included
     (they keep their places until they leave the window); what others make for a user (mentions, tags) may take the
-    first 1/32 of them. ``arena_slots_per_edge``: for both lists of an edge together; slices are powers of two, so 3.2
-    is tight, 4 ample.
+    first 1/32 of them, what one author makes half of that in a window. ``arena_slots_per_edge``: for both lists of an
+    edge together; slices are powers of two, so 3.2 is tight, 4 ample.
     """
 
     users_max: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1 << 18
@@ -127,6 +128,12 @@ _CAPACITIES = (
 )
 
 
+def _named_per_day(config: InteractionGraphConfig) -> int:
+    """How often one author may name one person per day: in a window, half of what there is for all authors."""
+    days = -(-config.window_ms // DAY_MS)
+    return max(1, config.user_entries_max // (2 * _NAMED_SHARE * days))
+
+
 def _arena_slots(config: InteractionGraphConfig) -> int:
     return min(ring_slices.ARENA_SLOTS_MAX, max(64, int(config.edges_max * config.arena_slots_per_edge) // 4 * 4))
 
@@ -144,6 +151,7 @@ def interaction_graph_bytes(config: InteractionGraphConfig) -> int:
         + 8 * (config.undos_max + 1)
         + 8 * QUEUE_SIZE
         + daily_share_bytes(config.undos_max)
+        + daily_share_bytes(config.users_max)
         + 8 * len(Scalar)
     )
 
@@ -174,10 +182,11 @@ class InteractionGraph(Room):
     """
 
     name: ClassVar[str] = "interaction_graph"
-    layout: ClassVar[int] = 4
+    layout: ClassVar[int] = 5
     shares: ClassVar[Mapping[str, Share]] = {
         "edges": Share(
-            "`user_entries_max`; mentions and tags of a person, 1/32 of it; undos and deletes, 1/16 of `undos_max` "
+            "`user_entries_max`; mentions and tags of a person, 1/32 of it, by one author half of that in "
+            "a window; undos and deletes, 1/16 of `undos_max` "
             "per day, or 64 if that is more",
             "the edge is not stored (`over_share`), the undo not remembered",
         ),
@@ -212,6 +221,7 @@ class InteractionGraph(Room):
                 undone_next=np.zeros(1, np.int64),
                 erasing=make_queue(),
                 undos_spent=make_daily_share(config.undos_max),
+                named_spent=make_daily_share(config.users_max),
                 scalars=scalars,
             )
         )
@@ -225,6 +235,7 @@ class InteractionGraph(Room):
         self._limits[Limit.TWEET_DEGREE] = config.tweet_degree_max
         self._limits[Limit.USER_ENTRIES] = config.user_entries_max
         self._limits[Limit.NAMED_ENTRIES] = max(1, config.user_entries_max // _NAMED_SHARE)
+        self._limits[Limit.NAMED_PER_DAY] = _named_per_day(config)
         self._limits[Limit.UNDOS_PER_DAY] = max(_UNDOS_LEAST, config.undos_max // _UNDOS_SHARE)
         self._operations = operations_for(config.edge_kinds)
         self._types = np.full(256, IGNORE, np.uint8)
@@ -239,10 +250,14 @@ class InteractionGraph(Room):
         """
         engaged = (batch.kind < Kind.CREATE) & (batch.original_id != 0)
         own = (batch.original_author_id == batch.user_id) & (batch.change != Change.ENDS)
+        kinds, share = batch.kind.copy(), self._limits[Limit.NAMED_PER_DAY]
+        self.state.scalars[Scalar.OVER_SHARE] += refuse_named(
+            self.state.named_spent, kinds, batch.author_id, batch.user_id, batch.timestamp_ms, share
+        )
         columns: list[NDArray[Any]] = [
             batch.user_id,
             np.where(engaged, batch.original_id, batch.subject_id),
-            batch.kind,
+            kinds,
             batch.timestamp_ms,
             np.where(own, np.uint8(Change.NOTHING), batch.change),
             batch.replaced_ms,

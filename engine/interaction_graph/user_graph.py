@@ -51,7 +51,7 @@ class UserGraph(InteractionGraph):
     """
 
     name: ClassVar[str] = "user_graph"
-    layout: ClassVar[int] = 3
+    layout: ClassVar[int] = 4
     sides: ClassVar[tuple[str, str]] = ("users", "users_named")
     shares: ClassVar[Mapping[str, Share]] = {
         "edges": Share(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engine.kernels.jit import inlined, kernel
 from engine.kernels.rng import mix64
 
-#: Most people who wait. A sweep takes at most 64 rows in rooms of the default sizes, and every ERASE row sweeps, so
+#: Most people who wait. A sweep takes at most 68 rows in rooms of the default sizes, and every ERASE row sweeps, so
 #: more wait only where somebody has very much; then the sweep is finished at once.
 PEOPLE_MAX: Final = 128
 COUNT, PLACE, PEOPLE = 0, 1, 2

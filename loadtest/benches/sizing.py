@@ -81,7 +81,7 @@ def plan(daily_users: int, habits: Habits | None = None, measured: Measured | No
     replicated = (
         graph_bytes(daily_users, tweets, edges)
         + tweet_store_bytes(TweetStoreConfig(tweets_max=tweets, text_bytes_max=int(tweets * habits.text_bytes)))
-        + 49.0 * events_per_s * habits.duplicates_s
+        + 51.1 * events_per_s * habits.duplicates_s
     )
     group = social_graph_bytes(
         SocialGraphConfig(users_max=accounts // groups, edges_max=follows // groups, list_entries_max=entries // groups)

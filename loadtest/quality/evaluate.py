@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from engine.batch import Kind, make_batch
-from engine.deduplication import DeduplicationConfig
+from engine.deduplication.state import DeduplicationConfig
 from engine.errors import ConfigError
 from engine.half_life_blend import FAMILIES, HALF_LIVES_MS, BlendRequest, BlendScratch, components
 from engine.interaction_graph.state import InteractionGraphConfig

@@ -15,7 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from engine.batch import EventBatch, Kind, make_batch
-from engine.deduplication import DeduplicationConfig
+from engine.deduplication.state import DeduplicationConfig
 from engine.real_graph.state import RealGraphConfig
 from engine.rooms import RoomsConfig, small_rooms
 from engine.social_graph.state import SocialGraphConfig

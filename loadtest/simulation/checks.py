@@ -1,16 +1,16 @@
 """The checks at the end of a run, made from outside: with the log's records, plain Python and an empty state."""
 
-from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from config.schema import Config
-from engine.batch import EventBatch
 from engine.social_graph.state import Refusal
 from engine.state import EngineState
-from loadtest.simulation.hostile import HOSTILE, Bystanders, is_hostile
+from loadtest.simulation.bystanders import Bystanders, is_hostile
+from loadtest.simulation.horizon import Horizon
+from loadtest.simulation.hostile import HOSTILE
 from loadtest.simulation.lineage import Asking, CheckError, Lineage, check_observed, replay
 from loadtest.simulation.memory_log import Broker, Stored
 from loadtest.simulation.models_in_force import ModelsInForce
@@ -53,38 +53,6 @@ class Reader:
         return Records(*run.partition, offsets, append_ms, formats, keys, values)
 
 
-class Horizon:
-    """Which events are kept, by a simple model.
-
-    An event is a duplicate while one of the same person, kind, subject and id is among the last ``events_max``."""
-
-    def __init__(self, events_max: int) -> None:
-        self.events_max = events_max
-        self._known: OrderedDict[tuple[int, int, int, int], None] = OrderedDict()
-        self._last_kept = True
-        #: How often each id was kept.
-        self.kept: Counter[int] = Counter()
-
-    def keep(self, batch: EventBatch) -> NDArray[np.bool_]:
-        """Which rows of a batch are to be applied."""
-        keep = []
-        columns = (batch.id, batch.kind, batch.user_id, batch.subject_id)
-        for name in zip(*(column.tolist() for column in columns), strict=True):
-            if not 72 <= name[1] < 96:  # rows of these kinds belong to the create before them, and share its fate
-                self._last_kept = self._enter(name)
-            keep.append(self._last_kept)
-        return np.array(keep, np.bool_)
-
-    def _enter(self, name: tuple[int, int, int, int]) -> bool:
-        if name in self._known:
-            return False
-        self._known[name] = None
-        if len(self._known) > self.events_max:
-            self._known.popitem(last=False)
-        self.kept[name[0]] += 1
-        return True
-
-
 class Checks:
     """The checks of a run; ``run`` makes all of them."""
 
@@ -115,7 +83,8 @@ class Checks:
         bystanders = Bystanders(self._config, self.people)
         others = replay(lineage, self._reader.read, lineage.version, without=HOSTILE) if self.people else None
         for at in replay(lineage, self._reader.read, lineage.version):
-            horizon.events_max = at.config.rooms.deduplication.events_max
+            if horizon.events_max != at.config.rooms.deduplication.events_max:
+                horizon.configure(at.config.rooms.deduplication.events_max)
             self.models.configure(at.config.rooms.models)
             if at.decoded is not None and at.piece is not None:
                 keep = self._check_kept(at.version, at.state, at.decoded, horizon)
@@ -188,11 +157,14 @@ class Checks:
 
     def _check_acknowledged(self, acknowledged: Mapping[int, int], horizon: Horizon, passed_over: list[Run]) -> None:
         gone = {event_id for run in passed_over for event_id in self._decode(run).batch.id.tolist()}
-        # If the horizon is wider than the run: exactly once. Else a duplicate may come once its first is forgotten.
+        gone |= horizon.late
+        # If the horizon is wider than the run: exactly once. Else a duplicate may come once its first is forgotten, as
+        # that of an event beyond its person's share or of an erased person may.
         wide = len(horizon.kept) < self._config.rooms.deduplication.events_max
         for event_id in acknowledged:
             times = horizon.kept[event_id]
-            if (times == 0 and event_id not in gone) or (times > 1 and wide):
+            once = wide and event_id not in horizon.forgotten_early
+            if (times == 0 and event_id not in gone) or (times > 1 and once):
                 raise CheckError(f"event {event_id} was acknowledged and applied {times} times")
 
     def _unobserved_letters(self, lost: Lineage) -> set[Place]:

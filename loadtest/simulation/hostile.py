@@ -1,46 +1,38 @@
 """A hostile viewer: floods the log with whatever one person may send, and must change nothing for anybody else.
 
-``Hostile`` makes the events. ``Bystanders`` is the same world without that person. After a run, everybody else must
-have the same follows, blocks and mutes and the same Following feed as there, and a For You feed without any tweet that
-the other world hides from them.
+``bystanders.py`` compares the world with the same world without that person.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, get_args
 
-import numpy as np
 import orjson
 
-from config.schema import Config
-from engine.feed import Explain, Feed, Product, Request
-from engine.home_mixer.products import build_products
-from engine.pipeline.execute import Unwatched, execute
-from engine.pipeline.scratch import Scratch
-from engine.state import EngineState
-from engine.visibility.judge import Visibility
 from loadtest.simulation.chance import Chance
-from loadtest.simulation.lineage import CheckError
+from loadtest.simulation.lineage import MADE_UP
 from loadtest.simulation.workload import EPOCH_MS, Publication, Workload
-from streams.events.dead_letters import DeadLetter
+from streams.events.erasing import erase_record
+from streams.events.json_types import EngagementType, RelationshipType
 from streams.log.interface import NewRecord
 
-#: The viewer's id. Nobody follows it.
+#: The viewer's id. Nobody follows it, and nobody's id of a run chooses the same ring of stubs.
 HOSTILE: Final = 1 << 62
 HOSTILE_KEY: Final = str(HOSTILE).encode()
-_MADE_UP: Final = 1 << 61
 _FIRST_ID: Final = 3 << 62
-#: What a flood consists of; a flood has one kind, or all of them.
-_OF_TWEETS: Final = ("favorite", "unfavorite", "retweet", "reply", "bookmark", "impression", "see_fewer", "report")
-_OF_PEOPLE: Final = ("follow", "unfollow", "block", "unblock", "mute", "unmute", "report_user", "dismiss")
-#: What only a tweet's author may do.
-_OF_AUTHORS: Final = ("edit", "delete")
-_FLOODS: Final = (
-    ("engagements", _OF_TWEETS),
-    ("relationships", _OF_PEOPLE),
-    ("relationships", ("mute_word",)),
-    ("tweets", _OF_AUTHORS),
+#: What a flood consists of; a flood has one kind, or all of them. ``erase``: the null value that erases the viewer.
+_FLOODS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("engagements", get_args(EngagementType)),
+    ("relationships", get_args(RelationshipType)),
+    ("relationships", ("mute_word", "unmute_word")),
+    ("tweets", ("create", "edit", "delete")),
+    ("tweets", ("create",)),
+    ("tweets", ("label", "unlabel")),
+    ("users", ("user",)),
+    ("users", ("user", "erase")),
 )
+#: Acts on the viewer's own tweets find the first ones again.
+_OWN_MAX: Final = 20
+_LONG: Final = "whatever the hostile viewer has to say, and at length. " * 4
 
 
 class Hostile:
@@ -50,112 +42,91 @@ class Hostile:
         self._workload = workload
         self._chance = chance
         self._made = 0
+        self._own: list[int] = []
 
     def floods(self, seconds: float) -> Iterator[tuple[float, Publication]]:
         """Publications, each with the virtual second in which it is made, in the order of these."""
         count = self._chance.integer(2, 5)
         for time_s in sorted(self._chance.seconds(0.0, seconds) for _ in range(count)):
-            kinds: tuple[str, ...]
             topic, kinds = self._chance.choice(_FLOODS)
             kinds = (self._chance.choice(kinds),) if self._chance.happens(0.5) else kinds
             size = self._chance.integer(20, 120)
             self._chance.note(f"a flood of {size} events: {', '.join(kinds)}")
             now_ms = EPOCH_MS + int(time_s * 1000)
-            events = [self._event(self._chance.choice(kinds), now_ms) for _ in range(size)]
-            ids = [int(event["id"]) for event in events]
-            yield time_s, Publication(topic, [NewRecord(orjson.dumps(e), key=HOSTILE_KEY) for e in events], ids, 0)
+            publication = Publication(topic, [], [], 0)
+            for _ in range(size):
+                self._add(publication, self._chance.choice(kinds), now_ms)
+            yield time_s, publication
 
-    def _event(self, kind: str, time_ms: int) -> dict[str, Any]:
+    def _add(self, publication: Publication, kind: str, time_ms: int) -> None:
+        if kind == "erase":
+            publication.records.append(erase_record(HOSTILE))
+            return
         self._made += 1
-        who = "author_id" if kind in _OF_AUTHORS else "user_id"
+        who = "author_id" if publication.topic == "tweets" else "user_id"
         event: dict[str, Any] = {"v": 1, "id": str(_FIRST_ID + self._made), "type": kind, who: str(HOSTILE)}
         event["timestamp_ms"] = time_ms + self._chance.integer(-1000, 1000)
-        real = self._chance.happens(0.3)
-        if kind == "mute_word":
-            event["word"] = self._chance.choice(["rain", "pier"]) if real else f"word{self._made}"
-        elif kind in _OF_PEOPLE:
-            people = self._workload.config.people
-            event["target_id"] = str(self._chance.integer(1, people) if real else _MADE_UP + self._made)
-        else:
-            tweet_id, author_id = self._workload.some_tweet() if real else (_MADE_UP + self._made, 0)
-            event["tweet_id"] = str(tweet_id)
-            if kind == "edit":
-                event |= {"text": "not what the author said", "lang": "en"}
-            elif author_id and kind != "delete":
-                event["author_id"] = str(author_id)
-        return event
+        make = {"tweets": self._tweet, "users": self._profile, "relationships": self._relationship}
+        event |= make.get(publication.topic, self._engagement)(kind, self._chance.happens(0.3))
+        publication.event_ids.append(_FIRST_ID + self._made)
+        publication.records.append(NewRecord(orjson.dumps(event), key=HOSTILE_KEY))
 
+    # Fields by topic. ``real``: about something that exists.
 
-class Bystanders:
-    """Compares what everybody else has and sees in a world with the hostile viewer and in one without."""
+    def _engagement(self, kind: str, real: bool) -> dict[str, Any]:
+        tweet_id, author_id = self._workload.some_tweet() if real else (MADE_UP + self._made, 0)
+        fields: dict[str, Any] = {"tweet_id": str(tweet_id)}
+        if author_id:
+            fields["author_id"] = str(author_id)
+        if kind in ("dwell", "impression"):
+            fields["value"] = self._chance.integer(0, 30)
+        return fields
 
-    def __init__(self, config: Config, people: int) -> None:
-        self._config = config
-        self._people = np.arange(1, people + 1, dtype=np.uint64)
-        self._scratch = Scratch()
+    def _relationship(self, kind: str, real: bool) -> dict[str, Any]:
+        if kind in ("mute_word", "unmute_word"):
+            return {"word": self._chance.choice(["rain", "pier"]) if real else f"word{self._made}"}
+        if kind == "interests":
+            return {"interests": [f"tag{self._made}x{i}" for i in range(self._chance.integer(0, 9))]}
+        return {"target_id": str(self._someone() if real else MADE_UP + self._made)}
 
-    def refused(self, whole: Sequence[DeadLetter], without: Sequence[DeadLetter]) -> None:
-        """Compare what was refused of a piece.
+    def _profile(self, kind: str, real: bool) -> dict[str, Any]:
+        return {"state": self._chance.choice(["active", "suspended", "deactivated"]), "protected": real}
 
-        Raises:
-            CheckError: something of somebody else is refused in one world only.
+    def _tweet(self, kind: str, real: bool) -> dict[str, Any]:
+        """Of the viewer's own tweets; or an edit or delete of somebody else's, which is refused.
+
+        Whoever labels a tweet hides it, so only services label: these are labels of tweets that nobody else wrote. A
+        create that takes the id of a tweet before its author does is for whoever gives out ids to prevent.
         """
-        theirs = [letter for letter in whole if not is_hostile(letter)]
-        if theirs != [letter for letter in without if not is_hostile(letter)]:
-            reasons = {letter.reason for letter in theirs}
-            raise CheckError(f"the hostile viewer has changed what is refused of others: {sorted(reasons)}")
+        if kind in ("label", "unlabel"):
+            label = self._chance.choice(["Spam", "Nsfw", f"label{self._made}"])
+            return {"tweet_id": str(self._own_tweet(real)), "label": label}
+        of_others = kind != "create" and real and self._chance.happens(0.5)
+        tweet_id = self._workload.some_tweet()[0] if of_others else self._own_tweet(kind != "create" or real)
+        fields: dict[str, Any] = {"tweet_id": str(tweet_id)}
+        if kind == "delete":
+            return fields
+        fields |= {"text": self._chance.choice(["short", _LONG]), "lang": "en"}
+        if self._chance.happens(0.5):
+            fields["hashtags"] = [f"tag{self._made}x{i}" for i in range(self._chance.integer(1, 30))]
+            fields["mentions"] = [str(self._someone())]
+        if kind == "create" and self._chance.happens(0.3):
+            relation = self._chance.choice(["reply_to_id", "quoted_id", "retweeted_id"])
+            # Whoever likes a retweet likes the original: others' own acts would differ if these retweeted others.
+            retweeted = MADE_UP + self._chance.integer(1, self._made)
+            other = retweeted if relation == "retweeted_id" else self._workload.some_tweet()[0]
+            if other != tweet_id:
+                fields[relation] = str(other)
+        return fields
 
-    def compare(self, state: EngineState, without: EngineState) -> None:
-        """Compare the states of the two worlds.
+    def _own_tweet(self, known: bool) -> int:
+        """A tweet of the viewer: one of the first ones, or a new one."""
+        if known and self._own:
+            return self._chance.choice(self._own)
+        tweet_id = MADE_UP + self._made
+        if len(self._own) < _OWN_MAX:
+            self._own.append(tweet_id)
+        return tweet_id
 
-        Raises:
-            CheckError: the hostile viewer has changed something for somebody else.
-        """
-        time_ms = max(without.clock_ms, EPOCH_MS)
-        for person in self._people.tolist():
-            if self._bonds(state, person) != self._bonds(without, person):
-                raise CheckError(f"the hostile viewer has changed whom or what {person} follows, blocks or mutes")
-            one, other = (self._ask(world, person, Product.FOLLOWING, time_ms) for world in (state, without))
-            if _shown(one) != _shown(other):
-                raise CheckError(f"the hostile viewer has changed what {person} sees of followees")
-            for_you = self._ask(state, person, Product.FOR_YOU, time_ms)
-            shown = np.array([entry.tweet_id for entry in for_you.entries], np.uint64)
-            hidden = shown[~Visibility(without).may_see(person, shown)]
-            if len(hidden):
-                raise CheckError(f"the hostile viewer shows {person} the tweets {hidden.tolist()}")
-
-    def _bonds(self, state: EngineState, person: int) -> object:
-        graph, words = state.social_graph, state.muted_words
-        muted = words.make_muted()
-        words.of(person, muted)
-        return (
-            graph.followees(person, 1000).tolist(),
-            graph.relation(person, self._people).tolist(),
-            sorted(muted.phrase.tolist()),
-            words.knows(person),
-        )
-
-    def _ask(self, state: EngineState, person: int, product: Product, time_ms: int) -> Feed:
-        request = Request(
-            viewer_id=person,
-            request_id=1,
-            time_ms=time_ms,
-            seed=1,
-            product=product,
-            limit=100,
-            explain=Explain.ALL,
-        )
-        pipeline = build_products(state, self._config.home_mixer, "")[product]
-        reading = nullcontext(state.version)
-        return execute(pipeline, request, scratch=self._scratch, reading=reading, watcher=Unwatched())
-
-
-def is_hostile(letter: DeadLetter) -> bool:
-    """Whether a refused record is the hostile viewer's."""
-    return HOSTILE_KEY in letter.value
-
-
-def _shown(feed: Feed) -> object:
-    """What a viewer sees of a feed, but for what counts everybody's acts."""
-    entries = [(e.tweet_id, e.author_id, e.created_ms, e.text, e.in_network) for e in feed.entries]
-    return entries, sorted((d.tweet_id, d.filter) for d in feed.dropped)
+    def _someone(self) -> int:
+        return self._chance.integer(1, self._workload.config.people)

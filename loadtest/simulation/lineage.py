@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from config.schema import Config, feed_hash
-from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS
+from engine.batch import EVENT_COLUMNS, RESOLVED_COLUMNS, Kind
 from engine.errors import MurmurationError
 from engine.feed import Feed, Product, Request
 from engine.home_mixer.products import build_products
@@ -41,6 +41,8 @@ class CheckError(MurmurationError):
     code = "simulation_failed"
 
 
+#: Ids of tweets and people that the hostile viewer makes up begin here; those of all others are below.
+MADE_UP = 1 << 61
 #: A version, and how many gaps and changes of configuration came before: each of them changes the state without
 #: changing the version.
 Place = tuple[int, int]
@@ -167,7 +169,7 @@ def replay(
 ) -> Iterator[Replayed]:
     """Apply a lineage to an empty state, up to a version. ``read`` gives the records of a run.
 
-    ``without``: a person whose events are left out.
+    ``without``: a person whose events are left out, and with them the labels of tweets from ``MADE_UP`` on.
     """
     config, marks = lineage.config, 0
     state, decoder = EngineState(config.rooms), _Leaving(config, without)
@@ -201,8 +203,10 @@ class _Leaving:
         decoded = self._decoder.decode(piece)
         if self._without is None:
             return decoded
-        batch = decoded.batch
-        others = batch.user_id != np.uint64(self._without)
+        batch, person = decoded.batch, np.uint64(self._without)
+        # Rows that follow from the person's tweets name others as users, and labels of these tweets name nobody.
+        others = (batch.user_id != person) & ((batch.author_id != person) | (batch.kind < Kind.CREATE))
+        others &= ~np.isin(batch.kind, (Kind.LABEL, Kind.UNLABEL)) | (batch.subject_id < MADE_UP)
         kept = {name: getattr(batch, name)[others] for name in (*EVENT_COLUMNS, *RESOLVED_COLUMNS)}
         return decoded._replace(batch=batch._replace(**kept), source=decoded.source[others])
 

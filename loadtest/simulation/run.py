@@ -23,7 +23,7 @@ from loadtest.simulation.memory_log import Broker
 from loadtest.simulation.operations import Operator
 from loadtest.simulation.people import Producer, Viewer
 from loadtest.simulation.process import Process
-from loadtest.simulation.settings import draw_config
+from loadtest.simulation.settings import draw_config, with_room_for_one_more
 from loadtest.simulation.workload import EPOCH_MS, Workload, WorkloadConfig
 from streams.events.json_types import TOPICS
 from streams.log.interface import TopicPartition
@@ -100,6 +100,7 @@ class World:
             chance.stream("workload"),
         )
         hostile = Hostile(workload, chance.stream("hostile")) if chance.happens(HOSTILE_SHARE) else None
+        config = with_room_for_one_more(config) if hostile is not None else config
         platter = Platter(chance.stream("platter"))
         process = Process(config, broker, weather, rates, chance.stream("life"), platter)
         acknowledged: Counter[int] = Counter()

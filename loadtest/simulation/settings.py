@@ -5,7 +5,7 @@ import msgspec
 from config.jobs import JobsConfig, ReputationJobConfig
 from config.schema import Config
 from config.serving import DurableConfig, IngestConfig, LogConfig, ServingConfig
-from engine.deduplication import DeduplicationConfig
+from engine.deduplication.state import DeduplicationConfig
 from engine.home_mixer.config import ForYouConfig, HomeMixerConfig, WalkConfig
 from engine.models.specs import ModelsConfig
 from engine.rooms import RoomsConfig, small_rooms
@@ -55,6 +55,27 @@ def draw_rooms(chance: Chance) -> RoomsConfig:
     )
 
 
+def with_room_for_one_more(config: Config) -> Config:
+    """Rings and windows that hold everybody's content of a run and one person's share besides: so nothing of others
+    leaves unless somebody takes more than their share."""
+    large = small_rooms(1 << 9)
+    names = ("tweet_store", "interaction_graph", "user_graph", "entity_graph", "entity_names", "real_graph")
+    shared = {name: getattr(large, name) for name in names}
+    # A run has few tweets and little text: a ring has place for them and one share, but not for a flood.
+    shared["tweet_store"] = msgspec.structs.replace(
+        shared["tweet_store"],
+        tweets_max=1 << 7,
+        author_tweets_per_day_max=1 << 5,
+        text_bytes_max=1 << 13,
+        author_text_bytes_per_day_max=1 << 11,
+    )
+    # What others' mentions may take is a small part of a person's entries.
+    shared["interaction_graph"] = msgspec.structs.replace(shared["interaction_graph"], user_entries_max=1 << 14)
+    shared["deduplication"] = DeduplicationConfig(events_max=max(_HORIZONS))
+    rooms = msgspec.structs.replace(config.rooms, **shared)
+    return msgspec.structs.replace(config, rooms=rooms)
+
+
 #: Rooms that a change of the configuration may rebuild or begin empty; the others keep their content.
 LATE_ROOMS = frozenset({"tweet_store", "blend_learner", "lessons"})
 
@@ -66,7 +87,7 @@ def change_config(config: Config, chance: Chance) -> Config:
     chance.note(f"the configuration changes: {act}")
     rooms, replace = config.rooms, msgspec.structs.replace
     if act == "grow":
-        name = chance.choice(list(rooms.__struct_fields__))
+        name = chance.choice([name for name in rooms.__struct_fields__ if name not in _NEVER_GROWN])
         return replace(config, rooms=replace(rooms, **{name: _larger(getattr(rooms, name))}))
     if act == "rebuild":
         store = replace(rooms.tweet_store, half_life_short_ms=rooms.tweet_store.half_life_short_ms + 1000)
@@ -76,6 +97,10 @@ def change_config(config: Config, chance: Chance) -> Config:
         return replace(config, rooms=replace(rooms, blend_learner=learner))
     ages = replace(config.home_mixer.signals, seen_age_ms_max=config.home_mixer.signals.seen_age_ms_max // 2)
     return replace(config, home_mixer=replace(config.home_mixer, signals=ages))
+
+
+#: Rooms that begin anew whenever their configuration changes.
+_NEVER_GROWN = ("locale_follows",)
 
 
 def _larger(room: msgspec.Struct) -> msgspec.Struct:

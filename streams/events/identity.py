@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.batch import EVENT_COLUMNS
-from engine.deduplication import identity
+from engine.deduplication.state import identity
 from streams.events.columns import build_columns
 from streams.events.json_types import APPLIED_TOPICS
 from streams.events.publish import decode

@@ -1,13 +1,15 @@
 """De-duplication against a list of the last events."""
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.batch import Kind, make_batch
-from engine.deduplication import _PERSON as PERSON
-from engine.deduplication import Deduplication, DeduplicationConfig
+from engine.deduplication.arrays import PERSON_FACTOR, SMALL_RINGS, share_of, small_ring
+from engine.deduplication.state import Deduplication, DeduplicationConfig
 from engine.errors import InvariantError
 from engine.kernels.erasing import QUEUE_SIZE
 from engine.room import restore
@@ -24,26 +26,48 @@ rows_of_events = st.lists(
 
 
 class Model:
-    """The rules, over a plain list of the newest events."""
+    """The rules, over plain lists of the newest events: within shares, and beyond a share by small ring."""
 
     def __init__(self, events_max):
         self.events_max = events_max
         self.recent = []
+        self.small = defaultdict(list)
         self.fate = True
+
+    def holds(self, key):
+        return key in self.recent or any(key in ring for ring in self.small.values())
+
+    def enter(self, key):
+        who = owner(key)
+        if sum(owner(other) == who for other in self.recent) < share_of(self.events_max):
+            self.recent = [*self.recent, key][-self.events_max :]
+        else:
+            ring = SMALL_RING_OF[who]
+            self.small[ring] = [*self.small[ring], key][-small_ring(self.events_max) :]
 
     def keep(self, kind, event_id, user_id, subject_id):
         if kind in DERIVED:
             return self.fate
         if kind == Kind.ERASE:
-            self.recent = [
-                (of, id, 0 if who == user_id else who, 0 if of >= Kind.FOLLOW and whom == user_id else whom)
-                for of, id, who, whom in self.recent
-            ]
+            for ring in (self.recent, *self.small.values()):
+                ring[:] = [
+                    (of, id, 0 if who == user_id else who, 0 if of >= Kind.FOLLOW and whom == user_id else whom)
+                    for of, id, who, whom in ring
+                ]
         key = (kind, event_id, user_id, subject_id)
-        self.fate = event_id == 0 or key not in self.recent
+        self.fate = event_id == 0 or not self.holds(key)
         if self.fate and event_id:
-            self.recent = [*self.recent, key][-self.events_max :]
+            self.enter(key)
         return self.fate
+
+
+def owner(key):
+    """Whose share an event counts in."""
+    return 0 if key[0] in (Kind.LABEL, Kind.UNLABEL) else key[2]
+
+
+#: The small rings of the people of these tests: the uppermost six bits of the ids' hashes.
+SMALL_RING_OF = {0: 0, 1: 21, 2: 54}
 
 
 def batch_of(rows):
@@ -98,10 +122,10 @@ def test_a_long_stream_forgets_exactly_beyond_the_horizon():
     rng = np.random.default_rng(5)
     ids = rng.integers(1, 4000, 20_000).astype(np.uint64)
     kinds = rng.choice(np.array([1, 64, 96, 128, 160], np.uint8), len(ids))
-    got = keep(room, list(zip(kinds.tolist(), ids.tolist(), strict=True)))
+    people = ids % np.uint64(100) + np.uint64(1)
+    got = keep(room, list(zip(kinds.tolist(), ids.tolist(), people.tolist(), strict=True)))
     recent, order = {}, 0
-    for row, (kind, event_id) in enumerate(zip(kinds.tolist(), ids.tolist(), strict=True)):
-        key = (kind, event_id)
+    for row, key in enumerate(zip(kinds.tolist(), ids.tolist(), strict=True)):
         fresh = recent.get(key, -horizon - 1) < order - horizon
         assert bool(got[row]) == fresh
         if fresh:
@@ -110,7 +134,7 @@ def test_a_long_stream_forgets_exactly_beyond_the_horizon():
     room.check()
     assert room.counters()["kept"] == order
     assert room.counters()["expired"] == order - horizon
-    assert room.fill() == {"events": 1.0}
+    assert room.fill() == {"events": 1.0, "events_over_share": 0.0}
 
 
 def test_events_that_differ_only_in_a_high_bit_or_in_one_value_are_different():
@@ -146,7 +170,7 @@ def test_equal_hashes_are_not_taken_for_equal_events():
     room = Deduplication(DeduplicationConfig(events_max=64))
     mask = (1 << 64) - 1
     theirs = (int(Kind.BLOCK), 77, 5, 9)
-    chosen_id = (theirs[1] + (theirs[2] - 6) * int(PERSON)) & mask
+    chosen_id = (theirs[1] + (theirs[2] - 6) * int(PERSON_FACTOR)) & mask
     assert keep(room, [(int(Kind.BLOCK), chosen_id, 6, 9), theirs]) == [True, True]
     assert keep(room, [theirs]) == [False]
 
@@ -161,7 +185,7 @@ def test_horizon_is_the_event_time_held():
 
 def test_memory_is_what_the_formula_says():
     room = Deduplication(DeduplicationConfig(events_max=1000))
-    assert room.bytes_max == 33 * 1000 + 8 * 2048 + 64 + 8 * QUEUE_SIZE
+    assert room.bytes_max == 33 * (1000 + 64) + 8 * 2048 + 4 * 1024 + 64 + 8 * SMALL_RINGS + 8 * QUEUE_SIZE
 
 
 def test_restored_state_goes_on_as_the_first_and_damage_is_found():
@@ -173,3 +197,36 @@ def test_restored_state_goes_on_as_the_first_and_damage_is_found():
     table[np.flatnonzero(table)[0]] = 0
     with pytest.raises(InvariantError):
         other.check()
+
+
+FLOODER = 2
+
+
+@pytest.mark.parametrize("kind", [Kind.FAVORITE, Kind.LABEL])
+def test_a_flood_of_one_person_makes_the_room_forget_nothing_of_others(kind):
+    """Labels name nobody: all of them together have one share."""
+    room = Deduplication(DeduplicationConfig(events_max=1024))
+    others = [(int(Kind.FAVORITE), n, 200 + n % 50, n) for n in range(1, 901)]
+    flood = [(int(kind), 10_000 + n, FLOODER if kind == Kind.FAVORITE else 10_000 + n, 7) for n in range(8000)]
+    assert all(keep(room, [*others, *flood]))
+    assert not any(known(room, row) for row in flood[64:-1])
+    assert known(room, flood[0])
+    assert known(room, flood[-1])
+    assert not any(keep(room, others))
+    assert room.counters()["over_share"] == 8000 - 64
+    room.check()
+
+
+def test_a_room_that_grows_keeps_what_it_holds_also_beyond_shares():
+    room = Deduplication(DeduplicationConfig(events_max=2048))
+    rows = [(1, n, 1, 1) for n in range(1, 300)] + [(1, n, 5, 1) for n in range(1, 100)]
+    keep(room, rows)
+    larger = Deduplication(DeduplicationConfig(events_max=4096))
+    assert larger.grow_from(room)
+    larger.check()
+    assert [known(larger, row) for row in rows] == [known(room, row) for row in rows]
+    assert sum(known(larger, row) for row in rows) == 128 + 2 + 99
+    # The small ring goes on where it was: its oldest leaves last.
+    keep(larger, [(1, 1000 + n, 1, 1) for n in range(128 + 3)])
+    assert not known(larger, (1, 298, 1, 1))
+    larger.check()

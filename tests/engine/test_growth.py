@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.batch import Kind, make_batch
-from engine.deduplication import SIZE, Deduplication, DeduplicationConfig
+from engine.deduplication.arrays import POSITION, SIZE
+from engine.deduplication.state import Deduplication, DeduplicationConfig
 from engine.entity_names import EntityNamesConfig
 from engine.interaction_graph.entity_graph import EntityGraphConfig
 from engine.interaction_graph.state import InteractionGraphConfig
@@ -100,7 +101,7 @@ def content(state: EngineState) -> dict[str, object]:
     columns = store.columns(known)._asdict()
     acts = (signals.recent_engagements, signals.recent_implicit, signals.recent_negatives)
     return {
-        "deduplication": [int(i) for i in _ring(state.deduplication)],
+        "deduplication": _ring(state.deduplication),
         "interaction_graph": graph_content(state.interaction_graph),
         "user_graph": graph_content(state.user_graph),
         "entity_graph": graph_content(state.entity_graph),
@@ -137,10 +138,11 @@ def content(state: EngineState) -> dict[str, object]:
 
 
 def _ring(room: Deduplication):
-    arrays = room.arrays()
-    size, position = int(arrays["header"][SIZE]), int(arrays["header"][0])
-    full = size == len(arrays["ring_id"])
-    return np.roll(arrays["ring_id"][:size], -position) if full else arrays["ring_id"][:size]
+    """The ids held: those of the ring from the oldest on, then those of the small rings, sorted."""
+    ids, size, most = room.arrays()["ring_id"], int(room.arrays()["header"][SIZE]), room.config.events_max
+    ring = np.roll(ids[:most], -int(room.arrays()["header"][POSITION])) if size == most else ids[:size]
+    beyond = ids[most:]
+    return [*ring.tolist(), *sorted(beyond[beyond != 0].tolist())]
 
 
 def grown(state: EngineState, config: RoomsConfig) -> EngineState:

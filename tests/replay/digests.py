@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from engine.deduplication import DeduplicationConfig
+from engine.deduplication.state import DeduplicationConfig
 from engine.engagement_aggregates.state import EngagementAggregatesConfig
 from engine.entity_names import EntityNamesConfig
 from engine.feed import Explain, Product, Request

@@ -9,12 +9,17 @@ import msgspec
 import numpy as np
 import pytest
 
+from engine import entity_names
+from engine.batch import Kind
 from engine.feed import Feed
+from engine.interaction_graph import entity_graph
 from engine.models.state import Models
 from engine.social_graph import sizes
 from engine.social_graph.arrays import BLOCKS_EACH, FOLLOWS_EACH, MUTES_EACH, UNDONE_EACH
 from engine.social_graph.state import SocialGraph
 from engine.state import EngineState
+from engine.tweet_store import state as tweet_store
+from engine.tweet_store.state import TweetStore
 from loadtest.simulation import memory_disk
 from loadtest.simulation.hostile import HOSTILE
 from loadtest.simulation.memory_log import MemoryTail
@@ -231,7 +236,7 @@ def test_a_hostile_viewer_whose_acts_are_somebody_elses(monkeypatch):
         apply(self, batch._replace(user_id=whose))
 
     monkeypatch.setattr(SocialGraph, "apply", confused)
-    caught("the hostile viewer has changed", first=8)
+    caught("the hostile viewer has changed", first=4)
 
 
 def test_a_hostile_viewer_who_may_have_the_whole_room(monkeypatch):
@@ -244,6 +249,44 @@ def test_a_hostile_viewer_who_may_have_the_whole_room(monkeypatch):
 
     monkeypatch.setattr(sizes, "make_graph", unbounded)
     caught("the hostile viewer|found no room in rooms.social_graph", first=23)
+
+
+@pytest.mark.parametrize(
+    ("room", "words", "first"),
+    [
+        (tweet_store, "pushed out the tweets|changed what others say", 4),
+        (entity_names, "pushed out names", 4),
+        (entity_graph, "which hashtags", 4),
+    ],
+)
+def test_a_hostile_author_without_a_share_per_day(monkeypatch, room, words, first):
+    monkeypatch.setattr(room, "share_of", lambda most, capacity, least=64: 1 << 40)
+    caught(f"the hostile viewer.*({words})", first=first)
+
+
+def test_a_hostile_viewer_who_counts_as_many(monkeypatch):
+    """As if each act were another person's."""
+    apply = TweetStore.apply
+
+    def crowd(self, batch):
+        whose = np.where(batch.user_id == HOSTILE, np.uint64(HOSTILE) + (batch.id & np.uint64(0xFFFF)), batch.user_id)
+        return apply(self, batch._replace(user_id=whose))
+
+    monkeypatch.setattr(TweetStore, "apply", crowd)
+    caught("the hostile viewer counts as", first=23)
+
+
+def test_a_hostile_viewer_who_may_change_what_others_wrote(monkeypatch):
+    apply = TweetStore.apply
+
+    def trusting(self, batch):
+        authors = self.columns(self.lookup(batch.subject_id)).author_id
+        changes = np.isin(batch.kind, (Kind.EDIT, Kind.DELETE)) & (authors != 0)
+        batch.author_id[changes] = authors[changes]
+        return apply(self, batch)
+
+    monkeypatch.setattr(TweetStore, "apply", trusting)
+    caught("the hostile viewer has", first=12)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from engine.batch import UNDOES, EventBatch, Kind, make_batch
 from engine.interaction_graph.state import EdgeType, InteractionGraph, InteractionGraphConfig
@@ -121,16 +122,25 @@ def test_likes_and_unlikes_of_one_person_take_no_more_than_their_share_of_the_lo
 
 
 def test_whom_others_name_keeps_room_for_own_acts() -> None:
+    """The first 8 of 256 entries are for all who name a person; of these one author has half in two days, a window."""
     room = Resolved(user_degree_max=64, user_entries_max=256)
-    rows = make_batch(
-        kind=[Kind.MENTION] * 500,
-        user_id=[7] * 500,
-        author_id=[8] * 500,
-        subject_id=np.arange(1000, 1500),
-        timestamp_ms=[T0 + n for n in range(500)],
-    )
-    room.store.apply(rows)
-    room.graph.apply(rows)
+
+    def name(authors: NDArray[np.int64], first: int) -> None:
+        n = len(authors)
+        rows = make_batch(
+            kind=[Kind.MENTION, Kind.MEDIA_TAG] * (n // 2),
+            user_id=[7] * n,
+            author_id=authors,
+            subject_id=np.arange(first, first + n),
+            timestamp_ms=[T0 + n for n in range(n)],
+        )
+        room.store.apply(rows)
+        room.graph.apply(rows)
+
+    name(np.full(500, 8), 1000)
+    assert room.graph.user_degree(7) == 2
+    assert room.graph.counters()["over_share"] == 498
+    name(np.arange(100, 200), 2000)
     assert room.graph.user_degree(7) == 8
     room.apply([Act(Kind.FAVORITE, 7, 1 + n, 1000 + n) for n in range(20)])
     assert room.graph.user_degree(7) == 28

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from engine.deduplication import Deduplication, DeduplicationConfig
+from engine.deduplication.state import Deduplication, DeduplicationConfig
 from streams.events import Decoder
 from streams.events.identity import identities
 from streams.events.publish import classify
