@@ -39,6 +39,7 @@ ACTS = {
 BONDS = {Kind.FOLLOW: 30, Kind.BLOCK: 2, Kind.MUTE: 2, Kind.UNFOLLOW: 4}
 RELATED = RelatedTweetsConfig(query_degree_min=1, degree_min=2, tweet_cooccurrence_min=1, tweet_score_above=0.0)
 ENDLESS = LikedByConfig(engagement_age_ms_max=1000 * HOUR)
+TIMELESS = RelatedConfig(counting=msgspec.structs.replace(RELATED, age_ms_max=1000 * HOUR))
 #: Small limits, so that small worlds reach them.
 CONFIG = HomeMixerConfig(
     for_you=ForYouConfig(
@@ -265,9 +266,8 @@ def test_a_used_scratch_leaves_no_trace(product):
 @given(st.integers(0, 23), requests, st.integers(0, 50), st.integers(1, HOUR))
 def test_a_refresh_within_the_viewers_hour_shows_the_same_feed(seed, terms, hours, later_ms):
     """Only what passes an age limit in between may differ: no such limit is near here."""
-    config = msgspec.structs.replace(
-        CONFIG, for_you=msgspec.structs.replace(CONFIG.for_you, age_ms_max=1000 * HOUR, liked_by=ENDLESS)
-    )
+    for_you = msgspec.structs.replace(CONFIG.for_you, age_ms_max=1000 * HOUR, liked_by=ENDLESS, related=TIMELESS)
+    config = msgspec.structs.replace(CONFIG, for_you=for_you)
     state, viewer = world(seed), terms["viewer_id"]
     first_ms = NOW + hours * HOUR // 10
     later_ms = min(first_ms + later_ms, viewer_hour(viewer, first_ms)[1] - 1)
