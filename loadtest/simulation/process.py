@@ -127,7 +127,7 @@ class Process:
             CheckError: the life ended by an error that is no injected fault.
         """
         error = None if living.cancelled() else living.exception()
-        causes, struck = _causes(error), self.witness.lost_files
+        causes, struck = _causes(error), self.witness.struck
         careless = self.broker.careless or self.witness.ever_lost_files
         for cause in causes:
             if isinstance(cause, CheckError):
@@ -230,7 +230,7 @@ def _may_end(cause: BaseException, *, stormy: bool, careless: bool, struck: bool
     """True if the exception is an injected fault, so that the process may end by it. Anything else is a bug.
 
     ``careless``: the log may lack records that a start needs. ``struck``: files were lost since the last start that
-    went well, so one may refuse the folder by name.
+    replayed its journal to the end, so one may refuse the folder by name.
     """
     if isinstance(cause, LogGapError):
         return careless

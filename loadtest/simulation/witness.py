@@ -29,6 +29,9 @@ class Witness:
         #: may then begin at an earlier version, or anew.
         self.ever_lost_files = self.lost_files = False
         self._lost_folder = False
+        #: Files were lost since the last life that replayed its journal to the end: a start may refuse the folder.
+        self.struck = False
+        self._replayed_to = 0
         #: The newest snapshot that was left when files were lost: no life may begin before it.
         self.kept_version = 0
         self._told_until = 0
@@ -43,7 +46,7 @@ class Witness:
 
     def lose(self, *, folder: bool = False) -> None:
         """Note that files are lost, or the whole folder."""
-        self.ever_lost_files = self.lost_files = True
+        self.ever_lost_files = self.lost_files = self.struck = True
         self._lost_folder |= folder
 
     def began(self, applier: Applier, store: Store) -> int:
@@ -56,6 +59,7 @@ class Witness:
         assert journal is not None
         gap_accepted, self.gap_accepted = self.gap_accepted, False
         version, gaps = journal.version, journal.state.gaps
+        self._replayed_to = version
         self._chance.note(f"version {state.version} is back, the journal is at {version} of {self.lineage.version}")
         safe = self.lineage.version if self.powered else self.synced_version
         lost_files, self.lost_files = self.lost_files, False
@@ -135,6 +139,7 @@ class Witness:
     def applied(self, applier: Applier, piece: Piece) -> None:
         """Note that a life has applied a piece."""
         self.lineage.applied(applier.state.version, piece)
+        self.struck &= self.lost_files or applier.state.version < self._replayed_to
         if self._sync_always:
             self.synced_version = max(self.synced_version, applier.state.version)
 
