@@ -41,6 +41,7 @@ PLACES: dict[str, Callable[[World], set[int]]] = {
     "following": feed_of("following"),
     "push_for_you": push_of("for_you"),
     "push_following": push_of("following"),
+    "who_to_follow": lambda w: w.named({"results": w.feed(VIEWER, "who_to_follow", limit=100)["entries"]}),
     "social_proof": lambda w: w.proof(VIEWER, LIKED),
     "second_degree_tweets": query("second-degree", user=VIEWER),
     "second_degree_users": query("second-degree", user=VIEWER, of="users"),
@@ -58,7 +59,16 @@ PLACES: dict[str, Callable[[World], set[int]]] = {
 FOR_NOBODY = {"related"}
 #: Which places name the person or the tweets before the bar, where the viewer follows the person and where not.
 EVERYWHERE = {"for_you", "push_for_you", "following", "push_following", "social_proof", "second_degree_tweets"}
-EVERYWHERE |= {"second_degree_users", "intersections", "contacts", "held_by", "signals", "signals_of_tweets", "related"}
+EVERYWHERE |= {
+    "who_to_follow",
+    "second_degree_users",
+    "intersections",
+    "contacts",
+    "held_by",
+    "signals",
+    "signals_of_tweets",
+    "related",
+}
 NAMED = {
     True: EVERYWHERE | {"proof", "ties"},
     False: EVERYWHERE - {"social_proof"} | {"ties_out_of_network"},
