@@ -70,6 +70,16 @@ class Pending:
         if self._child is not None:
             self._child.kill()
 
+    def discard(self) -> None:
+        """Stop writing, and forget the snapshot unless it is published. Blocks."""
+        self.abandon()
+        with self._finishing:
+            if self._done is None:
+                if self._child is not None:
+                    with contextlib.suppress(OSError):
+                        self._child.wait()
+                self._snapshots.discard(self.info.version)
+
 
 class Snapshots:
     """One history's snapshots: the newest ``keep`` are kept, and also the one of version ``base``.

@@ -54,12 +54,21 @@ class CandidateWriter:
         self._arrived = asyncio.Event()
         self._made: OrderedDict[tuple[int, int, int], float] = OrderedDict()
         self._retries = Retries("candidates for notifications wait for the log", log=log)
-        self._busy = False
+        #: How many motifs were queued, and how many of them are in the log or need not be.
+        self._offered = self._settled = 0
+        self._progress = asyncio.Event()
 
-    @property
-    def idle(self) -> bool:
-        """Whether everything that was offered is in the log, or needs not be."""
-        return not self._queue and not self._busy
+    async def written(self, timeout_s: float) -> bool:
+        """Wait until all motifs offered by now are in the log, or need not be; False if that takes longer."""
+        offered = self._offered
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._settled < offered:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def offer(self, motifs: Sequence[FoundMotif]) -> None:
         """Take motifs; those that are old, made lately, or for which there is no room are counted and left out."""
@@ -73,6 +82,7 @@ class CandidateWriter:
                 self._count("queue_full")
             else:
                 self._queue.append(found)
+                self._offered += 1
                 self._arrived.set()
 
     def _is_made(self, motif: Motif) -> bool:
@@ -96,7 +106,6 @@ class CandidateWriter:
                     await self._write_next()
 
     async def _write_next(self) -> None:
-        self._busy = True
         batch = [self._queue.popleft() for _ in range(min(TOGETHER_MAX, len(self._queue)))]
         if not self._queue:
             self._arrived.clear()
@@ -106,8 +115,8 @@ class CandidateWriter:
         except BaseException:
             self._queue.extendleft(reversed(batch))
             raise
-        finally:
-            self._busy = False
+        self._settled += len(batch)
+        self._progress.set()
 
     async def _write(self, batch: Sequence[FoundMotif]) -> None:
         records = []

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import structlog
 
@@ -23,6 +23,13 @@ log = structlog.get_logger("murmuration.snapshots")
 
 #: Tells a serving process to write a snapshot now.
 SNAPSHOT_SIGNAL = signal.SIGUSR1
+#: So long a snapshot waits for candidates to be written before it is given up.
+WRITTEN_TIMEOUT_S = 60.0
+
+
+async def _at_once(timeout_s: float) -> bool:
+    """Nothing is to be written."""
+    return True
 
 
 class Keeper:
@@ -43,10 +50,16 @@ class Keeper:
         *,
         rooms: Mapping[str, str],
         settled: Callable[[], bool] = lambda: True,
+        written: Callable[[float], Awaitable[bool]] = _at_once,
     ) -> None:
-        """``rooms``: the hash of each room. ``settled``: whether all dead letters of applied records are in the log. A
-        snapshot must wait for that: the next start does not read these records again, so letters that were not written
-        by then would be lost."""
+        """``rooms``: the hash of each room. ``settled``: whether all dead letters of applied records are in the log.
+        ``written``: waits, at most so many seconds, until all candidates for notifications of applied records are, and
+        says whether they are.
+
+        A snapshot must wait for both: the next start does not read these records again, so what was not written by then
+        would be lost. Letters are rare, so a snapshot begins when none is left. Candidates may come all the time, so it
+        begins at any time and is published when those are written that were found before.
+        """
         self._event_log = event_log
         self._store = store
         self._recovered = recovered
@@ -55,6 +68,7 @@ class Keeper:
         self._metrics = metrics
         self._rooms = rooms
         self._settled = settled
+        self._written = written
         #: The version of the newest snapshot; -1 asks for a snapshot at once (a gap in the log was accepted).
         self._version = recovered.state.version if recovered.on_disk else -1
         #: Why the journal cannot be synced; None when all is well.
@@ -101,6 +115,10 @@ class Keeper:
                     log.warning("no snapshot now: dead letters wait for the log")
                     return None
                 self._pending = pending
+                if not await self._written(WRITTEN_TIMEOUT_S):
+                    await self._discard(pending)
+                    log.warning("no snapshot now: candidates for notifications wait for the log")
+                    return None
                 info = await asyncio.to_thread(pending.finish)
                 await asyncio.to_thread(self._mend)
             except OSError:
@@ -117,6 +135,10 @@ class Keeper:
                 pause_ms=round(pending.pause_s * 1e3, 1),
             )
             return info
+
+    async def _discard(self, pending: Pending) -> None:
+        self._pending = None
+        await asyncio.to_thread(pending.discard)
 
     def _mend(self) -> None:
         """Write files of the folder again that are gone; raises OSError."""
@@ -180,6 +202,9 @@ class Keeper:
         if journal is None or snapshots is None:
             return
         try:
+            written = await self._written(0.0)
+            if self._pending is not None and not written:
+                await self._discard(self._pending)
             if self._pending is not None:
                 self._pending.abandon()
                 with contextlib.suppress(OSError):
@@ -188,6 +213,7 @@ class Keeper:
                 self._config.snapshot_at_stop
                 and self._state_thread.healthy
                 and self._settled()
+                and written
                 and self._recovered.state.version != self._version
             ):
                 journal.sync()

@@ -143,6 +143,10 @@ class LiveEngine:
         if not self.failed.done():
             self.failed.cancel()
 
+    async def candidates_written(self, timeout_s: float) -> bool:
+        """Wait until the candidates for notifications of all that was applied are in the log; False: not in time."""
+        return self.candidates is None or await self.candidates.written(timeout_s)
+
     # The interface for the server (service.FeedService)
 
     @property

@@ -29,7 +29,7 @@ from streams.live.erasing import see_erasing_through
 from streams.live.keeper import Keeper, snapshots_on_signal
 from streams.live.live_engine import LiveEngine
 from streams.live.state_thread import StateThread
-from streams.live.tail import Ingest, apply_retention
+from streams.live.tail import apply_retention
 from streams.log.interface import EventLog, TopicPartition
 from streams.ordering.metrics import OrderMetrics
 from streams.ordering.own import OwnOrder
@@ -131,7 +131,8 @@ async def following_engine(
             DurableMetrics(registry),
             event_log,
             rooms=room_hashes(config.rooms),
-            settled=lambda: _settled(engine, ingest, writer),
+            settled=lambda: writer.applier.dead_letters == ingest.dead_letters_written,
+            written=engine.candidates_written,
         )
         jobs = _jobs(config, engine, writer, keeper, event_log, registry, start_job)
         writer.between_pieces = jobs.between_pieces
@@ -160,12 +161,6 @@ async def following_engine(
                 yield engine
             finally:
                 await end_tasks(background)
-
-
-def _settled(engine: LiveEngine, ingest: Ingest, writer: StateThread) -> bool:
-    """Whether all dead letters and candidates for notifications of what was applied are in the log."""
-    candidates = engine.candidates is None or engine.candidates.idle
-    return candidates and writer.applier.dead_letters == ingest.dead_letters_written
 
 
 def _jobs(

@@ -56,11 +56,11 @@ def made():
 async def test_each_is_made_once_and_what_is_old_or_hidden_is_not(made) -> None:
     writer, log, _, count = made
     writer.offer([motif(7), motif(7, offset=1), motif(9, age_ms=1001), motif(13), motif(9)])
-    assert not writer.idle
+    assert not await writer.written(0)
     await writer.drain(5)
     writer.offer([motif(7), motif(7, 9)])
     await writer.drain(5)
-    assert writer.idle
+    assert await writer.written(0)
     assert sorted(log.made) == [(7, 8), (7, 9), (9, 8)]
     assert (count("old"), count("hidden"), count("made_already")) == (1, 1, 1)
 
@@ -87,10 +87,10 @@ async def test_a_log_that_is_away_is_waited_for_and_a_stop_keeps_what_waits(made
         while len(log.errors) > 999:
             await asyncio.sleep(0.01)
     await end_tasks([task])
-    assert not writer.idle
+    assert not await writer.written(0)
     log.errors = []
     await writer.drain(5)
-    assert (writer.idle, log.made) == (True, [(7, 8), (9, 8)])
+    assert (await writer.written(0), log.made) == (True, [(7, 8), (9, 8)])
 
 
 async def test_what_the_log_refuses_or_is_too_late_keeps_no_snapshot_waiting(made) -> None:
@@ -101,4 +101,18 @@ async def test_what_the_log_refuses_or_is_too_late_keeps_no_snapshot_waiting(mad
     writer.offer([motif(9)])
     clock.now_ms += 2000
     await writer.drain(5)
-    assert (writer.idle, log.made, count("not_written")) == (True, [], 2)
+    assert (await writer.written(0), log.made, count("not_written")) == (True, [], 2)
+
+
+async def test_a_snapshot_waits_only_for_what_was_found_before_it(made, monkeypatch) -> None:
+    monkeypatch.setattr(candidates, "TOGETHER_MAX", 1)
+    writer, log, _, _ = made
+    writer.offer([motif(7)])
+    waiting = asyncio.create_task(writer.written(60))
+    await asyncio.sleep(0)
+    writer.offer([motif(9), motif(10)])
+    assert not waiting.done()
+    await writer._write_next()
+    assert await waiting
+    assert log.made == [(7, 8)]
+    assert not await writer.written(0)
