@@ -136,9 +136,8 @@ async def following_engine(
         )
         jobs = _jobs(config, engine, writer, keeper, event_log, registry, start_job)
         writer.between_pieces = jobs.between_pieces
-        stack.push_async_callback(keeper.close)
-        stack.push_async_callback(ingest.close)
-        stack.push_async_callback(engine.close)
+        for close in (keeper.close, ingest.close, engine.close):  # the last one first
+            stack.push_async_callback(close)
         await ingest.recall_dead_letters()
         source = await open_source(config, event_log, recovered, registry)
         stack.push_async_callback(source.close)

@@ -52,6 +52,10 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
+#: The lesser processor's kernels are compiled first, all by one process.
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.fixture(scope="module")
 def found(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
     """Digests from a process as it is here and, beside it, one that takes this machine for a lesser one."""

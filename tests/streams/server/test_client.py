@@ -158,7 +158,7 @@ def rendered(feed, **options):
 def feed(feed_of):
     request = Request(viewer_id=1, request_id=2, time_ms=1_760_000_000_000, seed=3, explain=Explain.ALL)
     made = feed_of(request, 5, [7, 8], "hello [bold]world[/] \x1b[31mred\x07\u202e end")
-    return feed_fields(made, with_dropped=True) | {"dropped_in_words": drop_words(made.dropped, HomeMixerConfig())}
+    return feed_fields(made, with_dropped=True) | {"dropped_in_words": drop_words(made, HomeMixerConfig())}
 
 
 def test_a_feed_on_a_terminal(feed):
