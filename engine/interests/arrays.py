@@ -1,13 +1,12 @@
 """The arrays of interests, and the order in which they are given up."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.interests.content import LANGUAGES_MAX, TAGS_MAX
 from engine.kernels.id_map import IdMap, make_id_map
-from engine.kernels.jit import inlined
 
 #: Indices of ``Interests.header``: counters.
 UPDATES, OLDER, EVICTED, MALFORMED = range(4)
@@ -15,8 +14,6 @@ HEADER_SIZE = 4
 
 #: Columns of ``Interests.sizes``.
 TAGS, LANGUAGES = 0, 1
-#: Columns of ``Interests.order``: the neighbors updated before and after.
-BEFORE, AFTER = 0, 1
 
 
 class Interests(NamedTuple):
@@ -48,24 +45,3 @@ def make_interests(people_max: int) -> Interests:
         order=np.zeros((people_max + 1, 2), np.int32),
         header=np.zeros(HEADER_SIZE, np.int64),
     )
-
-
-@inlined
-def link(s: Any, place: Any) -> Any:
-    """Put a place at the newest end of the list."""
-    node, newest = place + 1, np.int64(s.order[0, BEFORE])
-    s.order[node, BEFORE] = newest
-    s.order[node, AFTER] = 0
-    s.order[newest, AFTER] = node
-    s.order[0, BEFORE] = node
-
-
-@inlined
-def unlink(s: Any, place: Any) -> Any:
-    """Take a place out of the list."""
-    node = place + 1
-    before, after = np.int64(s.order[node, BEFORE]), np.int64(s.order[node, AFTER])
-    s.order[before, AFTER] = after
-    s.order[after, BEFORE] = before
-    s.order[node, BEFORE] = 0
-    s.order[node, AFTER] = 0

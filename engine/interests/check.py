@@ -3,8 +3,9 @@
 import numpy as np
 
 from engine.errors import InvariantError
-from engine.interests.arrays import AFTER, BEFORE, LANGUAGES, TAGS, Interests
+from engine.interests.arrays import LANGUAGES, TAGS, Interests
 from engine.kernels.id_map import SIZE
+from engine.kernels.ordered_places import AFTER, BEFORE
 
 
 def check(s: Interests) -> None:

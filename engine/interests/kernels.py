@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from engine.batch import Kind
-from engine.interests.arrays import AFTER, EVICTED, LANGUAGES, MALFORMED, OLDER, TAGS, UPDATES, link, unlink
+from engine.interests.arrays import EVICTED, LANGUAGES, MALFORMED, OLDER, TAGS, UPDATES
 from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add, remove
 from engine.kernels.jit import inlined, kernel
+from engine.kernels.ordered_places import AFTER, link_place, unlink_place
 
 _INTERESTS, _USER, _ERASE = int(Kind.INTERESTS), int(Kind.USER), int(Kind.ERASE)
 _ZERO = np.uint64(0)
@@ -25,7 +26,7 @@ def _number(text: Any, start: Any, size: Any) -> Any:
 @kernel
 def _forget(s: Any, place: Any) -> Any:
     """Remove the person at a place."""
-    unlink(s, place)
+    unlink_place(s.order, place)
     s.times_ms[place] = 0
     for column in range(s.sizes.shape[1]):
         s.sizes[place, column] = 0
@@ -51,13 +52,13 @@ def _say(s: Any, user_id: Any, time_ms: Any, text: Any, start: Any, size: Any) -
         if time_ms < s.times_ms[place]:
             s.header[OLDER] += 1
             return
-        unlink(s, place)
+        unlink_place(s.order, place)
     else:
         if s.ids.header[SIZE] == s.ids.header[CAPACITY]:
             _forget(s, np.int64(s.order[0, AFTER]) - 1)
             s.header[EVICTED] += 1
         place = np.int64(find_or_add(s.ids, user_id))
-    link(s, place)
+    link_place(s.order, place)
     s.times_ms[place] = time_ms
     s.sizes[place, TAGS], s.sizes[place, LANGUAGES] = tags, languages
     for at in range(s.tags.shape[1]):

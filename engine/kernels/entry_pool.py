@@ -7,7 +7,9 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from engine.errors import InvariantError
 from engine.kernels.jit import inlined
 
 #: Indices of a pool's header: the first free entry + 1, entries ever used, entries in use.
@@ -38,3 +40,19 @@ def free_entry(entries: Any, header: Any, at: Any) -> Any:
     entries[at, last] = header[FREE]
     header[FREE] = at + 1
     header[IN_USE] -= 1
+
+
+def entries_listed(entries: NDArray[np.int64], first: int, seen: set[int]) -> list[int]:
+    """The entries of the list that begins at ``first`` (+ 1; 0: none), which are added to ``seen``; for checks.
+
+    Raises:
+        InvariantError: an entry was seen before, so it is in two lists.
+    """
+    listed = []
+    while first:
+        if first - 1 in seen:
+            raise InvariantError(f"entry {first - 1} is in two lists")
+        seen.add(first - 1)
+        listed.append(first - 1)
+        first = int(entries[first - 1, -1])
+    return listed

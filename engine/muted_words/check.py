@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine.errors import InvariantError
+from engine.kernels.entry_pool import entries_listed
 from engine.muted_words import arrays as w
 
 
@@ -21,7 +22,7 @@ def check(s: w.Words) -> None:
     lost = 0
     for person in np.flatnonzero(s.ids.keys).tolist():
         first, entries, muted, unkept = s.people[person].tolist()
-        listed = _chain(s, first, seen)
+        listed = entries_listed(s.entries, first, seen)
         _require(entries == len(listed), f"person {person} has {len(listed)} entries, counted {entries}")
         _require(entries or unkept, f"person {person} has nothing here")
         lost += unkept
@@ -34,20 +35,9 @@ def check(s: w.Words) -> None:
         _require(all(s.entries[at, w.TRAITS] & w.SIZE_BITS for at in listed), "an entry has no words")
     _require(len(seen) == s.header[w.IN_USE], f"{len(seen)} entries are listed, {s.header[w.IN_USE]} in use")
     _require(lost == s.header[w.UNKEPT_PEOPLE], "people whose mutes found no room are miscounted")
-    free = _chain(s, int(s.header[w.FREE]), seen)
+    free = entries_listed(s.entries, int(s.header[w.FREE]), seen)
     _require(len(seen) == s.header[w.USED], f"{len(seen)} entries are listed or free, {s.header[w.USED]} were used")
     cleared = s.entries[free][:, : w.NEXT]
     _require(not cleared.any(), "a free entry is not clear")
     _require(not s.people[s.ids.keys == 0].any(), "an unused person is not clear")
     _require(not s.entries[int(s.header[w.USED]) :].any(), "an entry that was never used is not clear")
-
-
-def _chain(s: w.Words, first: int, seen: set[int]) -> list[int]:
-    """The entries of a list, each in no other list."""
-    listed = []
-    while first:
-        _require(first - 1 not in seen, f"entry {first - 1} is in two lists")
-        seen.add(first - 1)
-        listed.append(first - 1)
-        first = int(s.entries[first - 1, w.NEXT])
-    return listed

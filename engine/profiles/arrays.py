@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.kernels.id_map import IdMap, find, make_id_map
 from engine.kernels.jit import inlined, kernel
+from engine.kernels.ordered_places import link_place, unlink_place
 from engine.profiles.bits import ProfileBit, ProfileState, SensitiveMedia, Standing
 
 #: Indices of ``Profiles.header``: gauges and counters. ``MARKS``: marks of erased people now.
@@ -21,8 +22,6 @@ HEADER_SIZE = 9
 
 #: Columns of ``Profiles.times_ms``: the profile's event time, and when the account was made (0 unknown).
 AS_OF, CREATED = 0, 1
-#: Columns of ``Profiles.order``: the neighbors updated before and after.
-BEFORE, AFTER = 0, 1
 
 _STATE_MASK = np.uint64(3 << ProfileBit.STATE_SHIFT)
 _SUSPENDED = np.uint64(ProfileState.SUSPENDED << ProfileBit.STATE_SHIFT)
@@ -79,23 +78,14 @@ def is_safety(bits: Any) -> Any:
 @inlined
 def link(p: Any, place: Any) -> Any:
     """Put a place at the newest end of the list of ordinary profiles."""
-    node, newest = place + 1, np.int64(p.order[0, BEFORE])
-    p.order[node, BEFORE] = newest
-    p.order[node, AFTER] = 0
-    p.order[newest, AFTER] = node
-    p.order[0, BEFORE] = node
+    link_place(p.order, place)
     p.header[ORDINARY] += 1
 
 
 @inlined
 def unlink(p: Any, place: Any) -> Any:
     """Take a place out of the list of ordinary profiles."""
-    node = place + 1
-    before, after = np.int64(p.order[node, BEFORE]), np.int64(p.order[node, AFTER])
-    p.order[before, AFTER] = after
-    p.order[after, BEFORE] = before
-    p.order[node, BEFORE] = 0
-    p.order[node, AFTER] = 0
+    unlink_place(p.order, place)
     p.header[ORDINARY] -= 1
 
 

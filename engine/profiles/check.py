@@ -4,6 +4,7 @@ import numpy as np
 
 from engine.errors import InvariantError
 from engine.kernels.id_map import SIZE, lookup
+from engine.kernels.ordered_places import AFTER, BEFORE
 from engine.profiles import arrays
 
 
@@ -26,10 +27,10 @@ def check(p: arrays.Profiles) -> None:
     _require(not p.bits[unused].any() and not p.times_ms[unused].any(), "an unused place is not zero")
     ordinary = set(known[(p.bits[known] & arrays.SAFETY_BITS) == 0].tolist())
     _require(len(ordinary) == p.header[arrays.ORDINARY], f"{len(ordinary)} ordinary profiles are not counted right")
-    before, node = 0, int(p.order[0, arrays.AFTER])
+    before, node = 0, int(p.order[0, AFTER])
     while node:
         _require(node - 1 in ordinary, f"place {node - 1} is in the list of ordinary profiles twice or wrongly")
-        _require(p.order[node, arrays.BEFORE] == before, f"place {node - 1} does not know the one before it")
+        _require(p.order[node, BEFORE] == before, f"place {node - 1} does not know the one before it")
         ordinary.remove(node - 1)
-        before, node = node, int(p.order[node, arrays.AFTER])
-    _require(not ordinary and p.order[0, arrays.BEFORE] == before, "the list of ordinary profiles is cut")
+        before, node = node, int(p.order[node, AFTER])
+    _require(not ordinary and p.order[0, BEFORE] == before, "the list of ordinary profiles is cut")

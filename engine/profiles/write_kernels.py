@@ -7,8 +7,8 @@ import numpy as np
 from engine.batch import Kind
 from engine.kernels.id_map import CAPACITY, SIZE, find, find_or_add, remove
 from engine.kernels.jit import kernel
+from engine.kernels.ordered_places import AFTER
 from engine.profiles.arrays import (
-    AFTER,
     AS_OF,
     CREATED,
     DROPPED,

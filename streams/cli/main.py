@@ -100,6 +100,16 @@ def publish(
     raise typer.Exit(code)
 
 
+def _person(text: str) -> int:
+    """The id of a person that an argument names."""
+    from streams.events.ids import parse_id
+
+    try:
+        return parse_id(text)
+    except EventError as error:
+        raise typer.BadParameter(f"USER: {error.detail}") from error
+
+
 @app.command()
 def erase(
     user: Annotated[str, typer.Argument(metavar="USER", help="The id of the person to erase.")],
@@ -109,13 +119,8 @@ def erase(
 ) -> None:
     """Erase a person: a null value on topic users, which removes them from every room."""
     from streams.cli.erase import erase as erase_person
-    from streams.events.ids import parse_id
 
-    try:
-        user_id = parse_id(user)
-    except EventError as error:
-        raise typer.BadParameter(f"USER: {error.detail}") from error
-    run(erase_person(load_config(config, log=log), user_id, json=json))
+    run(erase_person(load_config(config, log=log), _person(user), json=json))
 
 
 @app.command()
@@ -148,13 +153,8 @@ def notifications(
 ) -> None:
     """Show what a person was notified of, read from the log."""
     from streams.cli.notifications import show_notifications
-    from streams.events.ids import parse_id
 
-    try:
-        user_id = parse_id(user)
-    except EventError as error:
-        raise typer.BadParameter(f"USER: {error.detail}") from error
-    run(show_notifications(load_config(config, log=log), user_id, follow=follow, json=json))
+    run(show_notifications(load_config(config, log=log), _person(user), follow=follow, json=json))
 
 
 @app.command()

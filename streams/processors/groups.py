@@ -12,16 +12,15 @@ from engine.errors import EventError
 from streams.events.erasing import erased_person
 from streams.events.ids import parse_id
 from streams.events.json_types import Name
-from streams.log.interface import EventLog, OffsetOutOfRangeError, Tail, TopicPartition
+from streams.log.interface import EventLog
 from streams.processors.exposures import EVERYBODY
+from streams.processors.log_reader import LogReader
 
 USERS = "users"
 #: Stands for every group beyond the first ``groups_max``.
 OTHER = "other"
 #: Changes of groups that are kept per author. A feed from before the oldest one counts in no group.
 CHANGES_MAX = 8
-_POLL_RECORDS_MAX = 2000
-_POLL_TIMEOUT_S = 1.0
 
 
 class _User(msgspec.Struct, gc=False):
@@ -93,8 +92,8 @@ class GroupsTail:
 
     def __init__(self, event_log: EventLog, config: ProcessorsConfig) -> None:
         self.groups = AuthorGroups(config)
-        self._log = event_log
-        self._tail: Tail | None = None
+        # Profiles that are known already change nothing, so the reader may begin anew.
+        self._users = LogReader(event_log, USERS, lambda run: self.groups.learn(run.values, run.keys))
 
     async def catch_up(self) -> None:
         """Read ``users`` to its present end, so that a profile counts for all feeds that were shown after its append.
@@ -102,29 +101,8 @@ class GroupsTail:
         Raises:
             LogUnavailableError: the log cannot be read. A later call goes on where this one stopped.
         """
-        ends = await self._log.end_offsets(USERS)
-        while self._tail is None or any(self._behind(partition, end) for partition, end in ends.items()):
-            if self._tail is None:
-                starts = await self._log.start_offsets(USERS)
-                places = {TopicPartition(USERS, partition): offset for partition, offset in starts.items()}
-                self._tail = await self._log.tail(places, follow_new=True)
-                continue
-            try:
-                runs = await self._tail.poll(records_max=_POLL_RECORDS_MAX, timeout_s=_POLL_TIMEOUT_S)
-            except OffsetOutOfRangeError:
-                # Records were removed before they were read. Read what is left from its beginning; profiles that are
-                # known already change nothing.
-                await self.close()
-                continue
-            for run in runs:
-                self.groups.learn(run.values, run.keys)
-
-    def _behind(self, partition: int, end: int) -> bool:
-        assert self._tail is not None
-        return self._tail.positions.get(TopicPartition(USERS, partition), 0) < end
+        await self._users.catch_up()
 
     async def close(self) -> None:
-        """Release the tail; the groups that are known stay known."""
-        tail, self._tail = self._tail, None
-        if tail is not None:
-            await tail.close()
+        """Release the log; the groups that are known stay known."""
+        await self._users.close()
